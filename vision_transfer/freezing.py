@@ -1,0 +1,172 @@
+"""Which parameters train: a freeze spec resolves to a mask, the mask partitions the parameters and gives the cut."""
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from vision_transfer.errors import UserError
+from vision_transfer.models.layers import COUNTED_BY_KERAS, BatchNorm, GlobalAveragePool, MaxPool, layer_names
+from vision_transfer.models.network import Network, Params, all_parameter_shapes
+from vision_transfer.nearest import nearest_names
+
+# layer name -> parameter name -> does it train?
+Mask = Mapping[str, Mapping[str, bool]]
+
+GRAMMAR = """\
+  none             nothing is frozen
+  all              the whole backbone is frozen; the head trains
+  below:LAYER      every layer of the backbone before LAYER is frozen
+  last:N           all but the last N layers of the backbone are frozen, counted as Keras counts `layers[:-N]`:
+                   the input, every convolution and pool, and the global pooling where the backbone ends in one
+  only:NAME,...    only these layers of the backbone train
+  regex:PATTERN    exactly the parameters whose path LAYER/PARAMETER matches in full train; the head too"""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Tensors and scalars on either side of a mask."""
+
+    trainable_tensors: int
+    trainable: int
+    frozen_tensors: int
+    frozen: int
+
+    @property
+    def total(self) -> int:
+        """All scalars."""
+        return self.trainable + self.frozen
+
+
+def resolve(spec: str, network: Network) -> Mask:
+    """The mask of a freeze spec: for each parameter whether it trains.
+
+    Args:
+        spec: see `GRAMMAR`.
+        network: the tables that the spec's names refer to.
+
+    Raises:
+        UserError: a spec outside the grammar, an unknown layer, or one that leaves nothing to train.
+    """
+    trains = _rule(spec, network)
+    mask = {
+        layer: {parameter: trains(layer, parameter) for parameter in parameters}
+        for layer, parameters in all_parameter_shapes(network).items()
+    }
+    if not any(flag for by_parameter in mask.values() for flag in by_parameter.values()):
+        paths = [f"{layer}/{parameter}" for layer, parameters in mask.items() for parameter in parameters]
+        raise UserError(
+            f"freeze {spec!r} leaves nothing to train; the parameters are {', '.join(paths[:4])}, … {paths[-1]}"
+        )
+    return mask
+
+
+def partition(params: Params, mask: Mask) -> tuple[Params, Params]:
+    """`(trainable, frozen)`: two trees with the same leaves as `params`, none copied; empty layers are left out."""
+    sides: tuple[Params, Params] = ({}, {})
+    for layer, leaves in params.items():
+        for parameter, leaf in leaves.items():
+            side = sides[0] if mask[layer][parameter] else sides[1]
+            side.setdefault(layer, {})[parameter] = leaf
+    return sides
+
+
+def merge(first: Params, second: Params) -> Params:
+    """One tree with the leaves of both; where both have a leaf, that of `second`."""
+    merged = {layer: dict(leaves) for layer, leaves in first.items()}
+    for layer, leaves in second.items():
+        merged.setdefault(layer, {}).update(leaves)
+    return merged
+
+
+def cut(network: Network, mask: Mask) -> str:
+    """Name of the first layer with something trainable: all before it is the frozen prefix."""
+    for name in layer_names(network.layers):
+        if any(mask.get(name, {}).values()):
+            return name
+    raise ValueError("the mask trains nothing")
+
+
+def cached_layer(network: Network, mask: Mask) -> str | None:
+    """The layer whose output can be cached for this mask: the last pool of the frozen prefix, or None.
+
+    Inside a block a map is 2–4 times larger than behind the pool, so convolutions between the pool and the cut are
+    computed again rather than cached.
+    """
+    prefix = network.layers[: network.index(cut(network, mask))]
+    pools = [layer.name for layer in prefix if isinstance(layer, MaxPool | GlobalAveragePool)]
+    return pools[-1] if pools else None
+
+
+def inference_layers(network: Network, mask: Mask) -> frozenset[str]:
+    """Batch norms that stay in inference mode because none of their parameters trains."""
+    return frozenset(
+        layer.name for layer in network.layers if isinstance(layer, BatchNorm) and not any(mask[layer.name].values())
+    )
+
+
+def counts(params: Mapping[str, Mapping[str, Any]], mask: Mask) -> Counts:
+    """Tensors and scalars that train and that are frozen.
+
+    Args:
+        params: arrays, or anything with a `shape`, or the shapes themselves.
+        mask: same layers and parameters.
+    """
+    sizes: dict[bool, list[int]] = {True: [], False: []}
+    for layer, leaves in params.items():
+        for parameter, leaf in leaves.items():
+            sizes[mask[layer][parameter]].append(math.prod(getattr(leaf, "shape", leaf)))
+    return Counts(len(sizes[True]), sum(sizes[True]), len(sizes[False]), sum(sizes[False]))
+
+
+def _rule(spec: str, network: Network) -> Callable[[str, str], bool]:
+    """Whether the parameter `(layer, parameter)` trains under `spec`."""
+    kind, _, argument = spec.partition(":")
+    if kind == "regex" and argument:
+        pattern = _compile(spec, argument)
+        return lambda layer, parameter: pattern.fullmatch(f"{layer}/{parameter}") is not None
+    backbone, head = layer_names(network.backbone), layer_names(network.head)
+    match kind:
+        case "none" if not argument:
+            trainable = set(backbone)
+        case "all" if not argument:
+            trainable = set()
+        case "below" if argument:
+            trainable = set(backbone[_backbone_index(spec, argument, network) :])
+        case "last" if argument:
+            trainable = _last(spec, argument, network)
+        case "only" if argument:
+            names = [name.strip() for name in argument.split(",")]
+            trainable = {backbone[_backbone_index(spec, name, network)] for name in names}
+        case _:
+            raise UserError(f"freeze: cannot read {spec!r}; allowed are\n{GRAMMAR}")
+    trainable |= set(head)
+    return lambda layer, parameter: layer in trainable
+
+
+def _last(spec: str, argument: str, network: Network) -> set[str]:
+    counted = [layer.name for layer in network.backbone if isinstance(layer, COUNTED_BY_KERAS)]
+    most = len(counted) + 1  # the input is a layer too
+    if not argument.isdecimal() or not 0 <= int(argument) <= most:
+        raise UserError(f"freeze {spec!r}: N is a whole number from 0 to {most}, the number of the backbone's layers")
+    return set(counted[max(0, len(counted) - int(argument)) :])
+
+
+def _backbone_index(spec: str, name: str, network: Network) -> int:
+    names = layer_names(network.backbone)
+    if name not in names:
+        hint = (
+            "it belongs to the head, which always trains"
+            if name in layer_names(network.head)
+            else nearest_names(name, names)
+        )
+        raise UserError(f"freeze {spec!r}: the backbone has no layer {name!r}; {hint}")
+    return names.index(name)
+
+
+def _compile(spec: str, pattern: str) -> re.Pattern[str]:
+    try:
+        return re.compile(pattern)
+    except re.error as error:
+        raise UserError(f"freeze {spec!r}: not a regular expression: {error}") from error

@@ -1,0 +1,43 @@
+"""The heads, as tables: what stands behind the backbone and ends in one logit per class (or one for two)."""
+
+from typing import Literal
+
+from vision_transfer.models.layers import Activation, Dense, Dropout, Flatten, Layer
+
+DropoutPlace = Literal["before_hidden", "before_output"]
+
+# Keras's `include_top=True`: https://github.com/keras-team/keras/blob/master/keras/src/applications/vgg16.py
+IMAGENET_CLASSIFIER: tuple[Layer, ...] = (
+    Flatten("flatten"),
+    Dense("fc1", 4096, "relu"),
+    Dense("fc2", 4096, "relu"),
+    Dense("predictions", 1000),
+)
+
+
+def head_layers(
+    outputs: int,
+    *,
+    flatten: bool,
+    hidden: tuple[int, ...] = (),
+    activation: Activation = "linear",
+    dropout: float = 0.0,
+    dropout_place: DropoutPlace = "before_output",
+) -> tuple[Layer, ...]:
+    """The table of a head.
+
+    Args:
+        outputs: number of logits: 1 for a sigmoid over two classes, else one per class.
+        flatten: whether the head starts with Flatten (not needed behind global pooling).
+        hidden: features of the hidden dense layers.
+        activation: of the hidden layers.
+        dropout: rate of the one dropout layer; 0 for none.
+        dropout_place: whether it stands before the first hidden layer or before the last layer.
+    """
+    drop = (Dropout("head_dropout", dropout),) if dropout else ()
+    first: tuple[Layer, ...] = (Flatten("head_flatten"),) if flatten else ()
+    dense = tuple(Dense(f"head_dense{i}", features, activation) for i, features in enumerate(hidden, start=1))
+    logits = Dense("head_logits", outputs)
+    if dropout_place == "before_hidden":
+        return (*first, *drop, *dense, logits)
+    return (*first, *dense, *drop, logits)

@@ -1,0 +1,146 @@
+"""The rows of a layer table: plain data, no parameters, no computation.
+
+A network is a tuple of these rows, in order. Names are Keras's where Keras has the layer (`block5_conv1`).
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from vision_transfer.errors import UserError
+
+Activation = Literal["linear", "relu"]
+Padding = Literal["valid", "same"]
+
+
+@dataclass(frozen=True)
+class Conv:
+    """A square 2-D convolution of stride 1 with bias, then its activation."""
+
+    name: str
+    features: int
+    kernel_size: int = 3
+    padding: Padding = "valid"
+    activation: Activation = "relu"
+
+
+@dataclass(frozen=True)
+class MaxPool:
+    """Max-pooling with stride equal to its size; what does not fill a window is dropped (Keras's `valid`)."""
+
+    name: str
+    size: int = 2
+
+
+@dataclass(frozen=True)
+class BatchNorm:
+    """Batch normalisation over all but the last axis, then its activation; Keras's defaults."""
+
+    name: str
+    momentum: float = 0.99
+    epsilon: float = 1e-3
+    activation: Activation = "linear"
+
+
+@dataclass(frozen=True)
+class GlobalAveragePool:
+    """Mean over height and width."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Flatten:
+    """Height, width and channels in one axis, in that order."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Dense:
+    """A fully connected layer with bias, then its activation."""
+
+    name: str
+    features: int
+    activation: Activation = "linear"
+
+
+@dataclass(frozen=True)
+class Dropout:
+    """Sets a share `rate` of the values to zero in training and scales the others by 1 / (1 - rate)."""
+
+    name: str
+    rate: float
+
+
+Layer = Conv | MaxPool | BatchNorm | GlobalAveragePool | Flatten | Dense | Dropout
+
+# Keras's `layers[:-N]` on a base counts the input, every convolution and pool, batch norms, and the global pooling
+# that belongs to the base; Flatten and the head are no layers of the base.
+COUNTED_BY_KERAS = (Conv, MaxPool, BatchNorm, GlobalAveragePool)
+
+
+def layer_names(layers: Iterable[Layer]) -> tuple[str, ...]:
+    """The names of the layers, in order."""
+    return tuple(layer.name for layer in layers)
+
+
+def output_shape(layer: Layer, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Shape of one example after `layer`, from its shape before: `(height, width, channels)` or `(features,)`.
+
+    Raises:
+        UserError: the layer does not fit the shape, such as a 3×3 `valid` convolution on a 2×2 map.
+    """
+    match layer:
+        case Conv():
+            height, width, _ = _require_map(layer, shape)
+            lost = layer.kernel_size - 1 if layer.padding == "valid" else 0
+            return _require_positive(layer, shape, (height - lost, width - lost, layer.features))
+        case MaxPool():
+            height, width, channels = _require_map(layer, shape)
+            return _require_positive(layer, shape, (height // layer.size, width // layer.size, channels))
+        case GlobalAveragePool():
+            return (_require_map(layer, shape)[-1],)
+        case Flatten():
+            return (math.prod(shape),)
+        case Dense():
+            if len(shape) != 1:
+                raise UserError(
+                    f"layer {layer.name!r}: Dense takes a vector, got a map of shape {shape}; put Flatten or "
+                    "GlobalAveragePool before it"
+                )
+            return (layer.features,)
+        case BatchNorm() | Dropout():
+            return shape
+
+
+def parameter_shapes(layer: Layer, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+    """Shapes of the layer's parameters, from the shape of one example before it; empty if it has none."""
+    match layer:
+        case Conv():
+            size = layer.kernel_size
+            return {"kernel": (size, size, shape[-1], layer.features), "bias": (layer.features,)}
+        case Dense():
+            return {"kernel": (shape[-1], layer.features), "bias": (layer.features,)}
+        case BatchNorm():
+            return {"scale": (shape[-1],), "bias": (shape[-1],)}
+        case _:
+            return {}
+
+
+def _require_map(layer: Layer, shape: tuple[int, ...]) -> tuple[int, ...]:
+    if len(shape) != 3:
+        raise UserError(
+            f"layer {layer.name!r}: {type(layer).__name__} takes (height, width, channels), got shape {shape}"
+        )
+    return shape
+
+
+def _require_positive(layer: Layer, before: tuple[int, ...], after: tuple[int, ...]) -> tuple[int, ...]:
+    if min(after) < 1:
+        raise UserError(
+            f"layer {layer.name!r}: its input of {before[0]}×{before[1]} is too small for it; use larger images "
+            "(config.dataset.image_size) or stop at an earlier layer (config.model.backbone_output)"
+        )
+    return after

@@ -1,0 +1,181 @@
+"""A network: a backbone table, a head table, and what they see; initialised and applied from any layer to any layer."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Key, Real
+
+from vision_transfer.errors import UserError
+from vision_transfer.models.layers import Layer, layer_names, output_shape, parameter_shapes
+from vision_transfer.models.module import LayerStack
+from vision_transfer.models.precision import FLOAT32, Numerics
+from vision_transfer.models.preprocessing import Preprocessing, preprocess
+from vision_transfer.nearest import nearest_names
+
+# layer name -> parameter name -> array
+Params = dict[str, dict[str, Any]]
+# Flax's collections: `params`, `batch_stats` (running statistics), `prepared` (transformed kernels of frozen layers)
+Variables = Mapping[str, Params]
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network as plain data; hashable, so that it can be a static argument of a jitted function.
+
+    Attributes:
+        backbone: table of the pretrained or to be reused part.
+        head: table of what is new for each task.
+        input_shape: `(height, width, channels)` of the images.
+        preprocessing: what is done to pixels of 0–255 before the first layer.
+        numerics: compute dtype and precision.
+    """
+
+    backbone: tuple[Layer, ...]
+    head: tuple[Layer, ...]
+    input_shape: tuple[int, int, int]
+    preprocessing: Preprocessing = "raw"
+    numerics: Numerics = FLOAT32
+
+    def __post_init__(self) -> None:
+        """Refuses tables in which a name stands twice, and images that are too small."""
+        names = layer_names(self.layers)
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise UserError(f"the layer table has more than one layer named {', '.join(twice)}")
+        _ = self.shapes
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """Backbone and head."""
+        return self.backbone + self.head
+
+    @property
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Shape of one example before each layer and, last, behind the last one."""
+        shapes: list[tuple[int, ...]] = [self.input_shape]
+        for layer in self.layers:
+            shapes.append(output_shape(layer, shapes[-1]))
+        return tuple(shapes)
+
+    @property
+    def outputs(self) -> int:
+        """Number of logits: 1 for a sigmoid."""
+        return self.shapes[-1][-1]
+
+    def index(self, name: str) -> int:
+        """Position of a layer in the table.
+
+        Raises:
+            UserError: there is no such layer.
+        """
+        names = layer_names(self.layers)
+        if name not in names:
+            raise UserError(f"no layer {name!r} in this network; {nearest_names(name, names)}")
+        return names.index(name)
+
+
+def all_parameter_shapes(
+    network: Network, layers: tuple[Layer, ...] | None = None
+) -> dict[str, dict[str, tuple[int, ...]]]:
+    """Shapes of all parameters by layer, in network order; of only some layers if given."""
+    wanted = network.layers if layers is None else layers
+    found = {}
+    for layer, shape in zip(network.layers, network.shapes, strict=False):
+        parameters = parameter_shapes(layer, shape)
+        if parameters and layer in wanted:
+            found[layer.name] = parameters
+    return found
+
+
+def init(network: Network, key: Key[Array, ""]) -> dict[str, Params]:
+    """Freshly initialised variables: Glorot uniform kernels, zero biases, float32.
+
+    Each layer's draw depends on the key and its name alone, not on the layers around it.
+    """
+    stack = LayerStack(network.layers, network.numerics)
+    inputs = jax.ShapeDtypeStruct((1, *network.input_shape), jnp.float32)
+    variables = jax.jit(lambda key: stack.init(key, jnp.zeros(inputs.shape, inputs.dtype)))(key)
+    return {"params": dict(variables["params"]), "batch_stats": dict(variables.get("batch_stats", {}))}
+
+
+def apply(
+    network: Network,
+    variables: Variables,
+    inputs: Real[Array, "batch ..."],
+    *,
+    start: str | None = None,
+    stop: str | None = None,
+) -> Float[Array, "batch ..."]:
+    """Inference: runs the layers from `start` to `stop`, both included.
+
+    Args:
+        network: the tables.
+        variables: `params` and, if there are batch norms, `batch_stats`; those of the layers that run suffice.
+        inputs: images with values 0–255 where `start` is None, otherwise the input of layer `start`.
+        start: first layer to run; None is the input, with preprocessing.
+        stop: last layer to run; None is the last of the head, which gives logits.
+
+    Returns:
+        `(batch, ...)`, the output of `stop`: float32, or bfloat16 where the network computes in it and it is not
+        the logits.
+    """
+    stack, values = _stack_and_inputs(network, inputs, start, stop)
+    outputs: Any = stack.apply(_of_layers(variables, stack.layers), values)
+    return outputs.astype(jnp.float32) if stop is None else outputs
+
+
+def apply_train(
+    network: Network,
+    variables: Variables,
+    inputs: Real[Array, "batch ..."],
+    *,
+    start: str | None,
+    example_keys: Key[Array, "batch"],
+    example_weights: Float[Array, "batch"],
+    inference_layers: frozenset[str] = frozenset(),
+    batch_axis: str | None = None,
+) -> tuple[Float[Array, "batch outputs"], Params]:
+    """Logits in training mode and the batch statistics after it; see `LayerStack` for the arguments."""
+    stack, values = _stack_and_inputs(network, inputs, start, None, inference_layers, batch_axis)
+    logits, updated = cast(
+        tuple[Array, dict[str, Params]],
+        stack.apply(
+            _of_layers(variables, stack.layers),
+            values,
+            example_keys=example_keys,
+            example_weights=example_weights,
+            mutable=["batch_stats"],
+        ),
+    )
+    return logits.astype(jnp.float32), dict(variables.get("batch_stats", {})) | dict(updated.get("batch_stats", {}))
+
+
+def count(params: Params) -> int:
+    """Number of scalars."""
+    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(params))
+
+
+def _stack_and_inputs(
+    network: Network,
+    inputs: Array,
+    start: str | None,
+    stop: str | None,
+    inference_layers: frozenset[str] = frozenset(),
+    batch_axis: str | None = None,
+) -> tuple[LayerStack, Array]:
+    first = 0 if start is None else network.index(start)
+    last = len(network.layers) if stop is None else network.index(stop) + 1
+    values = preprocess(inputs, network.preprocessing) if start is None else inputs
+    return LayerStack(network.layers[first:last], network.numerics, inference_layers, batch_axis), values
+
+
+def _of_layers(variables: Variables, layers: tuple[Layer, ...]) -> dict[str, Params]:
+    names = set(layer_names(layers))
+    return {
+        collection: {name: leaves for name, leaves in by_layer.items() if name in names}
+        for collection, by_layer in variables.items()
+    }

@@ -1,0 +1,40 @@
+"""From pixels to what a network's first layer expects.
+
+The modes are Keras's (keras/src/applications/imagenet_utils.py) and two plain ones.
+"""
+
+from typing import Literal, get_args
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Real
+
+Preprocessing = Literal["caffe", "torch", "rescale", "raw"]
+PREPROCESSINGS: tuple[str, ...] = get_args(Preprocessing)
+
+# Means of ImageNet's training set in BGR, as VGG's authors subtracted them.
+CAFFE_MEAN_BGR = (103.939, 116.779, 123.68)
+# Mean and standard deviation of ImageNet in RGB, for torchvision's weights.
+TORCH_MEAN_RGB = (0.485, 0.456, 0.406)
+TORCH_STD_RGB = (0.229, 0.224, 0.225)
+MAX_PIXEL = 255.0
+
+
+def preprocess(
+    images: Real[Array, "batch height width channels"], mode: Preprocessing
+) -> Float[Array, "batch height width channels"]:
+    """Images with values 0–255 (uint8 or float, RGB or grey) as float32 input of a network.
+
+    `caffe`: RGB → BGR, minus the means. `torch`: divided by 255, minus mean, divided by standard deviation.
+    `rescale`: divided by 255. `raw`: as they are.
+    """
+    pixels = images.astype(jnp.float32)
+    match mode:
+        case "caffe":
+            return pixels[..., ::-1] - jnp.asarray(CAFFE_MEAN_BGR, jnp.float32)
+        case "torch":
+            mean, std = jnp.asarray(TORCH_MEAN_RGB, jnp.float32), jnp.asarray(TORCH_STD_RGB, jnp.float32)
+            return (pixels / MAX_PIXEL - mean) / std
+        case "rescale":
+            return pixels / MAX_PIXEL
+        case "raw":
+            return pixels

@@ -1,0 +1,85 @@
+"""The table that Keras's `summary()` prints, with a column for what trains in each stage."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from rich import box
+from rich.table import Table
+
+from vision_transfer.models.layers import Conv, Dense, Dropout, Layer, parameter_shapes
+from vision_transfer.models.network import Network
+
+Mask = Mapping[str, Mapping[str, bool]]
+
+
+@dataclass(frozen=True)
+class SummaryRow:
+    """One layer.
+
+    Attributes:
+        name: of the layer.
+        kind: what it is, for a reader.
+        shape: of its output, without the batch.
+        parameters: how many.
+        trainable: how many of them train, under each mask.
+    """
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    parameters: int
+    trainable: tuple[int, ...]
+
+
+def summary_rows(network: Network, masks: Mapping[str, Mask]) -> list[SummaryRow]:
+    """A row per layer, the input first; `masks` by name of the stage."""
+    rows = [SummaryRow("input", "Input", network.input_shape, 0, (0,) * len(masks))]
+    shapes = network.shapes
+    for layer, before, after in zip(network.layers, shapes, shapes[1:], strict=False):
+        sizes = {name: math.prod(shape) for name, shape in parameter_shapes(layer, before).items()}
+        trainable = tuple(
+            sum(size for name, size in sizes.items() if mask[layer.name][name]) for mask in masks.values()
+        )
+        rows.append(SummaryRow(layer.name, _kind(layer), after, sum(sizes.values()), trainable))
+    return rows
+
+
+def summary_table(network: Network, masks: Mapping[str, Mask], title: str) -> Table:
+    """The rows and their totals as a table to print."""
+    rows = summary_rows(network, masks)
+    table = Table(title=title, title_justify="left", show_footer=True, box=box.SIMPLE_HEAD)
+    table.add_column("Layer", no_wrap=True, footer="Total\nTrainable\nFrozen")
+    table.add_column("Kind")
+    table.add_column("Output shape", no_wrap=True)
+    total = sum(row.parameters for row in rows)
+    table.add_column("Params", justify="right", no_wrap=True, footer=f"{total:,}")
+    for position, stage in enumerate(masks):
+        trainable = sum(row.trainable[position] for row in rows)
+        table.add_column(stage, justify="right", no_wrap=True, footer=f"\n{trainable:,}\n{total - trainable:,}")
+    for row in rows:
+        shape = f"({', '.join(['None', *map(str, row.shape)])})"
+        trains = [_trains(row, count) for count in row.trainable]
+        frozen = row.parameters and not any(row.trainable)
+        table.add_row(row.name, row.kind, shape, f"{row.parameters:,}", *trains, style="dim" if frozen else "")
+    return table
+
+
+def _kind(layer: Layer) -> str:
+    match layer:
+        case Conv():
+            return f"Conv {layer.kernel_size}×{layer.kernel_size} {layer.padding} {layer.activation}"
+        case Dense():
+            return f"Dense {layer.activation}"
+        case Dropout():
+            return f"Dropout {layer.rate:g}"
+        case _:
+            return type(layer).__name__
+
+
+def _trains(row: SummaryRow, trainable: int) -> str:
+    if not row.parameters:
+        return ""
+    if trainable in (0, row.parameters):
+        return "trains" if trainable else "frozen"
+    return f"{trainable:,}"
