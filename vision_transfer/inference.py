@@ -1,0 +1,94 @@
+"""Inference over many rows: from any layer to any layer, in padded batches spread over the devices."""
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, PartitionSpec
+from jaxtyping import Array, Float
+
+from vision_transfer.devices import BATCH_AXIS, padded_batch, split_rows
+from vision_transfer.models.network import Network, Params, apply
+
+
+class Rows(Protocol):
+    """Arrays on disk or in memory whose rows can be taken: a numpy array, a memory map, cached features."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Number of rows, then the shape of one."""
+        ...
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Dtype of the values."""
+        ...
+
+    def __getitem__(self, rows: Any, /) -> Any:
+        """The rows with the numbers in an integer array, in their order, as a numpy array."""
+        ...
+
+
+def infer_batches(
+    network: Network,
+    variables: dict[str, Params],
+    inputs: Rows,
+    mesh: Mesh,
+    *,
+    batch_size: int,
+    start: str | None = None,
+    stop: str | None = None,
+) -> Iterator[Float[np.ndarray, "batch ..."]]:
+    """Outputs of layer `stop` for all rows, batch after batch, without padding.
+
+    The next batch is read and sent while the devices work on the last one.
+    """
+    size = padded_batch(batch_size, mesh)
+    waiting: tuple[Array, int] | None = None
+    for first in range(0, inputs.shape[0], size):
+        rows = np.arange(first, min(first + size, inputs.shape[0]))
+        padding = np.full(size - len(rows), rows[-1])
+        batch = split_rows(np.ascontiguousarray(inputs[np.concatenate([rows, padding])]), mesh)
+        outputs = _infer(network, mesh, start, stop, variables, batch)
+        if waiting is not None:
+            yield np.asarray(waiting[0])[: waiting[1]]
+        waiting = (outputs, len(rows))
+    if waiting is not None:
+        yield np.asarray(waiting[0])[: waiting[1]]
+
+
+def infer(
+    network: Network,
+    variables: dict[str, Params],
+    inputs: Rows,
+    mesh: Mesh,
+    *,
+    batch_size: int,
+    start: str | None = None,
+    stop: str | None = None,
+) -> Float[np.ndarray, "rows ..."]:
+    """Outputs of layer `stop` (None: logits) for all rows, as one array; see `infer_batches`."""
+    return np.concatenate(
+        list(infer_batches(network, variables, inputs, mesh, batch_size=batch_size, start=start, stop=stop))
+    )
+
+
+@partial(jax.jit, static_argnames=("network", "mesh", "start", "stop"))
+def _infer(
+    network: Network,
+    mesh: Mesh,
+    start: str | None,
+    stop: str | None,
+    variables: dict[str, Params],
+    inputs: Array,
+) -> Array:
+    split = PartitionSpec(BATCH_AXIS)
+    return jax.shard_map(
+        partial(apply, network, start=start, stop=stop),
+        mesh=mesh,
+        in_specs=(PartitionSpec(), split),
+        out_specs=split,
+        check_vma=False,
+    )(variables, inputs)

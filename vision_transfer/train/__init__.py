@@ -1,0 +1,1 @@
+"""Training: stages of jitted steps on what a mask leaves trainable."""

@@ -1,0 +1,152 @@
+"""Checkpoints: a tree of arrays and some JSON, written whole or not at all, verified when read.
+
+Orbax writes the arrays; this module adds what Orbax v0 lacks: each checkpoint is a folder named by its step and renamed
+into place when complete, the shapes and dtypes are checked against a template, and a manifest of digests notices a
+flipped byte. Nothing outside this file knows Orbax.
+"""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from vision_transfer.errors import UserError
+from vision_transfer.files import file_sha256, new_folder, remove_leftovers, write_json
+
+MANIFEST = "manifest.json"
+ARRAYS = "arrays"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A tree of numpy arrays and what was saved beside it."""
+
+    tree: Any
+    metadata: dict[str, Any]
+
+
+def save(folder: Path, step: int, tree: Any, metadata: dict[str, Any]) -> None:
+    """Writes `folder/STEP` and then removes what else `folder` holds.
+
+    Args:
+        folder: such as `checkpoints/head/last`.
+        step: names the checkpoint; an equal step is replaced.
+        tree: arrays on devices or in memory; copied to the host.
+        metadata: JSON values.
+    """
+    import orbax.checkpoint as ocp
+
+    target = folder.absolute() / f"{step:09d}"
+    if target.exists():
+        shutil.rmtree(target)
+    with new_folder(target) as temporary:
+        ocp.PyTreeCheckpointer(use_ocdbt=False).save(temporary / ARRAYS, _flat(tree))
+        digests = {
+            str(path.relative_to(temporary)): file_sha256(path)
+            for path in sorted((temporary / ARRAYS).rglob("*"))
+            if path.is_file()
+        }
+        write_json(temporary / MANIFEST, {"step": step, "metadata": metadata, "sha256": digests})
+    for other in _steps(folder):
+        if other != target:
+            shutil.rmtree(other)
+
+
+def load(folder: Path, template: Any) -> Checkpoint | None:
+    """The newest checkpoint in `folder`, or None if there is none.
+
+    Args:
+        folder: as given to `save`.
+        template: a tree of the same structure with arrays, or `ShapeDtypeStruct`s, of the same shapes and dtypes.
+
+    Raises:
+        UserError: the files are damaged, or the checkpoint is of another network.
+    """
+    metadata = load_metadata(folder)
+    if metadata is None:
+        return None
+    import orbax.checkpoint as ocp
+
+    newest = _steps(folder)[-1]
+    _verify(newest)
+    try:
+        flat = ocp.PyTreeCheckpointer(use_ocdbt=False).restore(newest / ARRAYS)
+    except (ValueError, OSError, KeyError) as error:
+        raise UserError(f"checkpoint {newest}: cannot be read ({error}); remove it to train anew") from error
+    return Checkpoint(_unflat(flat, template, newest), metadata)
+
+
+def load_metadata(folder: Path) -> dict[str, Any] | None:
+    """What was saved beside the arrays of the newest checkpoint in `folder`, or None if there is none."""
+    steps = _steps(folder)
+    return _manifest(steps[-1])["metadata"] if steps else None
+
+
+def clean(folder: Path) -> None:
+    """Removes what a killed process was writing in `folder`."""
+    if folder.is_dir():
+        remove_leftovers(folder)
+
+
+def _steps(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted(path.absolute() for path in folder.iterdir() if path.name.isdecimal())
+
+
+def _manifest(checkpoint: Path) -> dict[str, Any]:
+    try:
+        manifest = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))
+        if isinstance(manifest["metadata"], dict) and isinstance(manifest["sha256"], dict):
+            return manifest
+        reason = "is not one"
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = f"cannot be read ({error})"
+    raise UserError(f"checkpoint {checkpoint}: its {MANIFEST} {reason}; remove this folder to train anew")
+
+
+def _verify(checkpoint: Path) -> None:
+    expected = _manifest(checkpoint)["sha256"]
+    for name, digest in expected.items():
+        path = checkpoint / name
+        if checkpoint not in path.resolve().parents:
+            raise UserError(f"checkpoint {checkpoint}: its {MANIFEST} names {name!r}, which lies outside")
+        found = file_sha256(path) if path.is_file() else "missing"
+        if found != digest:
+            raise UserError(
+                f"checkpoint {checkpoint}: {name} is damaged (sha256 {found[:16]}, expected {digest[:16]}); "
+                "remove this folder to train anew"
+            )
+
+
+def _flat(tree: Any) -> dict[str, np.ndarray]:
+    leaves = jax.tree_util.tree_leaves_with_path(jax.device_get(tree))
+    return {_name(path): np.asarray(leaf) for path, leaf in leaves}
+
+
+def _unflat(flat: dict[str, Any], template: Any, checkpoint: Path) -> Any:
+    wanted = jax.tree_util.tree_leaves_with_path(template)
+    names = [_name(path) for path, _ in wanted]
+    if set(names) != set(flat):
+        missing, extra = sorted(set(names) - set(flat)), sorted(set(flat) - set(names))
+        raise UserError(
+            f"checkpoint {checkpoint}: is of another network or optimizer; it lacks {missing or 'nothing'} "
+            f"and has {extra or 'nothing'} besides"
+        )
+    leaves = []
+    for name, (_, leaf) in zip(names, wanted, strict=True):
+        found = np.asarray(flat[name], dtype=flat[name].dtype if hasattr(flat[name], "dtype") else leaf.dtype)
+        if found.shape != leaf.shape or found.dtype != leaf.dtype:
+            raise UserError(
+                f"checkpoint {checkpoint}: {name} is {found.dtype}{found.shape}, expected {leaf.dtype}{leaf.shape}"
+            )
+        leaves.append(found)
+    return jax.tree.unflatten(jax.tree.structure(template), leaves)
+
+
+def _name(path: Any) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator=".")

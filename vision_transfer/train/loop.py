@@ -1,0 +1,347 @@
+"""One stage of training: epochs of chunks of steps, the best epoch by validation, checkpoints, exact resumption."""
+
+import math
+import time
+import zlib
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, Int32, Key
+
+from vision_transfer.data.order import training_batches
+from vision_transfer.devices import padded_batch, replicate
+from vision_transfer.errors import UserError
+from vision_transfer.evaluation import Metrics, metrics
+from vision_transfer.freezing import merge
+from vision_transfer.inference import Rows, infer
+from vision_transfer.models.network import Params
+from vision_transfer.screen import Advance, Screen
+from vision_transfer.stopping import Stopped, StopSignal
+from vision_transfer.train import checkpoints
+from vision_transfer.train.feeding import EpochOrder, Feed, TrainingRows, make_feed
+from vision_transfer.train.pace import Pace
+from vision_transfer.train.step import StepProgram, TrainState, initial_state, run_steps, zero_totals
+
+BEST, LAST = "best", "last"
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """What a stage does, resolved to numbers.
+
+    Attributes:
+        name: of the stage.
+        program: what a step computes.
+        epochs: most epochs.
+        steps_per_epoch: steps that count as an epoch.
+        batch_size: examples per step, over all devices.
+        eval_batch_size: examples per step of validation.
+        rates: learning rate of each step of the stage.
+        monitor: `validation_loss` or `validation_accuracy`.
+        patience: epochs without a better value after which to stop; None for never.
+        seed: of data order and dropout.
+        checkpoint_seconds: longest time between two checkpoints.
+    """
+
+    name: str
+    program: StepProgram
+    epochs: int
+    steps_per_epoch: int
+    batch_size: int
+    eval_batch_size: int
+    rates: Float[np.ndarray, "steps"]
+    monitor: str
+    patience: int | None
+    seed: int
+    checkpoint_seconds: float
+
+
+@dataclass(frozen=True)
+class StageData:
+    """Training rows, and validation inputs with their labels, all at the start of the program."""
+
+    train: TrainingRows
+    validation_inputs: Rows
+    validation_labels: Int32[np.ndarray, "rows"]
+
+
+class Weights(NamedTuple):
+    """What a stage ends with: the parameters that it trained, and running statistics."""
+
+    trainable: Params
+    batch_stats: Params
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a stage stands; saved with each checkpoint as JSON.
+
+    Attributes:
+        epoch: finished epochs.
+        step: steps taken in the current epoch.
+        history: a record per finished epoch, as in `metrics.jsonl`.
+        best_epoch: number of the best epoch, from 1; 0 before the first.
+        best_value: its monitored value, the lower the better; None before the first.
+        seconds: spent in training steps and validation.
+        step_ms: median time of a step in milliseconds, or None before it is known.
+        finished: whether the stage is done.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    history: tuple[dict[str, Any], ...] = ()
+    best_epoch: int = 0
+    best_value: float | None = None
+    seconds: float = 0.0
+    step_ms: float | None = None
+    finished: bool = False
+
+
+@dataclass(frozen=True)
+class StageOutcome:
+    """How a stage ended: weights of its best and its last epoch, on the host, and its records."""
+
+    best: Weights
+    last: Weights
+    progress: Progress
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What a stage tells the world while it runs.
+
+    Attributes:
+        screen: for the bar and a line per epoch.
+        record: called with the records of all finished epochs when one more is finished.
+        stop: whether to save and stop now.
+    """
+
+    screen: Screen
+    record: Callable[[tuple[dict[str, Any], ...]], None]
+    stop: StopSignal
+
+
+def train_stage(
+    plan: StagePlan,
+    params: Params,
+    frozen: dict[str, Params],
+    batch_stats: Params,
+    data: Callable[[], StageData],
+    mesh: Mesh,
+    folder: Path,
+    watch: Watch,
+) -> StageOutcome:
+    """Trains a stage to its end, from where its checkpoint stands if there is one.
+
+    Args:
+        plan: what to do.
+        params: the trainable parameters at the start; copied, never donated.
+        frozen: collections of what does not train.
+        batch_stats: running statistics at the start.
+        data: gives the examples at the start of the program; called only if there is something left to train.
+        mesh: devices.
+        folder: of the stage's checkpoints.
+        watch: screen, records and interruption.
+
+    Raises:
+        UserError: a loss that is not finite, or a damaged checkpoint.
+        Stopped: `watch.stop` received a signal; the same call goes on from there.
+    """
+    state = initial_state(plan.program, params, batch_stats)
+    best = _host_copy(_evaluated(plan, state))
+    progress = Progress()
+    checkpoints.clean(folder / LAST)
+    saved = checkpoints.load(folder / LAST, (state, best))
+    if saved is not None:
+        state, best = saved.tree
+        progress = progress_from(saved.metadata)
+    if not progress.finished:
+        rows = data()
+        stage = _Stage(plan, replicate(frozen, mesh), rows, make_feed(rows.train, mesh), mesh, folder / LAST, watch)
+        with watch.stop.deferred():
+            state, best, progress = _run_epochs(stage, replicate(state, mesh), best, progress)
+    checkpoints.save(folder / BEST, int(state.step), best, asdict(progress))
+    return StageOutcome(best, _host_copy(_evaluated(plan, state)), progress)
+
+
+def progress_from(metadata: dict[str, Any]) -> Progress:
+    """The progress that was saved with a checkpoint."""
+    values: dict[str, Any] = {**metadata, "history": tuple(metadata["history"])}
+    return Progress(**values)
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """What stays the same during a stage."""
+
+    plan: StagePlan
+    frozen: dict[str, Params]
+    data: StageData
+    feed: Feed
+    mesh: Mesh
+    folder: Path
+    watch: Watch
+
+    @property
+    def key(self) -> Key[Array, ""]:
+        """Random key of the stage, from seed and name."""
+        return jax.random.fold_in(jax.random.key(self.plan.seed), zlib.crc32(self.plan.name.encode()))
+
+    def save(self, state: TrainState, best: Weights, progress: Progress) -> None:
+        """Writes a checkpoint from which the stage goes on exactly."""
+        checkpoints.save(self.folder, int(state.step), (state, best), asdict(progress))
+
+
+def _run_epochs(
+    stage: _Stage, state: TrainState, best: Weights, progress: Progress
+) -> tuple[TrainState, Weights, Progress]:
+    pace = Pace(stage.plan.checkpoint_seconds)
+    while not progress.finished:
+        with stage.watch.screen.bar(
+            f"{stage.plan.name} epoch {progress.epoch + 1}/{stage.plan.epochs}", stage.plan.steps_per_epoch, "steps"
+        ) as advance:
+            advance(progress.step)
+            state, progress = _train_epoch(stage, state, best, progress, pace, advance)
+        state, best, progress = _close_epoch(stage, state, best, progress, pace)
+        if progress.finished or pace.checkpoint_is_due():
+            stage.save(state, best, progress)
+        stage.watch.record(progress.history)
+    return state, best, progress
+
+
+def _train_epoch(
+    stage: _Stage, state: TrainState, best: Weights, progress: Progress, pace: Pace, advance: Advance
+) -> tuple[TrainState, Progress]:
+    """Takes the steps that the current epoch still lacks."""
+    plan, order = stage.plan, _order(stage, progress.epoch)
+    most = stage.feed.most_steps(order)
+    chunk = stage.feed.chunk(order, progress.step, pace.steps(most, plan.steps_per_epoch - progress.step))
+    while progress.step < plan.steps_per_epoch:
+        began = time.perf_counter()
+        state = run_steps(plan.program, stage.mesh, stage.feed.resident, state, stage.frozen, *chunk, stage.key)
+        taken = chunk.steps
+        left = plan.steps_per_epoch - progress.step - taken
+        if left:
+            # read and sent while the devices are at work
+            chunk = stage.feed.chunk(order, progress.step + taken, pace.steps(most, left))
+        bad_step = int(state.bad_step)
+        seconds = time.perf_counter() - began
+        pace.took(taken, seconds)
+        progress = replace(progress, step=progress.step + taken, seconds=progress.seconds + seconds)
+        if bad_step >= 0:
+            raise UserError(_not_finite(stage, bad_step))
+        advance(taken)
+        if stage.watch.stop.received is not None:
+            stage.save(state, best, progress)
+            where = f"A checkpoint of stage {plan.name!r} is at epoch {progress.epoch + 1}, step {progress.step}."
+            raise Stopped(stage.watch.stop.received, where)
+        if left and pace.checkpoint_is_due():
+            stage.save(state, best, progress)
+    return state, progress
+
+
+def _close_epoch(
+    stage: _Stage, state: TrainState, best: Weights, progress: Progress, pace: Pace
+) -> tuple[TrainState, Weights, Progress]:
+    """Validation, the epoch's record, the best epoch so far, and whether to stop."""
+    plan, began = stage.plan, time.perf_counter()
+    weights = _evaluated(plan, state)
+    validation = _validate(stage, weights)
+    totals = jax.device_get(state.totals)
+    seconds = progress.seconds + time.perf_counter() - began
+    epoch = progress.epoch + 1
+    record = {
+        "stage": plan.name,
+        "epoch": epoch,
+        "train_loss": float(totals.loss / totals.weight),
+        "train_accuracy": float(totals.hits / totals.weight),
+        "validation_loss": validation.loss,
+        "validation_accuracy": validation.accuracy,
+        "lr": float(plan.rates[int(state.step) - 1]),
+        "seconds": round(seconds - sum(past["seconds"] for past in progress.history), 4),
+    }
+    value = -validation.accuracy if plan.monitor == "validation_accuracy" else validation.loss
+    is_best = not math.isnan(value) and (progress.best_value is None or value < progress.best_value)
+    if is_best:
+        best = _host_copy(weights)
+    best_epoch = epoch if is_best else progress.best_epoch
+    out_of_patience = plan.patience is not None and epoch - best_epoch >= plan.patience
+    stage.watch.screen.say(_epoch_line(plan, record, is_best))
+    progress = Progress(
+        epoch=epoch,
+        step=0,
+        history=(*progress.history, record),
+        best_epoch=best_epoch,
+        best_value=value if is_best else progress.best_value,
+        seconds=seconds,
+        step_ms=pace.step_ms() or progress.step_ms,
+        finished=epoch == plan.epochs or out_of_patience,
+    )
+    return state._replace(totals=replicate(zero_totals(), stage.mesh)), best, progress
+
+
+def _order(stage: _Stage, epoch: int) -> EpochOrder:
+    plan, steps = stage.plan, stage.plan.steps_per_epoch
+    rows, weights = training_batches(
+        plan.seed,
+        stage.data.train.inputs.shape[0],
+        plan.batch_size,
+        padded_batch(plan.batch_size, stage.mesh),
+        start=epoch * steps,
+        count=steps,
+    )
+    return EpochOrder(rows, weights, plan.rates[epoch * steps : (epoch + 1) * steps])
+
+
+def _validate(stage: _Stage, weights: Weights) -> Metrics:
+    program = stage.plan.program
+    variables = stage.frozen | {
+        "params": merge(stage.frozen["params"], weights.trainable),
+        "batch_stats": weights.batch_stats,
+    }
+    logits = infer(
+        program.network,
+        variables,
+        stage.data.validation_inputs,
+        stage.mesh,
+        batch_size=stage.plan.eval_batch_size,
+        start=program.start,
+    )
+    return metrics(logits, stage.data.validation_labels)
+
+
+def _evaluated(plan: StagePlan, state: TrainState) -> Weights:
+    return Weights(state.average if plan.program.ema else state.trainable, state.batch_stats)
+
+
+def _host_copy(weights: Weights) -> Weights:
+    # On a CPU the host's view of a device array shares its memory, which donation would overwrite.
+    return jax.tree.map(lambda leaf: np.array(leaf, copy=True), weights)
+
+
+def _epoch_line(plan: StagePlan, record: dict[str, Any], is_best: bool) -> str:
+    return (
+        f"  {plan.name} {record['epoch']:>3}/{plan.epochs}  "
+        f"train loss {record['train_loss']:.4f} accuracy {record['train_accuracy']:.4f}   "
+        f"validation loss {record['validation_loss']:.4f} accuracy {record['validation_accuracy']:.4f}   "
+        f"{record['seconds']:.1f} s{'  best' if is_best else ''}"
+    )
+
+
+def _not_finite(stage: _Stage, step: int) -> str:
+    saved = checkpoints.load_metadata(stage.folder)
+    kept = (
+        f"the last good checkpoint is {stage.folder}, after epoch {saved['epoch']}"
+        if saved
+        else "no checkpoint of this stage was written before"
+    )
+    name, epoch = stage.plan.name, step // stage.plan.steps_per_epoch + 1
+    return (
+        f"stage {name!r}: the loss is not finite at step {step} (epoch {epoch}); {kept}. "
+        f"Try a smaller config.stages.{name}.optimizer.lr, or config.stages.{name}.optimizer.clip_norm=1.0"
+    )

@@ -1,0 +1,101 @@
+"""Keras's optimizers as Optax transformations without a learning rate, and learning rates per step.
+
+The rate is an argument of the step, so that no value of it compiles a second program.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Int
+
+# keras/src/optimizers/{rmsprop,adam}.py
+KERAS_EPSILON = 1e-7
+RMSPROP_DECAY = 0.9
+ADAM_DECAYS = (0.9, 0.999)
+
+
+@dataclass(frozen=True)
+class OptimizerSpec:
+    """What determines the direction of a step; see `vision_transfer.config.STAGE_FIELDS` for the meanings."""
+
+    name: Literal["rmsprop", "adam", "sgd"]
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    clip_norm: float | None = None
+
+
+def descent_direction(spec: OptimizerSpec) -> optax.GradientTransformation:
+    """Gradients to the direction that, times the learning rate, is subtracted from the parameters."""
+    parts = [] if spec.clip_norm is None else [optax.clip_by_global_norm(spec.clip_norm)]
+    match spec.name:
+        case "rmsprop":
+            parts.append(optax.scale_by_rms(decay=RMSPROP_DECAY, eps=KERAS_EPSILON, eps_in_sqrt=True))
+        case "adam":
+            parts.append(scale_by_keras_adam())
+        case "sgd":
+            pass
+    if spec.momentum and spec.name != "adam":
+        parts.append(optax.trace(decay=spec.momentum))
+    if spec.weight_decay:
+        parts.append(optax.add_decayed_weights(spec.weight_decay, mask=_is_kernel))
+    return optax.chain(*parts)
+
+
+class KerasAdamState(NamedTuple):
+    """Number of steps taken and the running first and second moments of the gradient."""
+
+    steps: Int[Array, ""]
+    first: optax.Updates
+    second: optax.Updates
+
+
+def scale_by_keras_adam() -> optax.GradientTransformation:
+    """Adam with Keras's "epsilon hat", which is added before the bias correction and not behind it as in Optax.
+
+    m ← β₁m + (1-β₁)g,  v ← β₂v + (1-β₂)g²,  direction = √(1-β₂ᵗ)/(1-β₁ᵗ) · m / (√v + ε)
+    (Kingma and Ba 2015, end of section 2; keras/src/optimizers/adam.py). The two part only where gradients are
+    under about 1e-6.
+    """
+    first_decay, second_decay = ADAM_DECAYS
+
+    def init(params: optax.Params) -> KerasAdamState:
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        return KerasAdamState(jnp.zeros((), jnp.int32), zeros, zeros)
+
+    def update(
+        updates: optax.Updates, state: optax.OptState, params: optax.Params | None = None
+    ) -> tuple[optax.Updates, optax.OptState]:
+        del params
+        state = cast(KerasAdamState, state)
+        steps = state.steps + 1
+        first = optax.tree.update_moment(updates, state.first, first_decay, 1)
+        second = optax.tree.update_moment(updates, state.second, second_decay, 2)
+        correction = jnp.sqrt(1 - second_decay**steps) / (1 - first_decay**steps)
+        direction = jax.tree.map(
+            lambda mean, square: correction * mean / (jnp.sqrt(square) + KERAS_EPSILON), first, second
+        )
+        return direction, KerasAdamState(steps, first, second)
+
+    return optax.GradientTransformation(init, update)
+
+
+def learning_rates(
+    lr: float, shape: Literal["constant", "cosine"], warmup_steps: int, total_steps: int
+) -> Float[np.ndarray, "steps"]:
+    """The learning rate of each step of a stage, float32: linear warm-up from 0, then constant or a cosine to 0."""
+    steps = np.arange(total_steps)
+    rates = np.full(total_steps, lr, np.float64)
+    if shape == "cosine":
+        progress = np.clip((steps - warmup_steps) / max(1, total_steps - warmup_steps), 0, 1)
+        rates *= 0.5 * (1 + np.cos(np.pi * progress))
+    if warmup_steps:
+        rates = np.where(steps < warmup_steps, lr * (steps + 1) / warmup_steps, rates)
+    return rates.astype(np.float32)
+
+
+def _is_kernel(params: optax.Params) -> optax.Params:
+    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)

@@ -1,0 +1,50 @@
+"""How many steps go into one dispatch, and when the next checkpoint is due."""
+
+import statistics
+import time
+from dataclasses import dataclass, field
+
+# A dispatch lasts about this long, so that an interruption is noticed soon; never more than twice as long.
+SECONDS_PER_DISPATCH = 1.0
+# A dispatch may have this many times the steps of the one before, until the time per step is known well.
+GROWTH = 4
+
+
+@dataclass
+class Pace:
+    """Measures steps as they are taken.
+
+    Attributes:
+        checkpoint_seconds: longest time between two checkpoints.
+        seconds_per_step: of each dispatch but the first, which may compile.
+    """
+
+    checkpoint_seconds: float
+    seconds_per_step: list[float] = field(default_factory=list)
+    _last_count: int = 0
+    _last_checkpoint: float = field(default_factory=time.monotonic)
+
+    def steps(self, most: int, left: int) -> int:
+        """Steps for the next dispatch: one at first, then as many as fit in its time."""
+        if not self.seconds_per_step:
+            return 1
+        fitting = int(SECONDS_PER_DISPATCH / max(self.seconds_per_step[-1], 1e-9))
+        return max(1, min(most, left, fitting, GROWTH * self._last_count))
+
+    def took(self, count: int, seconds: float) -> None:
+        """Notes how long a dispatch took."""
+        if self._last_count:
+            self.seconds_per_step.append(seconds / count)
+        self._last_count = count
+
+    def step_ms(self) -> float | None:
+        """Median time of a step in milliseconds, or None before it is known."""
+        return round(1000 * statistics.median(self.seconds_per_step), 3) if self.seconds_per_step else None
+
+    def checkpoint_is_due(self) -> bool:
+        """Whether it is time for a checkpoint; if so, the clock starts anew."""
+        now = time.monotonic()
+        due = now - self._last_checkpoint >= self.checkpoint_seconds
+        if due:
+            self._last_checkpoint = now
+        return due

@@ -1,0 +1,230 @@
+"""The training step: gradient of the trainable partition, optimizer, running means; many steps per dispatch.
+
+One program serves every chunk of a stage: the number of steps is a traced argument, and so are learning rates. It runs
+under `shard_map`, so that each device sees its own part of the batch and only sums cross devices.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.sharding import Mesh, PartitionSpec
+from jaxtyping import Array, Float, Int, Key, UInt
+
+from vision_transfer.devices import BATCH_AXIS
+from vision_transfer.freezing import merge
+from vision_transfer.models.network import Network, Params, apply_train
+from vision_transfer.train.losses import example_losses, hits, kernel_penalty
+from vision_transfer.train.optimizers import OptimizerSpec, descent_direction
+
+
+@dataclass(frozen=True)
+class StepProgram:
+    """What a step computes, without any numbers that may change from run to run; hashable.
+
+    Attributes:
+        network: the tables.
+        start: first layer that runs on the inputs; None where the inputs are images.
+        inference_layers: frozen batch norms.
+        optimizer: direction of the step.
+        ema: decay of the average of the trainable parameters; 0 for none.
+        l1, l2: penalties on the trainable kernels.
+    """
+
+    network: Network
+    start: str | None
+    inference_layers: frozenset[str]
+    optimizer: OptimizerSpec
+    ema: float = 0.0
+    l1: float = 0.0
+    l2: float = 0.0
+
+
+class Totals(NamedTuple):
+    """Weighted sums over the examples seen so far in an epoch."""
+
+    loss: Float[Array, ""]
+    hits: Float[Array, ""]
+    weight: Float[Array, ""]
+
+
+class TrainState(NamedTuple):
+    """All that a step changes; donated to the program, so a caller must not keep it.
+
+    Attributes:
+        trainable: the trainable parameters.
+        optimizer: state of the optimizer, for these only.
+        batch_stats: running statistics of batch norms.
+        average: moving average of `trainable`, or empty.
+        step: steps taken in this stage.
+        totals: of the current epoch.
+        bad_step: first step with a loss that is not finite, or -1.
+    """
+
+    trainable: Params
+    optimizer: Any
+    batch_stats: Params
+    average: Params
+    step: Int[Array, ""]
+    totals: Totals
+    bad_step: Int[Array, ""]
+
+
+class Examples(NamedTuple):
+    """Inputs at the start of the program, their labels and what identifies them in random draws."""
+
+    inputs: Array
+    labels: Int[Array, "rows"]
+    ids: UInt[Array, "rows"]
+
+
+class StepOrder(NamedTuple):
+    """For each step of an epoch: rows of `Examples`, their weights (0 for padding) and the learning rate."""
+
+    rows: Int[Array, "steps batch"]
+    weights: Float[Array, "steps batch"]
+    rates: Float[Array, "steps"]
+
+
+def initial_state(program: StepProgram, trainable: Params, batch_stats: Params) -> TrainState:
+    """A state at step 0. The parameters are copied, since the state is donated and `trainable` may be shared."""
+    own = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), trainable)
+    return TrainState(
+        trainable=own,
+        optimizer=descent_direction(program.optimizer).init(own),
+        batch_stats=jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), batch_stats),
+        average=jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), trainable) if program.ema else {},
+        step=jnp.zeros((), jnp.int32),
+        totals=zero_totals(),
+        bad_step=jnp.full((), -1, jnp.int32),
+    )
+
+
+def zero_totals() -> Totals:
+    """Totals at the start of an epoch."""
+    return Totals(*(jnp.zeros((), jnp.float32) for _ in Totals._fields))
+
+
+@partial(jax.jit, static_argnames=("program", "mesh", "resident"), donate_argnames=("state",))
+def run_steps(
+    program: StepProgram,
+    mesh: Mesh,
+    resident: bool,
+    state: TrainState,
+    frozen: dict[str, Params],
+    examples: Examples,
+    order: StepOrder,
+    start: Int[Array, ""],
+    count: Int[Array, ""],
+    key: Key[Array, ""],
+) -> TrainState:
+    """Takes the steps `start` to `start + count` of `order`.
+
+    Args:
+        program: what a step computes.
+        mesh: the devices, on one axis `BATCH_AXIS`.
+        resident: whether every device holds all rows of `examples` (and `order.rows` counts in them), or the rows
+            are split over the devices (and `order.rows` counts within each device's part).
+        state: donated.
+        frozen: collections (`params`, `prepared`) of what does not train; never donated, shared by all runs.
+        examples: the rows that `order` refers to.
+        order: rows, weights and rates of an epoch's steps.
+        start: first step of `order` to take.
+        count: number of steps to take.
+        key: random key of the stage, for dropout.
+    """
+    everywhere, split = PartitionSpec(), PartitionSpec(BATCH_AXIS)
+    by_column = PartitionSpec(None, BATCH_AXIS)
+    sharded = jax.shard_map(
+        partial(_local_steps, program),
+        mesh=mesh,
+        in_specs=(
+            everywhere,
+            everywhere,
+            everywhere if resident else split,
+            (by_column, by_column, everywhere),
+            everywhere,
+            everywhere,
+            everywhere,
+        ),
+        out_specs=everywhere,
+        check_vma=False,
+    )
+    return sharded(state, frozen, examples, tuple(order), start, count, key)
+
+
+def single_step(
+    program: StepProgram,
+    state: TrainState,
+    frozen: dict[str, Params],
+    batch: Examples,
+    weights: Float[Array, "batch"],
+    rate: Float[Array, ""],
+    key: Key[Array, ""],
+) -> TrainState:
+    """One step on one device's part of a batch; sums are taken over `BATCH_AXIS`."""
+    step_key = jax.random.fold_in(key, state.step)
+    example_keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(step_key, batch.ids)
+    total_weight = lax.psum(jnp.sum(weights), BATCH_AXIS)
+    devices = lax.axis_size(BATCH_AXIS)
+
+    def share_of_loss(trainable: Params) -> tuple[Array, tuple[Array, Params]]:
+        logits, batch_stats = apply_train(
+            program.network,
+            {**frozen, "params": merge(frozen["params"], trainable), "batch_stats": state.batch_stats},
+            batch.inputs,
+            start=program.start,
+            example_keys=example_keys,
+            example_weights=weights,
+            inference_layers=program.inference_layers,
+            batch_axis=BATCH_AXIS,
+        )
+        losses = example_losses(logits, batch.labels)
+        share = jnp.sum(weights * losses) / total_weight
+        if program.l1 or program.l2:
+            share += kernel_penalty(trainable, program.l1, program.l2) / devices
+        return share, (
+            jnp.stack([jnp.sum(weights * losses), jnp.sum(weights * hits(logits, batch.labels))]),
+            batch_stats,
+        )
+
+    (_, (sums, batch_stats)), gradients = jax.value_and_grad(share_of_loss, has_aux=True)(state.trainable)
+    gradients, sums = lax.psum((gradients, sums), BATCH_AXIS)
+    direction, optimizer = descent_direction(program.optimizer).update(gradients, state.optimizer, state.trainable)
+    trainable = jax.tree.map(lambda leaf, way: leaf - rate * way, state.trainable, direction)
+    average = state.average
+    if program.ema:
+        average = jax.tree.map(lambda mean, leaf: program.ema * mean + (1 - program.ema) * leaf, average, trainable)
+    failed = (state.bad_step < 0) & ~jnp.isfinite(sums[0])
+    totals = Totals(state.totals.loss + sums[0], state.totals.hits + sums[1], state.totals.weight + total_weight)
+    return TrainState(
+        trainable=trainable,
+        optimizer=optimizer,
+        batch_stats=batch_stats,
+        average=average,
+        step=state.step + 1,
+        totals=totals,
+        bad_step=jnp.where(failed, state.step, state.bad_step),
+    )
+
+
+def _local_steps(
+    program: StepProgram,
+    state: TrainState,
+    frozen: dict[str, Params],
+    examples: Examples,
+    order: tuple[Array, Array, Array],
+    start: Array,
+    count: Array,
+    key: Array,
+) -> TrainState:
+    rows, weights, rates = order
+
+    def one(position: Array, state: TrainState) -> TrainState:
+        batch = jax.tree.map(lambda column: column[rows[position]], examples)
+        return single_step(program, state, frozen, batch, weights[position], rates[position], key)
+
+    return lax.fori_loop(start, start + count, one, state)
