@@ -1,0 +1,229 @@
+"""The task `train`: from a config to a finished run folder, stage by stage."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from jax.sharding import Mesh
+
+from vision_transfer import freezing
+from vision_transfer.clock import Clock
+from vision_transfer.config import Config, validate
+from vision_transfer.data.dataset import Split
+from vision_transfer.data.load import find_source
+from vision_transfer.devices import local_mesh, replicate
+from vision_transfer.errors import UserError
+from vision_transfer.evaluation import TestResult, evaluate_test
+from vision_transfer.features import Prefix, features
+from vision_transfer.files import write_json
+from vision_transfer.inference import Rows, infer
+from vision_transfer.models.layers import layer_names
+from vision_transfer.models.network import Network, Params
+from vision_transfer.models.summary import summary_table
+from vision_transfer.narration import say_result, say_setup, say_stage
+from vision_transfer.resolve import (
+    DataFacts,
+    Stage,
+    build_network,
+    data_request,
+    resolve_stages,
+    stage_plan,
+    uses_published_weights,
+)
+from vision_transfer.result import build_result
+from vision_transfer.run_folder import RunFolder, claimed, default_folder
+from vision_transfer.screen import Screen
+from vision_transfer.setup import RunOptions, Setup, load_weights, prepare
+from vision_transfer.train.feeding import TrainingRows
+from vision_transfer.train.loop import StageData, StageOutcome, Watch, train_stage
+
+
+def train(config: Config, options: RunOptions, screen: Screen) -> RunFolder:
+    """Runs a config to its end, or finds its finished run; returns the run's folder.
+
+    Raises:
+        UserError: a config, data, weights or folder that cannot be used.
+        Stopped: asked to stop; the same command goes on from there.
+    """
+    clock = Clock()
+    with clock.measures("data"):
+        setup = prepare(config, options.cache_dir, screen)
+    folder = (
+        default_folder(config.name, setup.identity.digest) if options.workdir is None else RunFolder(options.workdir)
+    )
+    with claimed(folder, setup.identity):
+        _check_unchanged(setup, folder, options)
+        result = folder.result()
+        if result is None:
+            write_json(folder.config_file, setup.config.to_dict())
+            write_json(folder.identity_file, asdict(setup.identity))
+            say_setup(setup, folder, screen)
+            result = _run(_Run(setup, folder, options, screen, clock, local_mesh()))
+        else:
+            screen.say(f"This run is finished; its result is in {folder.path}. --rerun does it again.")
+        say_result(setup, folder, result, screen)
+    return folder
+
+
+def summarise(config: Config, cache_dir: Path, screen: Screen) -> None:
+    """Prints the network with what trains in each stage; decodes and trains nothing."""
+    validate(config)
+    request = data_request(config)
+    source = find_source(request, cache_dir, screen)
+    size = request.image_size or source.default_size
+    network = build_network(config, DataFacts(len(source.classes), (size, size, request.channels)))
+    masks = {stage.name: stage.mask for stage in resolve_stages(config, network)}
+    screen.say(
+        summary_table(network, masks, f"{config.model.backbone} for {source.name}, {len(source.classes)} classes")
+    )
+
+
+def fetch(config: Config, cache_dir: Path, screen: Screen) -> None:
+    """Fetches the weights that the config starts from, so that a later run needs no network."""
+    validate(config)
+    if not uses_published_weights(config):
+        screen.say("This config starts from random weights; there is nothing to fetch.")
+        return
+    weights = load_weights(config, cache_dir, screen)
+    screen.say(f"{weights.source}\nsha256 {weights.sha256}\n{weights.licence}")
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A run under way."""
+
+    setup: Setup
+    folder: RunFolder
+    options: RunOptions
+    screen: Screen
+    clock: Clock
+    mesh: Mesh
+
+
+def _check_unchanged(setup: Setup, folder: RunFolder, options: RunOptions) -> None:
+    """Clears the folder for `--rerun`; refuses to mix what other code, versions or devices computed.
+
+    Raises:
+        UserError: the folder's run was computed by something else, and neither `--rerun` nor `--reuse` was given.
+    """
+    recorded = folder.identity()
+    if recorded is None:
+        return
+    if options.rerun:
+        folder.clear()
+        return
+    differences = setup.identity.differences(recorded)
+    if differences and not options.reuse:
+        state = "finished" if folder.result() else "begun"
+        raise UserError(
+            f"{folder.path}: this run was {state} under other conditions, so its numbers may differ from today's:\n  "
+            + "\n  ".join(differences)
+            + "\n--rerun does it again from the start; --reuse takes it as it is"
+        )
+
+
+def _run(run: _Run) -> dict[str, Any]:
+    """All stages, the test, and `result.json`."""
+    setup = run.setup
+    variables = setup.initial_variables()
+    outcomes: list[StageOutcome] = []
+    for position, stage in enumerate(setup.stages):
+        if outcomes:
+            variables = _with_weights(variables, outcomes[-1], stage.start_from)
+        with run.clock.measures("train"):
+            outcomes.append(_run_stage(run, position, variables, outcomes))
+    variables = _with_weights(variables, outcomes[-1], setup.config.evaluate)
+    with run.clock.measures("evaluate"):
+        test = _test(run, variables)
+    result = build_result(setup, outcomes, test, run.clock)
+    write_json(run.folder.result_file, result)
+    return result
+
+
+def _run_stage(run: _Run, position: int, variables: dict[str, Params], earlier: list[StageOutcome]) -> StageOutcome:
+    setup, stage = run.setup, run.setup.stages[position]
+    plan = stage_plan(setup.config, stage, setup.network, len(setup.dataset.train))
+    trainable, frozen = freezing.partition(variables["params"], stage.mask)
+    say_stage(stage, plan, freezing.counts(variables["params"], stage.mask), run.screen)
+    finished = [record for outcome in earlier for record in outcome.progress.history]
+    return train_stage(
+        plan,
+        trainable,
+        {"params": _from_layer(setup.network, frozen, stage.start)},
+        variables["batch_stats"],
+        lambda: _stage_data(run, position, variables),
+        run.mesh,
+        run.folder.checkpoints(stage.name),
+        Watch(
+            run.screen,
+            record=lambda history: run.folder.write_metrics([*finished, *history]),
+            stop=run.options.stop,
+        ),
+    )
+
+
+def _stage_data(run: _Run, position: int, variables: dict[str, Params]) -> StageData:
+    dataset, stage = run.setup.dataset, run.setup.stages[position]
+    with run.clock.measures("features"):
+        _compute_for_later_stages(run, position, variables)
+        train = _inputs(run, stage, variables, dataset.train)
+        validation = _inputs(run, stage, variables, dataset.validation)
+    rows = TrainingRows(train, dataset.train.labels, dataset.train.example_ids)
+    return StageData(rows, validation, dataset.validation.labels)
+
+
+def _compute_for_later_stages(run: _Run, position: int, variables: dict[str, Params]) -> None:
+    """Features of the shallower layers that later stages start from, so that this stage's are computed from them.
+
+    They lie inside this stage's frozen prefix, so they are those that the later stages will ask for, unless a stage
+    between trains them.
+    """
+    network, dataset = run.setup.network, run.setup.dataset
+    now = run.setup.stages[position]
+    if now.cached is None:
+        return
+    later = {stage.cached for stage in run.setup.stages[position + 1 :] if stage.cached is not None}
+    for layer in sorted(later, key=network.index):
+        if network.index(layer) < network.index(now.cached):
+            for split in (dataset.train, dataset.validation):
+                features(_prefix(run, variables), layer, split.images, split.digests, run.screen)
+
+
+def _inputs(run: _Run, stage: Stage, variables: dict[str, Params], split: Split) -> Rows:
+    if stage.cached is None:
+        return split.images
+    return features(_prefix(run, variables), stage.cached, split.images, split.digests, run.screen)
+
+
+def _prefix(run: _Run, variables: dict[str, Params]) -> Prefix:
+    return Prefix(run.setup.network, variables, run.mesh, run.setup.config.eval_batch_size, run.options.cache_dir)
+
+
+def _test(run: _Run, variables: dict[str, Params]) -> TestResult:
+    """The only place where the test split is looked at, once, with the final parameters."""
+    setup, stage, split = run.setup, run.setup.stages[-1], run.setup.dataset.test
+    with run.clock.measures("features"):
+        inputs = _inputs(run, stage, variables, split)
+    logits = infer(
+        setup.network,
+        replicate(variables, run.mesh),
+        inputs,
+        run.mesh,
+        batch_size=setup.config.eval_batch_size,
+        start=stage.start,
+    )
+    run.folder.write_predictions(logits, split.labels, split.files)
+    return evaluate_test(logits, split.labels)
+
+
+def _with_weights(variables: dict[str, Params], outcome: StageOutcome, which: str) -> dict[str, Params]:
+    weights = outcome.best if which == "best" else outcome.last
+    return {
+        "params": freezing.merge(variables["params"], weights.trainable),
+        "batch_stats": freezing.merge(variables["batch_stats"], weights.batch_stats),
+    }
+
+
+def _from_layer(network: Network, params: Params, start: str | None) -> Params:
+    names = layer_names(network.layers)[0 if start is None else network.index(start) :]
+    return {layer: leaves for layer, leaves in params.items() if layer in names}

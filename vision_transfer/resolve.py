@@ -1,0 +1,176 @@
+"""What follows from a config and the data together, decided in this one place: network, masks, stages."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from vision_transfer.config import Config
+from vision_transfer.data.dataset import DataRequest
+from vision_transfer.data.order import batches_per_pass
+from vision_transfer.errors import UserError
+from vision_transfer.freezing import Mask, cached_layer, cut, inference_layers, resolve
+from vision_transfer.models.backbones import VGG_CONVOLUTIONS, backbone_layers
+from vision_transfer.models.heads import head_layers
+from vision_transfer.models.layers import layer_names
+from vision_transfer.models.network import Network
+from vision_transfer.models.precision import Numerics
+from vision_transfer.train.loop import StagePlan
+from vision_transfer.train.optimizers import OptimizerSpec, learning_rates
+from vision_transfer.train.step import StepProgram
+
+RGB = 3
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """What a network must know of the data: number of classes, and `(height, width, channels)` of an image."""
+
+    classes: int
+    image_shape: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage of the config, resolved against the network.
+
+    Attributes:
+        name: of the stage.
+        freeze: its spec, as in the config.
+        mask: what trains.
+        cut: first layer with something trainable.
+        cached: the layer whose outputs are cached, or None.
+        start: first layer that runs in a step; None for all, from the images.
+        start_from: `best` or `last` of the previous stage.
+    """
+
+    name: str
+    freeze: str
+    mask: Mask
+    cut: str
+    cached: str | None
+    start: str | None
+    start_from: str
+
+
+def data_request(config: Config) -> DataRequest:
+    """Which data the config asks for."""
+    dataset = config.dataset
+    return DataRequest(
+        name=dataset.name,
+        root=None if dataset.root is None else Path(dataset.root).expanduser(),
+        image_size=dataset.image_size,
+        channels=dataset.channels,
+        resampling=dataset.resampling,
+        train_examples=dataset.train_examples,
+        subset_seed=dataset.subset_seed,
+    )
+
+
+def uses_published_weights(config: Config) -> bool:
+    """Whether the backbone starts from weights that were trained elsewhere."""
+    model = config.model
+    return model.weights_path is not None or (model.weights == "imagenet" and model.backbone in VGG_CONVOLUTIONS)
+
+
+def build_network(config: Config, facts: DataFacts) -> Network:
+    """The network that the config describes, for these data.
+
+    Raises:
+        UserError: fields that contradict each other or the data.
+    """
+    model = config.model
+    if model.weights == "imagenet" and model.backbone not in VGG_CONVOLUTIONS and model.weights_path is None:
+        raise UserError(
+            f"config.model.weights: there are no ImageNet weights for {model.backbone!r}; set it to 'random', or give "
+            "a file in config.model.weights_path"
+        )
+    if uses_published_weights(config) and facts.image_shape[-1] != RGB and model.backbone in VGG_CONVOLUTIONS:
+        raise UserError(
+            f"config.dataset.channels: got {facts.image_shape[-1]}; the ImageNet weights of {model.backbone} take "
+            "RGB images, so set it to 3 (grey images are repeated)"
+        )
+    average = model.pooling == "average"
+    backbone = backbone_layers(
+        model.backbone, output=model.backbone_output, batch_norm=model.batch_norm, global_average=average
+    )
+    head = head_layers(
+        _outputs(model.output, facts.classes),
+        flatten=not average,
+        hidden=tuple(model.hidden),
+        activation=model.activation,
+        dropout=model.dropout,
+        dropout_place=model.dropout_place,
+    )
+    default = "caffe" if model.backbone in VGG_CONVOLUTIONS else "rescale"
+    return Network(
+        backbone,
+        head,
+        input_shape=facts.image_shape,
+        preprocessing=model.preprocessing or default,
+        numerics=Numerics(config.precision),
+    )
+
+
+def with_preprocessing_of(network: Network, config: Config, weights_preprocessing: str) -> Network:
+    """The network with the preprocessing that its weights were trained with, unless the config states one."""
+    if config.model.preprocessing is not None:
+        return network
+    return replace(network, preprocessing=weights_preprocessing)
+
+
+def resolve_stages(config: Config, network: Network) -> list[Stage]:
+    """The stages in the order of the schedule.
+
+    Raises:
+        UserError: a freeze spec that does not fit the network; the stage is named.
+    """
+    stages = []
+    for name in config.schedule:
+        stage = config.stages[name]
+        try:
+            mask = resolve(stage.freeze, network)
+        except UserError as error:
+            raise UserError(f"config.stages.{name}.{error}") from error
+        cached = cached_layer(network, mask) if config.features.cache else None
+        names = layer_names(network.layers)
+        start = None if cached is None else names[names.index(cached) + 1]
+        stages.append(Stage(name, stage.freeze, mask, cut(network, mask), cached, start, stage.start_from))
+    return stages
+
+
+def stage_plan(config: Config, stage: Stage, network: Network, train_examples: int) -> StagePlan:
+    """What training does in a stage, as numbers."""
+    values = config.stages[stage.name]
+    optimizer = values.optimizer
+    steps_per_epoch = values.steps_per_epoch or batches_per_pass(train_examples, config.batch_size)
+    program = StepProgram(
+        network=network,
+        start=stage.start,
+        inference_layers=inference_layers(network, stage.mask),
+        optimizer=OptimizerSpec(optimizer.name, optimizer.momentum, optimizer.weight_decay, optimizer.clip_norm),
+        ema=optimizer.ema,
+        l1=values.l1,
+        l2=values.l2,
+    )
+    return StagePlan(
+        name=stage.name,
+        program=program,
+        epochs=values.epochs,
+        steps_per_epoch=steps_per_epoch,
+        batch_size=config.batch_size,
+        eval_batch_size=config.eval_batch_size,
+        rates=learning_rates(
+            optimizer.lr, optimizer.lr_schedule, optimizer.warmup_steps, values.epochs * steps_per_epoch
+        ),
+        monitor=values.monitor,
+        patience=values.patience,
+        seed=config.seed,
+        checkpoint_seconds=config.checkpoint.every_seconds,
+    )
+
+
+def _outputs(kind: str, classes: int) -> int:
+    if kind == "sigmoid" and classes != 2:
+        raise UserError(f"config.model.output: a sigmoid tells two classes apart, the data has {classes}; use softmax")
+    if kind == "sigmoid" or (kind == "auto" and classes == 2):
+        return 1
+    return classes

@@ -1,0 +1,76 @@
+"""`result.json`: what a finished run found, in the form that tools rely on."""
+
+from typing import Any
+
+from vision_transfer import freezing
+from vision_transfer.clock import Clock
+from vision_transfer.evaluation import TestResult
+from vision_transfer.models.network import all_parameter_shapes
+from vision_transfer.resolve import Stage
+from vision_transfer.setup import Setup
+from vision_transfer.train.loop import StageOutcome
+
+ACTIVITIES = ("data", "features", "train", "evaluate")
+
+
+def build_result(setup: Setup, outcomes: list[StageOutcome], test: TestResult, clock: Clock) -> dict[str, Any]:
+    """The content of `result.json`, as JSON values."""
+    dataset, weights, identity = setup.dataset, setup.weights, setup.identity
+    seconds = {activity: round(clock.seconds.get(activity, 0.0), 3) for activity in ACTIVITIES}
+    return {
+        "name": setup.config.name,
+        "digest": identity.digest,
+        "code_digest": identity.code,
+        "dataset": {
+            "name": dataset.name,
+            "note": dataset.note,
+            "fingerprint": dataset.fingerprint,
+            "classes": list(dataset.classes),
+            "sizes": {
+                "train": len(dataset.train),
+                "validation": len(dataset.validation),
+                "test": len(dataset.test),
+            },
+            "skipped": [{"file": skipped.file, "reason": skipped.reason} for skipped in dataset.skipped],
+        },
+        "weights": {
+            "source": "random initialisation" if weights is None else weights.source,
+            "sha256": None if weights is None else weights.sha256,
+            "licence": None if weights is None else weights.licence,
+        },
+        "parameters": _parameters(setup, setup.stages[-1]),
+        "stages": [_stage(setup, stage, outcome) for stage, outcome in zip(setup.stages, outcomes, strict=True)],
+        "test": {
+            "loss": test.loss,
+            "accuracy": test.accuracy,
+            "accuracy_ci95": list(test.accuracy_ci95),
+            "examples": test.examples,
+            "confusion": test.confusion,
+        },
+        "seconds": {"total": round(sum(clock.seconds.values()), 3), **seconds},
+        "device": identity.device,
+        "versions": dict(identity.versions),
+    }
+
+
+def _stage(setup: Setup, stage: Stage, outcome: StageOutcome) -> dict[str, Any]:
+    progress = outcome.progress
+    best = progress.history[progress.best_epoch - 1]
+    return {
+        "name": stage.name,
+        "freeze": stage.freeze,
+        "cut": stage.cut,
+        "cached": stage.cached,
+        "epochs": progress.epoch,
+        "best_epoch": progress.best_epoch,
+        "train": {"loss": best["train_loss"], "accuracy": best["train_accuracy"]},
+        "validation": {"loss": best["validation_loss"], "accuracy": best["validation_accuracy"]},
+        "parameters": _parameters(setup, stage),
+        "seconds": round(progress.seconds, 3),
+        "step_ms": progress.step_ms,
+    }
+
+
+def _parameters(setup: Setup, stage: Stage) -> dict[str, int]:
+    counts = freezing.counts(all_parameter_shapes(setup.network), stage.mask)
+    return {"total": counts.total, "trainable": counts.trainable, "frozen": counts.frozen}

@@ -1,0 +1,153 @@
+"""A run's folder: where each file is, who may write in it, and what it says of the run it holds."""
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from vision_transfer.errors import UserError
+from vision_transfer.files import remove_leftovers, replaced_file
+
+DEFAULT_ROOT = Path("runs")
+DIGEST_LENGTH_IN_NAME = 12
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a run is, and what it runs on.
+
+    Attributes:
+        digest: of all that determines its numbers by intent: config, data, starting weights.
+        code: digest of the numeric modules.
+        versions: of Python and the packages that decide numbers.
+        device: platform, kind and number.
+    """
+
+    digest: str
+    code: str
+    versions: Mapping[str, str]
+    device: str
+
+    def differences(self, other: Mapping[str, Any]) -> list[str]:
+        """What else than the digest differs from a recorded identity, one line each."""
+        lines = []
+        if other.get("code") != self.code:
+            lines.append(f"numeric code: then {other.get('code')}, now {self.code}")
+        if other.get("device") != self.device:
+            lines.append(f"device: then {other.get('device')}, now {self.device}")
+        then = other.get("versions", {})
+        for name in sorted({*then, *self.versions}):
+            if then.get(name) != self.versions.get(name):
+                lines.append(f"{name}: then {then.get(name)}, now {self.versions.get(name)}")
+        return lines
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths in a run's folder; see the README for what each file holds."""
+
+    path: Path
+
+    @property
+    def identity_file(self) -> Path:
+        """Digest, code, versions and device of the run, written at its start."""
+        return self.path / "identity.json"
+
+    @property
+    def config_file(self) -> Path:
+        """The resolved config."""
+        return self.path / "config.json"
+
+    @property
+    def metrics_file(self) -> Path:
+        """A line of JSON per stage and epoch."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def result_file(self) -> Path:
+        """Written last: its presence means that the run is finished."""
+        return self.path / "result.json"
+
+    @property
+    def predictions_file(self) -> Path:
+        """Test logits, labels and file names."""
+        return self.path / "predictions.npz"
+
+    def checkpoints(self, stage: str) -> Path:
+        """Folder of a stage's checkpoints."""
+        return self.path / "checkpoints" / stage
+
+    def result(self) -> dict[str, Any] | None:
+        """The result of a finished run, or None."""
+        return _read_json(self.result_file)
+
+    def identity(self) -> dict[str, Any] | None:
+        """What the folder says of its run, or None for a new folder."""
+        return _read_json(self.identity_file)
+
+    def clear(self) -> None:
+        """Removes what a run wrote, and nothing else."""
+        for file in (self.result_file, self.identity_file, self.config_file, self.metrics_file, self.predictions_file):
+            file.unlink(missing_ok=True)
+        shutil.rmtree(self.path / "checkpoints", ignore_errors=True)
+
+    def write_metrics(self, records: list[dict[str, Any]]) -> None:
+        """Replaces `metrics.jsonl` by these records."""
+        with replaced_file(self.metrics_file) as temporary:
+            temporary.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+
+    def write_predictions(self, logits: np.ndarray, labels: np.ndarray, files: tuple[str, ...]) -> None:
+        """Writes `predictions.npz`."""
+        with replaced_file(self.predictions_file) as temporary, temporary.open("wb") as stream:
+            np.savez_compressed(stream, logits=logits, labels=labels, files=np.array(files))
+
+
+def default_folder(name: str, digest: str) -> RunFolder:
+    """`runs/<name>-<digest>`."""
+    return RunFolder(DEFAULT_ROOT / f"{name}-{digest[:DIGEST_LENGTH_IN_NAME]}")
+
+
+@contextmanager
+def claimed(folder: RunFolder, identity: Identity) -> Iterator[None]:
+    """Holds the folder for this process.
+
+    Raises:
+        UserError: the folder holds another run, or another process is at work in it.
+    """
+    folder.path.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder.path / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise UserError(
+            f"{folder.path}: another process is at work on this run; wait for it, or give --workdir another folder"
+        ) from error
+    try:
+        remove_leftovers(folder.path)
+        recorded = folder.identity()
+        if recorded is not None and recorded.get("digest") != identity.digest:
+            raise UserError(
+                f"--workdir={folder.path}: holds the run of another config ({recorded.get('digest')}, this one is "
+                f"{identity.digest}); see its config.json, and give --workdir another folder"
+            )
+        yield
+    finally:
+        lock.release()
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); remove it to go on without it") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: holds {type(value).__name__}, expected a JSON object; remove it to go on without it")
+    return value
