@@ -120,7 +120,7 @@ def device_text() -> str:
     return f"{name} × {len(devices)}"
 
 
-def _resolved(config: Config, dataset: Dataset, network: Network) -> ConfigDict:
+def _resolved(config: Config, dataset: Dataset, network: Network) -> Config:
     resolved = config.copy_and_resolve_references()
     height, _, channels = network.input_shape
     resolved.dataset.image_size = height

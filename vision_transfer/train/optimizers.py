@@ -63,8 +63,9 @@ def scale_by_keras_adam() -> optax.GradientTransformation:
     first_decay, second_decay = ADAM_DECAYS
 
     def init(params: optax.Params) -> KerasAdamState:
-        zeros = jax.tree.map(jnp.zeros_like, params)
-        return KerasAdamState(jnp.zeros((), jnp.int32), zeros, zeros)
+        # Each moment has buffers of its own, since the state is donated and no buffer can be donated twice.
+        first, second = (jax.tree.map(jnp.zeros_like, params) for _ in range(2))
+        return KerasAdamState(jnp.zeros((), jnp.int32), first, second)
 
     def update(
         updates: optax.Updates, state: optax.OptState, params: optax.Params | None = None
