@@ -62,6 +62,9 @@ FIELDS: dict[str, Field] = {
         None, "train on a class-balanced subset of this many images; empty: all", kind=int, minimum=1
     ),
     "dataset.subset_seed": Field(0, "seed of that subset; smaller subsets lie inside larger ones", minimum=0),
+    "dataset.validation_fraction": Field(
+        0.1, "share of the training images held out where the data has no validation split", minimum=0, below=1
+    ),
     "model.backbone": Field(
         "vgg16", "vgg16, vgg19, mnist_convnet, convnet_150, convnet_180 or dense (no convolutions)"
     ),
@@ -93,6 +96,35 @@ FIELDS: dict[str, Field] = {
     "model.output": Field(
         "auto", "auto: one sigmoid for two classes, softmax for more", choices=("auto", "sigmoid", "softmax")
     ),
+    "augment.preset": Field(
+        "none",
+        "whose conventions augmentation follows: keras_layers (RandomFlip, …) or image_data_generator",
+        choices=("none", "keras_layers", "image_data_generator"),
+    ),
+    "augment.flip": Field(
+        "none", "directions to flip in", choices=("none", "horizontal", "vertical", "horizontal_and_vertical")
+    ),
+    "augment.rotation": Field(0.0, "largest rotation: a fraction of a turn (layers) or degrees (generator)", minimum=0),
+    "augment.height_shift": Field(0.0, "largest shift of rows, as a fraction of the height", minimum=0),
+    "augment.width_shift": Field(0.0, "largest shift of columns, as a fraction of the width", minimum=0),
+    "augment.shear": Field(0.0, "largest shear: columns per row (layers) or degrees (generator)", minimum=0),
+    "augment.zoom": Field(0.0, "zoom factors lie in [1 - zoom, 1 + zoom]", minimum=0, below=1),
+    "augment.fill": Field(
+        None,
+        "what lies outside; empty: reflect (layers) or nearest (generator)",
+        kind=str,
+        choices=("nearest", "reflect", "constant", "wrap"),
+    ),
+    "augment.crop_scale": Field((), "smallest and largest share of the area of a random resized crop; empty: no crop"),
+    "augment.brightness": Field(0.0, "brightness factors lie in [1 - b, 1 + b]", minimum=0),
+    "augment.contrast": Field(0.0, "the same for contrast", minimum=0),
+    "augment.saturation": Field(0.0, "the same for saturation", minimum=0),
+    "augment.bank": Field(
+        0,
+        "keep this many fixed variants of each image, so that the prefix can be cached; 0: fresh each epoch",
+        minimum=0,
+    ),
+    "augment.bank_seed": Field(0, "seed of the bank's variants, shared by runs of all seeds", minimum=0),
     "precision": Field(
         "float32",
         "float32 with float32 products, tf32 (the device's fast products), bfloat16 (activations and products)",
@@ -145,6 +177,7 @@ STAGE_FIELDS: dict[str, Field] = {
         0.0, "decay of an exponential moving average of the trainable parameters, which is then evaluated; 0: none",
         minimum=0, below=1,
     ),
+    "label_smoothing": Field(0.0, "share of each label spread evenly over all classes in training", minimum=0, below=1),
     "l1": Field(0.0, "weight of the sum of absolute values of the trainable kernels in the loss", minimum=0),
     "l2": Field(0.0, "weight of the sum of squares of the trainable kernels in the loss", minimum=0),
 }  # fmt: skip
@@ -209,6 +242,13 @@ def digested(config: Config) -> dict[str, Any]:
         for path, value in flat.items()
         if not any(path == omitted or path.startswith(f"{omitted}.") for omitted in NOT_IN_DIGEST)
     }
+
+
+def meaning_of(path: str) -> str:
+    """The meaning of the field at a dotted path: `batch_size`, `stages.head.optimizer.lr`."""
+    group, _, rest = path.partition(".")
+    field = STAGE_FIELDS.get(rest.partition(".")[2]) if group == "stages" else FIELDS.get(path)
+    return field.meaning if field else "of this config only"
 
 
 def flatten(config: Config, prefix: str = "") -> dict[str, Any]:

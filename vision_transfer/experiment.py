@@ -1,12 +1,14 @@
 """The task `train`: from a config to a finished run folder, stage by stage."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jax.sharding import Mesh
 
 from vision_transfer import freezing
+from vision_transfer.augment.variants import Augmentation, BankRows
 from vision_transfer.clock import Clock
 from vision_transfer.config import Config, validate
 from vision_transfer.data.dataset import Split
@@ -14,7 +16,7 @@ from vision_transfer.data.load import find_source
 from vision_transfer.devices import local_mesh, replicate
 from vision_transfer.errors import UserError
 from vision_transfer.evaluation import TestResult, evaluate_test
-from vision_transfer.features import Prefix, features
+from vision_transfer.features import FeatureRows, Prefix, concatenated, features
 from vision_transfer.files import write_json
 from vision_transfer.inference import Rows, infer
 from vision_transfer.models.layers import layer_names
@@ -24,6 +26,7 @@ from vision_transfer.narration import say_result, say_setup, say_stage
 from vision_transfer.resolve import (
     DataFacts,
     Stage,
+    build_augmentation,
     build_network,
     data_request,
     resolve_stages,
@@ -113,7 +116,7 @@ def _check_unchanged(setup: Setup, folder: RunFolder, options: RunOptions) -> No
         folder.clear()
         return
     differences = setup.identity.differences(recorded)
-    if differences and not options.reuse:
+    if differences and folder.has_trained() and not options.reuse:
         state = "finished" if folder.result() else "begun"
         raise UserError(
             f"{folder.path}: this run was {state} under other conditions, so its numbers may differ from today's:\n  "
@@ -166,10 +169,29 @@ def _stage_data(run: _Run, position: int, variables: dict[str, Params]) -> Stage
     dataset, stage = run.setup.dataset, run.setup.stages[position]
     with run.clock.measures("features"):
         _compute_for_later_stages(run, position, variables)
-        train = _inputs(run, stage, variables, dataset.train)
+        train = _training_rows(run, stage, variables)
         validation = _inputs(run, stage, variables, dataset.validation)
-    rows = TrainingRows(train, dataset.train.labels, dataset.train.example_ids)
-    return StageData(rows, validation, dataset.validation.labels)
+    return StageData(train, validation, dataset.validation.labels)
+
+
+def _training_rows(run: _Run, stage: Stage, variables: dict[str, Params]) -> TrainingRows:
+    split, augmentation = run.setup.dataset.train, build_augmentation(run.setup.config)
+    if stage.cached is None or augmentation is None:
+        return TrainingRows(_inputs(run, stage, variables, split), split.labels, split.example_ids)
+    layer, bank = stage.cached, augmentation.bank
+    variants = [_bank_features(run, layer, variables, augmentation, variant) for variant in range(bank)]
+    return TrainingRows(
+        concatenated(variants), np.tile(split.labels, bank), np.tile(split.example_ids, bank), variants=bank
+    )
+
+
+def _bank_features(
+    run: _Run, layer: str, variables: dict[str, Params], augmentation: Augmentation, variant: int
+) -> FeatureRows:
+    split = run.setup.dataset.train
+    prefix = replace(_prefix(run, variables), augmentation=augmentation, variant=variant)
+    images = BankRows(split.images, split.example_ids, augmentation, variant)
+    return features(prefix, layer, images, split.digests, run.screen)
 
 
 def _compute_for_later_stages(run: _Run, position: int, variables: dict[str, Params]) -> None:
@@ -178,15 +200,14 @@ def _compute_for_later_stages(run: _Run, position: int, variables: dict[str, Par
     They lie inside this stage's frozen prefix, so they are those that the later stages will ask for, unless a stage
     between trains them.
     """
-    network, dataset = run.setup.network, run.setup.dataset
-    now = run.setup.stages[position]
+    now, index = run.setup.stages[position], run.setup.network.index
     if now.cached is None:
         return
-    later = {stage.cached for stage in run.setup.stages[position + 1 :] if stage.cached is not None}
-    for layer in sorted(later, key=network.index):
-        if network.index(layer) < network.index(now.cached):
-            for split in (dataset.train, dataset.validation):
-                features(_prefix(run, variables), layer, split.images, split.digests, run.screen)
+    later = [(index(stage.cached), stage) for stage in run.setup.stages[position + 1 :] if stage.cached is not None]
+    for depth, stage in sorted(later, key=lambda pair: pair[0]):
+        if depth < index(now.cached):
+            _training_rows(run, stage, variables)
+            _inputs(run, stage, variables, run.setup.dataset.validation)
 
 
 def _inputs(run: _Run, stage: Stage, variables: dict[str, Params], split: Split) -> Rows:

@@ -8,6 +8,7 @@ each written whole; a killed extraction keeps all its finished shards.
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -17,8 +18,9 @@ from filelock import FileLock
 from jax.sharding import Mesh
 from jaxtyping import Float, UInt8
 
+from vision_transfer.augment.variants import Augmentation
 from vision_transfer.files import file_sha256, remove_leftovers, replaced_file, write_json
-from vision_transfer.inference import Rows, infer_batches
+from vision_transfer.inference import Rows, TakenRows, infer_batches
 from vision_transfer.models.layers import GlobalAveragePool, MaxPool, layer_names
 from vision_transfer.models.network import Network, Params
 from vision_transfer.provenance import PREFIX_MODULES, code_digest, json_digest, params_sha256
@@ -71,6 +73,8 @@ class Prefix:
         mesh: devices to compute on.
         batch_size: images per step.
         folder: root of all caches.
+        augmentation: a bank's, where the features are those of one of its variants.
+        variant: number of that variant.
     """
 
     network: Network
@@ -78,6 +82,8 @@ class Prefix:
     mesh: Mesh
     batch_size: int
     folder: Path
+    augmentation: Augmentation | None = None
+    variant: int = 0
 
     def description(self, layer: str) -> dict[str, object]:
         """All that determines the outputs of `layer`, as JSON values; its digest names the store."""
@@ -94,15 +100,25 @@ class Prefix:
             "preprocessing": self.network.preprocessing,
             "precision": self.network.numerics.name,
             "dtype": str(self.network.numerics.dtype),
+            "variant": None if self.augmentation is None else [asdict(self.augmentation), self.variant],
             "platform": jax.default_backend(),
-            "code": code_digest(PREFIX_MODULES),
+            "code": code_digest(PREFIX_MODULES if self.augmentation is None else (*PREFIX_MODULES, "augment")),
             "jax": jax.__version__,
         }
 
 
+def concatenated(parts: Sequence[FeatureRows]) -> FeatureRows:
+    """All rows of all parts, one part after the other; nothing is copied."""
+    places, shards = [], []
+    for part in parts:
+        places.append(part.places + np.array([len(shards), 0]))
+        shards += part.shards
+    return FeatureRows(tuple(shards), np.concatenate(places))
+
+
 def features(
     prefix: Prefix, layer: str, images: Rows, digests: UInt8[np.ndarray, "examples 16"], screen: Screen
-) -> Rows:
+) -> FeatureRows:
     """Outputs of `layer` for all images: from the store as far as it goes, the rest computed and added to it.
 
     Missing rows start from the deepest earlier pool whose store has them, otherwise from the images.
@@ -110,7 +126,7 @@ def features(
     Args:
         prefix: what computes them.
         layer: a pool of the frozen prefix.
-        images: `(examples, height, width, channels) uint8`.
+        images: `(examples, height, width, channels)`, values 0–255; the variant's, where the prefix has one.
         digests: content of each image.
         screen: for the progress bar.
     """
@@ -197,7 +213,7 @@ def _extend(
     batches = infer_batches(
         prefix.network,
         prefix.variables,
-        _Taken(source, missing),
+        TakenRows(source, missing),
         prefix.mesh,
         batch_size=prefix.batch_size,
         start=start,
@@ -214,25 +230,6 @@ def _extend(
                 _write_shard(store, np.concatenate(waiting), [keys[row] for row in missing[done : done + rows]])
                 done += rows
                 waiting = []
-
-
-@dataclass(frozen=True)
-class _Taken:
-    """Some rows of others."""
-
-    rows: Rows
-    numbers: np.ndarray
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return (len(self.numbers), *self.rows.shape[1:])
-
-    @property
-    def dtype(self) -> np.dtype:
-        return self.rows.dtype
-
-    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
-        return self.rows[self.numbers[rows]]
 
 
 def _write_shard(store: Path, rows: Float[np.ndarray, "rows ..."], keys: list[str]) -> None:

@@ -1,6 +1,7 @@
 """Inference over many rows: from any layer to any layer, in padded batches spread over the devices."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
@@ -29,6 +30,33 @@ class Rows(Protocol):
     def __getitem__(self, rows: Any, /) -> Any:
         """The rows with the numbers in an integer array, in their order, as a numpy array."""
         ...
+
+
+@dataclass(frozen=True)
+class TakenRows:
+    """Some rows of others, in an order of their own.
+
+    Attributes:
+        rows: to take from.
+        numbers: `(taken,) int`, which.
+    """
+
+    rows: Rows
+    numbers: np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Number of rows, then the shape of one."""
+        return (len(self.numbers), *self.rows.shape[1:])
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Dtype of the values."""
+        return self.rows.dtype
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        """The rows with these numbers among the taken ones."""
+        return self.rows[self.numbers[rows]]
 
 
 def infer_batches(

@@ -62,8 +62,8 @@ def say_result(setup: Setup, folder: RunFolder, result: dict[str, Any], screen: 
             f"{stage['name']}, validation",
             f"{stage['parameters']['trainable']:,}",
             f"{stage['best_epoch']} of {stage['epochs']}",
-            f"{stage['validation']['loss']:.4f}",
-            f"{stage['validation']['accuracy']:.4f}",
+            _figure(stage["validation"]["loss"]),
+            _figure(stage["validation"]["accuracy"]),
             duration(stage["seconds"]),
         )
     test = result["test"]
@@ -81,6 +81,10 @@ def say_result(setup: Setup, folder: RunFolder, result: dict[str, Any], screen: 
     screen.say("Try next:")
     for suggestion in _suggestions(setup):
         screen.say(f"  {suggestion}")
+
+
+def _figure(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
 
 
 def _suggestions(setup: Setup) -> list[str]:

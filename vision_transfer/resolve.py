@@ -3,6 +3,8 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from vision_transfer.augment import AugmentConfig
+from vision_transfer.augment.variants import Augmentation
 from vision_transfer.config import Config
 from vision_transfer.data.dataset import DataRequest
 from vision_transfer.data.order import batches_per_pass
@@ -62,7 +64,34 @@ def data_request(config: Config) -> DataRequest:
         resampling=dataset.resampling,
         train_examples=dataset.train_examples,
         subset_seed=dataset.subset_seed,
+        validation_fraction=dataset.validation_fraction,
     )
+
+
+def build_augmentation(config: Config) -> Augmentation | None:
+    """How training images are varied, or None where they are not.
+
+    Raises:
+        UserError: a field of `config.augment` that its preset does not allow.
+    """
+    values = config.augment
+    operations = AugmentConfig(
+        preset=values.preset,
+        flip=values.flip,
+        rotation=values.rotation,
+        height_shift=values.height_shift,
+        width_shift=values.width_shift,
+        shear=values.shear,
+        zoom=values.zoom,
+        fill=values.fill,
+        crop_scale=tuple(values.crop_scale) or None,
+        brightness=values.brightness,
+        contrast=values.contrast,
+        saturation=values.saturation,
+    )
+    if not (operations.moves_pixels or operations.changes_colours):
+        return None
+    return Augmentation(operations, values.bank, values.bank_seed)
 
 
 def uses_published_weights(config: Config) -> bool:
@@ -123,6 +152,8 @@ def resolve_stages(config: Config, network: Network) -> list[Stage]:
     Raises:
         UserError: a freeze spec that does not fit the network; the stage is named.
     """
+    augmentation = build_augmentation(config)
+    cacheable = config.features.cache and (augmentation is None or augmentation.bank > 0)
     stages = []
     for name in config.schedule:
         stage = config.stages[name]
@@ -130,7 +161,7 @@ def resolve_stages(config: Config, network: Network) -> list[Stage]:
             mask = resolve(stage.freeze, network)
         except UserError as error:
             raise UserError(f"config.stages.{name}.{error}") from error
-        cached = cached_layer(network, mask) if config.features.cache else None
+        cached = cached_layer(network, mask) if cacheable else None
         names = layer_names(network.layers)
         start = None if cached is None else names[names.index(cached) + 1]
         stages.append(Stage(name, stage.freeze, mask, cut(network, mask), cached, start, stage.start_from))
@@ -150,6 +181,8 @@ def stage_plan(config: Config, stage: Stage, network: Network, train_examples: i
         ema=optimizer.ema,
         l1=values.l1,
         l2=values.l2,
+        label_smoothing=values.label_smoothing,
+        augmentation=build_augmentation(config) if stage.start is None else None,
     )
     return StagePlan(
         name=stage.name,
@@ -158,6 +191,7 @@ def stage_plan(config: Config, stage: Stage, network: Network, train_examples: i
         steps_per_epoch=steps_per_epoch,
         batch_size=config.batch_size,
         eval_batch_size=config.eval_batch_size,
+        validation_steps=values.validation_steps,
         rates=learning_rates(
             optimizer.lr, optimizer.lr_schedule, optimizer.warmup_steps, values.epochs * steps_per_epoch
         ),

@@ -22,14 +22,21 @@ class TrainingRows:
     """Training data at the start of the program, on the host.
 
     Attributes:
-        inputs: images or features.
+        inputs: images or features; the variants of a bank one after the other, each with all examples.
         labels: `(rows,) int32`.
         ids: `(rows,) uint32`, what identifies each example in random draws.
+        variants: how many variants there are of each example.
     """
 
     inputs: Rows
     labels: Int32[np.ndarray, "rows"]
     ids: UInt32[np.ndarray, "rows"]
+    variants: int = 1
+
+    @property
+    def examples(self) -> int:
+        """Number of examples, each counted once."""
+        return self.inputs.shape[0] // self.variants
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,13 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int32, Key
 
+from vision_transfer.augment import bank_variant
 from vision_transfer.data.order import training_batches
 from vision_transfer.devices import padded_batch, replicate
 from vision_transfer.errors import UserError
 from vision_transfer.evaluation import Metrics, metrics
 from vision_transfer.freezing import merge
-from vision_transfer.inference import Rows, infer
+from vision_transfer.inference import Rows, TakenRows, infer
 from vision_transfer.models.network import Params
 from vision_transfer.screen import Advance, Screen
 from vision_transfer.stopping import Stopped, StopSignal
@@ -41,6 +42,7 @@ class StagePlan:
         steps_per_epoch: steps that count as an epoch.
         batch_size: examples per step, over all devices.
         eval_batch_size: examples per step of validation.
+        validation_steps: batches of validation in each epoch; None for all of the split.
         rates: learning rate of each step of the stage.
         monitor: `validation_loss` or `validation_accuracy`.
         patience: epochs without a better value after which to stop; None for never.
@@ -54,6 +56,7 @@ class StagePlan:
     steps_per_epoch: int
     batch_size: int
     eval_batch_size: int
+    validation_steps: int | None
     rates: Float[np.ndarray, "steps"]
     monitor: str
     patience: int | None
@@ -223,7 +226,9 @@ def _train_epoch(
     chunk = stage.feed.chunk(order, progress.step, pace.steps(most, plan.steps_per_epoch - progress.step))
     while progress.step < plan.steps_per_epoch:
         began = time.perf_counter()
-        state = run_steps(plan.program, stage.mesh, stage.feed.resident, state, stage.frozen, *chunk, stage.key)
+        state = run_steps(
+            plan.program, stage.mesh, stage.feed.resident, state, stage.frozen, *chunk, stage.key, progress.epoch
+        )
         taken = chunk.steps
         left = plan.steps_per_epoch - progress.step - taken
         if left:
@@ -251,7 +256,7 @@ def _close_epoch(
     """Validation, the epoch's record, the best epoch so far, and whether to stop."""
     plan, began = stage.plan, time.perf_counter()
     weights = _evaluated(plan, state)
-    validation = _validate(stage, weights)
+    validation = _validate(stage, weights, progress.epoch)
     totals = jax.device_get(state.totals)
     seconds = progress.seconds + time.perf_counter() - began
     epoch = progress.epoch + 1
@@ -260,13 +265,13 @@ def _close_epoch(
         "epoch": epoch,
         "train_loss": float(totals.loss / totals.weight),
         "train_accuracy": float(totals.hits / totals.weight),
-        "validation_loss": validation.loss,
-        "validation_accuracy": validation.accuracy,
+        "validation_loss": None if validation is None else validation.loss,
+        "validation_accuracy": None if validation is None else validation.accuracy,
         "lr": float(plan.rates[int(state.step) - 1]),
         "seconds": round(seconds - sum(past["seconds"] for past in progress.history), 4),
     }
-    value = -validation.accuracy if plan.monitor == "validation_accuracy" else validation.loss
-    is_best = not math.isnan(value) and (progress.best_value is None or value < progress.best_value)
+    value = _monitored(plan, validation)
+    is_best = value is None or (not math.isnan(value) and (progress.best_value is None or value < progress.best_value))
     if is_best:
         best = _host_copy(weights)
     best_epoch = epoch if is_best else progress.best_epoch
@@ -285,34 +290,55 @@ def _close_epoch(
     return state._replace(totals=replicate(zero_totals(), stage.mesh)), best, progress
 
 
+def _monitored(plan: StagePlan, validation: Metrics | None) -> float | None:
+    """What the best epoch is chosen by, the lower the better; without a validation split each epoch is the best yet."""
+    if validation is None:
+        return None
+    return -validation.accuracy if plan.monitor == "validation_accuracy" else validation.loss
+
+
 def _order(stage: _Stage, epoch: int) -> EpochOrder:
-    plan, steps = stage.plan, stage.plan.steps_per_epoch
+    plan, steps, train = stage.plan, stage.plan.steps_per_epoch, stage.data.train
     rows, weights = training_batches(
         plan.seed,
-        stage.data.train.inputs.shape[0],
+        train.examples,
         plan.batch_size,
         padded_batch(plan.batch_size, stage.mesh),
         start=epoch * steps,
         count=steps,
     )
-    return EpochOrder(rows, weights, plan.rates[epoch * steps : (epoch + 1) * steps])
+    first = bank_variant(epoch, train.variants) * train.examples
+    return EpochOrder(rows + np.int32(first), weights, plan.rates[epoch * steps : (epoch + 1) * steps])
 
 
-def _validate(stage: _Stage, weights: Weights) -> Metrics:
+def _validate(stage: _Stage, weights: Weights, epoch: int) -> Metrics | None:
+    if not len(stage.data.validation_labels):
+        return None
     program = stage.plan.program
     variables = stage.frozen | {
         "params": merge(stage.frozen["params"], weights.trainable),
         "batch_stats": weights.batch_stats,
     }
+    rows = _validation_rows(stage, epoch)
     logits = infer(
         program.network,
         variables,
-        stage.data.validation_inputs,
+        TakenRows(stage.data.validation_inputs, rows),
         stage.mesh,
         batch_size=stage.plan.eval_batch_size,
         start=program.start,
     )
-    return metrics(logits, stage.data.validation_labels)
+    return metrics(logits, stage.data.validation_labels[rows])
+
+
+def _validation_rows(stage: _Stage, epoch: int) -> Int32[np.ndarray, "rows"]:
+    """All rows, or as many batches of a reshuffled stream as an epoch's validation takes, as Keras's generators do."""
+    plan, examples = stage.plan, len(stage.data.validation_labels)
+    if plan.validation_steps is None:
+        return np.arange(examples, dtype=np.int32)
+    size, steps = plan.eval_batch_size, plan.validation_steps
+    rows, weights = training_batches(plan.seed, examples, size, size, start=epoch * steps, count=steps)
+    return rows[weights > 0]
 
 
 def _evaluated(plan: StagePlan, state: TrainState) -> Weights:
@@ -325,12 +351,14 @@ def _host_copy(weights: Weights) -> Weights:
 
 
 def _epoch_line(plan: StagePlan, record: dict[str, Any], is_best: bool) -> str:
-    return (
-        f"  {plan.name} {record['epoch']:>3}/{plan.epochs}  "
-        f"train loss {record['train_loss']:.4f} accuracy {record['train_accuracy']:.4f}   "
-        f"validation loss {record['validation_loss']:.4f} accuracy {record['validation_accuracy']:.4f}   "
-        f"{record['seconds']:.1f} s{'  best' if is_best else ''}"
-    )
+    parts = [
+        f"  {plan.name} {record['epoch']:>3}/{plan.epochs}",
+        f"train loss {record['train_loss']:.4f} accuracy {record['train_accuracy']:.4f}",
+        f"{record['seconds']:.1f} s{'  best' if is_best else ''}",
+    ]
+    if record["validation_loss"] is not None:
+        parts.insert(2, f"validation loss {record['validation_loss']:.4f} accuracy {record['validation_accuracy']:.4f}")
+    return "  ".join(parts)
 
 
 def _not_finite(stage: _Stage, step: int) -> str:

@@ -8,11 +8,20 @@ from jaxtyping import Array, Bool, Float, Int
 from vision_transfer.models.network import Params
 
 
-def example_losses(logits: Float[Array, "batch outputs"], labels: Int[Array, "batch"]) -> Float[Array, "batch"]:
-    """Cross-entropy of each example in nats: of a sigmoid where there is one output, of a softmax otherwise."""
+def example_losses(
+    logits: Float[Array, "batch outputs"], labels: Int[Array, "batch"], label_smoothing: float = 0.0
+) -> Float[Array, "batch"]:
+    """Cross-entropy of each example in nats: of a sigmoid where there is one output, of a softmax otherwise.
+
+    `label_smoothing` spreads that share of each label evenly over the classes (Szegedy et al. 2016, arXiv:1512.00567).
+    """
     if logits.shape[-1] == 1:
-        return optax.sigmoid_binary_cross_entropy(logits[:, 0], labels.astype(logits.dtype))
-    return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+        targets = labels.astype(logits.dtype) * (1 - label_smoothing) + label_smoothing / 2
+        return optax.sigmoid_binary_cross_entropy(logits[:, 0], targets)
+    if not label_smoothing:
+        return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), label_smoothing)
+    return optax.softmax_cross_entropy(logits, targets)
 
 
 def hits(logits: Float[Array, "batch outputs"], labels: Int[Array, "batch"]) -> Bool[Array, "batch"]:

@@ -14,6 +14,7 @@ from jax import lax
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Int, Key, UInt
 
+from vision_transfer.augment.variants import Augmentation
 from vision_transfer.devices import BATCH_AXIS
 from vision_transfer.freezing import merge
 from vision_transfer.models.network import Network, Params, apply_train
@@ -32,6 +33,8 @@ class StepProgram:
         optimizer: direction of the step.
         ema: decay of the average of the trainable parameters; 0 for none.
         l1, l2: penalties on the trainable kernels.
+        label_smoothing: share of each label that is spread over all classes.
+        augmentation: of the images, inside the step; None where there is none, or where the inputs are features.
     """
 
     network: Network
@@ -41,6 +44,8 @@ class StepProgram:
     ema: float = 0.0
     l1: float = 0.0
     l2: float = 0.0
+    label_smoothing: float = 0.0
+    augmentation: Augmentation | None = None
 
 
 class Totals(NamedTuple):
@@ -120,6 +125,7 @@ def run_steps(
     start: Int[Array, ""],
     count: Int[Array, ""],
     key: Key[Array, ""],
+    epoch: Int[Array, ""] | int = 0,
 ) -> TrainState:
     """Takes the steps `start` to `start + count` of `order`.
 
@@ -134,7 +140,8 @@ def run_steps(
         order: rows, weights and rates of an epoch's steps.
         start: first step of `order` to take.
         count: number of steps to take.
-        key: random key of the stage, for dropout.
+        key: random key of the stage, for dropout and augmentation.
+        epoch: number of the epoch, which augmentation depends on.
     """
     everywhere, split = PartitionSpec(), PartitionSpec(BATCH_AXIS)
     by_column = PartitionSpec(None, BATCH_AXIS)
@@ -149,11 +156,12 @@ def run_steps(
             everywhere,
             everywhere,
             everywhere,
+            everywhere,
         ),
         out_specs=everywhere,
         check_vma=False,
     )
-    return sharded(state, frozen, examples, tuple(order), start, count, key)
+    return sharded(state, frozen, examples, tuple(order), start, count, key, epoch)
 
 
 def single_step(
@@ -164,10 +172,14 @@ def single_step(
     weights: Float[Array, "batch"],
     rate: Float[Array, ""],
     key: Key[Array, ""],
+    epoch: Int[Array, ""] | int = 0,
 ) -> TrainState:
     """One step on one device's part of a batch; sums are taken over `BATCH_AXIS`."""
     step_key = jax.random.fold_in(key, state.step)
     example_keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(step_key, batch.ids)
+    inputs = batch.inputs
+    if program.augmentation is not None:
+        inputs = program.augmentation.apply(inputs, batch.ids, key, epoch)
     total_weight = lax.psum(jnp.sum(weights), BATCH_AXIS)
     devices = lax.axis_size(BATCH_AXIS)
 
@@ -175,14 +187,14 @@ def single_step(
         logits, batch_stats = apply_train(
             program.network,
             {**frozen, "params": merge(frozen["params"], trainable), "batch_stats": state.batch_stats},
-            batch.inputs,
+            inputs,
             start=program.start,
             example_keys=example_keys,
             example_weights=weights,
             inference_layers=program.inference_layers,
             batch_axis=BATCH_AXIS,
         )
-        losses = example_losses(logits, batch.labels)
+        losses = example_losses(logits, batch.labels, program.label_smoothing)
         share = jnp.sum(weights * losses) / total_weight
         if program.l1 or program.l2:
             share += kernel_penalty(trainable, program.l1, program.l2) / devices
@@ -220,11 +232,12 @@ def _local_steps(
     start: Array,
     count: Array,
     key: Array,
+    epoch: Array,
 ) -> TrainState:
     rows, weights, rates = order
 
     def one(position: Array, state: TrainState) -> TrainState:
         batch = jax.tree.map(lambda column: column[rows[position]], examples)
-        return single_step(program, state, frozen, batch, weights[position], rates[position], key)
+        return single_step(program, state, frozen, batch, weights[position], rates[position], key, epoch)
 
     return lax.fori_loop(start, start + count, one, state)
