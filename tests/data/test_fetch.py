@@ -1,0 +1,252 @@
+"""Downloads from a server on this machine: whole, resumed, damaged, too long, and what is made of them."""
+
+import gzip
+import hashlib
+import io
+import struct
+import tarfile
+import threading
+import zipfile
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vision_transfer.data.dataset import DataRequest
+from vision_transfer.data.download import download
+from vision_transfer.data.fetch import PUBLIC_FILES, PublicFile, fetch_dataset
+from vision_transfer.data.load import load_dataset
+from vision_transfer.errors import UserError
+
+CONTENT = np.random.default_rng(0).integers(0, 255, 3_000_000, dtype=np.uint8).tobytes()
+
+
+@pytest.fixture
+def server():
+    """Serves `server.files`; may cut transfers short (`server.cut`) or ignore ranges (`server.ranges`)."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            content = server.files.get(self.path.strip("/"))
+            if content is None:
+                self.send_error(404)
+                return
+            wanted = self.headers.get("Range")
+            server.asked.append(wanted)
+            begin = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and server.ranges else 0
+            self.send_response(206 if begin else 200)
+            if begin:
+                self.send_header("Content-Range", f"bytes {begin}-{len(content) - 1}/{len(content)}")
+            self.send_header("Content-Length", str(len(content) - begin))
+            self.end_headers()
+            self.wfile.write(content[begin : server.cut])
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.files, server.cut, server.ranges, server.asked = {"file.bin": CONTENT}, None, True, []
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    server.url = f"http://127.0.0.1:{server.server_port}"
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture
+def get(server, tmp_path, screen):
+    def get(content=CONTENT, name="file.bin", sha256=None):
+        sha256 = sha256 or hashlib.sha256(content).hexdigest()
+        return download(f"{server.url}/{name}", tmp_path / name, sha256=sha256, size=len(content), screen=screen)
+
+    return get
+
+
+def test_a_whole_download(get, tmp_path, server):
+    assert get().read_bytes() == CONTENT
+    assert {path.suffix for path in tmp_path.iterdir()} == {".bin", ".lock"}
+    get()
+    assert server.asked == [None], "what is there and intact is not asked for again"
+
+
+def test_an_interrupted_download_goes_on(get, tmp_path, server):
+    server.cut = 1_300_000
+    with pytest.raises(UserError, match=r"of 3,000,000 bytes are here; the same command goes on"):
+        get()
+    kept = (tmp_path / "file.bin.part").stat().st_size
+    assert 0 < kept <= 1_300_000
+    assert not (tmp_path / "file.bin").exists()
+    server.cut = None
+    assert get().read_bytes() == CONTENT
+    assert server.asked == [None, f"bytes={kept}-"]
+    assert not (tmp_path / "file.bin.part").exists()
+
+
+def test_a_server_without_ranges_sends_all_again(get, server, tmp_path):
+    (tmp_path / "file.bin.part").write_bytes(CONTENT[:1000])
+    server.ranges = False
+    assert get().read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("part", [bytes(1000), bytes(len(CONTENT)), bytes(len(CONTENT) + 5)])
+def test_a_part_of_something_else(get, server, tmp_path, part):
+    (tmp_path / "file.bin.part").write_bytes(part)
+    if len(part) > len(CONTENT):
+        assert get().read_bytes() == CONTENT
+        return
+    with pytest.raises(UserError, match="another digest than expected"):
+        get()
+    assert not (tmp_path / "file.bin").exists()
+    assert get().read_bytes() == CONTENT
+
+
+def test_another_file_is_not_kept(get, server, tmp_path):
+    server.files["file.bin"] = bytes(len(CONTENT))
+    with pytest.raises(UserError, match="another digest"):
+        get()
+    assert {path.suffix for path in tmp_path.iterdir()} == {".lock"}
+
+
+def test_more_than_expected_is_not_kept(get, server, tmp_path):
+    server.files["file.bin"] = CONTENT + b"more"
+    with pytest.raises(UserError, match=r"sends more than the 3,000,000 bytes"):
+        get()
+    assert {path.suffix for path in tmp_path.iterdir()} == {".lock"}
+
+
+def test_no_such_file_and_no_server(get, server, tmp_path, screen):
+    with pytest.raises(UserError, match="404"):
+        get(name="other.bin")
+    with pytest.raises(UserError, match="could not be downloaded"):
+        download("http://127.0.0.1:9/file", tmp_path / "file", sha256="0" * 64, size=1, screen=screen)
+
+
+def public(server, name, content):
+    server.files[name] = content
+    return PublicFile(f"{server.url}/{name}", hashlib.sha256(content).hexdigest(), len(content))
+
+
+def idx(array):
+    return gzip.compress(struct.pack(f">4B{array.ndim}I", 0, 0, 8, array.ndim, *array.shape) + array.tobytes())
+
+
+def test_fetched_mnist_is_found(server, tmp_path, screen, monkeypatch):
+    monkeypatch.delenv("VISION_TRANSFER_DATA", raising=False)
+    labels = np.repeat(np.arange(10, dtype=np.uint8), 3)
+    images = np.random.default_rng(0).integers(0, 255, (30, 28, 28), dtype=np.uint8)
+    files = tuple(
+        public(server, f"{prefix}-{kind}-ubyte.gz", idx(array))
+        for prefix in ("train", "t10k")
+        for kind, array in (("images-idx3", images), ("labels-idx1", labels))
+    )
+    folder = fetch_dataset("mnist", tmp_path, screen, {"mnist": files})
+    assert folder == tmp_path / "datasets" / "mnist"
+    dataset = load_dataset(DataRequest(name="mnist", channels=1), cache_dir=tmp_path, screen=screen)
+    assert len(dataset.test) == 30
+    np.testing.assert_array_equal(dataset.test.images[7, ..., 0], images[7])
+    asked = len(server.asked)
+    fetch_dataset("mnist", tmp_path, screen, {"mnist": files})
+    assert len(server.asked) == asked
+    assert not list((tmp_path / "downloads").rglob("*.gz"))
+
+
+def tar_of(members):
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w:gz") as archive:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return stream.getvalue()
+
+
+def test_cifar10_is_made_from_the_binary_edition(server, tmp_path, screen, monkeypatch):
+    monkeypatch.delenv("VISION_TRANSFER_DATA", raising=False)
+    images = np.random.default_rng(0).integers(0, 255, (60, 32, 32, 3), dtype=np.uint8)
+    labels = np.tile(np.arange(10, dtype=np.uint8), 6)
+    records = [bytes([label]) + image.transpose(2, 0, 1).tobytes() for image, label in zip(images, labels, strict=True)]
+    names = [*(f"cifar-10-batches-bin/data_batch_{number}.bin" for number in range(1, 6)), "x/test_batch.bin"]
+    content = tar_of({name: b"".join(records[10 * place : 10 * place + 10]) for place, name in enumerate(names)})
+    fetch_dataset("cifar10", tmp_path, screen, {"cifar10": (public(server, "cifar.tar.gz", content),)})
+    dataset = load_dataset(DataRequest(name="cifar10", validation_fraction=0), cache_dir=tmp_path, screen=screen)
+    assert dataset.classes[3] == "cat"
+    np.testing.assert_array_equal(dataset.train.images, images[:50])
+    np.testing.assert_array_equal(dataset.test.images, images[50:])
+    np.testing.assert_array_equal(dataset.train.labels, labels[:50])
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ({"data_batch_1.bin": bytes(3073)}, "has no member data_batch_2.bin"),
+        (
+            {name: bytes(3000) for name in ("test_batch.bin", *(f"data_batch_{n}.bin" for n in range(1, 6)))},
+            "whole number",
+        ),
+        ({"../data_batch_1.bin": bytes(3073)}, "leads outside"),
+    ],
+)
+def test_a_bad_cifar10_leaves_nothing(server, tmp_path, screen, members, message):
+    with pytest.raises(UserError, match=message):
+        fetch_dataset("cifar10", tmp_path, screen, {"cifar10": (public(server, "cifar.tar.gz", tar_of(members)),)})
+    assert not (tmp_path / "datasets" / "cifar10").exists()
+    assert not any("writing" in str(path) for path in tmp_path.rglob("*"))
+
+
+def pet_archive(extra=()):
+    def jpeg(seed):
+        stream = io.BytesIO()
+        pixels = np.random.default_rng(seed).integers(0, 255, (16, 16, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(stream, "JPEG")
+        return stream.getvalue()
+
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for kind in ("Cat", "Dog"):
+            for number in (0, 1, 1000, 1499, 1500, 1999, 2000, 12499):
+                archive.writestr(f"PetImages/{kind}/{number}.jpg", jpeg(number + (kind == "Dog") * 10**6))
+            archive.writestr(f"PetImages/{kind}/666.jpg", b"")
+            archive.writestr(f"PetImages/{kind}/Thumbs.db", b"junk")
+        for name, content in extra:
+            archive.writestr(name, content)
+    return stream.getvalue()
+
+
+def test_cats_and_dogs_without_the_broken_ones(server, tmp_path, screen):
+    files = {"cats_vs_dogs_small": (public(server, "pets.zip", pet_archive()),)}
+    folder = fetch_dataset("cats_vs_dogs_small", tmp_path, screen, files)
+    assert {path.relative_to(folder).as_posix() for path in folder.rglob("*.jpg")} == {
+        f"{split}/{kind}/{kind}.{number}.jpg"
+        for kind in ("cat", "dog")
+        for split, numbers in (("train", (0, 1)), ("validation", (1000, 1499)), ("test", (1500, 1999)))
+        for number in numbers
+    }
+    assert "2 of 14 files do not decode and were left out: PetImages/Cat/666.jpg" in screen.text
+    request = DataRequest(name="cats_vs_dogs_small", root=folder, image_size=8)
+    assert len(load_dataset(request, cache_dir=tmp_path, screen=screen).train) == 4
+
+
+def test_an_archive_that_leads_outside_is_refused(server, tmp_path, screen):
+    content = pet_archive([("PetImages/Cat/../../../../evil.jpg", b"evil")])
+    with pytest.raises(UserError, match="leads outside"):
+        fetch_dataset(
+            "cats_vs_dogs_small", tmp_path, screen, {"cats_vs_dogs_small": (public(server, "pets.zip", content),)}
+        )
+    assert not (tmp_path / "datasets" / "cats_vs_dogs_small").exists()
+    assert not list(tmp_path.rglob("evil*"))
+
+
+def test_what_cannot_be_fetched(tmp_path, screen):
+    with pytest.raises(UserError, match=r"embedded cannot be fetched; these can: cats_vs_dogs_small, cifar10"):
+        fetch_dataset("embedded", tmp_path, screen)
+
+
+def test_every_public_file_has_a_digest():
+    for files in PUBLIC_FILES.values():
+        for file in files:
+            assert len(bytes.fromhex(file.sha256)) == 32
+            assert file.size > 1000
+            assert file.url.startswith(("http://", "https://"))

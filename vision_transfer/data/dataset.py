@@ -1,0 +1,118 @@
+"""The types of a data set: what is asked for, what is handed on, and what was left out."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int32, UInt8, UInt32
+
+DIGEST_BYTES = 16
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class DataRequest:
+    """Which data, and in what form.
+
+    Attributes:
+        name: `auto`, `folder`, `embedded`, `idx`, `npz`, `tfds:NAME`, or a data set known by name
+            (`vision_transfer.data.known.KNOWN`: `cats_vs_dogs_small`, `mnist`, ...).
+        root: the folder (or .npz file) of the data; None to look where `name` is usually found.
+        image_size: height and width in pixels; None for the source's default (180 for a folder, 48 for the
+            embedded digits, the stored size for arrays).
+        channels: 3 (RGB) or 1 (grey).
+        resampling: `bilinear` (as `image_dataset_from_directory`) or `nearest` (as `load_img`).
+        train_examples: how many training images to keep, balanced over the classes; None for all. With the same
+            seed a smaller subset is contained in every larger one.
+        subset_seed: chooses which training images those are.
+        validation_fraction: part of the training images held out, class by class, where the source has no
+            validation split; 0 leaves the validation split empty.
+        test_fraction: the same for a source without a test split (only TFDS; a folder must bring its own).
+    """
+
+    name: str = "auto"
+    root: Path | None = None
+    image_size: int | None = None
+    channels: int = 3
+    resampling: str = "bilinear"
+    train_examples: int | None = None
+    subset_seed: int = 0
+    validation_fraction: float = 0.1
+    test_fraction: float = 0.1
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A file that was left out, and why."""
+
+    file: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Split:
+    """Decoded examples of one split.
+
+    Attributes:
+        images: pixels, as an array or a read-only memory map of the decoded cache.
+        labels: places in the data set's `classes`.
+        files: name of each example: the path relative to the data set's folder with `/` between the parts
+            (bytes that are no UTF-8 written as escapes), or `train/123` for sources made of arrays.
+        digests: blake2b-128 of shape and pixels; names an image by its content.
+    """
+
+    images: UInt8[np.ndarray, "examples height width channels"]
+    labels: Int32[np.ndarray, "examples"]
+    files: tuple[str, ...]
+    digests: UInt8[np.ndarray, "examples 16"]
+
+    def __len__(self) -> int:
+        """How many examples there are."""
+        return len(self.files)
+
+    @property
+    def example_ids(self) -> UInt32[np.ndarray, "examples"]:
+        """The first four bytes of each digest; what augmentation and dropout of an image are functions of."""
+        return np.ascontiguousarray(self.digests[:, :4]).view("<u4")[:, 0].astype(np.uint32)
+
+    def take(self, indices: Int32[np.ndarray, "chosen"]) -> "Split":
+        """The examples at `indices`, in that order (copies their pixels into memory)."""
+        return Split(
+            images=self.images[indices],
+            labels=self.labels[indices],
+            files=tuple(self.files[index] for index in indices),
+            digests=self.digests[indices],
+        )
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set, ready for training.
+
+    Attributes:
+        name: of the data, such as `cats_vs_dogs_small` or `embedded digits`.
+        classes: class names; a label is a place in this tuple.
+        train: what is learnt from.
+        validation: what choices are made by.
+        test: what is reported, once.
+        fingerprint: digest of the source's content, classes and splits; neither location nor times enter.
+        skipped: files left out, with reasons.
+        note: which data was taken and how to get the other, for the first screen.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    train: Split
+    validation: Split
+    test: Split
+    fingerprint: str
+    skipped: tuple[Skipped, ...]
+    note: str
+
+
+def digest_image(image: UInt8[np.ndarray, "height width channels"]) -> bytes:
+    """blake2b-128 of an image's shape (three little-endian uint32) and its pixels."""
+    digest = hashlib.blake2b(np.asarray(image.shape, "<u4").tobytes(), digest_size=DIGEST_BYTES)
+    digest.update(np.ascontiguousarray(image).data)
+    return digest.digest()

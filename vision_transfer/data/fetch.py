@@ -1,0 +1,231 @@
+"""Public data sets brought from the network into the cache: what `--mode=fetch` does for data."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock
+from jaxtyping import UInt8
+from rich.markup import escape
+
+from vision_transfer.data.archive import Archive, opened_archive
+from vision_transfer.data.decode import MAX_FILE_BYTES, UndecodableError, decode_image
+from vision_transfer.data.download import download
+from vision_transfer.data.known import fetched_folder
+from vision_transfer.data.make_subset import TEST_RANGES, TRAIN_RANGE, VALIDATION_RANGE
+from vision_transfer.errors import UserError
+from vision_transfer.files import new_folder, remove_leftovers
+from vision_transfer.screen import Screen
+
+DOWNLOADS_FOLDER = "downloads"
+_FASHION = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"
+_MNIST = "https://storage.googleapis.com/cvdf-datasets/mnist"
+_CIFAR10_SHAPE = (3, 32, 32)
+_CIFAR10_FILES = {"train": tuple(f"data_batch_{number}.bin" for number in range(1, 6)), "test": ("test_batch.bin",)}
+_PET_NAME = re.compile(r"PetImages/(Cat|Dog)/(\d+)\.jpg")
+_NAMED_ON_SCREEN = 3
+
+
+@dataclass(frozen=True)
+class PublicFile:
+    """A file on a public server.
+
+    Attributes:
+        url: where it is; its last part is the file's name.
+        sha256: digest in hexadecimal.
+        size: bytes.
+    """
+
+    url: str
+    sha256: str
+    size: int
+
+    @property
+    def name(self) -> str:
+        """The file's name."""
+        return self.url.rsplit("/", 1)[1]
+
+
+# URLs, digests and sizes as in TensorFlow Datasets 4.9.10 (its files of checksums).
+PUBLIC_FILES: Mapping[str, tuple[PublicFile, ...]] = {
+    "mnist": (
+        PublicFile(
+            f"{_MNIST}/train-images-idx3-ubyte.gz",
+            "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+            9_912_422,
+        ),
+        PublicFile(
+            f"{_MNIST}/train-labels-idx1-ubyte.gz",
+            "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+            28_881,
+        ),
+        PublicFile(
+            f"{_MNIST}/t10k-images-idx3-ubyte.gz",
+            "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+            1_648_877,
+        ),
+        PublicFile(
+            f"{_MNIST}/t10k-labels-idx1-ubyte.gz",
+            "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+            4_542,
+        ),
+    ),
+    "fashion_mnist": (
+        PublicFile(
+            f"{_FASHION}/train-images-idx3-ubyte.gz",
+            "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
+            26_421_880,
+        ),
+        PublicFile(
+            f"{_FASHION}/train-labels-idx1-ubyte.gz",
+            "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
+            29_515,
+        ),
+        PublicFile(
+            f"{_FASHION}/t10k-images-idx3-ubyte.gz",
+            "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
+            4_422_102,
+        ),
+        PublicFile(
+            f"{_FASHION}/t10k-labels-idx1-ubyte.gz",
+            "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
+            5_148,
+        ),
+    ),
+    "cifar10": (
+        # The binary edition: the one for Python is a pickle.
+        PublicFile(
+            "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
+            "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
+            170_052_171,
+        ),
+    ),
+    "cats_vs_dogs_small": (
+        PublicFile(
+            "https://download.microsoft.com/download/3/E/1/3E1C3F21-ECDB-4869-8368-6DEBA77B919F/"
+            "kagglecatsanddogs_5340.zip",
+            "b7974bd00a84a99921f36ee4403f089853777b5ae8d151c76a86e64900334af9",
+            824_887_076,
+        ),
+    ),
+}
+
+
+def fetch_dataset(
+    name: str, cache_dir: Path, screen: Screen, public_files: Mapping[str, tuple[PublicFile, ...]] = PUBLIC_FILES
+) -> Path:
+    """Downloads a data set into the cache, unless it is there already, and returns its folder.
+
+    Args:
+        name: a key of `public_files`.
+        cache_dir: root of all caches.
+        screen: for progress.
+        public_files: where to download from.
+
+    Raises:
+        UserError: a name that cannot be fetched, a failed download, or an archive that is not what it should be;
+            nothing half-written stays behind but the downloaded part, from which the next call goes on.
+    """
+    if name not in public_files:
+        raise UserError(f"dataset.name={name} cannot be fetched; these can: {', '.join(sorted(public_files))}.")
+    try:
+        return _fetch(name, fetched_folder(name, cache_dir), cache_dir / DOWNLOADS_FOLDER, public_files[name], screen)
+    except OSError as error:
+        raise UserError(
+            f"the cache folder {cache_dir} cannot be written: {error.strerror or error}. Free some space there, or "
+            "name another folder in the environment variable VISION_TRANSFER_CACHE."
+        ) from error
+
+
+def _fetch(name: str, folder: Path, downloads: Path, public_files: tuple[PublicFile, ...], screen: Screen) -> Path:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # One lock for all: what a killed process left behind is only known by its being in this folder.
+    with FileLock(folder.parent.with_suffix(".lock")):
+        if folder.is_dir():
+            screen.say(escape(f"{name} is in {folder} already."))
+            return folder
+        remove_leftovers(folder.parent)
+        files = []
+        for file in public_files:
+            screen.say(escape(f"Fetching {file.url} ({file.size / 1e6:,.1f} MB)"))
+            target = downloads / name / file.name
+            files.append(download(file.url, target, sha256=file.sha256, size=file.size, screen=screen))
+        with new_folder(folder) as temporary:
+            _BUILDERS[name](files, temporary, screen)
+        for file in files:
+            file.unlink(missing_ok=True)
+    screen.say(escape(f"{name} is in {folder}."))
+    return folder
+
+
+def _copy(files: list[Path], folder: Path, _: Screen) -> None:
+    for file in files:
+        (folder / file.name).write_bytes(file.read_bytes())
+
+
+def _build_cifar10(files: list[Path], folder: Path, _: Screen) -> None:
+    """The binary edition as one .npz: images `(n, 32, 32, 3) uint8` and labels `(n,) uint8`."""
+    arrays: dict[str, np.ndarray] = {}
+    with opened_archive(files[0]) as archive:
+        members = {name.rsplit("/", 1)[-1]: name for name in archive.members}
+        for split, names in _CIFAR10_FILES.items():
+            missing = [name for name in names if name not in members]
+            if missing:
+                raise UserError(f"{files[0]}: has no member {missing[0]}.")
+            records = b"".join(archive.read(members[name]) for name in names)
+            arrays[f"x_{split}"], arrays[f"y_{split}"] = _cifar_arrays(records, files[0])
+    np.savez(folder / "cifar10.npz", allow_pickle=False, **arrays)
+
+
+def _cifar_arrays(records: bytes, path: Path) -> tuple[UInt8[np.ndarray, "n 32 32 3"], UInt8[np.ndarray, "n"]]:
+    """Records of one label byte and 3072 pixels, channel by channel (cs.toronto.edu/~kriz/cifar.html)."""
+    record_bytes = 1 + int(np.prod(_CIFAR10_SHAPE))
+    if not records or len(records) % record_bytes:
+        raise UserError(f"{path}: {len(records):,} bytes are no whole number of records of {record_bytes}.")
+    table = np.frombuffer(records, np.uint8).reshape(-1, record_bytes)
+    return table[:, 1:].reshape(-1, *_CIFAR10_SHAPE).transpose(0, 2, 3, 1).copy(), table[:, 0].copy()
+
+
+def _build_cats_vs_dogs(files: list[Path], folder: Path, screen: Screen) -> None:
+    """The classic numbers out of Microsoft's archive, without the files in it that do not decode."""
+    broken = []
+    with opened_archive(files[0]) as archive:
+        members = _classic_members(archive)
+        with screen.bar("Unpacking", len(members)) as advance:
+            for name, place in members.items():
+                content = archive.read(name)
+                try:
+                    decode_image(content, channels=3)
+                    (folder / place).parent.mkdir(parents=True, exist_ok=True)
+                    (folder / place).write_bytes(content)
+                except UndecodableError as reason:
+                    broken.append(f"{name} ({reason})")
+                advance(1)
+    if len(members) == len(broken):
+        raise UserError(f"{files[0]}: holds no picture named like PetImages/Cat/0.jpg that decodes.")
+    if broken:
+        named = "; ".join(broken[:_NAMED_ON_SCREEN])
+        screen.say(escape(f"{len(broken)} of {len(members):,} files do not decode and were left out: {named}"))
+
+
+def _classic_members(archive: Archive) -> dict[str, str]:
+    """The members with the subset's numbers, and the place of each in the subset."""
+    ranges = {"train": TRAIN_RANGE, "validation": VALIDATION_RANGE, "test": TEST_RANGES[1]}
+    places = {}
+    for name, size in archive.members.items():
+        match = _PET_NAME.fullmatch(name)
+        number = int(match[2]) if match else -1
+        split = next((split for split, (first, end) in ranges.items() if first <= number < end), None)
+        if match and split and size <= MAX_FILE_BYTES:
+            places[name] = f"{split}/{match[1].lower()}/{match[1].lower()}.{number}.jpg"
+    return places
+
+
+_BUILDERS: Mapping[str, Callable[[list[Path], Path, Screen], None]] = {
+    "mnist": _copy,
+    "fashion_mnist": _copy,
+    "cifar10": _build_cifar10,
+    "cats_vs_dogs_small": _build_cats_vs_dogs,
+}

@@ -1,0 +1,89 @@
+"""From the name and the root of a request to a source: where the data is, or an error that says how to get it."""
+
+import os
+from pathlib import Path
+
+from vision_transfer.data.dataset import DataRequest
+from vision_transfer.data.embedded import embedded_source
+from vision_transfer.data.folder import folder_source, has_splits, is_folder
+from vision_transfer.data.idx import idx_source
+from vision_transfer.data.known import KNOWN, known_places
+from vision_transfer.data.npz import npz_source
+from vision_transfer.data.source import Source
+from vision_transfer.data.tfds import PREFIX, tfds_source
+from vision_transfer.errors import UserError
+from vision_transfer.nearest import nearest_names
+from vision_transfer.screen import Screen
+
+DATA_VARIABLE = "VISION_TRANSFER_DATA"
+CLASSIC = "cats_vs_dogs_small"
+NAMES = ("auto", "folder", "embedded", "idx", "npz", *KNOWN)
+
+
+def find_source(request: DataRequest, cache_dir: Path, screen: Screen) -> Source:
+    """The source that a request's name and root stand for.
+
+    Raises:
+        UserError: an unknown name, no root where one is needed, or no data there.
+    """
+    name, root = request.name, request.root
+    if name == "auto":
+        return _automatic(root, screen)
+    if name == "embedded":
+        return embedded_source()
+    if name.startswith(PREFIX):
+        return tfds_source(name.removeprefix(PREFIX), root, screen)
+    if name in KNOWN:
+        return _known(name, root, cache_dir, screen)
+    if name not in NAMES:
+        raise UserError(f"dataset.name is {name!r}: {nearest_names(name, [*NAMES, PREFIX + 'NAME'])}.")
+    if root is None:
+        raise UserError(f"dataset.root is empty; dataset.name={name} needs the path of the data.")
+    return _read(name, root, None, None, screen)
+
+
+def data_folder() -> Path | None:
+    """The folder named by the environment variable VISION_TRANSFER_DATA, if it is set."""
+    value = os.environ.get(DATA_VARIABLE)
+    return Path(value).expanduser() if value else None
+
+
+def _read(kind: str, root: Path, name: str | None, classes: tuple[str, ...] | None, screen: Screen) -> Source:
+    if kind == "folder":
+        return folder_source(root, screen)
+    if kind == "npz":
+        return npz_source(root, name, classes)
+    if not is_folder(root):
+        raise UserError(f"dataset.root: there is no folder {root}. Give the folder of the IDX files.")
+    return idx_source(root, name or root.resolve().name, classes)
+
+
+def _known(name: str, root: Path | None, cache_dir: Path, screen: Screen) -> Source:
+    known = KNOWN[name]
+    places = [root] if root is not None else known_places(name, data_folder(), cache_dir)
+    place = root or next((place for place in places if is_folder(place)), None)
+    if place is None:
+        looked = ", ".join(str(place) for place in places)
+        raise UserError(
+            f"dataset.name={name}: it is not on this machine (looked for {looked}; ${DATA_VARIABLE} or "
+            f"--config.dataset.root may name other places). To get it: {known.how_to_get}."
+        )
+    return _read(known.kind, place, place.name if place.name in known.folders else name, known.classes, screen)
+
+
+def _automatic(root: Path | None, screen: Screen) -> Source:
+    """`cats_vs_dogs_small` where it is, else the embedded digits; a root that was given is always taken."""
+    use_embedded = "--config.dataset.name=embedded takes the embedded digits instead."
+    if root is not None:
+        inside = root / CLASSIC
+        return folder_source(inside if is_folder(inside) and not has_splits(root) else root, screen).with_note(
+            use_embedded
+        )
+    data = data_folder()
+    if data is not None and is_folder(data / CLASSIC):
+        return folder_source(data / CLASSIC, screen).with_note(use_embedded)
+    where = f"${DATA_VARIABLE} ({data}) has no folder {CLASSIC}" if data else f"${DATA_VARIABLE} is not set"
+    return embedded_source().with_note(
+        f"{where}. For cats and dogs: {KNOWN[CLASSIC].how_to_get}; then give --config.dataset.root, which takes any "
+        "folder with train, validation and test too."
+    )

@@ -1,0 +1,83 @@
+"""The order of the data: which images are in which batch, as a pure function of seed and step.
+
+Nothing has to be saved for a run to go on where it was interrupted: step k of a stage always sees the same images.
+Only raw Philox bits (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3") are used, whose stream
+NumPy promises to keep, and no `numpy.random.Generator` method, whose algorithms may change between versions.
+"""
+
+import numpy as np
+from jaxtyping import Float32, Int32
+
+# Keeps this stream apart from any other use of Philox with the same key: the ASCII codes of "order".
+_ORDER_DOMAIN = int.from_bytes(b"order", "big")
+
+Batches = tuple[Int32[np.ndarray, "steps padded_batch"], Float32[np.ndarray, "steps padded_batch"]]
+
+
+def permutation(seed: int, pass_index: int, examples: int) -> Int32[np.ndarray, "examples"]:
+    """The order in which pass number `pass_index` visits the examples (`seed` counts modulo 2**64)."""
+    philox = np.random.Philox(
+        key=np.array([seed % 2**64, pass_index], np.uint64), counter=np.array([0, 0, 0, _ORDER_DOMAIN], np.uint64)
+    )
+    return np.argsort(philox.random_raw(examples), kind="stable").astype(np.int32)
+
+
+def batches_per_pass(examples: int, batch_size: int) -> int:
+    """Batches in one pass over the data; the last one may be smaller."""
+    return -(-examples // batch_size)
+
+
+def padded_batch_size(batch_size: int, device_count: int) -> int:
+    """The smallest multiple of `device_count` that holds a batch."""
+    return -(-batch_size // device_count) * device_count
+
+
+def training_batches(seed: int, examples: int, batch_size: int, padded_batch: int, start: int, count: int) -> Batches:
+    """Batches of the steps `start` to `start + count - 1` of an endless, reshuffled stream.
+
+    Step k is batch `k % batches_per_pass` of pass `k // batches_per_pass`; what an epoch is, is the caller's affair
+    (Keras's `steps_per_epoch` cuts the same stream elsewhere). Within a pass every example occurs exactly once.
+
+    Args:
+        seed: of the order.
+        examples: how many there are.
+        batch_size: real examples per batch; the last batch of a pass has the rest.
+        padded_batch: rows per batch on the device, at least `batch_size`.
+        start: first step.
+        count: number of steps.
+
+    Returns:
+        indices `(count, padded_batch) int32` and weights `(count, padded_batch) float32`. Padding rows repeat real
+        images of the same pass and weigh 0; all others weigh 1.
+    """
+    per_pass = batches_per_pass(examples, batch_size)
+    first_pass, last_pass = start // per_pass, (start + count - 1) // per_pass
+    orders = [permutation(seed, pass_index, examples) for pass_index in range(first_pass, last_pass + 1)]
+    tables = [_batched(order, batch_size, padded_batch) for order in orders] or [
+        _batched(np.arange(examples, dtype=np.int32), batch_size, padded_batch)
+    ]
+    window = slice(start - first_pass * per_pass, start - first_pass * per_pass + count)
+    indices = np.concatenate([table[0] for table in tables])[window]
+    weights = np.concatenate([table[1] for table in tables])[window]
+    return indices, weights
+
+
+def evaluation_batches(examples: int, batch_size: int, padded_batch: int) -> Batches:
+    """All examples once, in their own order; see `training_batches` for the padding.
+
+    Returns:
+        indices `(batches, padded_batch) int32` and weights `(batches, padded_batch) float32`.
+    """
+    return _batched(np.arange(examples, dtype=np.int32), batch_size, padded_batch)
+
+
+def _batched(order: Int32[np.ndarray, "examples"], batch_size: int, padded_batch: int) -> Batches:
+    """Cuts one pass into rows of `padded_batch`, the first `batch_size` of them meant for real images."""
+    if batch_size < 1 or padded_batch < batch_size:
+        raise ValueError(f"padded_batch {padded_batch} must be at least batch_size {batch_size}, and that at least 1")
+    steps = batches_per_pass(len(order), batch_size)
+    real = np.resize(order, (steps, batch_size))
+    weights = (np.arange(steps * batch_size) < len(order)).reshape(steps, batch_size)
+    repeated = np.arange(padded_batch) % batch_size
+    padding = np.arange(padded_batch) >= batch_size
+    return real[:, repeated], np.where(padding, np.float32(0), weights[:, repeated].astype(np.float32))

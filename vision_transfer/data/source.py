@@ -1,0 +1,80 @@
+"""What a source hands over before anything is decoded: names, labels, and a way to the pixels of each example."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Int32, UInt8
+
+from vision_transfer.data.dataset import Skipped
+
+# (index, channels) -> (height, width, channels) uint8, of any size; raises UndecodableError.
+PixelsOf = Callable[[int, int], UInt8[np.ndarray, "height width channels"]]
+
+
+@dataclass(frozen=True)
+class Examples:
+    """The undecoded examples of one split."""
+
+    files: tuple[str, ...]
+    labels: Int32[np.ndarray, "examples"]
+    pixels: PixelsOf
+
+    def take(self, indices: Int32[np.ndarray, "chosen"]) -> "Examples":
+        """The examples at `indices`, in that order."""
+        chosen, pixels = [int(index) for index in indices], self.pixels
+        return Examples(
+            files=tuple(self.files[index] for index in chosen),
+            labels=self.labels[indices],
+            pixels=lambda index, channels: pixels(chosen[index], channels),
+        )
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set found but not decoded.
+
+    Attributes:
+        name: of the data.
+        classes: class names.
+        splits: examples by split name (`train`, and `validation` and `test` where the source has them).
+        content: digest of all bytes that the pixels come from.
+        default_size: height and width in pixels that `image_size=None` stands for.
+        skipped: files left out already.
+        note: which data this is.
+        expected: where examples of this source must lie, for error messages.
+        in_memory: decoded anew each time, being too small to be worth a cache.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    splits: Mapping[str, Examples]
+    content: str
+    default_size: int
+    skipped: tuple[Skipped, ...] = ()
+    note: str = ""
+    expected: str = ""
+    in_memory: bool = False
+
+    def with_note(self, note: str) -> "Source":
+        """The same source with a sentence added to its note."""
+        return replace(self, note=f"{self.note} {note}".strip())
+
+
+def fingerprint(source: Source) -> str:
+    """Digest of content, classes and splits (names and labels): 32 hexadecimal digits."""
+    digest = hashlib.blake2b(digest_size=16)
+    for part in (source.content, *source.classes):
+        _update(digest, part.encode())
+    for split, examples in sorted(source.splits.items()):
+        _update(digest, split.encode())
+        _update(digest, "\0".join(examples.files).encode())
+        _update(digest, examples.labels.astype("<i4").tobytes())
+    return digest.hexdigest()
+
+
+def _update(digest: "hashlib.blake2b", part: bytes) -> None:
+    """Adds a part with its length, so that no two lists of parts give the same bytes."""
+    digest.update(len(part).to_bytes(8, "little"))
+    digest.update(part)
