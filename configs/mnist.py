@@ -1,0 +1,30 @@
+"""MNIST by a small convnet or by a dense network: the first examples of every textbook.
+
+    python launch.py --config=configs/mnist.py:model=convnet --config.dataset.root=FOLDER_WITH_IDX_FILES
+    python launch.py --config=configs/mnist.py:model=dense --config.dataset.root=FOLDER_WITH_IDX_FILES
+
+Reproduces chapters 5.1 and 2.1 of Chollet's "Deep Learning with Python" (2017): RMSprop, batches of 64, 5 epochs, all
+60,000 training images, last epoch. Published: test 0.990-0.993 for the convnet, 0.978 for the dense network.
+"""
+
+from vision_transfer.config import Config, default_config, parse_recipe, stage, with_stages
+
+
+def get_config(argument: str | None = None) -> Config:
+    """`model` is convnet or dense."""
+    recipe = parse_recipe(argument, model="convnet")
+    config = default_config()
+    config.name = f"mnist_{recipe.model}"
+    config.dataset.name = "mnist"
+    config.dataset.channels = 1
+    config.dataset.validation_fraction = 0.0
+    config.model.backbone = "mnist_convnet" if recipe.model == "convnet" else "dense"
+    config.model.weights = "random"
+    config.model.preprocessing = "rescale"
+    config.model.hidden = (64,) if recipe.model == "convnet" else (512,)
+    config.model.activation = "relu"
+    config.model.dropout = 0.0
+    config.batch_size = 64
+    config.eval_batch_size = 250
+    config.evaluate = "last"
+    return with_stages(config, train=stage(freeze="none", epochs=5, optimizer={"name": "rmsprop", "lr": 1e-3}))
