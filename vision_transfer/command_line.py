@@ -3,6 +3,7 @@
 Nothing heavy is imported before the flags are read, so that `--help` and a mistyped field answer at once.
 """
 
+import errno
 import os
 import sys
 import traceback
@@ -10,41 +11,51 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags, logging
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from vision_transfer.errors import UserError
-from vision_transfer.nearest import nearest_names
+from vision_transfer.flag_messages import config_argument, explain, load_config
 
 MODES = {
-    "run": "run the config, go on with it if it was interrupted, or show its result if it is finished (default)",
-    "summary": "print the network layer by layer, with what trains in each stage; nothing is trained",
-    "fetch": "fetch the pretrained weights (and a public data set, where the config names one) ahead of time",
+    "run": "train, go on after an interruption, or show the result (default)",
+    "summary": "print the network, layer by layer, with what trains in each stage",
+    "fetch": "fetch the pretrained weights (and a public data set) ahead of time",
 }
+FLAG_NAMES = ("config", "workdir", "mode", "rerun", "reuse", "debug", "help")
 CACHE_VARIABLE = "VISION_TRANSFER_CACHE"
 USER_ERROR_STATUS = 2
-# As shells report a process ended by a signal.
-SIGNAL_STATUS_BASE = 128
+# What a user can mend on a disk: full, over quota, read-only, not permitted.
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 HELP = """\
-Fine-tunes convnets on small image data sets, paying only for what is not frozen.
+Fine-tunes convnets on small image data sets and pays only for what trains.
 
   python launch.py --config=configs/finetune.py
   python launch.py --config=configs/finetune.py --config.dataset.root=FOLDER
-  python launch.py --config=configs/finetune.py --config.stages.block5.freeze=last:8 --mode=summary
+  python launch.py --config=configs/finetune.py --mode=summary
 
 Flags:
-  --config=FILE[:KEY=VALUE,...]  the experiment; the part behind the colon chooses a recipe of the file
-  --config.FIELD=VALUE           changes one value; vision_transfer/config.py lists all with their meanings
-  --workdir=FOLDER               where the run is kept; default: runs/<name>-<digest>
-  --mode=MODE                    what to do:
-{modes}
-  --rerun                        do a run again whose code, versions or device have changed since
-  --reuse                        take or continue such a run nevertheless
+  --config=FILE[:KEY=VALUE,...]  the experiment, and a recipe that it knows
+  --config.FIELD=VALUE           changes one value of it, such as
+                                 --config.stages.block5.freeze=last:8;
+                                 vision_transfer/config.py says what each means
+  --workdir=FOLDER               where the run is kept;
+                                 default: runs/<name>-<digest>
+  --mode=MODE                    what to do, see below
+  --rerun                        do a finished or begun run again
+  --reuse                        take or continue a run whose code, versions or
+                                 device have changed since
   --debug                        show the traceback of an error
 
-The same command continues an interrupted run. SIGTERM and Ctrl-C save a checkpoint first.
-Exit status: 0 done, 2 something to mend in the command or the data, 130 and 143 stopped by SIGINT and SIGTERM.
-Caches (weights, decoded images, features, compiled programs): ${cache}, else the user's cache folder.
+Modes:
+{modes}
+
+The same command continues an interrupted run. SIGTERM and Ctrl-C save a
+checkpoint first. Caches (weights, decoded images, features, compiled programs)
+are in ${cache}, else in the user's cache folder.
+
+Exit status: 0 done, 2 something to mend in the command or the data,
+130 and 143 stopped by Ctrl-C (SIGINT) and SIGTERM.
 """
 
 
@@ -66,14 +77,15 @@ def parse_flags(arguments: Sequence[str]) -> list[str]:
     try:
         rest = flags.FLAGS(arguments)
         if len(rest) > 1:
-            raise UserError(f"cannot read {rest[1]!r}: flags start with --; see --help")
-        if flags.FLAGS.config is None:
-            raise UserError("--config is missing; give a file such as --config=configs/finetune.py, or see --help")
+            raise UserError(f"cannot read {rest[1]!r}: every argument is a flag and starts with -- (--help lists them)")
+        if not isinstance(flags.FLAGS.config, ConfigDict):
+            load_config(config_argument(arguments[1:]))
         return rest
     except Exception as error:  # a config's file is code and can raise anything
         if "--debug" in arguments:
             traceback.print_exc()
-        sys.stderr.write(f"launch.py: {_flag_message(error, arguments)}\n")
+        message = str(error) if isinstance(error, UserError) else explain(error, arguments[1:], FLAG_NAMES)
+        sys.stderr.write(f"launch.py: {message}\n")
         sys.exit(USER_ERROR_STATUS)
 
 
@@ -96,7 +108,18 @@ def main(arguments: Sequence[str]) -> None:
         sys.exit(USER_ERROR_STATUS)
     except Stopped as stopped:
         screen.say(f"Stopped. {stopped} The same command goes on from here.".replace("  ", " "))
-        sys.exit(SIGNAL_STATUS_BASE + stopped.signal_number)
+        sys.exit(stopped.status)
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        if values.debug:
+            traceback.print_exc()
+        where = error.filename or "the disk"
+        sys.stderr.write(
+            f"launch.py: {where}: {error.strerror}. Nothing half-written was kept; when this is mended, the same "
+            "command goes on from the last checkpoint\n"
+        )
+        sys.exit(USER_ERROR_STATUS)
 
 
 def cache_folder() -> Path:
@@ -122,7 +145,7 @@ def cache_folder() -> Path:
 
 def help_text() -> str:
     """What `--help` prints."""
-    modes = "\n".join(f"                                   {mode:<9} {meaning}" for mode, meaning in MODES.items())
+    modes = "\n".join(f"  {mode:<9} {meaning}" for mode, meaning in MODES.items())
     return HELP.format(modes=modes, cache=CACHE_VARIABLE)
 
 
@@ -132,43 +155,17 @@ def _dispatch(values: flags.FlagValues, screen, stop) -> None:
     from vision_transfer.setup import RunOptions
 
     cache = cache_folder()
-    runtime.configure(cache)
+    runtime.configure(cache, deterministic=config.deterministic)
     match values.mode:
         case "run":
             workdir = None if values.workdir is None else Path(values.workdir).expanduser()
+            if config.task == "benchmark":
+                from vision_transfer.benchmark.task import benchmark
+
+                benchmark(config, cache, workdir, screen)
+                return
             experiment.train(config, RunOptions(workdir, cache, values.rerun, values.reuse, stop), screen)
         case "summary":
             experiment.summarise(config, cache, screen)
         case "fetch":
             experiment.fetch(config, cache, screen)
-
-
-def _flag_message(error: Exception, arguments: Sequence[str]) -> str:
-    match error:
-        case UserError():
-            return str(error)
-        case flags.UnrecognizedFlagError():
-            name = error.flagname
-            if name.startswith("config."):
-                return f"--{name}: the config has no such field; {_known_fields(name.removeprefix('config.'))}"
-            return f"unknown flag --{name}; {nearest_names(name, _flag_names())} (see --help)"
-        case FileNotFoundError():
-            return f"--config: no such file {error.filename}; give one of configs/"
-        case flags.Error() | AttributeError() | KeyError() | TypeError() | ValueError():
-            text = error.args[0] if error.args else error
-            return f"{text} (vision_transfer/config.py lists the fields and their types)"
-    config = next((argument for argument in arguments if argument.startswith("--config=")), "--config")
-    return f"{config}: {type(error).__name__}: {error} (--debug shows where)"
-
-
-def _known_fields(name: str) -> str:
-    from vision_transfer.config import FIELDS, STAGE_FIELDS
-
-    if name.startswith("stages."):
-        _, stage, *rest = name.split(".")
-        return nearest_names(".".join(rest), list(STAGE_FIELDS)) + f" (in stage {stage!r})"
-    return nearest_names(name, list(FIELDS))
-
-
-def _flag_names() -> list[str]:
-    return ["config", "workdir", "mode", "rerun", "reuse", "debug", "help"]

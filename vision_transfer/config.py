@@ -41,7 +41,7 @@ class Field:
 
 FIELDS: dict[str, Field] = {
     "name": Field("run", "first part of the run folder's name"),
-    "task": Field("train", "what the command does with this config", choices=("train",)),
+    "task": Field("train", "what the command does with this config", choices=("train", "benchmark")),
     "seed": Field(0, "seed of initialisation, data order, dropout and augmentation", minimum=0),
     "dataset.name": Field(
         "auto",
@@ -130,6 +130,7 @@ FIELDS: dict[str, Field] = {
         "float32 with float32 products, tf32 (the device's fast products), bfloat16 (activations and products)",
         choices=("float32", "tf32", "bfloat16"),
     ),
+    "deterministic": Field(False, "only operations of a GPU that give the same bits every time; slower"),
     "batch_size": Field(32, "examples per training step, over all devices", minimum=1),
     "eval_batch_size": Field(32, "examples per step of evaluation and feature extraction", minimum=1),
     "schedule": Field((), "names of the stages in the order in which they run; their content is in config.stages"),
@@ -139,6 +140,18 @@ FIELDS: dict[str, Field] = {
         choices=("best", "last"),
     ),
     "features.cache": Field(True, "keep the outputs of the frozen prefix on disk and train from them"),
+    "benchmark.freeze": Field(("none", "all"), "freeze specs whose steps are measured, from nothing frozen to all"),
+    "benchmark.forward_batches": Field((), "batch sizes of the forward pass; empty: batch_size"),
+    "benchmark.classes": Field(2, "classes that the head tells apart", minimum=2),
+    "benchmark.optimizer": Field("rmsprop", "of the measured steps", choices=("rmsprop", "adam", "sgd")),
+    "benchmark.repeats": Field(10, "timed repeats of each case, of which the median is reported", minimum=1),
+    "benchmark.seconds_per_repeat": Field(1.0, "a repeat runs as often as fills this time, at least once", minimum=0),
+    "benchmark.trace": Field(False, "write a profiler trace and the HLO of each case"),
+    "benchmark.target": Field("", "compile for this instead of measuring here: tpu:TOPOLOGY, such as tpu:v5e:2x2"),
+    "benchmark.peers": Field((), "libraries to measure in turns with this one: keras, torch"),
+    "benchmark.peer_python": Field(None, "interpreter that has the peers; empty: this one", kind=str),
+    "benchmark.peer_freeze": Field(("none",), "freeze specs whose steps are compared with peers"),
+    "benchmark.small_convnet": Field(True, "compare the training step of convnet_150 with peers, too"),
     "checkpoint.every_seconds": Field(
         60.0,
         "longest time between two checkpoints inside an epoch; one is always written at its end",
@@ -183,7 +196,7 @@ STAGE_FIELDS: dict[str, Field] = {
 }  # fmt: skip
 
 # Fields that say where or how often something is written: they do not change a run's numbers, so its digest omits them.
-NOT_IN_DIGEST = ("dataset.root", "model.weights_path", "checkpoint")
+NOT_IN_DIGEST = ("dataset.root", "model.weights_path", "checkpoint", "benchmark")
 
 
 def default_config() -> Config:
@@ -209,7 +222,7 @@ def with_stages(config: Config, **stages: Config) -> Config:
 
 
 def parse_recipe(argument: str | None, **defaults: Any) -> Config:
-    """The `key=value,…` behind a config's path as values, typed by `defaults`; a bare key means True.
+    """The `key=value,…` behind a config's path as values, typed by `defaults`; a bare key of a switch means True.
 
     Raises:
         UserError: an unknown key, or a value of another type than the default's.
@@ -219,7 +232,10 @@ def parse_recipe(argument: str | None, **defaults: Any) -> Config:
         key, equals, text = item.partition("=")
         if key not in defaults:
             raise UserError(f"recipe {argument!r}: unknown key {key!r}; {nearest_names(key, list(defaults))}")
-        values[key] = _literal(text, type(defaults[key]), f"recipe {argument!r}: {key}") if equals else True
+        kind, what = type(defaults[key]), f"recipe {argument!r}: {key}"
+        if not equals and kind is not bool:
+            raise UserError(f"{what}: has no value; write {key}=VALUE, of type {kind.__name__}")
+        values[key] = _literal(text, kind, what) if equals else True
     return ConfigDict(values)
 
 

@@ -1,0 +1,33 @@
+"""What is set before JAX starts."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from vision_transfer import runtime
+
+SCRIPT = """
+import os, sys
+from pathlib import Path
+from vision_transfer import runtime
+runtime.configure(Path(sys.argv[1]), deterministic=sys.argv[2] == "True")
+import jax.numpy
+# XLA ends the process at a flag that it does not know.
+print(float(jax.numpy.ones(3).sum()), os.environ.get("XLA_FLAGS", ""))
+"""
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_the_deterministic_switch_reaches_xla_and_keeps_other_flags(tmp_path, deterministic):
+    given = "--xla_cpu_enable_fast_math=false"
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(tmp_path), str(deterministic)],
+        env={**os.environ, "XLA_FLAGS": given},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.startswith(f"3.0 {given}")
+    assert (runtime.DETERMINISTIC_FLAG in done.stdout) == deterministic

@@ -1,0 +1,1 @@
+"""What a network costs to run and to train, layer by layer and against the number of frozen layers."""

@@ -1,0 +1,65 @@
+"""The same work here and in peers, in processes that take turns."""
+
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from vision_transfer.benchmark.cases import case_to_json
+from vision_transfer.benchmark.measured import OWN_WORKER, facts_of, own_request
+from vision_transfer.benchmark.plan import Named
+from vision_transfer.benchmark.timing import spread, take_turns
+from vision_transfer.benchmark.workers import Worker, worker
+from vision_transfer.config import Config
+from vision_transfer.screen import Screen
+
+OURS = "ours"
+
+
+def compare(
+    config: Config, named: list[Named], peers: tuple[str, ...], python: str, cache: Path, screen: Screen
+) -> list[dict[str, Any]]:
+    """A record per case: seconds and peak memory of each library, and ratios ours / peer.
+
+    The ratio is that of the medians; its quartiles are those of the ratios within each repeat.
+    """
+    records = []
+    with screen.bar("Comparing", len(named), "cases") as advance:
+        for one in named:
+            with ExitStack() as running:
+                request = own_request(config, one.case, cache, None, measure_peak=False)
+                workers: dict[str, Worker] = {OURS: running.enter_context(worker(one.name, OWN_WORKER, request))}
+                for peer in peers:
+                    module = f"vision_transfer.benchmark.peers.{peer}_peer"
+                    workers[peer] = running.enter_context(
+                        worker(f"{one.name} in {peer}", module, case_to_json(one.case), python)
+                    )
+                seconds = take_turns(workers, config.benchmark.repeats, config.benchmark.seconds_per_repeat)
+                last = {name: process.end() for name, process in workers.items()}
+            records.append(_record(one, workers, seconds, last))
+            advance(1, one.name)
+    return records
+
+
+def _record(
+    one: Named, workers: dict[str, Worker], seconds: dict[str, list[float]], last: dict[str, dict[str, Any]]
+) -> dict[str, Any]:
+    libraries = {
+        name: {
+            **workers[name].facts,
+            "seconds": asdict(spread(seconds[name])),
+            "peak_memory_bytes": last[name]["peak_memory_bytes"],
+        }
+        for name in workers
+    }
+    ratios = {}
+    for peer in workers:
+        if peer == OURS:
+            continue
+        pairs = spread([own / theirs for own, theirs in zip(seconds[OURS], seconds[peer], strict=True)])
+        ratios[peer] = {
+            "time": spread(seconds[OURS]).median / spread(seconds[peer]).median,
+            "time_quartiles": [pairs.first_quartile, pairs.third_quartile],
+            "peak_memory": last[OURS]["peak_memory_bytes"] / last[peer]["peak_memory_bytes"],
+        }
+    return {"name": one.name, **facts_of(one.case), "libraries": libraries, "ratios": ratios}
