@@ -6,14 +6,16 @@ from typing import Any
 
 import numpy as np
 from jax.sharding import Mesh
+from rich.markup import escape
 
 from vision_transfer import freezing
 from vision_transfer.augment.variants import Augmentation, BankRows
 from vision_transfer.clock import Clock
 from vision_transfer.config import Config, validate
 from vision_transfer.data.dataset import Split
-from vision_transfer.data.load import find_source
-from vision_transfer.devices import local_mesh, replicate
+from vision_transfer.data.fetch import PUBLIC_FILES, fetch_dataset
+from vision_transfer.data.find import find_source
+from vision_transfer.devices import local_mesh, padded_batch
 from vision_transfer.errors import UserError
 from vision_transfer.evaluation import TestResult, evaluate_test
 from vision_transfer.features import FeatureRows, Prefix, concatenated, features
@@ -21,8 +23,8 @@ from vision_transfer.files import write_json
 from vision_transfer.inference import Rows, infer
 from vision_transfer.models.layers import layer_names
 from vision_transfer.models.network import Network, Params
-from vision_transfer.models.summary import summary_table
-from vision_transfer.narration import say_result, say_setup, say_stage
+from vision_transfer.models.prepared import prepared_kernels
+from vision_transfer.narration import say_result, say_setup, say_stage, say_summary
 from vision_transfer.resolve import (
     DataFacts,
     Stage,
@@ -61,10 +63,9 @@ def train(config: Config, options: RunOptions, screen: Screen) -> RunFolder:
             write_json(folder.config_file, setup.config.to_dict())
             write_json(folder.identity_file, asdict(setup.identity))
             say_setup(setup, folder, screen)
-            result = _run(_Run(setup, folder, options, screen, clock, local_mesh()))
+            say_result(setup, folder, _run(_Run(setup, folder, options, screen, clock, local_mesh())), screen)
         else:
-            screen.say(f"This run is finished; its result is in {folder.path}. --rerun does it again.")
-        say_result(setup, folder, result, screen)
+            _say_finished(setup, folder, result, screen)
     return folder
 
 
@@ -75,20 +76,38 @@ def summarise(config: Config, cache_dir: Path, screen: Screen) -> None:
     source = find_source(request, cache_dir, screen)
     size = request.image_size or source.default_size
     network = build_network(config, DataFacts(len(source.classes), (size, size, request.channels)))
-    masks = {stage.name: stage.mask for stage in resolve_stages(config, network)}
-    screen.say(
-        summary_table(network, masks, f"{config.model.backbone} for {source.name}, {len(source.classes)} classes")
-    )
+    say_summary(config, source.name, len(source.classes), network, resolve_stages(config, network), screen)
 
 
 def fetch(config: Config, cache_dir: Path, screen: Screen) -> None:
-    """Fetches the weights that the config starts from, so that a later run needs no network."""
+    """Fetches the weights and the public data set that the config names, so that a later run needs no network."""
     validate(config)
-    if not uses_published_weights(config):
-        screen.say("This config starts from random weights; there is nothing to fetch.")
-        return
-    weights = load_weights(config, cache_dir, screen)
-    screen.say(f"{weights.source}\nsha256 {weights.sha256}\n{weights.licence}")
+    if uses_published_weights(config):
+        weights = load_weights(config, cache_dir, screen)
+        screen.say(f"{weights.source}\nsha256 {weights.sha256}\n{weights.licence}")
+    if config.dataset.name in PUBLIC_FILES:
+        screen.say(f"{config.dataset.name} is in {fetch_dataset(config.dataset.name, cache_dir, screen)}.")
+    else:
+        screen.say(f"dataset.name={config.dataset.name}: no download; these have one: {', '.join(sorted(PUBLIC_FILES))}.")
+
+
+def _say_finished(setup: Setup, folder: RunFolder, result: dict[str, Any], screen: Screen) -> None:
+    """The result of a run that was finished before.
+
+    Raises:
+        UserError: `result.json` is of another run, or not as it was written.
+    """
+    mend = "remove it, and the same command makes it again from the checkpoints"
+    if result.get("digest") != setup.identity.digest:
+        raise UserError(
+            f"{folder.result_file}: is the result of another run (digest {result.get('digest')}, this one is "
+            f"{setup.identity.digest}); {mend}"
+        )
+    screen.say(escape(f"This run is finished; its result is in {folder.path}. --rerun does it again."))
+    try:
+        say_result(setup, folder, result, screen)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{folder.result_file}: is not as it was written ({error!r}); {mend}") from error
 
 
 @dataclass(frozen=True)
@@ -135,6 +154,8 @@ def _run(run: _Run) -> dict[str, Any]:
             variables = _with_weights(variables, outcomes[-1], stage.start_from)
         with run.clock.measures("train"):
             outcomes.append(_run_stage(run, position, variables, outcomes))
+    # Again for all stages: a process killed between a last checkpoint and its record left one out.
+    run.folder.write_metrics([record for outcome in outcomes for record in outcome.progress.history])
     variables = _with_weights(variables, outcomes[-1], setup.config.evaluate)
     with run.clock.measures("evaluate"):
         test = _test(run, variables)
@@ -152,7 +173,7 @@ def _run_stage(run: _Run, position: int, variables: dict[str, Params], earlier: 
     return train_stage(
         plan,
         trainable,
-        {"params": _from_layer(setup.network, frozen, stage.start)},
+        _frozen_collections(run, stage, frozen),
         variables["batch_stats"],
         lambda: _stage_data(run, position, variables),
         run.mesh,
@@ -227,7 +248,7 @@ def _test(run: _Run, variables: dict[str, Params]) -> TestResult:
         inputs = _inputs(run, stage, variables, split)
     logits = infer(
         setup.network,
-        replicate(variables, run.mesh),
+        variables,
         inputs,
         run.mesh,
         batch_size=setup.config.eval_batch_size,
@@ -242,6 +263,16 @@ def _with_weights(variables: dict[str, Params], outcome: StageOutcome, which: st
     return {
         "params": freezing.merge(variables["params"], weights.trainable),
         "batch_stats": freezing.merge(variables["batch_stats"], weights.batch_stats),
+    }
+
+
+def _frozen_collections(run: _Run, stage: Stage, frozen: Params) -> dict[str, Params]:
+    """What a step needs of the frozen parameters: those of the layers that run in it, and their prepared kernels."""
+    setup = run.setup
+    batch = padded_batch(setup.config.batch_size, run.mesh) // run.mesh.size
+    return {
+        "params": _from_layer(setup.network, frozen, stage.start),
+        "prepared": prepared_kernels(setup.network, frozen, batch=batch, start=stage.start),
     }
 
 

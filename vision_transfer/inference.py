@@ -10,8 +10,9 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float
 
-from vision_transfer.devices import BATCH_AXIS, padded_batch, split_rows
+from vision_transfer.devices import BATCH_AXIS, padded_batch, replicate, split_rows
 from vision_transfer.models.network import Network, Params, apply
+from vision_transfer.models.prepared import prepared_kernels
 
 
 class Rows(Protocol):
@@ -74,6 +75,8 @@ def infer_batches(
     The next batch is read and sent while the devices work on the last one.
     """
     size = padded_batch(batch_size, mesh)
+    prepared = prepared_kernels(network, variables["params"], batch=size // mesh.size, start=start, stop=stop)
+    variables = replicate({**variables, "prepared": prepared}, mesh)
     waiting: tuple[Array, int] | None = None
     for first in range(0, inputs.shape[0], size):
         rows = np.arange(first, min(first + size, inputs.shape[0]))

@@ -1,10 +1,17 @@
-"""What a run says: the first screen, each stage before it starts, and the closing table."""
+"""What a run says: the network's summary, the first screen, each stage before it starts, and the closing table."""
 
 from typing import Any
 
+from rich import box
+from rich.markup import escape
 from rich.table import Table
 
+from vision_transfer import freezing
+from vision_transfer.config import Config
 from vision_transfer.freezing import Counts
+from vision_transfer.models.layers import MaxPool, layer_names
+from vision_transfer.models.network import Network, all_parameter_shapes
+from vision_transfer.models.summary import summary_table
 from vision_transfer.resolve import Stage
 from vision_transfer.run_folder import RunFolder
 from vision_transfer.screen import Screen, duration
@@ -15,6 +22,30 @@ from vision_transfer.train.loop import StagePlan
 SKIPPED_SHOWN = 5
 
 
+def say_summary(
+    config: Config, data_name: str, classes: int, network: Network, stages: list[Stage], screen: Screen
+) -> None:
+    """The network layer by layer, and what trains in each stage: parameters and, in brackets, tensors."""
+    title = f"{config.model.backbone} for {escape(data_name)}, {classes} classes"
+    screen.say(summary_table(network, {stage.name: stage.mask for stage in stages}, title))
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("Stage", no_wrap=True)
+    table.add_column("Frozen by")
+    for column in ("Trainable", "Frozen"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("Starts from", no_wrap=True)
+    for stage in stages:
+        counts = freezing.counts(all_parameter_shapes(network), stage.mask)
+        table.add_row(
+            stage.name,
+            escape(stage.freeze),
+            f"{counts.trainable:,} ({counts.trainable_tensors})",
+            f"{counts.frozen:,} ({counts.frozen_tensors})",
+            stage.cached or "the images",
+        )
+    screen.say(table)
+
+
 def say_setup(setup: Setup, folder: RunFolder, screen: Screen) -> None:
     """The first screen: data, network, weights, device, and where the run goes."""
     dataset, network, config = setup.dataset, setup.network, setup.config
@@ -23,18 +54,24 @@ def say_setup(setup: Setup, folder: RunFolder, screen: Screen) -> None:
     table.add_column(style="bold", no_wrap=True)
     table.add_column()
     sizes = f"{len(dataset.train):,} train, {len(dataset.validation):,} validation, {len(dataset.test):,} test"
-    table.add_row("Data", f"{dataset.name}: {len(dataset.classes)} classes; {sizes}; {height}×{width}×{channels}")
+    table.add_row(
+        "Data", f"{escape(dataset.name)}: {len(dataset.classes)} classes of {height}×{width}×{channels} images"
+    )
+    table.add_row("", sizes)
     if dataset.note:
-        table.add_row("", dataset.note)
+        table.add_row("", escape(dataset.note))
     kind = "one sigmoid" if network.outputs == 1 else f"softmax over {network.outputs}"
     table.add_row("Network", f"{config.model.backbone}, {config.model.pooling}, {kind}; {network.preprocessing} input")
-    table.add_row("Weights", "random" if setup.weights is None else f"{setup.weights.source}; {setup.weights.licence}")
-    table.add_row("Stages", " → ".join(f"{stage.name} (frozen: {stage.freeze})" for stage in setup.stages))
+    weights = setup.weights
+    table.add_row(
+        "Weights", "random initialisation" if weights is None else escape(f"{weights.source}; {weights.licence}")
+    )
+    table.add_row("Stages", escape(" → ".join(f"{stage.name} (frozen: {stage.freeze})" for stage in setup.stages)))
     table.add_row("Device", f"{setup.identity.device}, {config.precision}")
-    table.add_row("Run folder", str(folder.path))
+    table.add_row("Run folder", escape(str(folder.path)))
     screen.say(table)
     for skipped in dataset.skipped[:SKIPPED_SHOWN]:
-        screen.say(f"left out: {skipped.file}: {skipped.reason}", style="yellow")
+        screen.say(escape(f"left out: {skipped.file}: {skipped.reason}"), style="yellow")
     if len(dataset.skipped) > SKIPPED_SHOWN:
         screen.say(
             f"left out: {len(dataset.skipped) - SKIPPED_SHOWN} more files; result.json lists them", style="yellow"
@@ -45,7 +82,8 @@ def say_stage(stage: Stage, plan: StagePlan, counts: Counts, screen: Screen) -> 
     """What trains in a stage and what is frozen, and where its steps start."""
     start = f"cached {stage.cached}" if stage.cached else "the images"
     screen.say()
-    screen.say(f"Stage {stage.name}: {plan.epochs} epochs of {plan.steps_per_epoch} steps, from {start}", style="bold")
+    length = f"{_counted(plan.epochs, 'epoch')} of {_counted(plan.steps_per_epoch, 'step')}"
+    screen.say(f"Stage {stage.name}: {length}, from {start}", style="bold")
     screen.say(
         f"  trainable {counts.trainable_tensors} tensors, {counts.trainable:,} parameters; "
         f"frozen {counts.frozen_tensors} tensors, {counts.frozen:,} parameters"
@@ -54,7 +92,7 @@ def say_stage(stage: Stage, plan: StagePlan, counts: Counts, screen: Screen) -> 
 
 def say_result(setup: Setup, folder: RunFolder, result: dict[str, Any], screen: Screen) -> None:
     """The closing table: each stage's validation, the test with its interval, where things are, what to try next."""
-    table = Table(title=f"{setup.config.name} on {setup.dataset.name}", title_justify="left")
+    table = Table(title=escape(f"{setup.config.name} on {setup.dataset.name}"), title_justify="left")
     for column in ("", "Trainable", "Epoch", "Loss", "Accuracy", "Time"):
         table.add_column(column, justify="left" if not column else "right")
     for stage in result["stages"]:
@@ -75,28 +113,41 @@ def say_result(setup: Setup, folder: RunFolder, result: dict[str, Any], screen: 
     screen.say()
     screen.say(table)
     screen.say(f"Test accuracy {test['accuracy']:.4f}, 95 % interval {low:.4f} to {high:.4f} (Wilson).")
-    screen.say(
-        f"Results: {folder.result_file}, {folder.metrics_file.name}, {folder.predictions_file.name}, checkpoints/"
-    )
-    screen.say("Try next:")
-    for suggestion in _suggestions(setup):
-        screen.say(f"  {suggestion}")
+    files = (folder.result_file, folder.metrics_file, folder.predictions_file)
+    screen.say(escape(f"Results in {folder.path}: {', '.join(file.name for file in files)}, checkpoints/"))
+    screen.say("Try next, behind the same command:")
+    found = suggestions(setup)
+    width = max(len(flag) for flag, _ in found)
+    for flag, meaning in found:
+        screen.say(f"  {flag:<{width}}  {meaning}")
 
 
 def _figure(value: float | None) -> str:
     return "–" if value is None else f"{value:.4f}"
 
 
-def _suggestions(setup: Setup) -> list[str]:
-    config = setup.config
-    last = setup.stages[-1].name
-    suggestions = [
-        "--config.seed=1                      another seed: one run is not a result",
-        f"--config.stages.{last}.freeze=last:8  another depth; the cached features are shared",
-        "--mode=summary                       the network, layer by layer, with what trains",
-    ]
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def suggestions(setup: Setup) -> list[tuple[str, str]]:
+    """Flags to try next behind the same command, each with what it is for."""
+    config, last = setup.config, setup.stages[-1]
+    found = [(f"--config.seed={config.seed + 1}", "another seed: one run is not a result")]
+    deeper = _deeper(setup.network, last)
+    if deeper is not None:
+        found.append((f"--config.stages.{last.name}.freeze={deeper}", "another depth"))
+    found.append(("--mode=summary", "the network, and what trains"))
     if config.dataset.name == "auto" and config.dataset.root is None:
-        suggestions.insert(
-            0, "--config.dataset.root=FOLDER         your own pictures, in train/validation/test class folders"
-        )
-    return suggestions
+        found.insert(0, ("--config.dataset.root=FOLDER", "your own pictures, in class folders"))
+    return found
+
+
+def _deeper(network: Network, stage: Stage) -> str | None:
+    """The freeze spec that trains one block more than a stage does; None where all trains already."""
+    names = layer_names(network.backbone)
+    first = names.index(stage.cut) if stage.cut in names else len(names)
+    pools = [place for place, layer in enumerate(network.backbone[:first]) if isinstance(layer, MaxPool)]
+    if len(pools) > 1:
+        return f"below:{names[pools[-2] + 1]}"
+    return "none" if first else None

@@ -38,10 +38,11 @@ class Identity:
         """What else than the digest differs from a recorded identity, one line each."""
         lines = []
         if other.get("code") != self.code:
-            lines.append(f"numeric code: then {other.get('code')}, now {self.code}")
+            lines.append(f"this program's numeric code (digest): then {other.get('code')}, now {self.code}")
         if other.get("device") != self.device:
             lines.append(f"device: then {other.get('device')}, now {self.device}")
-        then = other.get("versions", {})
+        recorded = other.get("versions")
+        then = recorded if isinstance(recorded, dict) else {}
         for name in sorted({*then, *self.versions}):
             if then.get(name) != self.versions.get(name):
                 lines.append(f"{name}: then {then.get(name)}, now {self.versions.get(name)}")
@@ -91,6 +92,10 @@ class RunFolder:
         """What the folder says of its run, or None for a new folder."""
         return _read_json(self.identity_file)
 
+    def has_trained(self) -> bool:
+        """Whether the folder holds anything that was computed."""
+        return self.result_file.exists() or any(self.path.glob("checkpoints/*/*/*"))
+
     def clear(self) -> None:
         """Removes what a run wrote, and nothing else."""
         for file in (self.result_file, self.identity_file, self.config_file, self.metrics_file, self.predictions_file):
@@ -120,21 +125,26 @@ def claimed(folder: RunFolder, identity: Identity) -> Iterator[None]:
     Raises:
         UserError: the folder holds another run, or another process is at work in it.
     """
-    folder.path.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder.path / ".lock")
     try:
+        folder.path.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except Timeout as error:
         raise UserError(
             f"{folder.path}: another process is at work on this run; wait for it, or give --workdir another folder"
+        ) from error
+    except OSError as error:
+        raise UserError(
+            f"{folder.path}: cannot be made or written to ({error.strerror or error}); give --workdir a folder that can"
         ) from error
     try:
         remove_leftovers(folder.path)
         recorded = folder.identity()
         if recorded is not None and recorded.get("digest") != identity.digest:
             raise UserError(
-                f"--workdir={folder.path}: holds the run of another config ({recorded.get('digest')}, this one is "
-                f"{identity.digest}); see its config.json, and give --workdir another folder"
+                f"--workdir={folder.path}: holds the run of another config, data or weights (digest "
+                f"{recorded.get('digest')}, this one is {identity.digest}); its config.json says which. Give --workdir "
+                "another folder, or leave it out: then each config has its own"
             )
         yield
     finally:

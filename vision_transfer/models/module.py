@@ -70,7 +70,7 @@ class LayerStack(nn.Module):
             layer = self.layers[position]
             match layer:
                 case Conv():
-                    pooled = _followed_by_pool(self.layers, position)
+                    pooled = followed_by_pool(self.layers, position)
                     values = _Convolution(layer, pooled, self.numerics, name=layer.name)(values)
                     position += int(pooled)
                 case MaxPool():
@@ -151,7 +151,8 @@ class _BatchNormalisation(nn.Module):
         return _activate(normal.astype(values.dtype), self.layer.activation)
 
 
-def _followed_by_pool(layers: Sequence[Layer], position: int) -> bool:
+def followed_by_pool(layers: Sequence[Layer], position: int) -> bool:
+    """Whether the layer behind this one is a pool that the convolution computes with it."""
     following = layers[position + 1] if position + 1 < len(layers) else None
     return isinstance(following, MaxPool) and following.size == FUSED_POOL
 

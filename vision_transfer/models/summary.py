@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from rich import box
 from rich.table import Table
 
-from vision_transfer.models.layers import Conv, Dense, Dropout, Layer, parameter_shapes
+from vision_transfer.models.layers import Conv, Dense, Dropout, GlobalAveragePool, Layer, MaxPool, parameter_shapes
 from vision_transfer.models.network import Network
 
 Mask = Mapping[str, Mapping[str, bool]]
@@ -46,21 +46,19 @@ def summary_rows(network: Network, masks: Mapping[str, Mask]) -> list[SummaryRow
 
 
 def summary_table(network: Network, masks: Mapping[str, Mask], title: str) -> Table:
-    """The rows and their totals as a table to print."""
+    """The rows and the number of all parameters as a table to print, at most 80 columns wide for two stages."""
     rows = summary_rows(network, masks)
-    table = Table(title=title, title_justify="left", show_footer=True, box=box.SIMPLE_HEAD)
-    table.add_column("Layer", no_wrap=True, footer="Total\nTrainable\nFrozen")
-    table.add_column("Kind")
-    table.add_column("Output shape", no_wrap=True)
-    total = sum(row.parameters for row in rows)
-    table.add_column("Params", justify="right", no_wrap=True, footer=f"{total:,}")
-    for position, stage in enumerate(masks):
-        trainable = sum(row.trainable[position] for row in rows)
-        table.add_column(stage, justify="right", no_wrap=True, footer=f"\n{trainable:,}\n{total - trainable:,}")
+    table = Table(title=title, title_justify="left", show_footer=True, box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("Layer", overflow="fold", footer="Total")
+    table.add_column("Kind", no_wrap=True)
+    table.add_column("Output", no_wrap=True)
+    table.add_column("Parameters", justify="right", no_wrap=True, footer=f"{sum(row.parameters for row in rows):,}")
+    for stage in masks:
+        table.add_column(stage, justify="right", no_wrap=True)
     for row in rows:
-        shape = f"({', '.join(['None', *map(str, row.shape)])})"
         trains = [_trains(row, count) for count in row.trainable]
         frozen = row.parameters and not any(row.trainable)
+        shape = "×".join(map(str, row.shape))
         table.add_row(row.name, row.kind, shape, f"{row.parameters:,}", *trains, style="dim" if frozen else "")
     return table
 
@@ -68,11 +66,15 @@ def summary_table(network: Network, masks: Mapping[str, Mask], title: str) -> Ta
 def _kind(layer: Layer) -> str:
     match layer:
         case Conv():
-            return f"Conv {layer.kernel_size}×{layer.kernel_size} {layer.padding} {layer.activation}"
+            return f"Conv {layer.kernel_size}×{layer.kernel_size} {layer.activation}"
+        case MaxPool():
+            return f"MaxPool {layer.size}×{layer.size}"
         case Dense():
             return f"Dense {layer.activation}"
         case Dropout():
             return f"Dropout {layer.rate:g}"
+        case GlobalAveragePool():
+            return "Average"
         case _:
             return type(layer).__name__
 

@@ -41,8 +41,6 @@ def save(folder: Path, step: int, tree: Any, metadata: dict[str, Any]) -> None:
     import orbax.checkpoint as ocp
 
     target = folder.absolute() / f"{step:09d}"
-    if target.exists():
-        shutil.rmtree(target)
     with new_folder(target) as temporary:
         ocp.PyTreeCheckpointer(use_ocdbt=False).save(temporary / ARRAYS, _flat(tree))
         digests = {
@@ -51,6 +49,9 @@ def save(folder: Path, step: int, tree: Any, metadata: dict[str, Any]) -> None:
             if path.is_file()
         }
         write_json(temporary / MANIFEST, {"step": step, "metadata": metadata, "sha256": digests})
+        # Only now that the new one is complete may one of the same step go.
+        if target.exists():
+            shutil.rmtree(target)
     for other in _steps(folder):
         if other != target:
             shutil.rmtree(other)

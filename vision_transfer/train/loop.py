@@ -158,7 +158,8 @@ def train_stage(
     state = initial_state(plan.program, params, batch_stats)
     best = _host_copy(_evaluated(plan, state))
     progress = Progress()
-    checkpoints.clean(folder / LAST)
+    for name in (LAST, BEST):
+        checkpoints.clean(folder / name)
     saved = checkpoints.load(folder / LAST, (state, best))
     if saved is not None:
         state, best = saved.tree
@@ -222,6 +223,9 @@ def _train_epoch(
 ) -> tuple[TrainState, Progress]:
     """Takes the steps that the current epoch still lacks."""
     plan, order = stage.plan, _order(stage, progress.epoch)
+    if progress.step == plan.steps_per_epoch:
+        # stopped behind its last step, before validation
+        return state, progress
     most = stage.feed.most_steps(order)
     chunk = stage.feed.chunk(order, progress.step, pace.steps(most, plan.steps_per_epoch - progress.step))
     while progress.step < plan.steps_per_epoch:

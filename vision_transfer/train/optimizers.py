@@ -42,7 +42,7 @@ def descent_direction(spec: OptimizerSpec) -> optax.GradientTransformation:
         parts.append(optax.trace(decay=spec.momentum))
     if spec.weight_decay:
         parts.append(optax.add_decayed_weights(spec.weight_decay, mask=_is_kernel))
-    return optax.chain(*parts)
+    return optax.chain(*parts) if parts else optax.identity()
 
 
 class KerasAdamState(NamedTuple):

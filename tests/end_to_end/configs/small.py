@@ -1,0 +1,26 @@
+"""A small convnet from scratch on the embedded digits, then its last layers alone: seconds, for tests.
+
+python launch.py --config=tests/end_to_end/configs/small.py:epochs=1
+"""
+
+from vision_transfer.config import Config, default_config, parse_recipe, stage, with_stages
+
+
+def get_config(argument: str | None = None) -> Config:
+    """Recipe: `epochs` of each stage."""
+    recipe = parse_recipe(argument, epochs=2)
+    config = default_config()
+    config.name = "small"
+    config.dataset.name = "embedded"
+    config.dataset.image_size = 20
+    config.dataset.train_examples = 200
+    config.dataset.channels = 1
+    config.model.backbone = "mnist_convnet"
+    config.model.weights = "random"
+    config.model.hidden = (16,)
+    config.checkpoint.every_seconds = 0.0
+    return with_stages(
+        config,
+        whole=stage(freeze="none", epochs=recipe.epochs, optimizer={"name": "adam", "lr": 3e-3}),
+        top=stage(freeze="below:conv3", epochs=recipe.epochs, optimizer={"name": "rmsprop", "lr": 1e-4}),
+    )

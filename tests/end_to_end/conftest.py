@@ -1,0 +1,172 @@
+"""`launch.py` as users start it: in a process, a working directory and a cache of its own."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+from filelock import FileLock
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[2]
+LAUNCH = ROOT / "launch.py"
+CONFIGS = Path(__file__).parent / "configs"
+SMALL = f"--config={CONFIGS / 'small.py'}"
+# No test waits longer for a process, however busy the machine is.
+PATIENCE_SECONDS = 300
+# A run folder is the same after a resumption but for these.
+TIMES = ("seconds", "step_ms")
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a process left: its exit status and what it wrote."""
+
+    status: int
+    out: str
+    err: str
+
+    def assert_is_message(self, *parts):
+        """Exit status 2, no traceback, and a message with these parts."""
+        assert self.status == 2, self.out + self.err
+        assert "Traceback" not in self.err + self.out
+        assert self.err.startswith("launch.py: ")
+        for part in parts:
+            assert part in self.err, self.err
+
+    def assert_is_done(self):
+        assert self.status == 0, self.out + self.err
+
+
+@dataclass(frozen=True)
+class Place:
+    """A working directory and a cache, and `launch.py` started there with 80 columns and no network needed."""
+
+    cwd: Path
+    cache: Path
+    variables: dict = field(default_factory=dict)
+
+    def environment(self):
+        kept = {name: value for name, value in os.environ.items() if name != "VISION_TRANSFER_DATA"}
+        own = {"VISION_TRANSFER_CACHE": str(self.cache), "COLUMNS": "80", "PYTHONUTF8": "1"}
+        return kept | own | self.variables
+
+    def start(self, *flags, prefix=()):
+        """The process, running; stdout and stderr go to files, so that a full pipe never holds it up."""
+        self.cwd.mkdir(parents=True, exist_ok=True)
+        out = (self.cwd / "stdout.txt").open("w")
+        err = (self.cwd / "stderr.txt").open("w")
+        with out, err:
+            command = [*prefix, sys.executable, str(LAUNCH), *map(str, flags)]
+            return subprocess.Popen(
+                command, cwd=self.cwd, env=self.environment(), stdin=subprocess.DEVNULL, stdout=out, stderr=err
+            )
+
+    def finish(self, process):
+        try:
+            process.wait(PATIENCE_SECONDS)
+        finally:
+            process.kill()
+        return Finished(process.returncode, self.said("stdout.txt"), self.said("stderr.txt"))
+
+    def said(self, name="stdout.txt"):
+        return (self.cwd / name).read_text(encoding="utf-8")
+
+    def launch(self, *flags, prefix=()):
+        """Starts `launch.py` and waits for its end."""
+        return self.finish(self.start(*flags, prefix=prefix))
+
+    def wait_for(self, process, happened):
+        """Waits until `happened()` is true; False if the process ended before."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not happened():
+            if process.poll() is not None:
+                return False
+            assert time.monotonic() < deadline, self.said()
+            time.sleep(0.005)
+        return True
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's folder, read as a tool would read it."""
+
+    path: Path
+
+    def result(self):
+        return json.loads((self.path / "result.json").read_text(encoding="utf-8"))
+
+    def numbers(self):
+        """`result.json` without what is exempt where the same numbers are asked for: times."""
+
+        def without_times(value):
+            if isinstance(value, dict):
+                return {key: without_times(inner) for key, inner in value.items() if key not in TIMES}
+            return [without_times(inner) for inner in value] if isinstance(value, list) else value
+
+        return without_times(self.result())
+
+    def metrics(self):
+        """`metrics.jsonl`, a dictionary for each line."""
+        return [json.loads(line) for line in (self.path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+
+    def identity(self, **changes):
+        """Changes `identity.json`, as if the run had been made under other conditions."""
+        file = self.path / "identity.json"
+        file.write_text(json.dumps(json.loads(file.read_text(encoding="utf-8")) | changes), encoding="utf-8")
+
+    def assert_nothing_left_behind(self):
+        """No temporary file, and no lock that anyone holds."""
+        assert [str(path) for path in self.path.rglob("*.writing-*")] == []
+        with FileLock(self.path / ".lock", timeout=0):
+            pass
+
+
+@pytest.fixture(scope="session")
+def shared_cache(tmp_path_factory):
+    """One cache for the tests that are not about it: compiled programs are the larger part of a small run's time."""
+    return tmp_path_factory.mktemp("shared") / "Zwischen speicher é"
+
+
+@pytest.fixture
+def place(tmp_path, shared_cache):
+    return Place(tmp_path / "work", shared_cache)
+
+
+@pytest.fixture(scope="session")
+def small_run(tmp_path_factory, shared_cache):
+    """An undisturbed run of `small.py`, in a path with spaces and letters outside of ASCII: its place and its end."""
+    place = Place(tmp_path_factory.mktemp("small") / "Prüf lauf 実験", shared_cache)
+    finished = place.launch(SMALL, "--workdir=mein Lauf é")
+    finished.assert_is_done()
+    return place, finished, Run(place.cwd / "mein Lauf é")
+
+
+@pytest.fixture
+def copied_run(small_run, place):
+    """A copy of that run, to be damaged, and a function that starts its command again."""
+    run = Run(place.cwd / "copy")
+    shutil.copytree(small_run[2].path, run.path)
+    return run, lambda *flags: place.launch(SMALL, "--workdir=copy", *flags)
+
+
+@pytest.fixture(scope="session")
+def picture_folder(tmp_path_factory):
+    """Noise pictures of two classes, bright and dark, in train, `valid` and test; one file of each kind is broken."""
+    root = tmp_path_factory.mktemp("pictures") / "my [own] pictures"
+    random = np.random.default_rng(0)
+    for split, count in (("train", 8), ("valid", 4), ("test", 5)):
+        for name, lowest in (("bright", 128), ("dark", 0)):
+            for number in range(count):
+                pixels = random.integers(lowest, lowest + 128, (24, 30, 3), dtype=np.uint8)
+                path = root / split / name / f"{name} {number}.{'png' if number % 2 else 'jpg'}"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(pixels).save(path)
+    (root / "train" / "dark" / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no picture")
+    return root
