@@ -1,0 +1,131 @@
+"""Fixtures that several rooms share: a screen, one device, the data and the weights that only some machines have."""
+
+import io
+import os
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import Mesh
+from PIL import Image
+from rich.console import Console
+
+from vision_transfer.devices import BATCH_AXIS
+from vision_transfer.errors import UserError
+from vision_transfer.models.backbones import backbone_layers
+from vision_transfer.models.network import Network, all_parameter_shapes
+from vision_transfer.pretrained.load import load_pretrained
+from vision_transfer.screen import Screen
+
+REFERENCE = Path(__file__).parent / "reference"
+
+
+@pytest.fixture
+def screen():
+    return Screen(Console(file=io.StringIO(), width=200))
+
+
+@pytest.fixture(scope="session")
+def mesh():
+    """One device, however many there are."""
+    return Mesh(np.array(jax.local_devices()[:1]), (BATCH_AXIS,))
+
+
+@pytest.fixture(scope="session")
+def reference_folder():
+    return REFERENCE
+
+
+@pytest.fixture(scope="session")
+def reference():
+    """Reads a file of `tests/reference`: name → arrays by name."""
+
+    def read(name):
+        with np.load(REFERENCE / f"{name}.npz") as arrays:
+            return dict(arrays)
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def data_folder():
+    """The folder of real data; without it, what needs it is skipped."""
+    folder = os.environ.get("VISION_TRANSFER_DATA")
+    if not folder:
+        pytest.skip("VISION_TRANSFER_DATA is not set; it names the folder of real images")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def vgg16_params():
+    """The ImageNet weights of VGG16's base, where `--mode=fetch` or a run has already put them in the cache."""
+    cache = os.environ.get("VISION_TRANSFER_CACHE")
+    if not cache:
+        pytest.skip("VISION_TRANSFER_CACHE is not set; it names the cache that holds VGG16's weights")
+    base = Network(backbone_layers("vgg16"), (), (224, 224, 3))
+    try:
+        weights = load_pretrained(
+            "vgg16",
+            include_classifier=False,
+            shapes=all_parameter_shapes(base),
+            cache_dir=Path(cache),
+            screen=Screen(Console(file=io.StringIO())),
+            allow_download=False,
+        )
+    except UserError as error:
+        pytest.skip(f"VGG16's weights are not in VISION_TRANSFER_CACHE ({str(error).splitlines()[0]})")
+    return weights.params
+
+
+@pytest.fixture(scope="session")
+def decode_as_tensorflow():
+    """Decodes JPEGs as TensorFlow does, whose fast DCT differs from Pillow's by a grey value here and there.
+
+    Pillow decodes with that DCT in its draft mode, but then repeats chroma where libjpeg interpolates it; so it is
+    interpolated and converted to RGB here (libjpeg's jdsample.c, `h2v1_` and `h2v2_fancy_upsample`, and jdcolor.c).
+    """
+
+    def decode(path):
+        photo = Image.open(path)
+        sampling = {component[1:3] for component in photo.layer}
+        if sampling == {(1, 1)}:
+            photo.decoderconfig = (1, 1)
+            return np.asarray(photo)
+        assert sampling in ({(2, 2), (1, 1)}, {(2, 1), (1, 1)}), sampling
+        interpolated = _interpolated_both_ways if (2, 2) in sampling else _interpolated_along_rows
+        photo.draft("YCbCr", photo.size)
+        photo.decoderconfig = (1, 1)
+        luma, blue, red = np.moveaxis(np.asarray(photo).astype(np.int32), -1, 0)
+        blue, red = (interpolated(chroma)[: len(luma), : luma.shape[1]] - 128 for chroma in (blue, red))
+        rgb = (
+            luma + _fixed_point(1.402, red),
+            luma + _fixed_point(-0.34414, blue, -0.71414, red),
+            luma + _fixed_point(1.772, blue),
+        )
+        return np.clip(np.stack(rgb, -1), 0, 255).astype(np.uint8)
+
+    return decode
+
+
+def _interpolated_along_rows(repeated):
+    """Chroma of each pixel, 3/4 of the nearer and 1/4 of the farther sample, rounded in turns; the ends as they are."""
+    chroma = repeated[:, ::2]
+    left, right = np.pad(chroma, ((0, 0), (1, 0)), mode="edge"), np.pad(chroma, ((0, 0), (0, 1)), mode="edge")
+    even, odd = 3 * chroma + left[:, :-1] + 1 >> 2, 3 * chroma + right[:, 1:] + 2 >> 2
+    return np.stack([even, odd], axis=2).reshape(len(chroma), -1)
+
+
+def _interpolated_both_ways(repeated):
+    """The same along columns and then rows."""
+    padded = np.pad(repeated[::2, ::2], 1, mode="edge")
+    above, below = padded[:-2], padded[2:]
+    rows = np.stack([3 * padded[1:-1] + above, 3 * padded[1:-1] + below], axis=1).reshape(-1, padded.shape[1])
+    left, middle, right = rows[:, :-2], rows[:, 1:-1], rows[:, 2:]
+    return np.stack([3 * middle + left + 8 >> 4, 3 * middle + right + 7 >> 4], axis=2).reshape(len(rows), -1)
+
+
+def _fixed_point(*factors_and_values):
+    """Sum of products in 16 binary places, rounded."""
+    factors, values = factors_and_values[::2], factors_and_values[1::2]
+    return sum(round(factor * 65536) * value for factor, value in zip(factors, values, strict=True)) + 32768 >> 16

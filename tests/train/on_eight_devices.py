@@ -1,0 +1,94 @@
+"""Trains a stage on one and on eight virtual devices of a CPU; run by `test_devices.py` in a process of its own.
+
+    JAX_PLATFORMS=cpu JAX_NUM_CPU_DEVICES=8 python on_eight_devices.py FOLDER
+
+Writes `FOLDER/NAME.npz` for each way to train: the parameters and statistics it ended with, and its losses.
+"""
+
+import io
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from rich.console import Console
+
+from vision_transfer import freezing
+from vision_transfer.devices import BATCH_AXIS, local_mesh
+from vision_transfer.models.layers import BatchNorm, Conv, Dense, Dropout, Flatten, MaxPool
+from vision_transfer.models.network import Network, init
+from vision_transfer.screen import Screen
+from vision_transfer.stopping import StopSignal
+from vision_transfer.train import feeding
+from vision_transfer.train.feeding import TrainingRows
+from vision_transfer.train.loop import StageData, StagePlan, Watch, train_stage
+from vision_transfer.train.optimizers import OptimizerSpec
+from vision_transfer.train.step import StepProgram
+
+# Batches of 6 are padded to 8; the last of an epoch has 5 real examples.
+EXAMPLES, BATCH, STEPS, EPOCHS, CLASSES = 11, 6, 2, 2, 3
+NETWORK = Network(
+    (
+        Conv("conv1", 4, activation="linear"),
+        BatchNorm("norm1", activation="relu"),
+        MaxPool("pool1"),
+        Conv("conv2", 5, activation="linear"),
+        BatchNorm("norm2", activation="relu"),
+    ),
+    (Flatten("flatten"), Dropout("drop", 0.3), Dense("logits", CLASSES)),
+    (8, 8, 3),
+    "rescale",
+)
+
+
+def train(mesh, folder):
+    """The stage's outcome as arrays by name."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 255, (EXAMPLES, *NETWORK.input_shape), dtype=np.uint8)
+    labels = rng.integers(0, CLASSES, EXAMPLES).astype(np.int32)
+    ids = np.arange(100, 100 + EXAMPLES, dtype=np.uint32)
+    variables = init(NETWORK, jax.random.key(1))
+    mask = freezing.resolve("below:conv2", NETWORK)
+    trainable, frozen = freezing.partition(variables["params"], mask)
+    program = StepProgram(
+        NETWORK, None, freezing.inference_layers(NETWORK, mask), OptimizerSpec("rmsprop"), l1=0.01, l2=0.01
+    )
+    plan = StagePlan(
+        name="stage",
+        program=program,
+        epochs=EPOCHS,
+        steps_per_epoch=STEPS,
+        batch_size=BATCH,
+        eval_batch_size=4,
+        validation_steps=None,
+        rates=np.full(EPOCHS * STEPS, 1e-3, np.float32),
+        monitor="validation_loss",
+        patience=None,
+        seed=3,
+        checkpoint_seconds=1e9,
+    )
+    data = StageData(TrainingRows(images, labels, ids), images, labels)
+    watch = Watch(Screen(Console(file=io.StringIO())), lambda history: None, StopSignal())
+    outcome = train_stage(
+        plan, trainable, {"params": frozen}, variables["batch_stats"], lambda: data, mesh, folder, watch
+    )
+    leaves = jax.tree_util.tree_leaves_with_path(outcome.last._asdict())
+    arrays = {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
+    history = outcome.progress.history
+    return arrays | {name: [record[name] for record in history] for name in ("train_loss", "validation_loss")}
+
+
+def main(folder):
+    eight = local_mesh()
+    one = Mesh(np.array(jax.devices()[:1]), (BATCH_AXIS,))
+    assert eight.size == 8
+    np.savez(folder / "one.npz", **train(one, folder / "one"))
+    np.savez(folder / "eight.npz", **train(eight, folder / "eight"))
+    # One step of 8 images at a time.
+    feeding.CHUNK_BYTES = 8 * int(np.prod(NETWORK.input_shape))
+    np.savez(folder / "eight_streamed.npz", **train(eight, folder / "eight_streamed"))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

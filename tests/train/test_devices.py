@@ -1,0 +1,57 @@
+"""One device and eight train alike: ragged batches, padding, batch statistics, penalties and dropout included."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from vision_transfer.devices import local_mesh, padded_batch
+from vision_transfer.errors import UserError
+
+TOLERANCE = 1e-5
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory):
+    """Arrays by name, by the way they were trained; the number of devices is set before JAX starts."""
+    folder = tmp_path_factory.mktemp("devices")
+    script = Path(__file__).with_name("on_eight_devices.py")
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "8"}
+    done = subprocess.run(
+        [sys.executable, script, folder], capture_output=True, text=True, check=False, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    return {name: dict(np.load(folder / f"{name}.npz")) for name in ("one", "eight", "eight_streamed")}
+
+
+@pytest.mark.parametrize("name", ["eight", "eight_streamed"])
+def test_eight_devices_train_as_one(outcomes, name):
+    assert set(outcomes[name]) == set(outcomes["one"])
+    for leaf, expected in outcomes["one"].items():
+        np.testing.assert_allclose(outcomes[name][leaf], expected, atol=TOLERANCE, err_msg=leaf)
+
+
+def test_what_trained_has_moved_and_what_is_frozen_has_not(outcomes):
+    one = outcomes["one"]
+    assert np.abs(one["batch_stats.norm2.mean"]).min() > 10 * TOLERANCE
+    np.testing.assert_array_equal(one["batch_stats.norm1.mean"], 0)
+    np.testing.assert_array_equal(one["batch_stats.norm1.variance"], 1)
+    assert np.abs(one["trainable.logits.bias"]).min() > 10 * TOLERANCE
+
+
+def test_more_than_one_host_is_refused(monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with pytest.raises(UserError, match="2 hosts"):
+        local_mesh()
+
+
+@pytest.mark.parametrize(("batch_size", "devices", "expected"), [(32, 8, 32), (33, 8, 40), (1, 8, 8), (7, 1, 7)])
+def test_a_batch_is_padded_to_whole_rows_of_devices(batch_size, devices, expected):
+    class FakeMesh:
+        size = devices
+
+    assert padded_batch(batch_size, FakeMesh) == expected
