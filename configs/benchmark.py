@@ -12,7 +12,8 @@ compiles for TPUs that are not here (extra `tpu`) and measures nothing. Weights 
 changes what a step costs.
 """
 
-from vision_transfer.config import Config, default_config, parse_recipe
+from vision_transfer.config import Config, default_config
+from vision_transfer.recipe import parse_recipe
 
 IMAGE_SIZES = {"mnist_convnet": 28, "convnet_150": 150}
 VGG_DEPTHS = ("none", *(f"below:block{block}_conv1" for block in range(2, 6)), "all")

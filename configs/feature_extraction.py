@@ -7,11 +7,12 @@
 
 Reproduces chapter 5.3 of Chollet's "Deep Learning with Python" (2017; edition=1) and chapter 8.3 of its second edition
 (2021; edition=2). Published: edition 1 validation 0.90, edition 2 validation about 0.97 (test 0.975 with augmentation).
-With `augment=True` every epoch sees fresh variants, as in the books; `bank=K` keeps K variants of each image, so that the
-frozen layers are computed K times instead of once per epoch.
+With `augment=True` every epoch sees fresh variants, as in the books; `bank=K` keeps K variants of each image, so that
+the frozen layers are computed K times instead of once per epoch.
 """
 
-from vision_transfer.config import Config, default_config, parse_recipe, stage, with_stages
+from vision_transfer.config import Config, default_config, stage, with_stages
+from vision_transfer.recipe import parse_recipe
 
 
 def get_config(argument: str | None = None) -> Config:

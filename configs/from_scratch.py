@@ -8,7 +8,8 @@ Reproduces chapter 5.2 of Chollet's "Deep Learning with Python" (2017; edition=1
 (2021; edition=2). Published: edition 1 validation 0.70-0.75, augmented 0.82; edition 2 test 0.695, augmented 0.82.
 """
 
-from vision_transfer.config import Config, default_config, parse_recipe, stage, with_stages
+from vision_transfer.config import Config, default_config, stage, with_stages
+from vision_transfer.recipe import parse_recipe
 
 
 def get_config(argument: str | None = None) -> Config:

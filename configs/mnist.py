@@ -7,7 +7,8 @@ Reproduces chapters 5.1 and 2.1 of Chollet's "Deep Learning with Python" (2017):
 60,000 training images, last epoch. Published: test 0.990-0.993 for the convnet, 0.978 for the dense network.
 """
 
-from vision_transfer.config import Config, default_config, parse_recipe, stage, with_stages
+from vision_transfer.config import Config, default_config, stage, with_stages
+from vision_transfer.recipe import parse_recipe
 
 
 def get_config(argument: str | None = None) -> Config:

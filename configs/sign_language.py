@@ -4,12 +4,13 @@
     python launch.py --config=configs/sign_language.py:recipe=ours --config.dataset.root=FOLDER
 
 `recipe=classic` reproduces a widely copied course notebook on the Sign Language Digits data (1,712 training, 300
-validation and 50 test images): 18 steps of 10 images and 3 batches of 30 validation images per epoch, 20 epochs; so each
-epoch sees about a tenth of the data. Published: test 0.98. `recipe=ours` uses all data and the input that the weights
+validation and 50 test images): 18 steps of 10 images and 3 batches of 30 validation images per epoch, 20 epochs; so
+each epoch sees about a tenth of the data. Published: test 0.98. `recipe=ours` uses all data and the input that the weights
 were trained with.
 """
 
-from vision_transfer.config import Config, default_config, parse_recipe, stage, with_stages
+from vision_transfer.config import Config, default_config, stage, with_stages
+from vision_transfer.recipe import parse_recipe
 
 
 def get_config(argument: str | None = None) -> Config:

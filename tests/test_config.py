@@ -13,12 +13,12 @@ from vision_transfer.config import (
     digested,
     flatten,
     meaning_of,
-    parse_recipe,
     stage,
     validate,
     with_stages,
 )
 from vision_transfer.errors import UserError
+from vision_transfer.recipe import parse_recipe
 
 ALL_FIELDS = {path: (path, field) for path, field in FIELDS.items()} | {
     f"stages.head.{path}": (path, field) for path, field in STAGE_FIELDS.items()

@@ -4,7 +4,6 @@ A file in `configs/` starts from `default_config()` and changes values. One sche
 the defaults and checks the result; `validate` names the field, what it got and what is allowed.
 """
 
-import ast
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +11,6 @@ from typing import Any
 from ml_collections import ConfigDict, config_dict
 
 from vision_transfer.errors import UserError
-from vision_transfer.nearest import nearest_names
 
 # An ml_collections.ConfigDict; no type checker can know its fields.
 Config = Any
@@ -221,24 +219,6 @@ def with_stages(config: Config, **stages: Config) -> Config:
     return config
 
 
-def parse_recipe(argument: str | None, **defaults: Any) -> Config:
-    """The `key=value,…` behind a config's path as values, typed by `defaults`; a bare key of a switch means True.
-
-    Raises:
-        UserError: an unknown key, or a value of another type than the default's.
-    """
-    values = dict(defaults)
-    for item in filter(None, (argument or "").split(",")):
-        key, equals, text = item.partition("=")
-        if key not in defaults:
-            raise UserError(f"recipe {argument!r}: unknown key {key!r}; {nearest_names(key, list(defaults))}")
-        kind, what = type(defaults[key]), f"recipe {argument!r}: {key}"
-        if not equals and kind is not bool:
-            raise UserError(f"{what}: has no value; write {key}=VALUE, of type {kind.__name__}")
-        values[key] = _literal(text, kind, what) if equals else True
-    return ConfigDict(values)
-
-
 def validate(config: Config) -> None:
     """Checks every value against the schema.
 
@@ -327,18 +307,4 @@ def _get(config: Config, path: str) -> Any:
     value: Any = config
     for part in path.split("."):
         value = value[part]
-    return value
-
-
-def _literal(text: str, kind: type, what: str) -> Any:
-    if kind is str:
-        return text
-    try:
-        value = ast.literal_eval(text)
-    except (ValueError, SyntaxError) as error:
-        raise UserError(f"{what}: got {text!r}; allowed is a value of type {kind.__name__}") from error
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if type(value) is not kind:
-        raise UserError(f"{what}: got {text!r}; allowed is a value of type {kind.__name__}")
     return value

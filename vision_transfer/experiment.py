@@ -40,7 +40,8 @@ from vision_transfer.run_folder import RunFolder, claimed, default_folder
 from vision_transfer.screen import Screen
 from vision_transfer.setup import RunOptions, Setup, load_weights, prepare
 from vision_transfer.train.feeding import TrainingRows
-from vision_transfer.train.loop import StageData, StageOutcome, Watch, train_stage
+from vision_transfer.train.loop import train_stage
+from vision_transfer.train.stage import StageData, StageOutcome, Watch
 
 
 def train(config: Config, options: RunOptions, screen: Screen) -> RunFolder:
@@ -88,7 +89,9 @@ def fetch(config: Config, cache_dir: Path, screen: Screen) -> None:
     if config.dataset.name in PUBLIC_FILES:
         screen.say(f"{config.dataset.name} is in {fetch_dataset(config.dataset.name, cache_dir, screen)}.")
     else:
-        screen.say(f"dataset.name={config.dataset.name}: no download; these have one: {', '.join(sorted(PUBLIC_FILES))}.")
+        screen.say(
+            f"dataset.name={config.dataset.name}: no download; these have one: {', '.join(sorted(PUBLIC_FILES))}."
+        )
 
 
 def _say_finished(setup: Setup, folder: RunFolder, result: dict[str, Any], screen: Screen) -> None:

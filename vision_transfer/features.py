@@ -140,8 +140,10 @@ def features(
         missing = missing[np.unique(np.array(keys)[missing], return_index=True)[1]] if len(missing) else missing
         if len(missing):
             write_json(store / "description.json", prefix.description(layer))
-            start, source = _source(prefix, layer, images, keys)
-            _extend(prefix, layer, start, source, np.sort(missing), keys, store, screen)
+            missing = np.sort(missing)
+            wanted = [keys[row] for row in missing]
+            start, source = _source(prefix, layer, TakenRows(images, missing), wanted)
+            _extend(prefix, layer, start, source, wanted, store, screen)
             found = _open(store)
     return FeatureRows(found.shards, np.array([found.place_of[key] for key in keys], np.int64))
 
@@ -184,7 +186,7 @@ def _read_shard(index_file: Path, array_file: Path) -> tuple[list[str], np.ndarr
 
 
 def _source(prefix: Prefix, layer: str, images: Rows, keys: list[str]) -> tuple[str | None, Rows]:
-    """The first layer to run and its inputs: the deepest earlier pool whose store has all rows, or the images."""
+    """The first layer to run and its inputs: the deepest earlier pool whose store has all of `keys`, or the images."""
     names = layer_names(prefix.network.layers)
     for position in range(prefix.network.index(layer) - 1, -1, -1):
         row = prefix.network.layers[position]
@@ -205,7 +207,6 @@ def _extend(
     layer: str,
     start: str | None,
     source: Rows,
-    missing: np.ndarray,
     keys: list[str],
     store: Path,
     screen: Screen,
@@ -213,7 +214,7 @@ def _extend(
     batches = infer_batches(
         prefix.network,
         prefix.variables,
-        TakenRows(source, missing),
+        source,
         prefix.mesh,
         batch_size=prefix.batch_size,
         start=start,
@@ -221,13 +222,13 @@ def _extend(
     )
     waiting: list[np.ndarray] = []
     done = 0
-    with screen.bar(f"Features of {layer}", len(missing)) as advance:
+    with screen.bar(f"Features of {layer}", len(keys)) as advance:
         for batch in batches:
             waiting.append(batch)
             advance(len(batch))
             rows = sum(map(len, waiting))
-            if rows * batch[0].nbytes >= SHARD_BYTES or done + rows == len(missing):
-                _write_shard(store, np.concatenate(waiting), [keys[row] for row in missing[done : done + rows]])
+            if rows * batch[0].nbytes >= SHARD_BYTES or done + rows == len(keys):
+                _write_shard(store, np.concatenate(waiting), keys[done : done + rows])
                 done += rows
                 waiting = []
 

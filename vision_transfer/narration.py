@@ -16,7 +16,7 @@ from vision_transfer.resolve import Stage
 from vision_transfer.run_folder import RunFolder
 from vision_transfer.screen import Screen, duration
 from vision_transfer.setup import Setup
-from vision_transfer.train.loop import StagePlan
+from vision_transfer.train.stage import StagePlan
 
 # Files that could not be used are all in result.json; the screen shows the first of them.
 SKIPPED_SHOWN = 5
@@ -88,6 +88,7 @@ def say_stage(stage: Stage, plan: StagePlan, counts: Counts, screen: Screen) -> 
         f"  trainable {counts.trainable_tensors} tensors, {counts.trainable:,} parameters; "
         f"frozen {counts.frozen_tensors} tensors, {counts.frozen:,} parameters"
     )
+    screen.say("  after each epoch: loss and accuracy of training and of validation", style="dim")
 
 
 def say_result(setup: Setup, folder: RunFolder, result: dict[str, Any], screen: Screen) -> None:

@@ -15,8 +15,8 @@ from vision_transfer.models.heads import head_layers
 from vision_transfer.models.layers import layer_names
 from vision_transfer.models.network import Network
 from vision_transfer.models.precision import Numerics
-from vision_transfer.train.loop import StagePlan
 from vision_transfer.train.optimizers import OptimizerSpec, learning_rates
+from vision_transfer.train.stage import StagePlan
 from vision_transfer.train.step import StepProgram
 
 RGB = 3

@@ -8,7 +8,7 @@ from vision_transfer.evaluation import TestResult
 from vision_transfer.models.network import all_parameter_shapes
 from vision_transfer.resolve import Stage
 from vision_transfer.setup import Setup
-from vision_transfer.train.loop import StageOutcome
+from vision_transfer.train.stage import StageOutcome
 
 ACTIVITIES = ("data", "features", "train", "evaluate")
 

@@ -8,14 +8,19 @@ import jax
 COMPILED_FOLDER = "compiled"
 # Programs that compile faster than this are not worth a file.
 SHORTEST_COMPILATION_KEPT_SECONDS = 0.2
-
-
+# Each device gets at least a few images of a usual batch of 32.
+MOST_CPU_DEVICES = 8
+# Whoever sets it has chosen the number of devices.
+HOST_DEVICES_FLAG = "xla_force_host_platform_device_count"
 # XLA then takes no operation that adds in an order of its own, and chooses none by timing.
 DETERMINISTIC_FLAG = "--xla_gpu_deterministic_ops=true"
 
 
 def configure(cache: Path, *, deterministic: bool = False) -> None:
-    """Turns JAX's persistent compilation cache on; must run before JAX computes anything.
+    """Makes each core of a CPU a device and turns the cache of compiled programs on; call it before JAX computes.
+
+    A core that is a device of its own never waits for the others between operations: VGG16's forward pass at 180 pixels
+    took 58 to 63 ms an image on two devices where it took 72 to 86 on one with two threads.
 
     Args:
         cache: root of all caches.
@@ -23,6 +28,13 @@ def configure(cache: Path, *, deterministic: bool = False) -> None:
     """
     if deterministic:
         os.environ["XLA_FLAGS"] = " ".join([*os.environ.get("XLA_FLAGS", "").split(), DETERMINISTIC_FLAG])
+    if HOST_DEVICES_FLAG not in os.environ.get("XLA_FLAGS", ""):
+        jax.config.update("jax_num_cpu_devices", min(_cores(), MOST_CPU_DEVICES))
     jax.config.update("jax_compilation_cache_dir", str(cache / COMPILED_FOLDER))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", SHORTEST_COMPILATION_KEPT_SECONDS)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+
+
+def _cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -22,8 +22,9 @@ from vision_transfer.screen import Screen
 from vision_transfer.stopping import StopSignal
 from vision_transfer.train import feeding
 from vision_transfer.train.feeding import TrainingRows
-from vision_transfer.train.loop import StageData, StagePlan, Watch, train_stage
+from vision_transfer.train.loop import train_stage
 from vision_transfer.train.optimizers import OptimizerSpec
+from vision_transfer.train.stage import StageData, StagePlan, Watch
 from vision_transfer.train.step import StepProgram
 
 # Batches of 6 are padded to 8; the last of an epoch has 5 real examples.

@@ -13,7 +13,8 @@ from vision_transfer.evaluation import Metrics
 from vision_transfer.stopping import Stopped, StopSignal
 from vision_transfer.train import feeding, loop, pace
 from vision_transfer.train.feeding import TrainingRows
-from vision_transfer.train.loop import StageData, StagePlan, Watch, train_stage
+from vision_transfer.train.loop import train_stage
+from vision_transfer.train.stage import StageData, StagePlan, Watch
 from vision_transfer.train.step import run_steps
 
 # 22 examples in batches of 4: six steps, the last of two examples.

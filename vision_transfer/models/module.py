@@ -23,9 +23,6 @@ from vision_transfer.models.layers import (
 from vision_transfer.models.precision import Numerics
 from vision_transfer.ops.convolution import convolution, max_pool
 
-# Keras's defaults for Conv2D and Dense.
-KERNEL_INIT = nn.initializers.glorot_uniform()
-BIAS_INIT = nn.initializers.zeros_init()
 # Pool size that `convolution` can fuse.
 FUSED_POOL = 2
 
@@ -101,8 +98,10 @@ class _Convolution(nn.Module):
     @nn.compact
     def __call__(self, images: Float[Array, "batch height width channels"]) -> Array:
         size = self.layer.kernel_size
-        kernel = self.param("kernel", KERNEL_INIT, (size, size, images.shape[-1], self.layer.features))
-        bias = self.param("bias", BIAS_INIT, (self.layer.features,))
+        kernel = self.param(
+            "kernel", nn.initializers.glorot_uniform(), (size, size, images.shape[-1], self.layer.features)
+        )
+        bias = self.param("bias", nn.initializers.zeros_init(), (self.layer.features,))
         prepared = self.get_variable("prepared", "kernel") if self.has_variable("prepared", "kernel") else None
         return convolution(
             images,
@@ -122,8 +121,8 @@ class _Dense(nn.Module):
 
     @nn.compact
     def __call__(self, values: Float[Array, "batch features"]) -> Array:
-        kernel = self.param("kernel", KERNEL_INIT, (values.shape[-1], self.layer.features))
-        bias = self.param("bias", BIAS_INIT, (self.layer.features,))
+        kernel = self.param("kernel", nn.initializers.glorot_uniform(), (values.shape[-1], self.layer.features))
+        bias = self.param("bias", nn.initializers.zeros_init(), (self.layer.features,))
         products = lax.dot(values, kernel.astype(self.numerics.dtype), precision=self.numerics.precision)
         return _activate(products + bias.astype(self.numerics.dtype), self.layer.activation)
 
@@ -138,7 +137,7 @@ class _BatchNormalisation(nn.Module):
     def __call__(self, values: Array, moving: bool, example_weights: Float[Array, "batch"] | None) -> Array:
         features = values.shape[-1]
         scale = self.param("scale", nn.initializers.ones_init(), (features,))
-        bias = self.param("bias", BIAS_INIT, (features,))
+        bias = self.param("bias", nn.initializers.zeros_init(), (features,))
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, (features,), jnp.float32)
         running_variance = self.variable("batch_stats", "variance", jnp.ones, (features,), jnp.float32)
         mean, variance = running_mean.value, running_variance.value

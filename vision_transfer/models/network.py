@@ -1,5 +1,7 @@
 """A network: a backbone table, a head table, and what they see; initialised and applied from any layer to any layer."""
 
+import math
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -92,14 +94,34 @@ def all_parameter_shapes(
 
 
 def init(network: Network, key: Key[Array, ""]) -> dict[str, Params]:
-    """Freshly initialised variables: Glorot uniform kernels, zero biases, float32.
+    """Freshly initialised variables, float32 numpy arrays: Keras's Glorot uniform kernels and zero biases.
 
-    Each layer's draw depends on the key and its name alone, not on the layers around it.
+    Each layer's draw depends on the key and its name alone, not on the layers around it. The bits are numpy's Philox:
+    drawing 16 kernels of different shapes by JAX takes 6 s to compile.
     """
-    stack = LayerStack(network.layers, network.numerics)
-    inputs = jax.ShapeDtypeStruct((1, *network.input_shape), jnp.float32)
-    variables = jax.jit(lambda key: stack.init(key, jnp.zeros(inputs.shape, inputs.dtype)))(key)
-    return {"params": dict(variables["params"]), "batch_stats": dict(variables.get("batch_stats", {}))}
+    params: Params = {}
+    batch_stats: Params = {}
+    for layer, shapes in all_parameter_shapes(network).items():
+        params[layer] = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+        if "kernel" in shapes:
+            params[layer]["kernel"] = _glorot_uniform(key, layer, shapes["kernel"])
+        if "scale" in shapes:
+            params[layer]["scale"] += 1
+            features = shapes["scale"]
+            batch_stats[layer] = {"mean": np.zeros(features, np.float32), "variance": np.ones(features, np.float32)}
+    return {"params": params, "batch_stats": batch_stats}
+
+
+def _glorot_uniform(key: Key[Array, ""], layer: str, shape: tuple[int, ...]) -> Float[np.ndarray, "..."]:
+    """Uniform in ±√(6 / (fan in + fan out)) (Glorot and Bengio 2010; keras/src/initializers/random_initializers.py)."""
+    words = [int(word) for word in np.ravel(jax.random.key_data(key))]
+    seed = sum(word << (32 * place) for place, word in enumerate(words[:2]))
+    bits = np.random.Philox(key=np.array([seed, zlib.crc32(layer.encode())], np.uint64)).random_raw(math.prod(shape))
+    field = math.prod(shape[:-2])
+    limit = math.sqrt(6 / (field * (shape[-2] + shape[-1])))
+    # the upper 24 bits are as many as a float32 holds
+    uniform = (bits >> np.uint64(40)).astype(np.float32) * np.float32(2**-23) - 1
+    return (uniform * np.float32(limit)).reshape(shape)
 
 
 def apply(

@@ -31,7 +31,11 @@ def prepared_kernels(
         layer = network.layers[position]
         kernel = frozen.get(layer.name, {}).get("kernel") if isinstance(layer, Conv) else None
         shape = (batch, *network.shapes[position])
-        if isinstance(layer, Conv) and kernel is not None and uses_winograd(shape, kernel.shape, layer.padding, platform):
+        if (
+            isinstance(layer, Conv)
+            and kernel is not None
+            and uses_winograd(shape, kernel.shape, layer.padding, platform)
+        ):
             pool = followed_by_pool(network.layers[:last], position)
             prepared[layer.name] = {"kernel": _prepare(kernel, shape, layer.padding, pool)}
     return prepared

@@ -6,12 +6,12 @@ import zlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, Int32, Key
+from jaxtyping import Array, Int32, Key
 
 from vision_transfer.augment import bank_variant
 from vision_transfer.data.order import training_batches
@@ -19,114 +19,17 @@ from vision_transfer.devices import padded_batch, replicate
 from vision_transfer.errors import UserError
 from vision_transfer.evaluation import Metrics, metrics
 from vision_transfer.freezing import merge
-from vision_transfer.inference import Rows, TakenRows, infer
+from vision_transfer.inference import TakenRows, infer
 from vision_transfer.models.network import Params
-from vision_transfer.screen import Advance, Screen
-from vision_transfer.stopping import Stopped, StopSignal
+from vision_transfer.screen import Advance
+from vision_transfer.stopping import Stopped
 from vision_transfer.train import checkpoints
-from vision_transfer.train.feeding import EpochOrder, Feed, TrainingRows, make_feed
+from vision_transfer.train.feeding import EpochOrder, Feed, make_feed
 from vision_transfer.train.pace import Pace
-from vision_transfer.train.step import StepProgram, TrainState, initial_state, run_steps, zero_totals
+from vision_transfer.train.stage import Progress, StageData, StageOutcome, StagePlan, Watch, Weights, progress_from
+from vision_transfer.train.step import TrainState, initial_state, run_steps, zero_totals
 
 BEST, LAST = "best", "last"
-
-
-@dataclass(frozen=True)
-class StagePlan:
-    """What a stage does, resolved to numbers.
-
-    Attributes:
-        name: of the stage.
-        program: what a step computes.
-        epochs: most epochs.
-        steps_per_epoch: steps that count as an epoch.
-        batch_size: examples per step, over all devices.
-        eval_batch_size: examples per step of validation.
-        validation_steps: batches of validation in each epoch; None for all of the split.
-        rates: learning rate of each step of the stage.
-        monitor: `validation_loss` or `validation_accuracy`.
-        patience: epochs without a better value after which to stop; None for never.
-        seed: of data order and dropout.
-        checkpoint_seconds: longest time between two checkpoints.
-    """
-
-    name: str
-    program: StepProgram
-    epochs: int
-    steps_per_epoch: int
-    batch_size: int
-    eval_batch_size: int
-    validation_steps: int | None
-    rates: Float[np.ndarray, "steps"]
-    monitor: str
-    patience: int | None
-    seed: int
-    checkpoint_seconds: float
-
-
-@dataclass(frozen=True)
-class StageData:
-    """Training rows, and validation inputs with their labels, all at the start of the program."""
-
-    train: TrainingRows
-    validation_inputs: Rows
-    validation_labels: Int32[np.ndarray, "rows"]
-
-
-class Weights(NamedTuple):
-    """What a stage ends with: the parameters that it trained, and running statistics."""
-
-    trainable: Params
-    batch_stats: Params
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a stage stands; saved with each checkpoint as JSON.
-
-    Attributes:
-        epoch: finished epochs.
-        step: steps taken in the current epoch.
-        history: a record per finished epoch, as in `metrics.jsonl`.
-        best_epoch: number of the best epoch, from 1; 0 before the first.
-        best_value: its monitored value, the lower the better; None before the first.
-        seconds: spent in training steps and validation.
-        step_ms: median time of a step in milliseconds, or None before it is known.
-        finished: whether the stage is done.
-    """
-
-    epoch: int = 0
-    step: int = 0
-    history: tuple[dict[str, Any], ...] = ()
-    best_epoch: int = 0
-    best_value: float | None = None
-    seconds: float = 0.0
-    step_ms: float | None = None
-    finished: bool = False
-
-
-@dataclass(frozen=True)
-class StageOutcome:
-    """How a stage ended: weights of its best and its last epoch, on the host, and its records."""
-
-    best: Weights
-    last: Weights
-    progress: Progress
-
-
-@dataclass(frozen=True)
-class Watch:
-    """What a stage tells the world while it runs.
-
-    Attributes:
-        screen: for the bar and a line per epoch.
-        record: called with the records of all finished epochs when one more is finished.
-        stop: whether to save and stop now.
-    """
-
-    screen: Screen
-    record: Callable[[tuple[dict[str, Any], ...]], None]
-    stop: StopSignal
 
 
 def train_stage(
@@ -171,12 +74,6 @@ def train_stage(
             state, best, progress = _run_epochs(stage, replicate(state, mesh), best, progress)
     checkpoints.save(folder / BEST, int(state.step), best, asdict(progress))
     return StageOutcome(best, _host_copy(_evaluated(plan, state)), progress)
-
-
-def progress_from(metadata: dict[str, Any]) -> Progress:
-    """The progress that was saved with a checkpoint."""
-    values: dict[str, Any] = {**metadata, "history": tuple(metadata["history"])}
-    return Progress(**values)
 
 
 @dataclass(frozen=True)
@@ -355,13 +252,14 @@ def _host_copy(weights: Weights) -> Weights:
 
 
 def _epoch_line(plan: StagePlan, record: dict[str, Any], is_best: bool) -> str:
+    """One line of at most 80 columns: loss and accuracy of training and, where there is one, of validation."""
     parts = [
         f"  {plan.name} {record['epoch']:>3}/{plan.epochs}",
-        f"train loss {record['train_loss']:.4f} accuracy {record['train_accuracy']:.4f}",
+        f"train {record['train_loss']:.4f} {record['train_accuracy']:.4f}",
         f"{record['seconds']:.1f} s{'  best' if is_best else ''}",
     ]
     if record["validation_loss"] is not None:
-        parts.insert(2, f"validation loss {record['validation_loss']:.4f} accuracy {record['validation_accuracy']:.4f}")
+        parts.insert(2, f"validation {record['validation_loss']:.4f} {record['validation_accuracy']:.4f}")
     return "  ".join(parts)
 
 
