@@ -4,6 +4,7 @@ A file in `configs/` starts from `default_config()` and changes values. One sche
 the defaults and checks the result; `validate` names the field, what it got and what is allowed.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -297,6 +298,8 @@ def _field_problems(config: Config, fields: Mapping[str, Field], where: str) -> 
             continue
         if field.choices and value not in field.choices:
             yield f"{where}.{path}: got {value!r}; allowed are {', '.join(map(str, field.choices))}"
+        elif isinstance(value, float) and not math.isfinite(value):
+            yield f"{where}.{path}: got {value!r}; allowed is a finite number ({field.meaning})"
         elif field.minimum is not None and not value >= field.minimum:
             yield f"{where}.{path}: got {value!r}; allowed is {field.minimum:g} or more ({field.meaning})"
         elif field.below is not None and not value < field.below:

@@ -1,6 +1,7 @@
 """Keras's optimizers as Optax transformations without a learning rate, and learning rates per step.
 
-The rate is an argument of the step, so that no value of it compiles a second program.
+The rate is an argument of the step, so that no value of it compiles a second program. Momentum is accumulated before
+the rate is applied, Keras accumulates it behind; the two are the same as long as the rate does not change.
 """
 
 from dataclasses import dataclass
