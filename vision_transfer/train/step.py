@@ -161,7 +161,9 @@ def run_steps(
         out_specs=everywhere,
         check_vma=False,
     )
-    return sharded(state, frozen, examples, tuple(order), start, count, key, epoch)
+    return sharded(
+        state, frozen, examples, (order.rows, order.weights, order.rates), start, count, key, jnp.asarray(epoch)
+    )
 
 
 def single_step(

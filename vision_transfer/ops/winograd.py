@@ -1,0 +1,201 @@
+"""A 3×3 convolution by Winograd's method with its gradient, in chunks that stay in a CPU's cache.
+
+All float32. The convolution, the gradient of its images (the same operation with kernels turned by 180° and their
+channels exchanged) and the gradient of its kernel (products of transformed images with transformed gradients) are
+each (tile+2)² matrix products per chunk. A gradient that nobody asks for is an unused output and falls to XLA's
+dead code elimination. (Plain autodiff through the tiles makes scatters, slower than XLA's own convolution.)
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+from vision_transfer.ops.chunks import map_images, sum_images
+from vision_transfer.ops.epilogue import POOL, Epilogue
+from vision_transfer.ops.pooling import window_maxima, window_winners
+from vision_transfer.ops.tiles import (
+    KERNEL_SIZE,
+    interleave,
+    transform_gradients,
+    transform_images,
+    transform_kernel,
+    transform_products,
+    transpose_transform_kernel,
+)
+from vision_transfer.ops.tiling import Tiling, gradient_chunk_tiles, plan
+
+HALO = KERNEL_SIZE - 1
+RECTIFIED = Epilogue(relu=True, pool=False)
+
+
+@dataclass(frozen=True)
+class Operation:
+    """A convolution apart from its arrays.
+
+    Attributes:
+        tile: outputs per tile and axis, a key of `POINTS`.
+        padding: zeros around the images (0 or 1).
+        epilogue: what follows the bias.
+    """
+
+    tile: int
+    padding: int
+    epilogue: Epilogue
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def winograd_convolution(
+    operation: Operation,
+    images: Float[Array, "batch height width inputs"],
+    kernel: Float[Array, "3 3 inputs outputs"],
+    bias: Float[Array, "outputs"],
+    prepared: Float[Array, "products inputs outputs"] | None,
+) -> Float[Array, "batch new_height new_width outputs"]:
+    """The convolution, bias and epilogue.
+
+    Args:
+        operation: what to do.
+        images: the input.
+        kernel: height, width, input and output channels.
+        bias: of each output channel.
+        prepared: `transform_kernel(kernel, tile)` if it is known.
+    """
+    return _operate(operation, images, kernel, bias, prepared, keep=False)[0]
+
+
+def _forward(operation, images, kernel, bias, prepared):
+    outputs, kept = _operate(operation, images, kernel, bias, prepared, keep=True)
+    return outputs, (images, kernel, prepared, outputs if operation.epilogue == RECTIFIED else kept)
+
+
+def _backward(operation, residuals, gradient):
+    images, kernel, prepared, kept = residuals
+    tile, epilogue = operation.tile, operation.epilogue
+    forward = plan(images.shape, operation.padding, tile)
+    incoming = (gradient, kept)
+
+    def unfinish(part: tuple[Array, Array | None]) -> Array:
+        # The barrier keeps XLA from routing gradients again in every term of a sum.
+        return lax.optimization_barrier(epilogue.unfinish(*part, forward.height, forward.width))
+
+    output_shape = (len(images), forward.height, forward.width)
+    turned = transform_kernel(kernel[::-1, ::-1].swapaxes(2, 3), tile)
+    back = plan(output_shape, HALO - operation.padding, tile)
+
+    def gradient_of_images(part: tuple[Array, Array | None]) -> Array:
+        return _convolve(unfinish(part), turned, back, interleave, shrink=1)
+
+    wide = plan(
+        images.shape, operation.padding, tile, chunk_tiles=gradient_chunk_tiles(kernel.shape[2], kernel.shape[3])
+    )
+
+    def gradient_of_products(part: tuple[Array, tuple[Array, Array | None]]) -> Array:
+        return _correlate(part[0], unfinish(part[1]), wide)
+
+    products_gradient = sum_images(gradient_of_products, wide.images, (images, incoming))
+    return (
+        map_images(gradient_of_images, back.images, incoming),
+        transpose_transform_kernel(products_gradient, tile),
+        epilogue.bias_gradient(gradient, kept),
+        None if prepared is None else jnp.zeros_like(prepared),
+    )
+
+
+winograd_convolution.defvjp(_forward, _backward)
+
+
+def _operate(
+    operation: Operation, images: Array, kernel: Array, bias: Array, prepared: Array | None, keep: bool
+) -> tuple[Array, Array | None]:
+    """Outputs and, where windows are pooled and `keep`, their winners."""
+    tile, epilogue = operation.tile, operation.epilogue
+    tiling = plan(images.shape, operation.padding, tile, pool=epilogue.pool)
+    products = transform_kernel(kernel, tile) if prepared is None else prepared
+
+    def finish(columns: list[Array]) -> tuple[Array, Array | None]:
+        columns = [epilogue.rectify(column + bias) for column in columns]
+        if not epilogue.pool:
+            return interleave(columns), None
+        if tile % POOL:
+            return epilogue.finish(interleave(columns), keep)
+        return _pool_in_tile(columns, epilogue, keep)
+
+    def convolve(group: Array) -> tuple[Array, Array | None]:
+        return _convolve(group, products, tiling, finish, POOL if epilogue.pool else 1)
+
+    return map_images(convolve, tiling.images, images)
+
+
+def _pool_in_tile(columns: list[Array], epilogue: Epilogue, keep: bool) -> tuple[Array, Array | None]:
+    """Maxima, and winners where `keep`, before anything is written. (Windows across tiles compile ten times longer.)"""
+    windows = [
+        [columns[left + right][:, :, below::POOL] for below in range(POOL) for right in range(POOL)]
+        for left in range(0, len(columns), POOL)
+    ]
+    maxima = interleave([window_maxima(window) for window in windows])
+    return maxima, interleave([window_winners(window, epilogue.relu) for window in windows]) if keep else None
+
+
+def _convolve(images: Array, products: Array, tiling: Tiling, finish: Callable[[list[Array]], Any], shrink: int) -> Any:
+    """The convolution of one chunk's images, strip by strip.
+
+    `finish` makes the outputs, smaller by `shrink`, from the columns of tiles.
+    """
+    padded = _pad(images, tiling.padding, tiling.covered, HALO)
+
+    def convolve_strip(index: Array) -> Any:
+        transformed = transform_images(_strip(padded, tiling, index, HALO), tiling.tile)
+        return finish(transform_products(_multiply(transformed, products), tiling.grid, tiling.tile))
+
+    if tiling.strips == 1:
+        outputs = convolve_strip(jnp.int32(0))
+    else:
+        strips = lax.map(convolve_strip, jnp.arange(tiling.strips))
+        outputs = jax.tree.map(lambda values: values.reshape(1, -1, *values.shape[3:]), strips)
+    return jax.tree.map(lambda values: values[:, : tiling.height // shrink, : tiling.width // shrink], outputs)
+
+
+def _correlate(images: Array, gradient: Array, tiling: Tiling) -> Array:
+    """Sum over the tiles of a chunk's images of the products of transformed images with transformed gradients."""
+    padded = _pad(images, tiling.padding, tiling.covered, HALO)
+    gradient = _pad(gradient, 0, tiling.covered, 0)
+
+    def correlate_strip(index: Array) -> Array:
+        left = transform_images(_strip(padded, tiling, index, HALO), tiling.tile)
+        right = transform_gradients(_strip(gradient, tiling, index, 0), tiling.tile)
+        return lax.dot_general(left, right, (((1,), (1,)), ((0,), (0,))), precision=lax.Precision.HIGHEST)
+
+    if tiling.strips == 1:
+        return correlate_strip(jnp.int32(0))
+    zeros = jnp.zeros(((tiling.tile + HALO) ** 2, images.shape[-1], gradient.shape[-1]), images.dtype)
+    return lax.fori_loop(0, tiling.strips, lambda index, total: total + correlate_strip(index), zeros)
+
+
+def _pad(images: Array, before: int, covered: tuple[int, int], halo: int) -> Array:
+    """Zeros around, or a cut behind, to `covered` plus `halo`. The barrier makes it a copy, made once."""
+    margins = [
+        (before, whole + halo - before - extent, 0) for whole, extent in zip(covered, images.shape[1:3], strict=True)
+    ]
+    if all(margin == (0, 0, 0) for margin in margins):
+        return images
+    padded = lax.pad(images, jnp.zeros((), images.dtype), [(0, 0, 0), *margins, (0, 0, 0)])
+    return lax.optimization_barrier(padded)
+
+
+def _strip(padded: Array, tiling: Tiling, index: Array, halo: int) -> Array:
+    if tiling.strips == 1:
+        return padded
+    rows = tiling.rows * tiling.tile
+    strip = lax.dynamic_slice_in_dim(padded, index * rows, rows + halo, axis=1)
+    # The barrier keeps XLA from reading the strip through its index arithmetic in every term of a sum.
+    return lax.optimization_barrier(strip)
+
+
+def _multiply(left: Array, right: Array) -> Array:
+    return lax.dot_general(left, right, (((2,), (1,)), ((0,), (0,))), precision=lax.Precision.HIGHEST)
