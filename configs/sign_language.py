@@ -5,8 +5,8 @@
 
 `recipe=classic` reproduces a widely copied course notebook on the Sign Language Digits data (1,712 training, 300
 validation and 50 test images): 18 steps of 10 images and 3 batches of 30 validation images per epoch, 20 epochs; so
-each epoch sees about a tenth of the data. Published: test 0.98. `recipe=ours` uses all data and the input that the weights
-were trained with.
+each epoch sees about a tenth of the data. Published: test 0.98. `recipe=ours` uses all data and the input that the
+weights were trained with.
 """
 
 from vision_transfer.config import Config, default_config, stage, with_stages

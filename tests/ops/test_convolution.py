@@ -61,7 +61,7 @@ def test_transforms_compute_a_convolution_exactly(tile):
     np.testing.assert_allclose(computed, np.correlate(signal, taps, "valid"), rtol=1e-10, atol=1e-10)
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 @given(
     batch=st.integers(1, 6),
     height=st.integers(1, 40),
@@ -106,9 +106,9 @@ def test_large_and_deep_layers_agree_with_float64(batch, extent, inputs, outputs
 
 @pytest.mark.parametrize("size", [1, 2, 5])
 @pytest.mark.parametrize("padding", ["same", "valid"])
-@pytest.mark.parametrize("extent", [5, 12])
-def test_other_kernel_sizes_agree_with_float64(size, padding, extent):
-    arrays = _arrays(2, extent, extent, 8, 4, size)
+def test_other_kernel_sizes_agree_with_float64(size, padding):
+    # 5 × 5 outputs of `same` and fewer of `valid` fall on both sides of what a product of patches takes.
+    arrays = _arrays(2, 5, 6, 8, 4, size)
 
     def run(*arrays):
         return convolution(*arrays, padding=padding, relu=True, pool=False)
@@ -141,24 +141,30 @@ def _assert_gradients_agree(run, arrays, padding, relu, pool):
 
 
 @pytest.mark.parametrize(
-    ("batch", "height", "width", "inputs", "outputs"),
+    ("shape", "outputs", "padding", "relu", "pool"),
     [
-        (1, 60, 70, 16, 16),
-        (2, 9, 7, 16, 32),
-        (6, 23, 12, 16, 16),
-        (5, 45, 45, 16, 16),
-        (4, 33, 33, 3, 16),
-        (3, 4, 4, 64, 16),
-        (2, 22, 23, 64, 64),
+        ((1, 60, 70, 16), 16, "same", True, True),
+        ((1, 60, 70, 16), 16, "valid", False, False),
+        ((2, 9, 7, 16), 32, "same", False, True),
+        ((2, 9, 7, 16), 32, "valid", True, False),
+        ((6, 23, 12, 16), 16, "same", True, False),
+        ((6, 23, 12, 16), 16, "valid", False, True),
+        ((5, 45, 45, 16), 16, "same", False, False),
+        ((5, 45, 45, 16), 16, "valid", True, True),
+        ((4, 33, 33, 3), 16, "same", True, True),
+        ((4, 33, 33, 3), 16, "valid", True, False),
+        ((3, 4, 4, 64), 16, "same", True, True),
+        ((3, 4, 4, 64), 16, "valid", True, False),
+        ((2, 22, 23, 64), 64, "same", True, True),
+        ((2, 22, 23, 64), 64, "valid", True, False),
+        ((3, 1, 1, 16), 16, "same", True, False),
     ],
 )
-@pytest.mark.parametrize("padding", ["same", "valid"])
-@pytest.mark.parametrize(("relu", "pool"), [(False, False), (True, False), (True, True), (False, True)])
-def test_gradients_agree_with_float64(batch, height, width, inputs, outputs, padding, relu, pool):
-    arrays = _arrays(batch, height, width, inputs, outputs)
+def test_gradients_agree_with_float64(shape, outputs, padding, relu, pool):
+    arrays = _arrays(*shape, outputs)
 
     def run(*arrays):
-        return convolution(*arrays, padding=padding, relu=relu, pool=pool, implementation=METHODS[inputs])
+        return convolution(*arrays, padding=padding, relu=relu, pool=pool, implementation=METHODS[shape[-1]])
 
     _assert_gradients_agree(run, arrays, padding, relu, pool)
 

@@ -30,5 +30,5 @@ def test_chunks_cover_every_output(batch, height, width, padding, tile, pool):
 
 
 def test_the_tile_with_the_fewest_products_is_taken():
-    assert best_tile(45, 45, 1, False) == 5
-    assert best_tile(11, 11, 1, False) == 4
+    assert best_tile((1, 45, 45, 64), 1) == 5
+    assert best_tile((1, 11, 11, 64), 1) == 4

@@ -3,7 +3,6 @@
 The choice depends on shapes and on the platform a program is lowered for, so that one exported program serves all.
 """
 
-from functools import partial
 from typing import Literal
 
 import jax.numpy as jnp
@@ -25,9 +24,9 @@ LEAST_CHANNELS = 16
 # Smaller maps fill too little of a tile.
 LEAST_OUTPUTS = 5
 # With fewer channels than this a map must be larger. On blank backgrounds, as MNIST's, pre-activations are exactly zero
-# at a fresh start; Winograd leaves ±1e-7 there, so that ReLU's gradient opens where Keras's is shut, and the first losses
-# of a training differ by up to 1.7 %. On small maps little is lost by avoiding that (15.6 ms against 11.9 for MNIST's
-# second layer and batch 64); on large ones Winograd is 2.7 times as fast, and photos have no exact zeros.
+# at a fresh start; Winograd leaves ±1e-7 there, so that ReLU's gradient opens where Keras's is shut, and the first
+# losses of a training differ by up to 1.7 %. On small maps little is lost by avoiding that (15.6 ms against 11.9 for
+# MNIST's second layer and batch 64); on large ones Winograd is 2.7 times as fast, and photos have no exact zeros.
 FEW_CHANNELS = 64
 LEAST_OUTPUTS_WITH_FEW_CHANNELS = 32
 
@@ -73,24 +72,31 @@ def convolution(
     own_method = images.dtype == jnp.float32 and _is_known(images.shape)
     if implementation == "lax" or (implementation == "auto" and not own_method):
         return by_lax(images, kernel, bias)
-    margins = tuple(_margin(padding, size) for size in kernel.shape[:2])
+    margins = (_margin(padding, kernel.shape[0]), _margin(padding, kernel.shape[1]))
     if implementation == "auto" and not uses_winograd(images.shape, kernel.shape, padding, "cpu"):
-        by_products = partial(products_convolution, Placement(margins, epilogue))
+        placement = Placement(margins, epilogue)
+
+        def by_products(images: Array, kernel: Array, bias: Array) -> Array:
+            # jax's types for custom_vjp lose an argument
+            return products_convolution(placement, images, kernel, bias)  # pyright: ignore[reportCallIssue]
+
         return lax.platform_dependent(images, kernel, bias, cpu=by_products, default=by_lax)
     before = margins[0][0]
-    by_winograd = partial(
-        winograd_convolution, Operation(best_tile(*images.shape[1:3], before, pool), before, epilogue)
-    )
+    operation = Operation(best_tile(images.shape, before), before, epilogue)
+
+    def by_winograd(images: Array, kernel: Array, bias: Array) -> Array:
+        return winograd_convolution(operation, images, kernel, bias, prepared)  # pyright: ignore[reportCallIssue]
+
     if implementation == "winograd" or prepared is not None:
-        return by_winograd(images, kernel, bias, prepared)
-    return lax.platform_dependent(images, kernel, bias, cpu=partial(by_winograd, prepared=None), default=by_lax)
+        return by_winograd(images, kernel, bias)
+    return lax.platform_dependent(images, kernel, bias, cpu=by_winograd, default=by_lax)
 
 
 def prepare_kernel(
     kernel: Float[Array, "3 3 inputs outputs"], image_shape: tuple[int, ...], padding: Padding, pool: bool
 ) -> Float[Array, "products inputs outputs"]:
     """The kernel as Winograd's products use it, for a layer that stays as it is: 4 or 5.4 times the kernel's size."""
-    return transform_kernel(kernel, best_tile(*image_shape[1:3], _margin(padding)[0], pool))
+    return transform_kernel(kernel, best_tile(image_shape, _margin(padding)[0]))
 
 
 def uses_winograd(image_shape: tuple[int, ...], kernel_shape: tuple[int, ...], padding: Padding, platform: str) -> bool:

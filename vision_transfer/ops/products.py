@@ -65,10 +65,9 @@ def _backward(placement, residuals, gradient):
     epilogue = placement.epilogue
     height, width = _output_extents(placement, images.shape, kernel.shape)
     turned = kernel[::-1, ::-1].swapaxes(2, 3)
-    back = tuple(
-        (size - 1 - before, size - 1 - behind)
-        for size, (before, behind) in zip(kernel.shape[:2], placement.margins, strict=True)
-    )
+    (above, below), (left, right) = placement.margins
+    rows, columns = kernel.shape[0] - 1, kernel.shape[1] - 1
+    back = ((rows - above, rows - below), (columns - left, columns - right))
     outgoing = epilogue.unfinish(gradient, kept, height, width)
     images_gradient = products_convolution(
         Placement(back, NO_EPILOGUE), outgoing, turned, jnp.zeros(turned.shape[-1], kernel.dtype)

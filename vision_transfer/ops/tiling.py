@@ -81,12 +81,12 @@ def gradient_chunk_tiles(inputs: int, outputs: int) -> int:
     return max(CHUNK_TILES, 2 * inputs * outputs // (inputs + outputs))
 
 
-def best_tile(height: int, width: int, padding: int, pool: bool) -> int:
-    """The tile size with the fewest products for an input of (height, width)."""
+def best_tile(image_shape: tuple[int, ...], padding: int) -> int:
+    """The tile size with the fewest products for images (batch, height, width, channels)."""
 
     def products(tile: int) -> int:
-        down, across = (-(-(extent + 2 * padding - KERNEL_SIZE + 1) // tile) for extent in (height, width))
-        return down * across * (tile + KERNEL_SIZE - 1) ** 2
+        tiling = plan((1, *image_shape[1:3]), padding, tile)
+        return -(-tiling.height // tile) * tiling.columns * (tile + KERNEL_SIZE - 1) ** 2
 
     return min(POINTS, key=products)
 
