@@ -35,8 +35,8 @@ def no_data(monkeypatch):
 def test_embedded_digits(load):
     dataset = load(name="embedded")
     assert dataset.classes == tuple("0123456789")
-    assert [len(getattr(dataset, split)) for split in SPLITS] == [400, 200, 1197]
-    assert np.bincount(dataset.train.labels).tolist() == [40] * 10
+    assert [len(getattr(dataset, split)) for split in SPLITS] == [600, 200, 997]
+    assert np.bincount(dataset.train.labels).tolist() == [60] * 10
     assert np.bincount(dataset.validation.labels).tolist() == [20] * 10
     digits = load_digits()
     seen = []
@@ -64,7 +64,7 @@ def test_example_ids_are_of_content(load):
     dataset = load(name="embedded")
     ids = dataset.test.example_ids
     assert ids.dtype == np.uint32
-    assert ids.shape == (1197,)
+    assert ids.shape == (997,)
     row = 5
     assert ids[row] == int.from_bytes(digest_image(dataset.test.images[row])[:4], "little")
     chosen = dataset.test.take(np.array([7, 3]))
@@ -74,7 +74,7 @@ def test_example_ids_are_of_content(load):
 
 def test_grey_and_size(load):
     dataset = load(name="embedded", channels=1, image_size=20)
-    assert dataset.train.images.shape == (400, 20, 20, 1)
+    assert dataset.train.images.shape == (600, 20, 20, 1)
 
 
 def test_auto_without_data_takes_the_digits_and_says_how_to_get_the_other(load, no_data):
@@ -175,7 +175,7 @@ def test_subsets_are_balanced_and_nested(load):
         ({"name": "embedded", "image_size": 0}, "dataset.image_size is 0"),
         ({"name": "embedded", "validation_fraction": 1.0}, "dataset.validation_fraction is 1.0"),
         ({"name": "embedded", "test_fraction": 0.0}, "dataset.test_fraction is 0.0"),
-        ({"name": "embedded", "train_examples": 401}, "dataset.train_examples is 401; there are 400"),
+        ({"name": "embedded", "train_examples": 601}, "dataset.train_examples is 601; there are 600"),
         ({"name": "embedded", "train_examples": 0}, "dataset.train_examples is 0"),
         ({"name": "npz", "root": Path("/nowhere")}, "no file or folder /nowhere"),
         ({"name": "idx", "root": Path("/nowhere")}, "no folder /nowhere"),

@@ -12,7 +12,7 @@ from vision_transfer.data.subset import rank_in_class
 
 NAME = "embedded digits"
 DEFAULT_SIZE = 48
-TRAIN_PER_CLASS = 40
+TRAIN_PER_CLASS = 60
 VALIDATION_PER_CLASS = 20
 # The stored grey levels are 0 to 16.
 _LEVELS = 16
@@ -20,7 +20,7 @@ _SIZE = 8
 
 
 def embedded_source() -> Source:
-    """Digits with 40 training and 20 validation images a class; the others, 1,197, are the test split."""
+    """Digits with 60 training and 20 validation images a class; the others, 997, are the test split."""
     from sklearn.datasets import load_digits
 
     pixels, targets = load_digits(return_X_y=True)
