@@ -97,7 +97,7 @@ def abstract_program(case: Case, mesh: Mesh) -> tuple[Any, tuple[Any, ...]]:
     Nothing is computed, so the mesh may be of chips that are not there. A loop would hide its body from the compiler's
     cost analysis, which counts it once however often it runs.
     """
-    drawn = jax.eval_shape(partial(init, case.network), jax.eval_shape(partial(jax.random.key, SEED)))
+    drawn = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), variables(case))
     size = padded_batch(case.batch, mesh)
     dtype = jnp.uint8 if case.start is None else case.network.numerics.dtype
     images: Any = jax.ShapeDtypeStruct((size, *case.input_shape), dtype)
