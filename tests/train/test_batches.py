@@ -10,6 +10,8 @@ from vision_transfer.train.step import initial_state, run_steps
 
 RATE = 1e-2
 MOMENTUM, EPSILON = 0.99, 1e-3
+# Sums in another order agree to this (the same bound as over 1 and 8 devices); a wrong draw of dropout is off by RATE.
+REORDERED = 1e-5
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +54,7 @@ def test_padding_counts_for_nothing(step):
 
 def test_a_batch_has_no_order(step):
     """Dropout is drawn for an example, not for a place in the batch."""
-    assert_same(step([5, 3, 1, 4, 0, 2]), step([0, 1, 2, 3, 4, 5]), 1e-6)
+    assert_same(step([5, 3, 1, 4, 0, 2]), step([0, 1, 2, 3, 4, 5]), REORDERED)
 
 
 def test_dropout_depends_on_the_key(step):
