@@ -196,8 +196,8 @@ def test_an_operation_that_does_not_end_is_cut_off():
         "stopping.GRACE_SECONDS = 0.3\n"
         "stop = stopping.StopSignal()\n"
         "stop.install()\n"
-        "print('ready', flush=True)\n"
         "with stop.deferred():\n"
+        "    print('ready', flush=True)\n"
         "    time.sleep(600)\n"
     )
     command = [sys.executable, "-c", code]
