@@ -6,6 +6,7 @@ Nothing heavy is imported before the flags are read, so that `--help` and a mist
 import errno
 import os
 import sys
+import textwrap
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,15 +16,18 @@ from ml_collections import ConfigDict, config_flags
 
 from vision_transfer.errors import UserError
 from vision_transfer.flag_messages import config_argument, explain, load_config
+from vision_transfer.modes import MODES, Call
 
-MODES = {
-    "run": "train, go on after an interruption, or show the result (default)",
-    "summary": "print the network, layer by layer, with what trains in each stage",
-    "fetch": "fetch the pretrained weights (and a public data set) ahead of time",
+# The flags of single modes, with their meaning for --help.
+MODE_FLAGS = {
+    "images": "pictures: a file, a folder or a pattern such as 'folder/**/*.jpg'",
+    "out": "file or folder to write to",
 }
-FLAG_NAMES = ("config", "workdir", "mode", "rerun", "reuse", "debug", "help")
+FLAG_NAMES = ("config", "workdir", "mode", *MODE_FLAGS, "rerun", "reuse", "debug", "help")
 CACHE_VARIABLE = "VISION_TRANSFER_CACHE"
 USER_ERROR_STATUS = 2
+# Of the help: its width, and where the meanings of flags and of modes start.
+WIDTH, FLAG_COLUMN, MODE_COLUMN = 80, 33, 21
 # What a user can mend on a disk: full, over quota, read-only, not permitted.
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
@@ -42,6 +46,7 @@ Flags:
   --workdir=FOLDER               where the run is kept;
                                  default: runs/<name>-<digest>
   --mode=MODE                    what to do, see below
+{mode_flags}
   --rerun                        do a finished or begun run again
   --reuse                        take or continue a run whose code, versions or
                                  device have changed since
@@ -64,6 +69,8 @@ def define_flags() -> None:
     config_flags.DEFINE_config_file("config", None, "The experiment's file.", lock_config=True)
     flags.DEFINE_string("workdir", None, "Folder of the run.")
     flags.DEFINE_enum("mode", "run", list(MODES), "What to do.")
+    for name, meaning in MODE_FLAGS.items():
+        flags.DEFINE_string(name, None, meaning)
     flags.DEFINE_bool("rerun", False, "Do a run again whose code, versions or device have changed since.")
     flags.DEFINE_bool("reuse", False, "Take or continue such a run nevertheless.")
     flags.DEFINE_bool("debug", False, "Show the traceback of an error.")
@@ -78,7 +85,8 @@ def parse_flags(arguments: Sequence[str]) -> list[str]:
         rest = flags.FLAGS(arguments)
         if len(rest) > 1:
             raise UserError(f"cannot read {rest[1]!r}: every argument is a flag and starts with -- (--help lists them)")
-        if not isinstance(flags.FLAGS.config, ConfigDict):
+        needs_config = MODES[flags.FLAGS.mode].needs_config or flags.FLAGS.config is not None
+        if needs_config and not isinstance(flags.FLAGS.config, ConfigDict):
             load_config(config_argument(arguments[1:]))
         return rest
     except Exception as error:  # a config's file is code and can raise anything
@@ -145,27 +153,20 @@ def cache_folder() -> Path:
 
 def help_text() -> str:
     """What `--help` prints."""
-    modes = "\n".join(f"  {mode:<9} {meaning}" for mode, meaning in MODES.items())
-    return HELP.format(modes=modes, cache=CACHE_VARIABLE)
+    modes = "\n".join(_entry(name, mode.meaning, MODE_COLUMN) for name, mode in MODES.items())
+    mode_flags = "\n".join(_entry(f"--{name}=…", meaning, FLAG_COLUMN) for name, meaning in MODE_FLAGS.items())
+    return HELP.format(modes=modes, mode_flags=mode_flags, cache=CACHE_VARIABLE)
+
+
+def _entry(name: str, meaning: str, column: int) -> str:
+    """A name and its meaning, which starts at a column and goes on there in further lines."""
+    lines = textwrap.wrap(meaning, WIDTH - column) or [""]
+    return f"  {name:<{column - 3}} " + ("\n" + " " * column).join(lines)
 
 
 def _dispatch(values: flags.FlagValues, screen, stop) -> None:
-    config = values.config
-    from vision_transfer import experiment, runtime
-    from vision_transfer.setup import RunOptions
+    from vision_transfer import runtime
 
     cache = cache_folder()
-    runtime.configure(cache, deterministic=config.deterministic)
-    match values.mode:
-        case "run":
-            workdir = None if values.workdir is None else Path(values.workdir).expanduser()
-            if config.task == "benchmark":
-                from vision_transfer.benchmark.task import benchmark
-
-                benchmark(config, cache, workdir, screen)
-                return
-            experiment.train(config, RunOptions(workdir, cache, values.rerun, values.reuse, stop), screen)
-        case "summary":
-            experiment.summarise(config, cache, screen)
-        case "fetch":
-            experiment.fetch(config, cache, screen)
+    runtime.configure(cache, deterministic=values.config is not None and values.config.deterministic)
+    MODES[values.mode].enter(Call(values, cache, screen, stop))

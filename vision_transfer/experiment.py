@@ -38,10 +38,10 @@ from vision_transfer.resolve import (
 from vision_transfer.result import build_result
 from vision_transfer.run_folder import RunFolder, claimed, default_folder
 from vision_transfer.screen import Screen
-from vision_transfer.setup import RunOptions, Setup, load_weights, prepare
+from vision_transfer.setup import RunOptions, Setup, initial_variables, load_weights, prepare
 from vision_transfer.train.feeding import TrainingRows
 from vision_transfer.train.loop import train_stage
-from vision_transfer.train.stage import StageData, StageOutcome, Watch
+from vision_transfer.train.stage import StageData, StageOutcome, Watch, with_weights
 
 
 def train(config: Config, options: RunOptions, screen: Screen) -> RunFolder:
@@ -150,16 +150,16 @@ def _check_unchanged(setup: Setup, folder: RunFolder, options: RunOptions) -> No
 def _run(run: _Run) -> dict[str, Any]:
     """All stages, the test, and `result.json`."""
     setup = run.setup
-    variables = setup.initial_variables()
+    variables = initial_variables(setup.network, setup.config.seed, setup.weights)
     outcomes: list[StageOutcome] = []
     for position, stage in enumerate(setup.stages):
         if outcomes:
-            variables = _with_weights(variables, outcomes[-1], stage.start_from)
+            variables = with_weights(variables, outcomes[-1], stage.start_from)
         with run.clock.measures("train"):
             outcomes.append(_run_stage(run, position, variables, outcomes))
     # Again for all stages: a process killed between a last checkpoint and its record left one out.
     run.folder.write_metrics([record for outcome in outcomes for record in outcome.progress.history])
-    variables = _with_weights(variables, outcomes[-1], setup.config.evaluate)
+    variables = with_weights(variables, outcomes[-1], setup.config.evaluate)
     with run.clock.measures("evaluate"):
         test = _test(run, variables)
     result = build_result(setup, outcomes, test, run.clock)
@@ -259,14 +259,6 @@ def _test(run: _Run, variables: dict[str, Params]) -> TestResult:
     )
     run.folder.write_predictions(logits, split.labels, split.files)
     return evaluate_test(logits, split.labels)
-
-
-def _with_weights(variables: dict[str, Params], outcome: StageOutcome, which: str) -> dict[str, Params]:
-    weights = outcome.best if which == "best" else outcome.last
-    return {
-        "params": freezing.merge(variables["params"], weights.trainable),
-        "batch_stats": freezing.merge(variables["batch_stats"], weights.batch_stats),
-    }
 
 
 def _frozen_collections(run: _Run, stage: Stage, frozen: Params) -> dict[str, Params]:

@@ -69,14 +69,15 @@ class Setup:
     stages: list[Stage]
     identity: Identity
 
-    def initial_variables(self) -> dict[str, Params]:
-        """Parameters drawn from the seed, those of the backbone replaced by the pretrained ones."""
-        variables = init(self.network, jax.random.key(self.config.seed))
-        if self.weights is not None:
-            variables["params"] |= {
-                layer: dict(leaves) for layer, leaves in self.weights.params.items() if layer in variables["params"]
-            }
-        return variables
+
+def initial_variables(network: Network, seed: int, weights: PretrainedWeights | None) -> dict[str, Params]:
+    """Parameters drawn from the seed, those of the backbone replaced by the pretrained ones."""
+    variables = init(network, jax.random.key(seed))
+    if weights is not None:
+        variables["params"] |= {
+            layer: dict(leaves) for layer, leaves in weights.params.items() if layer in variables["params"]
+        }
+    return variables
 
 
 def prepare(config: Config, cache_dir: Path, screen: Screen) -> Setup:

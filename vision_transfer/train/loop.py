@@ -58,15 +58,9 @@ def train_stage(
         UserError: a loss that is not finite, or a damaged checkpoint.
         Stopped: `watch.stop` received a signal; the same call goes on from there.
     """
-    state = initial_state(plan.program, params, batch_stats)
-    best = _host_copy(_evaluated(plan, state))
-    progress = Progress()
     for name in (LAST, BEST):
         checkpoints.clean(folder / name)
-    saved = checkpoints.load(folder / LAST, (state, best))
-    if saved is not None:
-        state, best = saved.tree
-        progress = progress_from(saved.metadata)
+    state, best, progress = _where_it_stands(plan, params, batch_stats, folder)
     if not progress.finished:
         rows = data()
         stage = _Stage(plan, replicate(frozen, mesh), rows, make_feed(rows.train, mesh), mesh, folder / LAST, watch)
@@ -74,6 +68,37 @@ def train_stage(
             state, best, progress = _run_epochs(stage, replicate(state, mesh), best, progress)
     checkpoints.save(folder / BEST, int(state.step), best, asdict(progress))
     return StageOutcome(best, _host_copy(_evaluated(plan, state)), progress)
+
+
+def trained_stage(plan: StagePlan, params: Params, batch_stats: Params, folder: Path) -> StageOutcome:
+    """How a stage that was trained to its end ended, read from its checkpoint.
+
+    Args:
+        plan: what it did.
+        params: the trainable parameters, for their names and shapes.
+        batch_stats: the same of running statistics.
+        folder: of the stage's checkpoints.
+
+    Raises:
+        UserError: no checkpoint, a damaged one, or the stage is not finished.
+    """
+    state, best, progress = _where_it_stands(plan, params, batch_stats, folder)
+    if not progress.finished:
+        raise UserError(f"{folder}: stage {plan.name!r} is not finished; the command that began it goes on with it")
+    return StageOutcome(best, _host_copy(_evaluated(plan, state)), progress)
+
+
+def _where_it_stands(
+    plan: StagePlan, params: Params, batch_stats: Params, folder: Path
+) -> tuple[TrainState, Weights, Progress]:
+    """State, best weights and progress of the last checkpoint; those of the start where there is none."""
+    state = initial_state(plan.program, params, batch_stats)
+    best = _host_copy(_evaluated(plan, state))
+    saved = checkpoints.load(folder / LAST, (state, best))
+    if saved is None:
+        return state, best, Progress()
+    state, best = saved.tree
+    return state, best, progress_from(saved.metadata)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int32
 
+from vision_transfer.freezing import merge
 from vision_transfer.inference import Rows
 from vision_transfer.models.network import Params
 from vision_transfer.screen import Screen
@@ -117,3 +118,12 @@ def progress_from(metadata: dict[str, Any]) -> Progress:
     """The progress that was saved with a checkpoint."""
     values: dict[str, Any] = {**metadata, "history": tuple(metadata["history"])}
     return Progress(**values)
+
+
+def with_weights(variables: dict[str, Params], outcome: StageOutcome, which: str) -> dict[str, Params]:
+    """The variables with what a stage trained: those of its `best` or its `last` epoch."""
+    weights = outcome.best if which == "best" else outcome.last
+    return {
+        "params": merge(variables["params"], weights.trainable),
+        "batch_stats": merge(variables["batch_stats"], weights.batch_stats),
+    }

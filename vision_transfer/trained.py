@@ -1,0 +1,107 @@
+"""A finished run, read back from its folder: its network with the parameters that were tested."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vision_transfer import freezing
+from vision_transfer.config import Config
+from vision_transfer.errors import UserError
+from vision_transfer.models.network import Network, Params
+from vision_transfer.resolve import (
+    DataFacts,
+    Stage,
+    build_network,
+    resolve_stages,
+    stage_plan,
+    uses_published_weights,
+)
+from vision_transfer.run_folder import RunFolder
+from vision_transfer.saved_config import read_config
+from vision_transfer.screen import Screen
+from vision_transfer.setup import initial_variables, load_weights
+from vision_transfer.train.loop import trained_stage
+from vision_transfer.train.stage import with_weights
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A finished run.
+
+    Attributes:
+        folder: of the run.
+        config: as it was resolved.
+        result: the content of `result.json`.
+        network: the tables.
+        stages: in order.
+        variables: `params` and `batch_stats` as they were tested, on the host.
+    """
+
+    folder: RunFolder
+    config: Config
+    result: dict[str, Any]
+    network: Network
+    stages: list[Stage]
+    variables: dict[str, Params]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names; a label is a place in this tuple."""
+        return tuple(self.result["dataset"]["classes"])
+
+
+def load_run(path: Path, cache_dir: Path, screen: Screen) -> TrainedRun:
+    """Reads a finished run; its data need not be there, but the weights that it started from must.
+
+    Args:
+        path: folder of the run.
+        cache_dir: root of all caches, for the pretrained weights.
+        screen: for the progress of a download.
+
+    Raises:
+        UserError: no run, not finished, damaged, or started from other weights than are found now.
+    """
+    folder = RunFolder(path)
+    config = read_config(folder.config_file)
+    result = folder.result()
+    if result is None:
+        raise UserError(f"{path}: this run is not finished; the command that began it goes on with it")
+    classes, sizes, sha256 = _facts(folder, result)
+    size = config.dataset.image_size
+    network = build_network(config, DataFacts(classes, (size, size, config.dataset.channels)))
+    weights = load_weights(config, cache_dir, screen) if uses_published_weights(config) else None
+    found = None if weights is None else weights.sha256
+    if found != sha256:
+        raise UserError(
+            f"{folder.result_file}: the run started from weights with sha256 {sha256}; those found now have {found}. "
+            "Set config.model.weights_path in its config.json to the file that it used"
+        )
+    stages = resolve_stages(config, network)
+    variables = initial_variables(network, config.seed, weights)
+    for position, stage in enumerate(stages):
+        plan = stage_plan(config, stage, network, sizes)
+        trainable, _ = freezing.partition(variables["params"], stage.mask)
+        outcome = trained_stage(plan, trainable, variables["batch_stats"], folder.checkpoints(stage.name))
+        later = stages[position + 1 :]
+        variables = with_weights(variables, outcome, later[0].start_from if later else config.evaluate)
+    return TrainedRun(folder, config, result, network, stages, _on_host(variables))
+
+
+def _facts(folder: RunFolder, result: dict[str, Any]) -> tuple[int, int, str | None]:
+    """Number of classes and of training images, and the digest of the starting weights."""
+    try:
+        dataset = result["dataset"]
+        return len(dataset["classes"]), int(dataset["sizes"]["train"]), result["weights"]["sha256"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{folder.result_file}: is not as it was written ({error!r}); remove it, and the run's command makes it "
+            "again from the checkpoints"
+        ) from error
+
+
+def _on_host(variables: dict[str, Params]) -> dict[str, Params]:
+    import jax
+
+    return jax.tree.map(np.asarray, variables)
