@@ -42,7 +42,7 @@ Flags:
   --config=FILE[:KEY=VALUE,...]  the experiment, and a recipe that it knows
   --config.FIELD=VALUE           changes one value of it, such as
                                  --config.stages.block5.freeze=last:8;
-                                 vision_transfer/config.py says what each means
+                                 vision_transfer/fields.py says what each means
   --workdir=FOLDER               where the run is kept;
                                  default: runs/<name>-<digest>
   --mode=MODE                    what to do, see below
