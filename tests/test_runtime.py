@@ -31,3 +31,12 @@ def test_the_deterministic_switch_reaches_xla_and_keeps_other_flags(tmp_path, de
     )
     assert done.stdout.startswith(f"3.0 {given}")
     assert (runtime.DETERMINISTIC_FLAG in done.stdout) == deterministic
+
+
+def test_processes_of_other_libraries_see_only_what_the_user_set():
+    own = f"--xla_a=1 {runtime.CPU_SCHEDULER_FLAG} {runtime.DETERMINISTIC_FLAG}"
+    tunables = "glibc.malloc.check=3:glibc.malloc.hugetlb=1"
+    seen = runtime.environment_of_others({"XLA_FLAGS": own, "GLIBC_TUNABLES": tunables, "PATH": "/bin"})
+    assert seen == {"XLA_FLAGS": "--xla_a=1", "GLIBC_TUNABLES": "glibc.malloc.check=3", "PATH": "/bin"}
+    alone = {"XLA_FLAGS": runtime.CPU_SCHEDULER_FLAG, "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+    assert runtime.environment_of_others(alone) == {}

@@ -1,5 +1,6 @@
 """The same work here and in peers, in processes that take turns."""
 
+import os
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +12,7 @@ from vision_transfer.benchmark.plan import Named
 from vision_transfer.benchmark.timing import spread, take_turns
 from vision_transfer.benchmark.workers import Worker, worker
 from vision_transfer.config import Config
+from vision_transfer.runtime import environment_of_others
 from vision_transfer.screen import Screen
 
 OURS = "ours"
@@ -31,9 +33,14 @@ def compare(
                 workers: dict[str, Worker] = {OURS: running.enter_context(worker(one.name, OWN_WORKER, request))}
                 for peer in peers:
                     module = f"vision_transfer.benchmark.peers.{peer}_peer"
-                    workers[peer] = running.enter_context(
-                        worker(f"{one.name} in {peer}", module, case_to_json(one.case), python)
+                    process = worker(
+                        f"{one.name} in {peer}",
+                        module,
+                        case_to_json(one.case),
+                        python,
+                        env=environment_of_others(os.environ),
                     )
+                    workers[peer] = running.enter_context(process)
                 seconds = take_turns(workers, config.benchmark.repeats, config.benchmark.seconds_per_repeat)
                 last = {name: process.end() for name, process in workers.items()}
             records.append(_record(one, workers, seconds, last))

@@ -65,6 +65,7 @@ def worker(
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
+                env=None if env is None else dict(env),
             )
         except OSError as error:
             raise UserError(
