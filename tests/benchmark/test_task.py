@@ -100,8 +100,8 @@ def test_peers_and_ours_take_turns_and_their_ratio_is_reported(config, case_of, 
     (tmp_path / "stub_peer.py").write_text(textwrap.dedent(STUB))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
 
-    def stubbed(name, module, request, python=sys.executable):
-        return worker(name, "stub_peer" if "peers" in module else module, request, python)
+    def stubbed(name, module, request, python=sys.executable, env=None):
+        return worker(name, "stub_peer" if "peers" in module else module, request, python, env)
 
     monkeypatch.setattr(comparison, "worker", stubbed)
     named = [Named("forward", case_of("forward", batch=2))]
