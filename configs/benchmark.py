@@ -4,12 +4,16 @@
     python launch.py --config=configs/benchmark.py:backbone=convnet_150 --config.batch_size=32
     python launch.py --config=configs/benchmark.py --config.benchmark.trace=True
     python launch.py --config=configs/benchmark.py --config.benchmark.peers=keras,torch
+    python launch.py --config=configs/benchmark.py --config.dataset.root=cats_vs_dogs_small \
+        --config.benchmark.whole_runs=extraction,second_head,finetuning
     python launch.py --config=configs/benchmark.py --config.benchmark.target=tpu:v5e:2x2
 
-The first measures each freeze depth on this machine's devices, from images and from cached features; the third adds a
-profiler trace and the HLO; the fourth runs the same work in turns with Keras and PyTorch (extra `peers`); the last
-compiles for TPUs that are not here (extra `tpu`) and measures nothing. Weights are random and images are noise: neither
-changes what a step costs.
+The first measures each freeze depth on this machine's devices, from images and from cached features; with a folder in
+`dataset.root` also the input path beside the step that it feeds. The third adds a profiler trace and the HLO. The
+fourth runs the same work in turns with Keras and PyTorch (extra `peers`; `benchmark.peer_python` may name an
+interpreter that has them); the fifth whole runs, ours from the command to its result, and what Keras needs for the same.
+The last compiles for TPUs that are not here (extra `tpu`) and measures nothing. Weights are random and images are
+noise, but for the whole runs: neither changes what a step costs.
 """
 
 from vision_transfer.config import Config, default_config

@@ -171,6 +171,10 @@ STAGE_FIELDS: dict[str, Field] = {
     "optimizer.weight_decay": Field(0.0, "decoupled weight decay of kernels, times the learning rate", minimum=0),
     "optimizer.clip_norm": Field(
         None, "largest norm of the gradient of all that trains; empty: no clipping", kind=float, minimum=0
+    "benchmark.whole_runs": Field(
+        (),
+        "whole runs to compare with Keras's, on the folder of dataset.root: extraction, second_head, finetuning",
+    ),
     ),
     "optimizer.ema": Field(
         0.0, "decay of an exponential moving average of the trainable parameters, which is then evaluated; 0: none",

@@ -45,7 +45,26 @@ def compare(
                 last = {name: process.end() for name, process in workers.items()}
             records.append(_record(one, workers, seconds, last))
             advance(1, one.name)
-    return records
+    return [_beside_images(record, records) for record in records]
+
+
+def _beside_images(record: dict[str, Any], records: list[dict[str, Any]]) -> dict[str, Any]:
+    """A record from cached features with ratios to the peers' step from images too: without a cache they do that."""
+    same = ("work", "freeze", "batch")
+    from_images = [
+        other for other in records if other["source"] == "images" and all(other[name] == record[name] for name in same)
+    ]
+    if record["source"] == "images" or not from_images:
+        return record
+    own = record["libraries"][OURS]
+    ratios = {}
+    for peer, ratio in record["ratios"].items():
+        theirs = from_images[0]["libraries"][peer]
+        ratios[peer] = ratio | {
+            "time_beside_images": own["seconds"]["median"] / theirs["seconds"]["median"],
+            "peak_memory_beside_images": own["peak_memory_bytes"] / theirs["peak_memory_bytes"],
+        }
+    return record | {"ratios": ratios}
 
 
 def _record(

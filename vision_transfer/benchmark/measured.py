@@ -7,7 +7,7 @@ from typing import Any
 from vision_transfer import freezing
 from vision_transfer.benchmark.cases import Case, case_to_json
 from vision_transfer.benchmark.costs import total
-from vision_transfer.benchmark.plan import Named
+from vision_transfer.benchmark.plan import Named, small_convnet_step
 from vision_transfer.benchmark.timing import Spread, spread, take_turns
 from vision_transfer.benchmark.workers import worker
 from vision_transfer.config import Config
@@ -15,6 +15,7 @@ from vision_transfer.models.network import all_parameter_shapes
 from vision_transfer.screen import Screen
 
 OWN_WORKER = "vision_transfer.benchmark.own_worker"
+INPUT_WORKER = "vision_transfer.benchmark.input_path"
 
 
 def measure(config: Config, named: list[Named], cache: Path, folder: Path, screen: Screen) -> list[dict[str, Any]]:
@@ -46,6 +47,31 @@ def measure(config: Config, named: list[Named], cache: Path, folder: Path, scree
             )
             advance(1, one.name)
     return records
+
+
+def measure_input_path(config: Config, cache: Path) -> dict[str, Any]:
+    """Images per second of decoding and of feeding, beside those that the small convnet's step takes.
+
+    Args:
+        config: with a folder of pictures in `dataset.root`.
+        cache: root of all caches.
+    """
+    step = small_convnet_step(config)
+    request = own_request(config, step.case, cache, None, measure_peak=False)
+    with worker(step.name, OWN_WORKER, request) as process:
+        seconds = take_turns({"ours": process}, config.benchmark.repeats, config.benchmark.seconds_per_repeat)["ours"]
+    height, _, channels = step.case.network.input_shape
+    request = {
+        "root": str(Path(config.dataset.root).expanduser().absolute()),
+        "size": height,
+        "channels": channels,
+        "batch": step.case.batch,
+        "repeats": config.benchmark.repeats,
+        "cache": str(cache),
+    }
+    with worker("the input path", INPUT_WORKER, request) as process:
+        rates = process.facts
+    return {"step": {"name": step.name, "images_per_second": step.case.batch / spread(seconds).median}, **rates}
 
 
 def own_request(config: Config, case: Case, cache: Path, trace: Path | None, *, measure_peak: bool) -> dict[str, Any]:

@@ -33,13 +33,18 @@ def network_of(config: Config) -> Network:
     return build_network(config, DataFacts(config.benchmark.classes, (size, size, config.dataset.channels)))
 
 
+def listed(values: tuple[str, ...]) -> tuple[str, ...]:
+    """The names in a field that lists some; `keras,torch` arrives as one text from the command line."""
+    return tuple(name.strip() for text in values for name in text.split(",") if name.strip())
+
+
 def peers_of(config: Config) -> tuple[str, ...]:
-    """The peers to compare with; `keras,torch` arrives as one text from the command line.
+    """The peers to compare with.
 
     Raises:
         UserError: an unknown peer.
     """
-    peers = tuple(name.strip() for text in config.benchmark.peers for name in text.split(",") if name.strip())
+    peers = listed(config.benchmark.peers)
     for name in peers:
         if name not in PEERS:
             raise UserError(f"config.benchmark.peers: got {name!r}; allowed are {', '.join(PEERS)}")
@@ -62,16 +67,21 @@ def comparison_cases(config: Config) -> list[Named]:
     steps = _steps(config, network, config.benchmark.peer_freeze, "config.benchmark.peer_freeze")
     named = [*_forwards(config, network), *steps]
     if config.benchmark.small_convnet:
-        small = Network(
-            backbone_layers(SMALL_CONVNET),
-            head_layers(1, flatten=True, hidden=(SMALL_HIDDEN,), activation="relu"),
-            (SMALL_SIZE, SMALL_SIZE, 3),
-            "rescale",
-            Numerics(config.precision),
-        )
-        case = Case("step", small, "none", "images", config.batch_size, _optimizer(config))
-        named.append(Named(f"{SMALL_CONVNET} at {SMALL_SIZE}, step, batch {config.batch_size}", case))
+        named.append(small_convnet_step(config))
     return named
+
+
+def small_convnet_step(config: Config) -> Named:
+    """The training step of the small convnet for cats and dogs, from scratch."""
+    small = Network(
+        backbone_layers(SMALL_CONVNET),
+        head_layers(1, flatten=True, hidden=(SMALL_HIDDEN,), activation="relu"),
+        (SMALL_SIZE, SMALL_SIZE, 3),
+        "rescale",
+        Numerics(config.precision),
+    )
+    case = Case("step", small, "none", "images", config.batch_size, _optimizer(config))
+    return Named(f"{SMALL_CONVNET} at {SMALL_SIZE}, step, batch {config.batch_size}", case)
 
 
 def _forwards(config: Config, network: Network) -> list[Named]:

@@ -79,6 +79,42 @@ def comparison_table(records: list[Record]) -> Table:
                 f"{ratio['time']:.2f} ({_range(ratio['time_quartiles'])})" if ratio else "",
                 f"{ratio['peak_memory']:.2f}" if ratio else "",
             )
+            if ratio and "time_beside_images" in ratio:
+                table.add_row(
+                    f"  {library}, from images",
+                    "",
+                    "",
+                    f"{ratio['time_beside_images']:.2f}",
+                    f"{ratio['peak_memory_beside_images']:.2f}",
+                )
+    return table
+
+
+def input_path_table(record: Record) -> Table:
+    """Images per second of the input path, and how often the step's."""
+    step = record["step"]["images_per_second"]
+    table = _table("Input path", ("images/s", "times the step"), "Decoding happens once, feeding in every epoch.")
+    table.add_row(f"taken by {record['step']['name']}", f"{step:,.0f}", "")
+    for name in ("decoded", "fed"):
+        table.add_row(name, f"{record[name]:,.0f}", f"{record[name] / step:,.1f}")
+    return table
+
+
+def whole_runs_table(records: list[Record]) -> Table:
+    """Our whole runs beside Keras's."""
+    title = f"Whole runs, ours and {records[0]['keras']['library']}"
+    caption = "Ours from the command to its end. Where Keras's epochs are multiplied, one of each kind was measured."
+    table = _table(title, ("ours, s", "Keras, s", "ratio", "memory"), caption)
+    for record in records:
+        measured = record["keras"]["measured"].values()
+        sign = "≈ " if any(entry["times"] > 1 for entry in measured) else ""
+        table.add_row(
+            record["name"],
+            f"{record['ours']['seconds']:,.0f}",
+            f"{sign}{record['keras']['seconds']:,.0f}",
+            f"{record['ratio']:.3f}",
+            f"{record['memory_ratio']:.2f}",
+        )
     return table
 
 

@@ -8,9 +8,17 @@ from typing import Any
 from vision_transfer.benchmark.comparison import compare
 from vision_transfer.benchmark.compiled import compile_cases
 from vision_transfer.benchmark.figure import draw_depths
-from vision_transfer.benchmark.measured import measure
-from vision_transfer.benchmark.plan import comparison_cases, depth_cases, peers_of
-from vision_transfer.benchmark.tables import comparison_table, compiled_table, layer_table, measured_table
+from vision_transfer.benchmark.measured import measure, measure_input_path
+from vision_transfer.benchmark.plan import comparison_cases, depth_cases, listed, peers_of
+from vision_transfer.benchmark.tables import (
+    comparison_table,
+    compiled_table,
+    input_path_table,
+    layer_table,
+    measured_table,
+    whole_runs_table,
+)
+from vision_transfer.benchmark.whole_runs import compare_whole_runs
 from vision_transfer.config import Config, flatten, validate
 from vision_transfer.errors import UserError
 from vision_transfer.files import write_json
@@ -35,6 +43,7 @@ def benchmark(config: Config, cache: Path, workdir: Path | None, screen: Screen)
     peers = peers_of(config)
     if peers and config.benchmark.target:
         raise UserError("config.benchmark: peers are measured and a target is compiled; give one of the two")
+    python = config.benchmark.peer_python or sys.executable
     folder = _new_folder(config, workdir)
     result: dict[str, Any] = {
         "config": flatten(config),
@@ -46,14 +55,19 @@ def benchmark(config: Config, cache: Path, workdir: Path | None, screen: Screen)
         trace = folder / "trace" if config.benchmark.trace else None
         result["compiled"] = compile_cases(depth_cases(config), config.benchmark.target, trace, screen)
         screen.say(compiled_table(result["compiled"]))
+    elif whole_runs := listed(config.benchmark.whole_runs):
+        result["whole_runs"] = compare_whole_runs(config, whole_runs, python, cache, screen)
+        screen.say(whole_runs_table(result["whole_runs"]))
     elif peers:
-        python = config.benchmark.peer_python or sys.executable
         result["compared"] = compare(config, comparison_cases(config), peers, python, cache, screen)
         screen.say(comparison_table(result["compared"]))
     else:
         result["measured"] = measure(config, depth_cases(config), cache, folder, screen)
         screen.say(layer_table(max(result["measured"], key=lambda record: record["table"]["flops"])))
         screen.say(measured_table(result["measured"]))
+        if config.dataset.root is not None:
+            result["input_path"] = measure_input_path(config, cache)
+            screen.say(input_path_table(result["input_path"]))
     write_json(folder / RESULT, result)
     records = result.get("compiled") or result.get("measured") or []
     if any(record["work"] == "step" for record in records):
