@@ -10,8 +10,8 @@
 
 The first measures each freeze depth on this machine's devices, from images and from cached features; with a folder in
 `dataset.root` also the input path beside the step that it feeds. The third adds a profiler trace and the HLO. The
-fourth runs the same work in turns with Keras and PyTorch (extra `peers`; `benchmark.peer_python` may name an
-interpreter that has them); the fifth whole runs, ours from the command to its result, and what Keras needs for the same.
+fourth runs the same work in turns with Keras and PyTorch (extra `peers`; `benchmark.peer_python` may name another
+interpreter); the fifth whole runs, ours from the command to its result, and what Keras needs for the same.
 The last compiles for TPUs that are not here (extra `tpu`) and measures nothing. Weights are random and images are
 noise, but for the whole runs: neither changes what a step costs.
 """
