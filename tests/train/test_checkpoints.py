@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from vision_transfer.errors import UserError
+from vision_transfer.provenance import json_digest
 from vision_transfer.train import checkpoints
 
 
@@ -123,13 +124,22 @@ def test_a_manifest_that_is_none_is_noticed(folder, tree, content):
             read()
 
 
+def test_changed_metadata_are_noticed(folder, tree):
+    checkpoints.save(folder, 5, tree, {"epoch": 3})
+    path = folder / "000000005" / checkpoints.MANIFEST
+    path.write_text(path.read_text().replace('"epoch": 3', '"epoch": 4'))
+    for read in (lambda: checkpoints.load(folder, tree), lambda: checkpoints.load_metadata(folder)):
+        with pytest.raises(UserError, match="is damaged"):
+            read()
+
+
 def test_a_manifest_does_not_lead_outside(folder, tree, tmp_path):
     checkpoints.save(folder, 5, tree, {})
     (tmp_path / "other").write_text("")
     path = folder / "000000005" / checkpoints.MANIFEST
     manifest = json.loads(path.read_text())
-    manifest["sha256"] = {"../../../other": "0"}
-    path.write_text(json.dumps(manifest))
+    content = manifest["content"] | {"sha256": {"../../../other": "0"}}
+    path.write_text(json.dumps({"digest": json_digest(content), "content": content}))
     with pytest.raises(UserError, match="outside"):
         checkpoints.load(folder, tree)
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from vision_transfer.errors import UserError
 from vision_transfer.files import file_sha256, new_folder, remove_leftovers, write_json
+from vision_transfer.provenance import json_digest
 
 MANIFEST = "manifest.json"
 ARRAYS = "arrays"
@@ -48,7 +49,8 @@ def save(folder: Path, step: int, tree: Any, metadata: dict[str, Any]) -> None:
             for path in sorted((temporary / ARRAYS).rglob("*"))
             if path.is_file()
         }
-        write_json(temporary / MANIFEST, {"step": step, "metadata": metadata, "sha256": digests})
+        content = {"step": step, "metadata": metadata, "sha256": digests}
+        write_json(temporary / MANIFEST, {"digest": json_digest(content), "content": content})
         # Only now that the new one is complete may one of the same step go.
         if target.exists():
             shutil.rmtree(target)
@@ -100,12 +102,13 @@ def _steps(folder: Path) -> list[Path]:
 
 
 def _manifest(checkpoint: Path) -> dict[str, Any]:
+    """The content of the manifest, which carries a digest of itself."""
     try:
         manifest = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))
-        if isinstance(manifest["metadata"], dict) and isinstance(manifest["sha256"], dict):
-            return manifest
-        reason = "is not one"
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        if json_digest(manifest["content"]) == manifest["digest"]:
+            return manifest["content"]
+        reason = "is damaged"
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         reason = f"cannot be read ({error})"
     raise UserError(f"checkpoint {checkpoint}: its {MANIFEST} {reason}; remove this folder to train anew")
 
