@@ -1,6 +1,6 @@
 """Inference over many rows: from any layer to any layer, in padded batches spread over the devices."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -10,7 +10,7 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float
 
-from vision_transfer.devices import BATCH_AXIS, padded_batch, replicate, split_rows
+from vision_transfer.devices import BATCH_AXIS, padded_batch, share, split_rows
 from vision_transfer.models.network import Network, Params, apply
 from vision_transfer.models.prepared import prepared_kernels
 
@@ -75,19 +75,63 @@ def infer_batches(
     The next batch is read and sent while the devices work on the last one.
     """
     size = padded_batch(batch_size, mesh)
-    prepared = prepared_kernels(network, variables["params"], batch=size // mesh.size, start=start, stop=stop)
-    variables = replicate({**variables, "prepared": prepared}, mesh)
-    waiting: tuple[Array, int] | None = None
-    for first in range(0, inputs.shape[0], size):
-        rows = np.arange(first, min(first + size, inputs.shape[0]))
-        padding = np.full(size - len(rows), rows[-1])
-        batch = split_rows(np.ascontiguousarray(inputs[np.concatenate([rows, padding])]), mesh)
-        outputs = _infer(network, mesh, start, stop, variables, batch)
+    firsts = range(0, inputs.shape[0], size)
+    variables = on_devices(network, variables, mesh, batch_size=batch_size, start=start, stop=stop)
+    padded = (_padded(inputs, first, size) for first in firsts)
+    outcomes = infer_stream(network, variables, padded, mesh, start=start, stop=stop)
+    for first, outputs in zip(firsts, outcomes, strict=True):
+        yield outputs[: inputs.shape[0] - first]
+
+
+def on_devices(
+    network: Network,
+    variables: dict[str, Params],
+    mesh: Mesh,
+    *,
+    batch_size: int,
+    start: str | None = None,
+    stop: str | None = None,
+) -> dict[str, Params]:
+    """The variables on every device, with the kernels prepared for batches of `padded_batch(batch_size, mesh)`."""
+    batch = padded_batch(batch_size, mesh) // mesh.size
+    prepared = prepared_kernels(network, variables["params"], batch=batch, start=start, stop=stop)
+    return share({**variables, "prepared": prepared}, mesh)
+
+
+def infer_stream(
+    network: Network,
+    variables: dict[str, Params],
+    batches: Iterable[np.ndarray],
+    mesh: Mesh,
+    *,
+    start: str | None = None,
+    stop: str | None = None,
+) -> Iterator[Float[np.ndarray, "batch ..."]]:
+    """Outputs of layer `stop` for batches as they come, one for one.
+
+    The next batch is fetched and sent while the devices work on the last one.
+
+    Args:
+        network: the tables.
+        variables: from `on_devices`.
+        batches: inputs, all of the size that the variables were prepared for.
+        mesh: devices to compute on.
+        start: first layer to run; None is the input.
+        stop: last layer to run; None gives logits.
+    """
+    waiting: Array | None = None
+    for batch in batches:
+        outputs = _infer(network, mesh, start, stop, variables, split_rows(np.ascontiguousarray(batch), mesh))
         if waiting is not None:
-            yield np.asarray(waiting[0])[: waiting[1]]
-        waiting = (outputs, len(rows))
+            yield np.asarray(waiting)
+        waiting = outputs
     if waiting is not None:
-        yield np.asarray(waiting[0])[: waiting[1]]
+        yield np.asarray(waiting)
+
+
+def _padded(inputs: Rows, first: int, size: int) -> np.ndarray:
+    """`size` rows from `first` on; behind the end, the last one again."""
+    return inputs[np.minimum(np.arange(first, first + size), inputs.shape[0] - 1)]
 
 
 def infer(

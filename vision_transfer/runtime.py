@@ -6,6 +6,7 @@ from pathlib import Path
 
 import jax
 
+from vision_transfer.host_memory import return_memory_after_compiling
 from vision_transfer.huge_pages import without_huge_pages
 
 COMPILED_FOLDER = "compiled"
@@ -42,6 +43,7 @@ def configure(cache: Path, *, deterministic: bool = False) -> None:
     jax.config.update("jax_compilation_cache_dir", str(cache / COMPILED_FOLDER))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", SHORTEST_COMPILATION_KEPT_SECONDS)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+    return_memory_after_compiling()
 
 
 def environment_of_others(environment: Mapping[str, str]) -> dict[str, str]:

@@ -17,6 +17,15 @@ GRADIENT_TOLERANCE = 1e-3
 METHODS = {3: "auto", 16: "winograd", 64: "auto"}
 
 
+EXTENTS = st.one_of(st.integers(1, 40), st.integers(41, 224))
+# Of a generated batch at most, so that float64 takes no time.
+MOST_POSITIONS = 60_000
+
+
+def _batch_that_fits(batch, height, width):
+    return min(batch, max(1, MOST_POSITIONS // (height * width)))
+
+
 def _arrays(batch, height, width, inputs, outputs, size=3, seed=0):
     """Images as after a ReLU, He kernels, small biases, all float32."""
     random = np.random.default_rng(seed)
@@ -63,9 +72,9 @@ def test_transforms_compute_a_convolution_exactly(tile):
 
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 @given(
-    batch=st.integers(1, 6),
-    height=st.integers(1, 40),
-    width=st.integers(1, 40),
+    batch=st.integers(1, 64),
+    height=EXTENTS,
+    width=EXTENTS,
     channels=st.sampled_from([(3, 8), (16, 16), (17, 33)]),
     padding=st.sampled_from(["same", "valid"]),
     relu=st.booleans(),
@@ -75,7 +84,7 @@ def test_transforms_compute_a_convolution_exactly(tile):
 def test_outputs_agree_with_float64(batch, height, width, channels, padding, relu, pool, forced):
     least = (1 if padding == "same" else 3) + int(pool)
     height, width = max(height, least), max(width, least)
-    arrays = _arrays(batch, height, width, *channels)
+    arrays = _arrays(_batch_that_fits(batch, height, width), height, width, *channels)
     implementation = "winograd" if forced else "auto"
     actual = jax.jit(
         lambda *arrays: convolution(*arrays, padding=padding, relu=relu, pool=pool, implementation=implementation)
@@ -158,6 +167,8 @@ def _assert_gradients_agree(run, arrays, padding, relu, pool):
         ((2, 22, 23, 64), 64, "same", True, True),
         ((2, 22, 23, 64), 64, "valid", True, False),
         ((3, 1, 1, 16), 16, "same", True, False),
+        ((1, 224, 224, 16), 16, "same", True, False),
+        ((64, 11, 11, 64), 64, "valid", True, False),
     ],
 )
 def test_gradients_agree_with_float64(shape, outputs, padding, relu, pool):
@@ -165,6 +176,29 @@ def test_gradients_agree_with_float64(shape, outputs, padding, relu, pool):
 
     def run(*arrays):
         return convolution(*arrays, padding=padding, relu=relu, pool=pool, implementation=METHODS[shape[-1]])
+
+    _assert_gradients_agree(run, arrays, padding, relu, pool)
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+@given(
+    batch=st.integers(1, 64),
+    height=EXTENTS,
+    width=EXTENTS,
+    channels=st.sampled_from([(3, 8), (16, 16), (17, 33)]),
+    padding=st.sampled_from(["same", "valid"]),
+    relu=st.booleans(),
+    pool=st.booleans(),
+    forced=st.booleans(),
+)
+def test_gradients_of_any_shape_agree_with_float64(batch, height, width, channels, padding, relu, pool, forced):
+    least = (1 if padding == "same" else 3) + int(pool)
+    height, width = max(height, least), max(width, least)
+    arrays = _arrays(_batch_that_fits(batch, height, width), height, width, *channels)
+
+    def run(*arrays):
+        implementation = "winograd" if forced else "auto"
+        return convolution(*arrays, padding=padding, relu=relu, pool=pool, implementation=implementation)
 
     _assert_gradients_agree(run, arrays, padding, relu, pool)
 
@@ -198,7 +232,7 @@ def test_gradients_agree_with_finite_differences():
 
 def test_prepared_kernels_change_nothing():
     images, kernel, bias = _arrays(2, 45, 45, 16, 16)
-    prepared = jax.jit(lambda kernel: prepare_kernel(kernel, images.shape, "same", True))(kernel)
+    prepared = jax.jit(lambda kernel: prepare_kernel(kernel, images.shape, "same"))(kernel)
 
     def loss(images, kernel, prepared):
         outputs = convolution(images, kernel, bias, padding="same", relu=True, pool=True, prepared=prepared)

@@ -2,7 +2,8 @@
 
     JAX_PLATFORMS=cpu JAX_NUM_CPU_DEVICES=8 python on_eight_devices.py FOLDER
 
-Writes `FOLDER/NAME.npz` for each way to train: the parameters and statistics it ended with, and its losses.
+Writes `FOLDER/NAME.npz` for each way to train: the parameters and statistics it ended with, and its losses. Writes
+where arrays that are shared or replicated lie to `FOLDER/placements.npz`.
 """
 
 import io
@@ -15,7 +16,7 @@ from jax.sharding import Mesh
 from rich.console import Console
 
 from vision_transfer import freezing
-from vision_transfer.devices import BATCH_AXIS, local_mesh
+from vision_transfer.devices import BATCH_AXIS, local_mesh, replicate, share
 from vision_transfer.models.layers import BatchNorm, Conv, Dense, Dropout, Flatten, MaxPool
 from vision_transfer.models.network import Network, init
 from vision_transfer.screen import Screen
@@ -80,10 +81,26 @@ def train(mesh, folder):
     return arrays | {name: [record[name] for record in history] for name in ("train_loss", "validation_loss")}
 
 
+def placements(mesh):
+    """Where each device holds what is shared and what is replicated, and what they hold."""
+    host = np.arange(1 << 16, dtype=np.float32)
+    own, shifted = jax.device_put(host), np.arange((1 << 16) + 1, dtype=np.float32)[1:]
+    found = {}
+    for name, leaf in (("device", own), ("host", host), ("unaligned", shifted)):
+        found[name] = share(share(leaf, mesh), mesh)
+    found["replicated"] = replicate(own, mesh)
+    arrays = {name: np.asarray(leaf) for name, leaf in found.items()}
+    return arrays | {
+        f"{name}_addresses": [shard.data.unsafe_buffer_pointer() for shard in leaf.addressable_shards]
+        for name, leaf in found.items()
+    }
+
+
 def main(folder):
     eight = local_mesh()
     one = Mesh(np.array(jax.devices()[:1]), (BATCH_AXIS,))
     assert eight.size == 8
+    np.savez(folder / "placements.npz", **placements(eight))
     np.savez(folder / "one.npz", **train(one, folder / "one"))
     np.savez(folder / "eight.npz", **train(eight, folder / "eight"))
     # One step of 8 images at a time.

@@ -25,7 +25,7 @@ def outcomes(tmp_path_factory):
         [sys.executable, script, folder], capture_output=True, text=True, check=False, env=environment
     )
     assert done.returncode == 0, done.stderr
-    return {name: dict(np.load(folder / f"{name}.npz")) for name in ("one", "eight", "eight_streamed")}
+    return {name: dict(np.load(folder / f"{name}.npz")) for name in ("one", "eight", "eight_streamed", "placements")}
 
 
 @pytest.mark.parametrize("name", ["eight", "eight_streamed"])
@@ -41,6 +41,17 @@ def test_what_trained_has_moved_and_what_is_frozen_has_not(outcomes):
     np.testing.assert_array_equal(one["batch_stats.norm1.mean"], 0)
     np.testing.assert_array_equal(one["batch_stats.norm1.variance"], 1)
     assert np.abs(one["trainable.logits.bias"]).min() > 10 * TOLERANCE
+
+
+@pytest.mark.parametrize("name", ["device", "host", "unaligned"])
+def test_devices_of_a_cpu_share_what_is_only_read(outcomes, name):
+    placements = outcomes["placements"]
+    assert len(set(placements[f"{name}_addresses"].tolist())) == 1
+    np.testing.assert_array_equal(placements[name], np.arange(1 << 16) + (name == "unaligned"))
+
+
+def test_what_is_replicated_may_be_donated(outcomes):
+    assert len(set(outcomes["placements"]["replicated_addresses"].tolist())) == 8
 
 
 def test_more_than_one_host_is_refused(monkeypatch):

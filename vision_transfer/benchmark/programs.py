@@ -11,7 +11,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from vision_transfer import freezing
 from vision_transfer.benchmark.cases import Case
-from vision_transfer.devices import BATCH_AXIS, padded_batch
+from vision_transfer.devices import BATCH_AXIS, padded_batch, share
 from vision_transfer.models.layers import layer_names
 from vision_transfer.models.network import Params, apply, init
 from vision_transfer.models.prepared import prepared_kernels
@@ -69,7 +69,7 @@ def running_step(case: Case, mesh: Mesh) -> tuple[Lower, dict[str, Any]]:
     )
     arguments: dict[str, Any] = {
         "state": jax.device_put(state, everywhere),
-        "frozen": jax.device_put(frozen, everywhere),
+        "frozen": share(frozen, mesh),
         "examples": jax.device_put(batch, everywhere),
         "order": order,
         "start": jnp.int32(0),
@@ -85,7 +85,7 @@ def running_forward(case: Case, mesh: Mesh) -> tuple[Lower, tuple[Any, ...]]:
     drawn = variables(case)
     drawn["prepared"] = _prepared(case, mesh, drawn["params"])
     placed = (
-        jax.device_put(drawn, NamedSharding(mesh, EVERYWHERE)),
+        share(drawn, mesh),
         jax.device_put(inputs(case, mesh), NamedSharding(mesh, SPLIT)),
     )
     return partial(_sharded_forward(case, mesh).lower, *placed), placed

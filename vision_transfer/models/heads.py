@@ -6,6 +6,9 @@ from vision_transfer.models.layers import Activation, Dense, Dropout, Flatten, L
 
 DropoutPlace = Literal["before_hidden", "before_output"]
 
+# Name of the last layer.
+LOGITS = "head_logits"
+
 # Keras's `include_top=True`: https://github.com/keras-team/keras/blob/master/keras/src/applications/vgg16.py
 IMAGENET_CLASSIFIER: tuple[Layer, ...] = (
     Flatten("flatten"),
@@ -37,7 +40,7 @@ def head_layers(
     drop = (Dropout("head_dropout", dropout),) if dropout else ()
     first: tuple[Layer, ...] = (Flatten("head_flatten"),) if flatten else ()
     dense = tuple(Dense(f"head_dense{i}", features, activation) for i, features in enumerate(hidden, start=1))
-    logits = Dense("head_logits", outputs)
+    logits = Dense(LOGITS, outputs)
     if dropout_place == "before_hidden":
         return (*first, *drop, *dense, logits)
     return (*first, *dense, *drop, logits)

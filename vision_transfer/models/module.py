@@ -2,6 +2,7 @@
 
 import zlib
 from collections.abc import Sequence
+from functools import partial
 
 import flax.linen as nn
 import jax
@@ -19,9 +20,11 @@ from vision_transfer.models.layers import (
     GlobalAveragePool,
     Layer,
     MaxPool,
+    output_shape,
 )
 from vision_transfer.models.precision import Numerics
 from vision_transfer.ops.convolution import convolution, max_pool
+from vision_transfer.ops.opening import Convolve, chain, is_opening
 
 # Pool size that `convolution` can fuse.
 FUSED_POOL = 2
@@ -67,9 +70,7 @@ class LayerStack(nn.Module):
             layer = self.layers[position]
             match layer:
                 case Conv():
-                    pooled = followed_by_pool(self.layers, position)
-                    values = _Convolution(layer, pooled, self.numerics, name=layer.name)(values)
-                    position += int(pooled)
+                    values, position = self._convolve(layer, position, values)
                 case MaxPool():
                     values = max_pool(values, layer.size)
                 case BatchNorm():
@@ -89,6 +90,16 @@ class LayerStack(nn.Module):
             position += 1
         return values
 
+    def _convolve(self, layer: Conv, position: int, images: Array) -> tuple[Array, int]:
+        """Outputs of the convolution at `position`, or of those computed with it, and the last layer they include."""
+        pooled = followed_by_pool(self.layers, position)
+        convolve = _Convolution(layer, pooled, self.numerics, name=layer.name)(images.shape[-1])
+        following = opened_for(self.layers, position, images)
+        if following is None:
+            return convolve(images), position + pooled
+        second = _Convolution(following, True, self.numerics, name=following.name)(layer.features)
+        return chain(convolve, second, images), position + 2
+
 
 class _Convolution(nn.Module):
     layer: Conv
@@ -96,17 +107,16 @@ class _Convolution(nn.Module):
     numerics: Numerics
 
     @nn.compact
-    def __call__(self, images: Float[Array, "batch height width channels"]) -> Array:
+    def __call__(self, channels: int) -> Convolve:
+        """The convolution of images of so many channels, with this layer's parameters."""
         size = self.layer.kernel_size
-        kernel = self.param(
-            "kernel", nn.initializers.glorot_uniform(), (size, size, images.shape[-1], self.layer.features)
-        )
+        kernel = self.param("kernel", nn.initializers.glorot_uniform(), (size, size, channels, self.layer.features))
         bias = self.param("bias", nn.initializers.zeros_init(), (self.layer.features,))
         prepared = self.get_variable("prepared", "kernel") if self.has_variable("prepared", "kernel") else None
-        return convolution(
-            images,
-            kernel.astype(self.numerics.dtype),
-            bias.astype(self.numerics.dtype),
+        return partial(
+            convolution,
+            kernel=kernel.astype(self.numerics.dtype),
+            bias=bias.astype(self.numerics.dtype),
             padding=self.layer.padding,
             relu=self.layer.activation == "relu",
             pool=self.pooled,
@@ -154,6 +164,18 @@ def followed_by_pool(layers: Sequence[Layer], position: int) -> bool:
     """Whether the layer behind this one is a pool that the convolution computes with it."""
     following = layers[position + 1] if position + 1 < len(layers) else None
     return isinstance(following, MaxPool) and following.size == FUSED_POOL
+
+
+def opened_for(
+    layers: Sequence[Layer], position: int, images: Float[Array, "batch height width channels"]
+) -> Conv | None:
+    """The convolution for which this one is computed image by image, where it opens a network on a CPU."""
+    first, following = layers[position : position + 2] if position + 1 < len(layers) else (None, None)
+    if not (isinstance(first, Conv) and isinstance(following, Conv) and followed_by_pool(layers, position + 1)):
+        return None
+    shape = (*images.shape[:1], *output_shape(first, images.shape[1:]))
+    kernel = (following.kernel_size, following.kernel_size, first.features, following.features)
+    return following if is_opening(images, shape, kernel, following.padding) else None
 
 
 def _activate(values: Array, activation: Activation) -> Array:

@@ -6,7 +6,6 @@ import jax
 from jaxtyping import Array
 
 from vision_transfer.models.layers import Conv, Padding
-from vision_transfer.models.module import followed_by_pool
 from vision_transfer.models.network import Network, Params
 from vision_transfer.ops.convolution import prepare_kernel, uses_winograd
 
@@ -36,11 +35,10 @@ def prepared_kernels(
             and kernel is not None
             and uses_winograd(shape, kernel.shape, layer.padding, platform)
         ):
-            pool = followed_by_pool(network.layers[:last], position)
-            prepared[layer.name] = {"kernel": _prepare(kernel, shape, layer.padding, pool)}
+            prepared[layer.name] = {"kernel": _prepare(kernel, shape, layer.padding)}
     return prepared
 
 
-@partial(jax.jit, static_argnames=("image_shape", "padding", "pool"))
-def _prepare(kernel: Array, image_shape: tuple[int, ...], padding: Padding, pool: bool) -> Array:
-    return prepare_kernel(kernel, image_shape, padding, pool)
+@partial(jax.jit, static_argnames=("image_shape", "padding"))
+def _prepare(kernel: Array, image_shape: tuple[int, ...], padding: Padding) -> Array:
+    return prepare_kernel(kernel, image_shape, padding)

@@ -93,7 +93,7 @@ def convolution(
 
 
 def prepare_kernel(
-    kernel: Float[Array, "3 3 inputs outputs"], image_shape: tuple[int, ...], padding: Padding, pool: bool
+    kernel: Float[Array, "3 3 inputs outputs"], image_shape: tuple[int, ...], padding: Padding
 ) -> Float[Array, "products inputs outputs"]:
     """The kernel as Winograd's products use it, for a layer that stays as it is: 4 or 5.4 times the kernel's size."""
     return transform_kernel(kernel, best_tile(image_shape, _margin(padding)[0]))
