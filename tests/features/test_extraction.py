@@ -1,6 +1,11 @@
 """The cache of frozen prefixes: what is in it equals what would be computed, and is computed once."""
 
 import hashlib
+import shutil
+import signal
+import subprocess
+import sys
+from collections import namedtuple
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,11 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vision_transfer import features as features_module
-from vision_transfer.features import FOLDER, FeatureRows, Prefix, concatenated, features
+from vision_transfer.errors import UserError
+from vision_transfer.features import FOLDER, FeatureRows, Prefix, concatenated, extraction, features
 from vision_transfer.inference import TakenRows, infer
 from vision_transfer.models.layers import Conv, Dense, Flatten, MaxPool
 from vision_transfer.models.network import Network, all_parameter_shapes, apply
+from vision_transfer.models.precision import Numerics
 
 NETWORK = Network(
     (Conv("conv1", 4), MaxPool("pool1"), Conv("conv2", 5), MaxPool("pool2"), Conv("conv3", 6)),
@@ -51,20 +57,20 @@ def prefix(variables, mesh, tmp_path):
 def computed(monkeypatch):
     """What is really computed: `(start, stop, number of images)` of each pass."""
     passes = []
-    compute = features_module.infer_batches
+    compute = extraction.infer_batches
 
     def spy(network, variables, inputs, mesh, *, batch_size, start, stop):
         passes.append((start, stop, inputs.shape[0]))
         return compute(network, variables, inputs, mesh, batch_size=batch_size, start=start, stop=stop)
 
-    monkeypatch.setattr(features_module, "infer_batches", spy)
+    monkeypatch.setattr(extraction, "infer_batches", spy)
     return passes
 
 
 @pytest.fixture
 def small_shards(monkeypatch):
     """A shard for each batch."""
-    monkeypatch.setattr(features_module, "SHARD_BYTES", 1)
+    monkeypatch.setattr(extraction, "SHARD_BYTES", 1)
 
 
 @pytest.fixture
@@ -135,7 +141,7 @@ def test_an_interrupted_extraction_keeps_its_shards(get, prefix, images, expecte
     class Killed(BaseException):
         pass
 
-    compute, counts = features_module.infer_batches, []
+    compute, counts = extraction.infer_batches, []
 
     def dying(network, variables, inputs, *arguments, **options):
         counts.append(inputs.shape[0])
@@ -144,7 +150,7 @@ def test_an_interrupted_extraction_keeps_its_shards(get, prefix, images, expecte
                 raise Killed
             yield batch
 
-    monkeypatch.setattr(features_module, "infer_batches", dying)
+    monkeypatch.setattr(extraction, "infer_batches", dying)
     with pytest.raises(Killed):
         get("pool2", images)
     assert len(shards(prefix)) == 2
@@ -184,6 +190,7 @@ OTHER_LAYERS = (Conv("conv1", 4, activation="linear"), *NETWORK.backbone[1:])
         {"network": replace(NETWORK, preprocessing="caffe")},
         {"network": replace(NETWORK, backbone=OTHER_LAYERS)},
         {"network": replace(NETWORK, input_shape=(20, 18, 3))},
+        {"dtype": "bfloat16"},
     ],
 )
 def test_what_determines_features_is_in_their_key(prefix, changed):
@@ -233,7 +240,90 @@ def test_nothing_is_pickled(get, prefix, images):
     get("pool1", images)
     for path in shards(prefix):
         np.load(path, allow_pickle=False)
-    assert {path.suffix for path in Path(prefix.folder).rglob("*") if path.is_file()} == {".npy", ".json", ".lock"}
+    written = {path.suffix for path in Path(prefix.folder).rglob("*") if path.is_file()}
+    assert written == {".npy", ".json", ".lock", ".used"}
+
+
+def test_bfloat16_features_are_the_float32_ones_rounded(get, prefix, images, computed):
+    rounded = get("pool2", images, replace(prefix, dtype="bfloat16"))
+    assert rounded.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(rounded, get("pool2", images).astype(jnp.bfloat16))
+    assert len(computed) == 2
+
+
+def test_rounded_features_are_no_start_for_deeper_ones(get, prefix, images, computed):
+    half = replace(prefix, dtype="bfloat16")
+    for layer in ("pool1", "pool2"):
+        get(layer, images, half)
+    assert [start for start, _, _ in computed] == [None, None]
+
+
+def test_logits_from_bfloat16_features_are_near_the_direct_ones(get, prefix, images, variables, mesh):
+    direct = infer(NETWORK, variables, images, mesh, batch_size=4)
+    kept = get("pool1", images, replace(prefix, dtype="bfloat16"))
+    found = infer(NETWORK, variables, kept, mesh, batch_size=4, start="conv2")
+    np.testing.assert_allclose(found, direct, atol=2**-8 * np.abs(direct).max() * 4)
+
+
+def test_what_is_computed_in_bfloat16_is_kept_in_it(get, prefix, images, variables):
+    network = replace(NETWORK, numerics=Numerics("bfloat16"))
+    kept = get("pool1", images, replace(prefix, network=network))
+    expected = apply(network, variables, jnp.asarray(images), stop="pool1")
+    assert kept.dtype == expected.dtype == jnp.bfloat16
+    np.testing.assert_allclose(kept.astype(np.float32), np.asarray(expected, np.float32), rtol=2**-6, atol=1e-2)
+
+
+def test_too_little_disk_is_said_before_anything_is_computed(get, images, computed, monkeypatch):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage(100_000, 94_000, 6_000))
+    with pytest.raises(UserError, match=r"pool1 for 10 images need 10\.2 kB, and 6\.0 kB are free .*--prune"):
+        get("pool1", images)
+    assert computed == []
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import io, jax, numpy as np
+from jax.sharding import Mesh
+from rich.console import Console
+from vision_transfer.devices import BATCH_AXIS
+from vision_transfer.features import Prefix, extraction, features
+from vision_transfer.models.layers import Dense, Flatten, MaxPool
+from vision_transfer.models.network import Network
+from vision_transfer.screen import Screen
+
+class Images:
+    shape, dtype, taken = (12, 8, 8, 3), np.dtype(np.uint8), 0
+
+    def __getitem__(self, rows):
+        self.taken += 1
+        if sys.argv[2] == "die" and self.taken == 5:
+            os.kill(os.getpid(), signal.SIGKILL)
+        print(self.taken, flush=True)
+        return np.stack([np.full(self.shape[1:], row, np.uint8) for row in rows])
+
+extraction.SHARD_BYTES = 1
+network = Network((MaxPool("pool"),), (Flatten("flatten"), Dense("logits", 1)), (8, 8, 3))
+mesh = Mesh(np.array(jax.local_devices()[:1]), (BATCH_AXIS,))
+prefix = Prefix(network, {"params": {}, "batch_stats": {}}, mesh, 2, Path(sys.argv[1]))
+digests = np.arange(12 * 16, dtype=np.uint8).reshape(12, 16)
+rows = features(prefix, "pool", Images(), digests, Screen(Console(file=io.StringIO())))
+print(rows[np.arange(12)][:, 0, 0, 0].tolist())
+"""
+
+
+def test_a_killed_process_keeps_its_shards(tmp_path):
+    killed, resumed = (
+        subprocess.run([sys.executable, "-c", KILLED, tmp_path, end], capture_output=True, text=True, timeout=300)
+        for end in ("die", "live")
+    )
+    assert killed.returncode == -signal.SIGKILL
+    assert killed.stdout.split() == ["1", "2", "3", "4"]
+    # Six batches of two images: three were whole when the fifth was read, since the fourth was still being computed.
+    *batches, values = resumed.stdout.splitlines()
+    assert batches == ["1", "2", "3"]
+    assert values == str([float(row) for row in range(12)])
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 10, 64])

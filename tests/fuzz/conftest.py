@@ -1,0 +1,87 @@
+"""Mutations of valid files, as hostile writers and broken disks make them, and how many are tried.
+
+`VISION_TRANSFER_FUZZ_CASES` says how many in all: 2,400 by default, 20,000 for the long proof.
+"""
+
+import json
+import os
+
+import numpy as np
+import pytest
+
+CASES = int(os.environ.get("VISION_TRANSFER_FUZZ_CASES", "2400"))
+# What stands in JSON where something else is expected.
+FOREIGN = (None, True, -1, 0, 10**400, 1e308, float("nan"), "", "a" * 5000, "../../x", "\x00", [], {}, [[]], {"a": 1})
+MOST_FLIPS = 8
+LONGEST_BLOCK = 64
+
+
+def mutated_file(content: bytes, random: np.random.Generator) -> bytes:
+    """A mutation of a file; one in two of JSON stays JSON."""
+    if content[:1] in (b"{", b"[") and random.random() < 0.5:
+        return mutated_json(content, random)
+    return mutated_bytes(content, random)
+
+
+def mutated_bytes(content: bytes, random: np.random.Generator) -> bytes:
+    """One to eight bytes changed, a block cut, doubled, zeroed or inserted, the end gone, or nothing left."""
+    changed = bytearray(content)
+    place = int(random.integers(0, max(1, len(changed))))
+    block = int(random.integers(1, LONGEST_BLOCK))
+    match int(random.integers(0, 8)):
+        case 0 | 1 | 2:
+            for _ in range(int(random.integers(1, MOST_FLIPS + 1))):
+                if changed:
+                    changed[int(random.integers(0, len(changed)))] = int(random.integers(0, 256))
+        case 3:
+            del changed[place:]
+        case 4:
+            del changed[place : place + block]
+        case 5:
+            changed[place:place] = random.bytes(block)
+        case 6:
+            changed[place : place + block] = bytes(len(changed[place : place + block]))
+        case _:
+            changed[place:place] = changed[place : place + block]
+    return bytes(changed)
+
+
+def mutated_json(content: bytes, random: np.random.Generator) -> bytes:
+    """A value of the document exchanged for a foreign one, or a key gone or renamed."""
+    document = json.loads(content)
+    places = list(_places(document))
+    if not places:
+        return b"{}"
+    node, key = places[int(random.integers(0, len(places)))]
+    choice = int(random.integers(0, 3))
+    if choice == 0 and isinstance(node, dict):
+        del node[key]
+    elif choice == 1 and isinstance(node, dict):
+        node[f"{key}_"] = node.pop(key)
+    else:
+        node[key] = FOREIGN[int(random.integers(0, len(FOREIGN)))]
+    return json.dumps(document).encode()
+
+
+def _places(node):
+    """Every (container, key) of a JSON document."""
+    keys = node if isinstance(node, dict) else range(len(node)) if isinstance(node, list) else ()
+    for key in list(keys):
+        yield node, key
+        yield from _places(node[key])
+
+
+@pytest.fixture(scope="session")
+def mutated():
+    return mutated_file
+
+
+@pytest.fixture
+def cases():
+    """Random generators for a share of all cases; each case has a seed of its own, so that one can be repeated."""
+
+    def share(part):
+        for seed in range(max(1, round(CASES * part))):
+            yield np.random.default_rng(seed)
+
+    return share

@@ -1,0 +1,85 @@
+"""How much disk features may take, and how much rows that are wanted would add."""
+
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from rich.filesize import decimal
+
+from vision_transfer.features.extraction import missing_rows
+from vision_transfer.features.prefix import Prefix
+from vision_transfer.features.store import FOLDER, row_keys
+from vision_transfer.inference import Rows
+from vision_transfer.models.layers import GlobalAveragePool, MaxPool
+from vision_transfer.models.network import Network
+
+# Without a budget features take at most this share of the free disk, which others need too.
+SHARE_OF_FREE_DISK = 0.5
+BYTES_PER_GB = 10**9
+
+
+@dataclass(frozen=True)
+class Request:
+    """Rows that are wanted of a layer.
+
+    Attributes:
+        name: of the split, and of the variant.
+        prefix: what computes them.
+        images: `(examples, height, width, channels)`.
+        digests: content of each image.
+    """
+
+    name: str
+    prefix: Prefix
+    images: Rows
+    digests: UInt8[np.ndarray, "examples 16"]
+
+
+@dataclass(frozen=True)
+class Room:
+    """Bytes that features may add, and why no more."""
+
+    bytes: int
+    reason: str
+
+
+def room(cache_dir: Path, budget_gb: float | None) -> Room:
+    """What features may still take below a cache folder.
+
+    Args:
+        cache_dir: root of all caches.
+        budget_gb: for all stores together, in 10⁹ bytes; None for none.
+    """
+    there = next(folder for folder in (cache_dir.absolute(), *cache_dir.absolute().parents) if folder.exists())
+    free = shutil.disk_usage(there).free
+    share = Room(int(free * SHARE_OF_FREE_DISK), f"half of the {decimal(free)} that are free")
+    if budget_gb is None:
+        return share
+    taken = sum(file.stat().st_size for file in (cache_dir / FOLDER).glob("*/*") if file.is_file())
+    left = max(0, int(budget_gb * BYTES_PER_GB) - taken)
+    budget = Room(left, f"config.features.budget_gb={budget_gb:g} less {decimal(taken)} that are taken")
+    return min(share, budget, key=lambda room: room.bytes)
+
+
+def cacheable_layers(network: Network, deepest: str) -> Iterator[str]:
+    """The pools from `deepest` back to the first."""
+    for layer in reversed(network.layers[: network.index(deepest) + 1]):
+        if isinstance(layer, MaxPool | GlobalAveragePool):
+            yield layer.name
+
+
+def all_bytes(requests: Sequence[Request], layer: str) -> dict[str, int]:
+    """Bytes of all rows of each request, by its name."""
+    return {request.name: len(request.digests) * request.prefix.row_bytes(layer) for request in requests}
+
+
+def missing_bytes(requests: Sequence[Request], layer: str) -> dict[str, int]:
+    """Bytes of the rows that are in no store yet; no array is read."""
+    found = {}
+    for request in requests:
+        missing = missing_rows(row_keys(request.digests), request.prefix.store(layer).keys())
+        found[request.name] = len(missing) * request.prefix.row_bytes(layer)
+    return found

@@ -1,0 +1,134 @@
+"""Features of images: found in the store, or computed into it shard by shard, so that an interruption loses little."""
+
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from rich.filesize import decimal
+
+from vision_transfer.errors import UserError
+from vision_transfer.features.prefix import Prefix
+from vision_transfer.features.rows import FeatureRows
+from vision_transfer.features.store import Store, open_store, row_keys, write_shard
+from vision_transfer.inference import Rows, TakenRows, infer_batches
+from vision_transfer.models.layers import GlobalAveragePool, MaxPool, layer_names
+from vision_transfer.screen import Advance, Screen
+
+# A shard is written when it has so many bytes or so old a row: what an interrupted extraction loses at most.
+SHARD_BYTES = 64 << 20
+SHARD_SECONDS = 30.0
+
+
+def features(
+    prefix: Prefix, layer: str, images: Rows, digests: UInt8[np.ndarray, "examples 16"], screen: Screen
+) -> FeatureRows:
+    """Outputs of `layer` for all images: from the store as far as it goes, the rest computed and added to it.
+
+    Missing rows start from the deepest earlier pool whose store has them, otherwise from the images.
+
+    Args:
+        prefix: what computes them.
+        layer: a pool of the frozen prefix.
+        images: `(examples, height, width, channels)`, values 0–255; the variant's, where the prefix has one.
+        digests: content of each image.
+        screen: for the progress bar.
+
+    Raises:
+        UserError: the rows that are missing are more than the disk has room for.
+    """
+    store, keys = prefix.store(layer), row_keys(digests)
+    with store.growing(f"features of {layer}", screen):
+        found = open_store(store, screen, remove_damaged=True)
+        missing = missing_rows(keys, found.place_of)
+        if len(missing):
+            check_free_space(store.path, layer, len(missing), prefix.row_bytes(layer))
+            store.describe({"backbone": prefix.backbone, "layer": layer, "key": prefix.description(layer)})
+            wanted = [keys[row] for row in missing]
+            start, source = _source(prefix, layer, TakenRows(images, missing), wanted, screen)
+            _extend(prefix, layer, start, source, wanted, store, screen)
+            found = open_store(store, screen, remove_damaged=True)
+        return found.rows(keys)
+
+
+def missing_rows(keys: list[str], present: Iterable[str]) -> np.ndarray:
+    """`(missing,) int64`: the first row of each key that is not present, in order."""
+    first = {key: row for row, key in reversed(list(enumerate(keys)))}
+    return np.sort(np.array([first[key] for key in first.keys() - set(present)], np.int64))
+
+
+def check_free_space(folder: Path, layer: str, rows: int, row_bytes: int) -> None:
+    """Refuses to begin what would fill the disk.
+
+    Raises:
+        UserError: with what is needed, what there is, and what can be done.
+    """
+    free = shutil.disk_usage(folder).free
+    if rows * row_bytes > free:
+        raise UserError(
+            f"the features of {layer} for {rows:,} images need {decimal(rows * row_bytes)}, and {decimal(free)} are "
+            f"free in {folder.parent}. Free some space (--mode=cache lists what the cache holds, --prune=… removes "
+            "from it), name another cache folder in VISION_TRANSFER_CACHE, or compute the frozen layers in every step "
+            "with --config.features.cache=False"
+        )
+
+
+def _source(prefix: Prefix, layer: str, images: Rows, keys: list[str], screen: Screen) -> tuple[str | None, Rows]:
+    """The first layer to run and its inputs: the deepest earlier pool whose store has all of `keys`, or the images.
+
+    Rows that were rounded to be stored are no source: what follows from them would depend on what happened to be there.
+    """
+    names, unrounded = layer_names(prefix.network.layers), replace(prefix, dtype="float32")
+    for position in range(prefix.network.index(layer) - 1, -1, -1):
+        row = prefix.network.layers[position]
+        if not isinstance(row, MaxPool | GlobalAveragePool):
+            continue
+        store = unrounded.store(row.name)
+        if not store.path.is_dir() or not store.keys().issuperset(keys):
+            continue
+        found = open_store(store, screen, remove_damaged=False)
+        if found.place_of.keys() >= set(keys):
+            return names[position + 1], found.rows(keys)
+    return None, images
+
+
+def _extend(
+    prefix: Prefix, layer: str, start: str | None, source: Rows, keys: list[str], store: Store, screen: Screen
+) -> None:
+    batches = infer_batches(
+        prefix.network,
+        prefix.variables,
+        source,
+        prefix.mesh,
+        batch_size=prefix.batch_size,
+        start=start,
+        stop=layer,
+    )
+    done = 0
+    with screen.bar(f"Features of {layer}", len(keys)) as advance:
+        for shard in _shards(_counted(batches, advance)):
+            write_shard(store, shard.astype(prefix.stored_dtype), keys[done : done + len(shard)])
+            done += len(shard)
+
+
+def _shards(batches: Iterable[Float[np.ndarray, "batch ..."]]) -> Iterator[Float[np.ndarray, "rows ..."]]:
+    """Batches put together to shards."""
+    waiting: list[np.ndarray] = []
+    since = time.monotonic()
+    for batch in batches:
+        waiting.append(batch)
+        if sum(part.nbytes for part in waiting) >= SHARD_BYTES or time.monotonic() - since >= SHARD_SECONDS:
+            yield np.concatenate(waiting)
+            waiting, since = [], time.monotonic()
+    if waiting:
+        yield np.concatenate(waiting)
+
+
+def _counted(batches: Iterable[np.ndarray], advance: Advance) -> Iterator[np.ndarray]:
+    """The batches, each shown on the bar."""
+    for batch in batches:
+        advance(len(batch))
+        yield batch

@@ -1,0 +1,93 @@
+"""What features are computed by, and the key that follows from it."""
+
+import math
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from vision_transfer.augment.variants import Augmentation
+from vision_transfer.features.store import FOLDER, Store
+from vision_transfer.models.layers import layer_names
+from vision_transfer.models.network import Network, Params
+from vision_transfer.provenance import PREFIX_MODULES, code_digest, json_digest, params_sha256
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """What features are computed by.
+
+    Attributes:
+        network: the tables; only the layers up to the cached one matter.
+        variables: collections with at least the layers of the prefix.
+        mesh: devices to compute on.
+        batch_size: images per step.
+        folder: root of all caches.
+        augmentation: a bank's, where the features are those of one of its variants.
+        variant: number of that variant.
+        dtype: `float32` or `bfloat16`, in which rows are stored.
+        backbone: what the network is called where stores are listed; not part of any key.
+    """
+
+    network: Network
+    variables: dict[str, Params]
+    mesh: Mesh
+    batch_size: int
+    folder: Path
+    augmentation: Augmentation | None = None
+    variant: int = 0
+    dtype: str = "float32"
+    backbone: str = ""
+
+    @property
+    def stored_dtype(self) -> np.dtype:
+        """Dtype of stored rows: what a network computes in bfloat16 loses nothing in it."""
+        return jnp.dtype(jnp.bfloat16 if self.network.numerics.name == "bfloat16" else self.dtype)
+
+    def description(self, layer: str) -> dict[str, object]:
+        """All that determines the stored outputs of `layer`, as JSON values; its digest names the store."""
+        layers = self.network.layers[: self.network.index(layer) + 1]
+        names = set(layer_names(layers))
+        return {
+            "weights_sha256": {
+                collection: params_sha256({name: leaves for name, leaves in by_layer.items() if name in names})
+                for collection, by_layer in self.variables.items()
+                if collection != "prepared"
+            },
+            "layers": [{"kind": type(row).__name__, **asdict(row)} for row in layers],
+            "input_shape": list(self.network.input_shape),
+            "preprocessing": self.network.preprocessing,
+            "precision": self.network.numerics.name,
+            "dtype": str(self.network.numerics.dtype),
+            "stored": str(self.stored_dtype),
+            "variant": None if self.augmentation is None else [asdict(self.augmentation), self.variant],
+            "platform": jax.default_backend(),
+            **computed_by(augmented=self.augmentation is not None),
+        }
+
+    def store(self, layer: str) -> Store:
+        """Where the outputs of `layer` are kept."""
+        return Store(self.folder / FOLDER / json_digest(self.description(layer)))
+
+    def row_shape(self, layer: str) -> tuple[int, ...]:
+        """Shape of the output of `layer` for one image."""
+        return self.network.shapes[self.network.index(layer) + 1]
+
+    def row_bytes(self, layer: str) -> int:
+        """Bytes of a stored row of `layer`."""
+        return math.prod(self.row_shape(layer)) * self.stored_dtype.itemsize
+
+
+def computed_by(*, augmented: bool) -> dict[str, object]:
+    """The part of a key that changes with the program: a store with another is never used again."""
+    return {"code": _code(augmented), "jax": jax.__version__}
+
+
+@cache
+def _code(augmented: bool) -> str:
+    """Digest of what computes features; read once, since this process will not run what is edited meanwhile."""
+    return code_digest((*PREFIX_MODULES, "augment") if augmented else PREFIX_MODULES)

@@ -1,0 +1,251 @@
+"""A store of features on disk: shards that are only ever added, each written whole and verified when it is opened.
+
+    features/KEY/description.json         what determines the rows
+    features/KEY/NAME.npy and NAME.json   a shard: rows; their keys, their dtype and the sha256 of the array's file
+    features/KEY.lock                     held by whoever adds to the store, or removes it
+    features/KEY.used                     share-locked by whoever reads the store; its time is that of the last use
+
+NumPy's files know no bfloat16, so such rows are saved as their bits, in uint16.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+import weakref
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from filelock import FileLock, Timeout
+from jaxtyping import Float, UInt8
+
+from vision_transfer.features.rows import FeatureRows
+from vision_transfer.files import TEMPORARY_MARK, file_sha256, remove_leftovers, replaced_file, write_json
+from vision_transfer.provenance import json_digest
+from vision_transfer.screen import Screen
+
+FOLDER = "features"
+# In what a dtype is saved.
+SAVED_AS = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(np.uint16)}
+_DESCRIPTION = "description.json"
+_SHARD_NAME = re.compile(r"[0-9a-f]{16}")
+_SECONDS_BEFORE_SAYING_THAT_IT_WAITS = 1.0
+
+
+class Hold:
+    """Says to other processes that this one reads a store, for as long as anything refers to this object."""
+
+    def __init__(self, file: Path):
+        """Locks `file` in share, and sets its time to now."""
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+        self.release = weakref.finalize(self, os.close, descriptor)
+        with suppress(OSError):  # a file system without locks: there nothing is ever found to be unused
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+        os.utime(descriptor)
+
+
+@dataclass(frozen=True)
+class Store:
+    """A folder of shards; its name is the digest of all that determines its rows."""
+
+    path: Path
+
+    @property
+    def lock_file(self) -> Path:
+        """Held by whoever adds to the store, or removes it."""
+        return self.path.with_suffix(".lock")
+
+    @property
+    def used_file(self) -> Path:
+        """Share-locked by whoever reads the store."""
+        return self.path.with_suffix(".used")
+
+    @property
+    def index_files(self) -> list[Path]:
+        """Indices of all shards, in the order of their names."""
+        return sorted(file for file in self.path.glob("*.json") if _SHARD_NAME.fullmatch(file.stem))
+
+    @property
+    def files(self) -> list[Path]:
+        """All that this module writes into the folder, and nothing else that may lie there."""
+        arrays = [file for file in self.path.glob("*.npy") if _SHARD_NAME.fullmatch(file.stem)]
+        leftovers = self.path.glob(f"*{TEMPORARY_MARK}*")
+        found = {*self.index_files, *arrays, *leftovers, self.path / _DESCRIPTION}
+        return sorted(file for file in found if file.is_file() and not file.is_symlink())
+
+    def description(self) -> dict[str, Any]:
+        """What was written about the rows; empty where that cannot be read."""
+        found = _read_json(self.path / _DESCRIPTION)
+        return found if isinstance(found, dict) else {}
+
+    def describe(self, description: dict[str, Any]) -> None:
+        """Writes what the rows are."""
+        write_json(self.path / _DESCRIPTION, description)
+
+    def keys(self) -> set[str]:
+        """Keys of the rows as the indices list them; no array is read."""
+        found: set[str] = set()
+        for file in self.index_files:
+            with suppress(TypeError, KeyError):
+                found |= set(_read_json(file)["content"]["rows"])
+        return found
+
+    @contextmanager
+    def growing(self, what: str, screen: Screen) -> Iterator[None]:
+        """Makes the folder and holds its lock, waiting for a process that has it; `what` names the rows for that."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.lock_file)
+        try:
+            lock.acquire(timeout=_SECONDS_BEFORE_SAYING_THAT_IT_WAITS)
+        except Timeout:
+            screen.say(f"Another process is computing {what}; waiting for it.")
+            lock.acquire()
+        try:
+            self.path.mkdir(exist_ok=True)  # it may have been pruned meanwhile
+            remove_leftovers(self.path)
+            yield
+        finally:
+            lock.release()
+
+    @contextmanager
+    def unused(self) -> Iterator[bool]:
+        """Whether no process adds to the store or reads it; where none does, none can begin to while inside."""
+        lock = FileLock(self.lock_file)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            yield False
+            return
+        try:
+            with _locked_alone(self.used_file) as alone:
+                yield alone
+        finally:
+            lock.release()
+
+
+@dataclass(frozen=True)
+class OpenStore:
+    """The intact shards of a store.
+
+    Attributes:
+        shards: `(rows, ...)` memory maps.
+        place_of: for each key its shard and the row in it.
+        hold: against pruning.
+    """
+
+    shards: tuple[np.ndarray, ...]
+    place_of: dict[str, tuple[int, int]]
+    hold: Hold
+
+    def rows(self, keys: Sequence[str]) -> FeatureRows:
+        """The rows with these keys, in this order."""
+        places = np.array([self.place_of[key] for key in keys], np.int64).reshape(-1, 2)
+        return FeatureRows(self.shards, places, (self.hold,))
+
+
+def open_store(store: Store, screen: Screen, *, remove_damaged: bool) -> OpenStore:
+    """All intact shards of a store; each is verified once in a process, several at a time.
+
+    Args:
+        store: its folder must exist.
+        screen: for a bar while much is verified.
+        remove_damaged: whether damaged shards are removed, so that their rows are computed anew. Only do so while the
+            store's lock is held.
+    """
+    hold, files = Hold(store.used_file), store.index_files
+    shards: list[np.ndarray] = []
+    place_of: dict[str, tuple[int, int]] = {}
+    with ThreadPoolExecutor() as pool, screen.bar("Verifying cached features", len(files), "shards") as advance:
+        for file, shard in zip(files, pool.map(_read_shard, files), strict=True):
+            advance(1)
+            if shard is not None:
+                keys, rows = shard
+                place_of |= {key: (len(shards), row) for row, key in enumerate(keys)}
+                shards.append(rows)
+            elif remove_damaged:
+                file.unlink(missing_ok=True)
+                file.with_suffix(".npy").unlink(missing_ok=True)
+    return OpenStore(tuple(shards), place_of, hold)
+
+
+def write_shard(store: Store, rows: Float[np.ndarray, "rows ..."], keys: Sequence[str]) -> None:
+    """The array first and its index last: without an index, a shard does not exist.
+
+    Args:
+        store: to add to, under its lock.
+        rows: float32 or bfloat16.
+        keys: of each row.
+    """
+    array_file = store.path / f"{hashlib.sha256(''.join(keys).encode()).hexdigest()[:16]}.npy"
+    dtype = str(rows.dtype)
+    with replaced_file(array_file) as temporary, temporary.open("wb") as stream:
+        np.save(stream, rows.view(SAVED_AS[dtype]), allow_pickle=False)
+    content = {"rows": list(keys), "dtype": dtype, "sha256": _sha256(array_file)}
+    write_json(array_file.with_suffix(".json"), {"digest": json_digest(content), "content": content})
+
+
+def row_keys(digests: UInt8[np.ndarray, "examples 16"]) -> list[str]:
+    """The keys of images by their content."""
+    return [digest.tobytes().hex() for digest in digests]
+
+
+def _read_shard(index_file: Path) -> tuple[list[str], np.ndarray] | None:
+    """Keys and rows of a shard, or None if it is damaged."""
+    array_file = index_file.with_suffix(".npy")
+    try:
+        written = json.loads(index_file.read_text(encoding="utf-8"))
+        index = written["content"]
+        if json_digest(index) != written["digest"] or _sha256(array_file) != index["sha256"]:
+            return None
+        rows = np.load(array_file, mmap_mode="r", allow_pickle=False)
+        if rows.dtype != SAVED_AS[index["dtype"]] or len(index["rows"]) != len(rows):
+            return None
+        return index["rows"], rows.view(jnp.dtype(index["dtype"]))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
+def _sha256(file: Path) -> str:
+    state = file.stat()
+    return _sha256_of(file, (state.st_size, state.st_mtime_ns, state.st_ino))
+
+
+@cache
+def _sha256_of(file: Path, state: tuple[int, int, int]) -> str:
+    """Digest of a file, read once in this process for as long as size, time and inode stay; 1 GB takes about 1 s."""
+    del state
+    return file_sha256(file)
+
+
+@contextmanager
+def _locked_alone(file: Path) -> Iterator[bool]:
+    """Whether nobody shares the lock of a file; nobody does of one that is not there."""
+    try:
+        descriptor = os.open(file, os.O_RDWR)
+    except FileNotFoundError:
+        yield True
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        alone = True
+    except OSError:
+        alone = False
+    try:
+        yield alone
+    finally:
+        os.close(descriptor)
+
+
+def _read_json(file: Path) -> Any:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
