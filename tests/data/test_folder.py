@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from vision_transfer.data.folder import folder_source
+from vision_transfer.data.folder import beside_splits, folder_source, looks_like_split
 from vision_transfer.data.source import fingerprint
 from vision_transfer.errors import UserError
 
@@ -152,8 +152,11 @@ def test_names_that_are_no_utf8(image_folder, screen):
     [
         (lambda root: shutil.rmtree(root), "there is no folder"),
         (lambda root: (shutil.rmtree(root), root.touch()), "there is no folder"),
-        (lambda root: shutil.rmtree(root / "test"), "has no folder test"),
-        (lambda root: [shutil.rmtree(root / name) for name in ("train", "test")], "no folder train and no folder test"),
+        (lambda root: shutil.rmtree(root / "train"), r"has no folder train \(it holds test, validation\)"),
+        (
+            lambda root: [(root / name).rename(root / name.upper()) for name in ("train", "validation", "test")],
+            "has no folder train",
+        ),
         (
             lambda root: shutil.copytree(root / "validation", root / "val"),
             r"several validation folders \(validation, val\)",
@@ -168,17 +171,39 @@ def test_names_that_are_no_utf8(image_folder, screen):
             lambda root: [shutil.rmtree(root / split / name) for split in SPLITS for name in ("cat", "dog")],
             "no class folders",
         ),
-        (
-            lambda root: shutil.copy(root / "train/cat/cat.1.png", root / "test/dog/other.png"),
-            r"share 1 file.*train/cat/cat.1.png and test/dog/other.png",
-        ),
     ],
 )
 def test_what_is_refused(image_folder, screen, change, message):
     change(image_folder)
     with pytest.raises(UserError, match=message) as raised:
         folder_source(image_folder, screen)
-    assert "dataset.root" in str(raised.value)
+    assert str(raised.value).startswith("--config.dataset.root: ")
+
+
+def test_a_folder_without_splits_is_all_train(image_folder, screen):
+    source = folder_source(image_folder / "train", screen)
+    assert list(source.splits) == ["train"]
+    assert source.classes == ("cat", "dog")
+    assert source.splits["train"].files[0] == "cat/cat.0.png"
+
+
+def test_splits_that_are_missing_are_left_to_be_held_out(image_folder, screen):
+    shutil.rmtree(image_folder / "test")
+    assert list(folder_source(image_folder, screen).splits) == ["train", "validation"]
+
+
+def test_a_class_may_be_named_like_a_split_beside_others(image_folder, screen):
+    (image_folder / "train/dog").rename(image_folder / "train/Testing")
+    source = folder_source(image_folder / "train", screen)
+    assert source.classes == ("Testing", "cat")
+    assert looks_like_split("Testing")
+    assert not looks_like_split("cat")
+
+
+def test_folders_beside_the_splits(image_folder, screen):
+    (image_folder / "bird").mkdir()
+    assert beside_splits(image_folder) == ["bird"]
+    assert beside_splits(image_folder / "train") == []
 
 
 def test_a_file_that_changes_while_it_is_read(image_folder, write_image, screen):

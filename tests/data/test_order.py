@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vision_transfer.data.order import (
+    balanced_order,
     batches_per_pass,
     evaluation_batches,
     padded_batch_size,
@@ -60,6 +61,46 @@ def test_each_pass_has_every_example_once_with_weight_one(seed, examples, batch_
     assert (weights[:-1].sum(1) == batch_size).all()
     assert weights[-1].sum() == examples - (per_pass - 1) * batch_size
     assert (np.diff(weights, axis=1) <= 0).all()
+
+
+unequal = st.lists(st.integers(0, 4), min_size=1, max_size=60).map(lambda labels: np.array(labels, np.int32))
+
+
+@settings(deadline=None, max_examples=50)
+@given(seeds, unequal, st.integers(0, 20))
+def test_balanced_passes_draw_classes_equally_often(seed, labels, passes):
+    drawn = [balanced_order(seed, pass_index, labels) for pass_index in range(passes + 1)]
+    for order in drawn:
+        assert order.dtype == np.int32
+        assert len(order) == len(labels)
+        counts = np.bincount(labels[order], minlength=5)[np.unique(labels)]
+        assert counts.max() - counts.min() <= 1
+    every = np.concatenate(drawn)
+    counts = np.bincount(labels[every], minlength=5)[np.unique(labels)]
+    assert counts.max() - counts.min() <= 1, "what is left over goes to the classes in turn"
+    for label in np.unique(labels):
+        times = np.bincount(every, minlength=len(labels))[labels == label]
+        assert times.max() - times.min() <= 1, "within a class all are drawn equally often"
+
+
+def test_balanced_order_is_a_function_of_seed_and_number():
+    labels = np.array([0] * 30 + [1] * 3, np.int32)
+    orders = {tuple(balanced_order(seed, pass_index, labels)) for seed in range(3) for pass_index in range(3)}
+    assert len(orders) == 9
+    np.testing.assert_array_equal(balanced_order(2, 1, labels), balanced_order(2, 1, labels))
+    # the classes are mixed: the first class's draws are not all in one half
+    first_half = labels[balanced_order(0, 0, labels)][:16]
+    assert 0 < first_half.sum() < 16
+
+
+@settings(deadline=None, max_examples=50)
+@given(seeds, unequal, st.integers(1, 8), st.integers(0, 40), st.integers(1, 20))
+def test_a_balanced_window_is_a_piece_of_the_whole_stream(seed, labels, batch_size, start, count):
+    arguments = seed, len(labels), batch_size, batch_size + 1
+    whole = training_batches(*arguments, 0, start + count, balanced_by=labels)
+    window = training_batches(*arguments, start, count, balanced_by=labels)
+    for all_of_it, part in zip(whole, window, strict=True):
+        np.testing.assert_array_equal(part, all_of_it[start:])
 
 
 def test_passes_and_seeds_differ():

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vision_transfer.data.subset import balanced_subset, hash_names, hold_out, rank_in_class
@@ -65,6 +65,49 @@ def test_holding_out_splits_each_class(labels, fraction):
         assert out < count, "no class may vanish from what is kept"
         assert abs(out - fraction * count) <= 1
         assert fraction == 0 or count == 1 or out >= 1
+
+
+@settings(deadline=None)
+@given(labelled, st.floats(0, 0.99), st.integers(0, 2**32), st.data())
+def test_groups_stay_on_one_side(labels, fraction, seed, data):
+    groups = np.array(data.draw(st.lists(st.integers(0, len(labels)), min_size=len(labels), max_size=len(labels))))
+    kept, held = hold_out(labels, named(labels), fraction, "test", seed, groups)
+    assert sorted([*kept, *held]) == list(range(len(labels)))
+    assert not set(groups[kept]) & set(groups[held])
+    for label in np.unique(labels):
+        count, out = (labels == label).sum(), (labels[held] == label).sum()
+        assert out < count, "no class may vanish from what is kept"
+
+
+@settings(deadline=None)
+@given(labelled, st.floats(0, 0.99), st.integers(0, 2**32))
+def test_groups_of_one_are_no_groups(labels, fraction, seed):
+    """A class of one pair is added, so that groups are gone through; it must not change the others."""
+    plain = hold_out(labels, named(labels), fraction, "test", seed)[1]
+    more, other = np.append(labels, [9, 9]), [*named(labels), "a", "b"]
+    groups = np.append(np.arange(len(labels)), [len(labels)] * 2)
+    grouped = hold_out(more, other, fraction, "test", seed, groups)[1]
+    np.testing.assert_array_equal(grouped[grouped < len(labels)], plain)
+
+
+def test_a_class_of_two_groups_is_divided_between_them():
+    labels = np.array([0] * 10 + [1] * 10)
+    groups = np.array([*range(10), *[10] * 6, *[11] * 4])
+    kept, held = hold_out(labels, named(labels), 0.1, "test", 0, groups)
+    assert (labels[held] == 0).sum() == 1
+    assert set(groups[held][labels[held] == 1]) == {11}, "the smaller group, since none is small enough"
+    assert len(kept) == 15
+
+
+def test_a_class_that_is_one_group_is_kept_whole():
+    labels, groups = np.array([0, 0, 0, 1, 1]), np.array([7, 7, 7, 1, 2])
+    assert (labels[hold_out(labels, named(labels), 0.3, "test", 0, groups)[1]] == 1).all()
+
+
+def test_seeds_hold_out_others():
+    labels = np.zeros(100, int)
+    held = {tuple(hold_out(labels, named(labels), 0.2, "test", seed)[1]) for seed in range(5)}
+    assert len(held) == 5
 
 
 def test_adding_a_file_moves_few_others():

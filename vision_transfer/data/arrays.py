@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import Int32, Integer, UInt8
 
-from vision_transfer.data.source import Examples
+from vision_transfer.data.source import Examples, Source
 from vision_transfer.errors import UserError
 
 # No array of a small data set comes near this; a file that declares more is damaged or means harm.
@@ -15,6 +15,34 @@ MAX_ARRAY_BYTES = 2**32
 MAX_CLASSES = 1000
 
 Arrays = tuple[UInt8[np.ndarray, "examples height width channels"], Integer[np.ndarray, "examples"]]
+
+
+def array_source(
+    name: str, where: str, splits: Mapping[str, Arrays], classes: tuple[str, ...] | None, expected: str
+) -> Source:
+    """A source of arrays that were read from `where`.
+
+    Args:
+        name: of the data.
+        where: the file or folder, for messages.
+        splits: images and labels by split, `train` among them.
+        classes: known names, or None to take the numbers from 0 to the largest label.
+        expected: where examples of this source must lie, for messages.
+
+    Raises:
+        UserError: the arrays do not fit each other.
+    """
+    names = check_arrays(where, splits, classes)
+    height, width = splits["train"][0].shape[1:3]
+    return Source(
+        name=name,
+        classes=names,
+        splits={split: array_examples(split, *arrays) for split, arrays in splits.items()},
+        content=arrays_digest(splits),
+        default_size=max(height, width),
+        note=f"{name}, from {where}.",
+        expected=expected,
+    )
 
 
 def array_examples(name: str, images: UInt8[np.ndarray, "examples height width channels"], labels: Int32) -> Examples:

@@ -16,9 +16,9 @@ class DataRequest:
     """Which data, and in what form.
 
     Attributes:
-        name: `auto`, `folder`, `embedded`, `idx`, `npz`, `tfds:NAME`, or a data set known by name
+        name: `auto`, `folder`, `csv`, `embedded`, `idx`, `npz`, `tfds:NAME`, or a data set known by name
             (`vision_transfer.data.known.KNOWN`: `cats_vs_dogs_small`, `mnist`, ...).
-        root: the folder (or .npz file) of the data; None to look where `name` is usually found.
+        root: the folder (or .npz or .csv file) of the data; None to look where `name` is usually found.
         image_size: height and width in pixels; None for the source's default (180 for a folder, 48 for the
             embedded digits, the stored size for arrays).
         channels: 3 (RGB) or 1 (grey).
@@ -28,7 +28,10 @@ class DataRequest:
         subset_seed: chooses which training images those are.
         validation_fraction: part of the training images held out, class by class, where the source has no
             validation split; 0 leaves the validation split empty.
-        test_fraction: the same for a source without a test split (only TFDS; a folder must bring its own).
+        test_fraction: the same for a source without a test split.
+        split_seed: chooses which images are held out.
+        group_near_duplicates: whether pictures of a folder or table that show the same stay on one side of splits that
+            are made here.
     """
 
     name: str = "auto"
@@ -40,6 +43,8 @@ class DataRequest:
     subset_seed: int = 0
     validation_fraction: float = 0.1
     test_fraction: float = 0.1
+    split_seed: int = 0
+    group_near_duplicates: bool = True
 
 
 @dataclass(frozen=True)

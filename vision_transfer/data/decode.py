@@ -80,7 +80,7 @@ def decode_image(content: bytes, channels: int) -> UInt8[np.ndarray, "height wid
             _check_pixels(image, content)
             with _one_large_image if image.width * image.height > LARGE_PIXELS else nullcontext():
                 image.load()
-                upright = _upright(_eight_bits(image).convert("RGB" if channels == 3 else "L"), _orientation(image))
+                upright = _upright(_eight_bits(image).convert("RGB" if channels == 3 else "L"), exif_orientation(image))
                 return np.asarray(upright).reshape(upright.height, upright.width, channels)
     except UndecodableError:
         raise
@@ -132,8 +132,8 @@ def _eight_bits(image: "Image.Image") -> "Image.Image":
     return image.convert("RGBA") if image.mode == "P" and "transparency" in image.info else image
 
 
-def _orientation(image: "Image.Image") -> object:
-    """The EXIF orientation tag, or None where there is none that can be read."""
+def exif_orientation(image: "Image.Image") -> object:
+    """The EXIF orientation tag of an open image, or None where there is none that can be read."""
     try:
         return image.getexif().get(_EXIF_ORIENTATION)
     except Exception:  # Damaged EXIF data raises almost anything, and the pixels are good without it.

@@ -129,7 +129,9 @@ def fetch_dataset(
             nothing half-written stays behind but the downloaded part, from which the next call goes on.
     """
     if name not in public_files:
-        raise UserError(f"dataset.name={name} cannot be fetched; these can: {', '.join(sorted(public_files))}.")
+        raise UserError(
+            f"--config.dataset.name={name} cannot be fetched; these can: {', '.join(sorted(public_files))}."
+        )
     try:
         return _fetch(name, fetched_folder(name, cache_dir), cache_dir / DOWNLOADS_FOLDER, public_files[name], screen)
     except OSError as error:

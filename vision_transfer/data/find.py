@@ -3,9 +3,11 @@
 import os
 from pathlib import Path
 
+from vision_transfer.data.csv_file import csv_source, is_csv
 from vision_transfer.data.dataset import DataRequest
 from vision_transfer.data.embedded import embedded_source
-from vision_transfer.data.folder import folder_source, has_splits, is_folder
+from vision_transfer.data.files import is_folder
+from vision_transfer.data.folder import folder_source, has_splits
 from vision_transfer.data.idx import idx_source
 from vision_transfer.data.known import KNOWN, known_places
 from vision_transfer.data.npz import npz_source
@@ -17,7 +19,7 @@ from vision_transfer.screen import Screen
 
 DATA_VARIABLE = "VISION_TRANSFER_DATA"
 CLASSIC = "cats_vs_dogs_small"
-NAMES = ("auto", "folder", "embedded", "idx", "npz", *KNOWN)
+NAMES = ("auto", "folder", "csv", "embedded", "idx", "npz", *KNOWN)
 
 
 def find_source(request: DataRequest, cache_dir: Path, screen: Screen) -> Source:
@@ -36,9 +38,9 @@ def find_source(request: DataRequest, cache_dir: Path, screen: Screen) -> Source
     if name in KNOWN:
         return _known(name, root, cache_dir, screen)
     if name not in NAMES:
-        raise UserError(f"dataset.name is {name!r}: {nearest_names(name, [*NAMES, PREFIX + 'NAME'])}.")
+        raise UserError(f"--config.dataset.name is {name!r}: {nearest_names(name, [*NAMES, PREFIX + 'NAME'])}.")
     if root is None:
-        raise UserError(f"dataset.root is empty; dataset.name={name} needs the path of the data.")
+        raise UserError(f"--config.dataset.root is empty; --config.dataset.name={name} needs the path of the data.")
     return _read(name, root, None, None, screen)
 
 
@@ -50,11 +52,13 @@ def data_folder() -> Path | None:
 
 def _read(kind: str, root: Path, name: str | None, classes: tuple[str, ...] | None, screen: Screen) -> Source:
     if kind == "folder":
-        return folder_source(root, screen)
+        return csv_source(root, screen) if is_csv(root) else folder_source(root, screen)
+    if kind == "csv":
+        return csv_source(root, screen)
     if kind == "npz":
         return npz_source(root, name, classes)
     if not is_folder(root):
-        raise UserError(f"dataset.root: there is no folder {root}. Give the folder of the IDX files.")
+        raise UserError(f"--config.dataset.root: there is no folder {root}. Give the folder of the IDX files.")
     return idx_source(root, name or root.resolve().name, classes)
 
 
@@ -65,7 +69,7 @@ def _known(name: str, root: Path | None, cache_dir: Path, screen: Screen) -> Sou
     if place is None:
         looked = ", ".join(str(place) for place in places)
         raise UserError(
-            f"dataset.name={name}: it is not on this machine (looked for {looked}; ${DATA_VARIABLE} or "
+            f"--config.dataset.name={name}: it is not on this machine (looked for {looked}; ${DATA_VARIABLE} or "
             f"--config.dataset.root may name other places). To get it: {known.how_to_get}."
         )
     return _read(known.kind, place, place.name if place.name in known.folders else name, known.classes, screen)
@@ -76,14 +80,13 @@ def _automatic(root: Path | None, screen: Screen) -> Source:
     use_embedded = "--config.dataset.name=embedded takes the embedded digits instead."
     if root is not None:
         inside = root / CLASSIC
-        return folder_source(inside if is_folder(inside) and not has_splits(root) else root, screen).with_note(
-            use_embedded
-        )
+        place = inside if is_folder(inside) and not has_splits(root) else root
+        return _read("folder", place, None, None, screen).with_note(use_embedded)
     data = data_folder()
     if data is not None and is_folder(data / CLASSIC):
         return folder_source(data / CLASSIC, screen).with_note(use_embedded)
     where = f"${DATA_VARIABLE} ({data}) has no folder {CLASSIC}" if data else f"${DATA_VARIABLE} is not set"
     return embedded_source().with_note(
         f"{where}. For cats and dogs: {KNOWN[CLASSIC].how_to_get}; then give --config.dataset.root, which takes any "
-        "folder with train, validation and test too."
+        "folder of class folders too."
     )

@@ -10,7 +10,7 @@ from typing import BinaryIO
 import numpy as np
 from jaxtyping import UInt8
 
-from vision_transfer.data.arrays import MAX_ARRAY_BYTES, Arrays, array_examples, arrays_digest, check_arrays
+from vision_transfer.data.arrays import MAX_ARRAY_BYTES, Arrays, array_source
 from vision_transfer.data.source import Source
 from vision_transfer.errors import UserError
 
@@ -43,17 +43,7 @@ def idx_source(root: Path, name: str, classes: tuple[str, ...] | None = None) ->
     for split, prefix in _PREFIXES.items():
         images = read_idx(_find(root, "images", prefix), dimensions=3)[..., None]
         splits[split] = images, read_idx(_find(root, "labels", prefix), dimensions=1)
-    classes = check_arrays(str(root), splits, classes)
-    height, width = splits["train"][0].shape[1:3]
-    return Source(
-        name=name,
-        classes=classes,
-        splits={split: array_examples(split, *arrays) for split, arrays in splits.items()},
-        content=arrays_digest(splits),
-        default_size=max(height, width),
-        note=f"{name}, from the IDX files in {root}.",
-        expected=EXPECTED,
-    )
+    return array_source(name, str(root), splits, classes, EXPECTED)
 
 
 def has_idx_files(root: Path) -> bool:

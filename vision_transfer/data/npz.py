@@ -8,7 +8,7 @@ from tokenize import TokenError
 
 import numpy as np
 
-from vision_transfer.data.arrays import MAX_ARRAY_BYTES, Arrays, array_examples, arrays_digest, check_arrays
+from vision_transfer.data.arrays import MAX_ARRAY_BYTES, Arrays, array_source
 from vision_transfer.data.source import Source
 from vision_transfer.errors import UserError
 
@@ -36,30 +36,19 @@ def npz_source(root: Path, name: str | None = None, classes: tuple[str, ...] | N
         raise UserError(f"{path}: not an .npz, damaged or truncated ({error}). Get the file anew.") from None
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}.") from None
-    classes = check_arrays(str(path), splits, classes)
-    height, width = splits["train"][0].shape[1:3]
-    name = name or path.stem
-    return Source(
-        name=name,
-        classes=classes,
-        splits={split: array_examples(split, *arrays) for split, arrays in splits.items()},
-        content=arrays_digest(splits),
-        default_size=max(height, width),
-        note=f"{name}, from {path}.",
-        expected=EXPECTED,
-    )
+    return array_source(name or path.stem, str(path), splits, classes, EXPECTED)
 
 
 def _find(root: Path) -> Path:
     if root.is_file():
         return root
     if not root.is_dir():
-        raise UserError(f"dataset.root: there is no file or folder {root}. Expected {EXPECTED}.")
+        raise UserError(f"--config.dataset.root: there is no file or folder {root}. Expected {EXPECTED}.")
     files = sorted(root.glob("*.npz"))
     if len(files) != 1:
         found = ", ".join(file.name for file in files) or "none"
         raise UserError(
-            f"dataset.root: {root} must hold one .npz file; found: {found}. Give the path of the file itself."
+            f"--config.dataset.root: {root} must hold one .npz file; found: {found}. Give the path of the file itself."
         )
     return files[0]
 

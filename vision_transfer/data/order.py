@@ -14,10 +14,13 @@ _ORDER_DOMAIN = int.from_bytes(b"order", "big")
 Batches = tuple[Int32[np.ndarray, "steps padded_batch"], Float32[np.ndarray, "steps padded_batch"]]
 
 
-def permutation(seed: int, pass_index: int, examples: int) -> Int32[np.ndarray, "examples"]:
-    """The order in which pass number `pass_index` visits the examples (`seed` counts modulo 2**64)."""
+def permutation(seed: int, pass_index: int, examples: int, stream: int = 0) -> Int32[np.ndarray, "examples"]:
+    """The order in which pass number `pass_index` visits the examples (`seed` counts modulo 2**64).
+
+    Another stream has other orders.
+    """
     philox = np.random.Philox(
-        key=np.array([seed % 2**64, pass_index], np.uint64), counter=np.array([0, 0, 0, _ORDER_DOMAIN], np.uint64)
+        key=np.array([seed % 2**64, pass_index], np.uint64), counter=np.array([0, 0, stream, _ORDER_DOMAIN], np.uint64)
     )
     return np.argsort(philox.random_raw(examples), kind="stable").astype(np.int32)
 
@@ -32,11 +35,44 @@ def padded_batch_size(batch_size: int, device_count: int) -> int:
     return -(-batch_size // device_count) * device_count
 
 
-def training_batches(seed: int, examples: int, batch_size: int, padded_batch: int, start: int, count: int) -> Batches:
+def balanced_order(seed: int, pass_index: int, labels: Int32[np.ndarray, "examples"]) -> Int32[np.ndarray, "examples"]:
+    """A pass that draws each class equally often, as a pure function of seed and number.
+
+    A pass is as long as one over all examples. Each class is an endless stream of its own reshuffled examples, from
+    which each pass takes the next: within a class all are drawn equally often, to one draw. Where the length does not
+    divide by the number of classes, the draws left over go to the classes in turn, pass after pass.
+    """
+    classes = np.unique(labels)
+    share, left_over = divmod(len(labels), len(classes))
+    drawn = []
+    for place, label in enumerate(classes):
+        members = np.flatnonzero(labels == label)
+        # Draws of this class in all passes before this one, and before the next.
+        first, end = (
+            share * passes + max(0, -((place - left_over * passes) // len(classes)))
+            for passes in (pass_index, pass_index + 1)
+        )
+        draws = np.arange(first, end)
+        for turn in np.unique(draws // len(members)):
+            order = permutation(seed, int(turn), len(members), stream=int(label) + 1)
+            drawn.append(members[order[draws[draws // len(members) == turn] % len(members)]])
+    return np.concatenate(drawn)[permutation(seed, pass_index, len(labels))].astype(np.int32)
+
+
+def training_batches(
+    seed: int,
+    examples: int,
+    batch_size: int,
+    padded_batch: int,
+    start: int,
+    count: int,
+    balanced_by: Int32[np.ndarray, "examples"] | None = None,
+) -> Batches:
     """Batches of the steps `start` to `start + count - 1` of an endless, reshuffled stream.
 
     Step k is batch `k % batches_per_pass` of pass `k // batches_per_pass`; what an epoch is, is the caller's affair
-    (Keras's `steps_per_epoch` cuts the same stream elsewhere). Within a pass every example occurs exactly once.
+    (Keras's `steps_per_epoch` cuts the same stream elsewhere). Within a pass every example occurs exactly once,
+    unless classes are balanced.
 
     Args:
         seed: of the order.
@@ -45,6 +81,7 @@ def training_batches(seed: int, examples: int, batch_size: int, padded_batch: in
         padded_batch: rows per batch on the device, at least `batch_size`.
         start: first step.
         count: number of steps.
+        balanced_by: labels whose classes are drawn equally often (`balanced_order`); None for every example once.
 
     Returns:
         indices `(count, padded_batch) int32` and weights `(count, padded_batch) float32`. Padding rows repeat real
@@ -52,7 +89,12 @@ def training_batches(seed: int, examples: int, batch_size: int, padded_batch: in
     """
     per_pass = batches_per_pass(examples, batch_size)
     first_pass, last_pass = start // per_pass, (start + count - 1) // per_pass
-    orders = [permutation(seed, pass_index, examples) for pass_index in range(first_pass, last_pass + 1)]
+    orders = [
+        permutation(seed, pass_index, examples)
+        if balanced_by is None
+        else balanced_order(seed, pass_index, balanced_by)
+        for pass_index in range(first_pass, last_pass + 1)
+    ]
     tables = [_batched(order, batch_size, padded_batch) for order in orders] or [
         _batched(np.arange(examples, dtype=np.int32), batch_size, padded_batch)
     ]

@@ -15,19 +15,31 @@ PixelsOf = Callable[[int, int], UInt8[np.ndarray, "height width channels"]]
 
 @dataclass(frozen=True)
 class Examples:
-    """The undecoded examples of one split."""
+    """The undecoded examples of one split.
+
+    Attributes:
+        files: their names.
+        labels: places in the source's `classes`.
+        pixels: decodes one.
+        contents: digest of each one's file; empty where there are no files.
+        read: the bytes of one's file; None where there are no files.
+    """
 
     files: tuple[str, ...]
     labels: Int32[np.ndarray, "examples"]
     pixels: PixelsOf
+    contents: tuple[bytes, ...] = ()
+    read: Callable[[int], bytes] | None = None
 
     def take(self, indices: Int32[np.ndarray, "chosen"]) -> "Examples":
         """The examples at `indices`, in that order."""
-        chosen, pixels = [int(index) for index in indices], self.pixels
+        chosen, pixels, read = [int(index) for index in indices], self.pixels, self.read
         return Examples(
             files=tuple(self.files[index] for index in chosen),
             labels=self.labels[indices],
             pixels=lambda index, channels: pixels(chosen[index], channels),
+            contents=tuple(self.contents[index] for index in chosen) if self.contents else (),
+            read=None if read is None else lambda index: read(chosen[index]),
         )
 
 
@@ -45,6 +57,8 @@ class Source:
         note: which data this is.
         expected: where examples of this source must lie, for error messages.
         in_memory: decoded anew each time, being too small to be worth a cache.
+        has_near_duplicates: pictures that anyone may have put together, so that splits held out of them must keep
+            near-duplicates on one side.
     """
 
     name: str
@@ -56,6 +70,7 @@ class Source:
     note: str = ""
     expected: str = ""
     in_memory: bool = False
+    has_near_duplicates: bool = False
 
     def with_note(self, note: str) -> "Source":
         """The same source with a sentence added to its note."""

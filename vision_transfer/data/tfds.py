@@ -40,7 +40,8 @@ def tfds_source(name: str, root: Path | None, screen: Screen) -> Source:
         tfds: Any = importlib.import_module("tensorflow_datasets")
     except ImportError:
         raise UserError(
-            f"dataset.name={PREFIX}{name} needs TensorFlow Datasets, which is not installed: pip install -e '.[tfds]'"
+            f"--config.dataset.name={PREFIX}{name} needs TensorFlow Datasets, which is not installed: "
+            "pip install -e '.[tfds]'"
         ) from None
     builder = _builder(tfds, name, root)
     image_key, label_key = _keys(builder, name)
@@ -54,7 +55,9 @@ def tfds_source(name: str, root: Path | None, screen: Screen) -> Source:
         splits[split], digest = _examples(records, present, image_key, label_key, screen)
         content.update(split.encode() + digest)
     if "train" not in splits:
-        raise UserError(f"dataset.name={PREFIX}{name} has no split `train`, but {', '.join(builder.info.splits)}.")
+        raise UserError(
+            f"--config.dataset.name={PREFIX}{name} has no split `train`, but {', '.join(builder.info.splits)}."
+        )
     shape = features[image_key].shape
     return Source(
         name=builder.info.full_name,
@@ -74,13 +77,14 @@ def _builder(tfds: Any, name: str, root: Path | None) -> Any:
     except (tfds.core.DatasetNotFoundError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(
-            f"dataset.name={PREFIX}{name}: {reason} See https://www.tensorflow.org/datasets/catalog for the names."
+            f"--config.dataset.name={PREFIX}{name}: {reason} See https://www.tensorflow.org/datasets/catalog for "
+            "the names."
         ) from None
     folder = "" if root is None else f" --data_dir={root}"
     if not builder.is_prepared():
         raise UserError(
-            f"dataset.name={PREFIX}{name} is not prepared (nothing in {builder.data_dir}). This downloads and prepares "
-            f"it; TensorFlow is needed for that once:\n"
+            f"--config.dataset.name={PREFIX}{name} is not prepared (nothing in {builder.data_dir}). This downloads and "
+            f"prepares it; TensorFlow is needed for that once:\n"
             f"  pip install tensorflow-cpu && tfds build {name}{folder} --file_format=array_record"
         )
     file_format = builder.info.file_format
@@ -88,8 +92,8 @@ def _builder(tfds: Any, name: str, root: Path | None) -> Any:
         other = (root or Path.home() / "tensorflow_datasets").with_name("tensorflow_datasets_array_record")
         found = file_format and file_format.value
         raise UserError(
-            f"dataset.name={PREFIX}{name} is prepared in {builder.data_dir} as {found}, which has no random access. "
-            "Prepare it once more in another folder and name that one:\n"
+            f"--config.dataset.name={PREFIX}{name} is prepared in {builder.data_dir} as {found}, which has no random "
+            "access. Prepare it once more in another folder and name that one:\n"
             f"  pip install tensorflow-cpu && tfds build {name} --data_dir={other} --file_format=array_record\n"
             f"  --config.dataset.root={other}"
         )
@@ -103,8 +107,8 @@ def _keys(builder: Any, name: str) -> tuple[str, str]:
     kinds = [type(features[key]).__name__ if key in features else "nothing" for key in keys[:2]]
     if kinds != ["Image", "ClassLabel"]:
         raise UserError(
-            f"dataset.name={PREFIX}{name}: {keys[0]} and {keys[1]} are {kinds[0]} and {kinds[1]}; needed are an "
-            "Image and a ClassLabel (one label for each image)."
+            f"--config.dataset.name={PREFIX}{name}: {keys[0]} and {keys[1]} are {kinds[0]} and {kinds[1]}; needed are "
+            "an Image and a ClassLabel (one label for each image)."
         )
     return keys[0], keys[1]
 

@@ -1,0 +1,66 @@
+"""A folder of pictures with one fault of every kind that needs no network to be found."""
+
+import io
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+
+@pytest.fixture
+def clean_folder(tmp_path, scene):
+    """Two classes; of each 12 training pictures, 6 of validation and 6 of test, all different, and nothing wrong."""
+    root = tmp_path / "pets"
+    seed = 0
+    for split, count in (("train", 12), ("validation", 6), ("test", 6)):
+        for name in ("cat", "dog"):
+            (root / split / name).mkdir(parents=True)
+            for number in range(count):
+                Image.fromarray(scene(seed)).save(root / split / name / f"{number}.png")
+                seed += 1
+    return root
+
+
+@pytest.fixture
+def faulty_folder(clean_folder, scene):
+    """The same with faults; each has a name that says which."""
+    root = clean_folder
+    train = root / "train"
+
+    def compressed(source, target):
+        with Image.open(source) as picture:
+            picture.convert("RGB").save(target, "JPEG", quality=60)
+
+    shutil.copy(train / "cat/0.png", root / "test/cat/leaked.png")
+    compressed(train / "dog/1.png", root / "validation/dog/nearly leaked.jpg")
+    compressed(train / "cat/3.png", train / "dog/conflict.jpg")
+    shutil.copy(train / "dog/2.png", train / "dog/twice.png")
+    compressed(train / "dog/4.png", train / "dog/nearly twice.jpg")
+    (train / "cat/broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no picture")
+    (train / "cat/empty.png").touch()
+
+    file = io.BytesIO()
+    Image.fromarray(scene(100)).save(file, "PNG")
+    (train / "cat/really a png.jpg").write_bytes(file.getvalue())
+
+    alpha = np.full((90, 120, 1), 255, np.uint8)
+    alpha[:40] = 0
+    Image.fromarray(np.concatenate([scene(101), alpha], axis=2)).save(train / "cat/alpha.png")
+    Image.fromarray(np.concatenate([scene(102), np.full_like(alpha, 255)], axis=2)).save(train / "cat/opaque.png")
+    Image.fromarray(scene(103)).quantize(64).save(train / "cat/palette.png")
+    Image.fromarray(scene(104)).convert("CMYK").save(train / "cat/cmyk.jpg", quality=95)
+    Image.fromarray(scene(105)[..., 0].astype(np.uint16) * 257).save(train / "cat/sixteen.png")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(scene(106)).save(train / "cat/turned.jpg", exif=exif, quality=95)
+    frames = [Image.fromarray(scene(seed)) for seed in (107, 108)]
+    frames[0].save(train / "cat/moving.gif", save_all=True, append_images=frames[1:])
+    Image.fromarray(scene(109, 20, 24)).save(train / "cat/small.png")
+    Image.fromarray(scene(110, 64, 400)).save(train / "cat/wide.png")
+
+    for seed, place in enumerate(("train/bird/0", "train/bird/1", "validation/bird/0", "test/bird/0")):
+        (root / place).parent.mkdir(exist_ok=True)
+        Image.fromarray(scene(200 + seed)).save(root / f"{place}.png")
+    (root / "training").mkdir()
+    return root
