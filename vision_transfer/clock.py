@@ -1,9 +1,11 @@
-"""Seconds by what they were spent on."""
+"""Seconds and memory by what they were spent on."""
 
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+
+from vision_transfer.memory import process_peak_bytes
 
 
 @dataclass
@@ -12,9 +14,12 @@ class Clock:
 
     Attributes:
         seconds: by activity.
+        peak_bytes: highest memory of the process by activity, of those that raised it above what was before.
     """
 
     seconds: dict[str, float] = field(default_factory=dict)
+    peak_bytes: dict[str, int] = field(default_factory=dict)
+    _highest: int = 0
     _inside: list[str] = field(default_factory=list)
     _since: float = 0.0
 
@@ -30,8 +35,10 @@ class Clock:
             self._inside.pop()
 
     def _turn(self) -> None:
-        now = time.perf_counter()
+        now, peak = time.perf_counter(), process_peak_bytes() or 0
         if self._inside:
             activity = self._inside[-1]
             self.seconds[activity] = self.seconds.get(activity, 0.0) + now - self._since
-        self._since = now
+            if peak > self._highest:
+                self.peak_bytes[activity] = peak
+        self._since, self._highest = now, peak

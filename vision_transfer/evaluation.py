@@ -1,10 +1,10 @@
 """Metrics from logits, in float64 on the host, with intervals."""
 
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy import special, stats
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,9 @@ def class_log_probabilities(logits: Float[np.ndarray, "examples outputs"]) -> Fl
     wide = logits.astype(np.float64)
     if wide.shape[1] == 1:
         wide = np.concatenate([np.zeros_like(wide), wide], axis=1)
-    return special.log_softmax(wide, axis=1)
+    from scipy.special import log_softmax
+
+    return log_softmax(wide, axis=1)
 
 
 def metrics(logits: Float[np.ndarray, "examples outputs"], labels: Int[np.ndarray, "examples"]) -> Metrics:
@@ -68,7 +70,7 @@ def evaluate_test(logits: Float[np.ndarray, "examples outputs"], labels: Int[np.
 
 def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
     """Wilson's score interval of a proportion (Wilson 1927, JASA 22:209)."""
-    z = stats.norm.ppf(0.5 + confidence / 2)
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)
     share, spread = successes / trials, z * z / trials
     centre = share + spread / 2
     half_width = z * np.sqrt(share * (1 - share) / trials + spread / (4 * trials))

@@ -1,0 +1,1 @@
+"""Reading a run folder: its curves, its figures, its report."""
