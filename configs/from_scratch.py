@@ -1,6 +1,7 @@
 """A small convnet trained from scratch on 2,000 cats and dogs: where the classic ladder starts.
 
     python launch.py --config=configs/from_scratch.py:edition=1 --config.dataset.root=cats_vs_dogs_small
+    python launch.py --config=configs/from_scratch.py:edition=1,augment=True --config.dataset.root=cats_vs_dogs_small
     python launch.py --config=configs/from_scratch.py:edition=2 --config.dataset.root=cats_vs_dogs_small
     python launch.py --config=configs/from_scratch.py:edition=2,augment=True --config.dataset.root=cats_vs_dogs_small
 
@@ -8,13 +9,15 @@ Reproduces chapter 5.2 of Chollet's "Deep Learning with Python" (2017; edition=1
 (2021; edition=2). Published: edition 1 validation 0.70-0.75, augmented 0.82; edition 2 test 0.695, augmented 0.82.
 """
 
+from vision_transfer import textbook
 from vision_transfer.config import Config, default_config, stage, with_stages
-from vision_transfer.recipe import parse_recipe
+from vision_transfer.recipe import check_choices, parse_recipe
 
 
 def get_config(argument: str | None = None) -> Config:
     """`edition` is 1 or 2; `augment` adds augmentation and dropout."""
     recipe = parse_recipe(argument, edition=2, augment=False)
+    check_choices(argument, recipe, edition=textbook.EDITIONS)
     config = default_config()
     config.name = f"from_scratch_edition{recipe.edition}{'_augmented' if recipe.augment else ''}"
     config.model.weights = "random"
@@ -33,13 +36,7 @@ def _first_edition(config: Config, augment: bool) -> Config:
     config.batch_size = 32 if augment else 20
     config.evaluate = "last"
     if augment:
-        config.augment.preset = "image_data_generator"
-        config.augment.flip = "horizontal"
-        config.augment.rotation = 40.0
-        config.augment.height_shift = 0.2
-        config.augment.width_shift = 0.2
-        config.augment.shear = 0.2
-        config.augment.zoom = 0.2
+        textbook.generator_augmentation(config, "strong")
     return with_stages(
         config,
         train=stage(
@@ -57,10 +54,7 @@ def _second_edition(config: Config, augment: bool) -> Config:
     config.model.hidden = ()
     config.batch_size = 32
     if augment:
-        config.augment.preset = "keras_layers"
-        config.augment.flip = "horizontal"
-        config.augment.rotation = 0.1
-        config.augment.zoom = 0.2
+        textbook.layers_augmentation(config)
     return with_stages(
         config,
         train=stage(freeze="none", epochs=100 if augment else 30, optimizer={"name": "rmsprop", "lr": 1e-3}),

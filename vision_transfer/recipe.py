@@ -28,6 +28,29 @@ def parse_recipe(argument: str | None, **defaults: Any) -> Config:
     return ConfigDict(values)
 
 
+def check_choices(argument: str | None, recipe: Config, /, **choices: tuple[Any, ...]) -> None:
+    """Checks values of a recipe against those that its file knows.
+
+    Raises:
+        UserError: a value that is not among them.
+    """
+    for key, allowed in choices.items():
+        if recipe[key] not in allowed:
+            raise UserError(
+                f"recipe {argument!r}: {key}: got {recipe[key]!r}; allowed are {', '.join(map(str, allowed))}"
+            )
+
+
+def check_needs(argument: str | None, key: str, met: bool, needed: str) -> None:
+    """Refuses a key that would change nothing without others.
+
+    Raises:
+        UserError: the recipe has `key`, but what it needs is not `met`.
+    """
+    if not met and key in [item.partition("=")[0] for item in (argument or "").split(",")]:
+        raise UserError(f"recipe {argument!r}: {key} changes nothing here; it needs {needed}")
+
+
 def _literal(text: str, kind: type, what: str) -> Any:
     if kind is str:
         return text

@@ -9,9 +9,9 @@ import jax
 from vision_transfer.config import Config, digested, validate
 from vision_transfer.data.dataset import Dataset
 from vision_transfer.data.load import load_dataset
-from vision_transfer.models.backbones import backbone_layers
-from vision_transfer.models.network import Network, Params, all_parameter_shapes, init
-from vision_transfer.pretrained.load import PretrainedWeights, load_pretrained
+from vision_transfer.init_from import starting_weights_of_run
+from vision_transfer.models.network import Network
+from vision_transfer.pretrained.load import PretrainedWeights
 from vision_transfer.provenance import code_digest, json_digest, versions
 from vision_transfer.resolve import (
     DataFacts,
@@ -24,10 +24,8 @@ from vision_transfer.resolve import (
 )
 from vision_transfer.run_folder import Identity
 from vision_transfer.screen import Screen
+from vision_transfer.starting_weights import load_weights
 from vision_transfer.stopping import StopSignal
-
-# VGG's own image size; the shapes of its convolutions are the same for any.
-NATIVE_SIZE = 224
 
 
 @dataclass(frozen=True)
@@ -40,6 +38,7 @@ class RunOptions:
         rerun: do a run again whose code, versions or device have changed since.
         reuse: take or continue it nevertheless.
         stop: whether to save and stop now.
+        command: the command line, which the report shows; None where the run was not started by one.
     """
 
     workdir: Path | None
@@ -47,6 +46,7 @@ class RunOptions:
     rerun: bool = False
     reuse: bool = False
     stop: StopSignal = field(default_factory=StopSignal)
+    command: str | None = None
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Setup:
         config: with what follows from the data filled in.
         dataset: decoded.
         network: with the preprocessing of its weights.
-        weights: the pretrained ones, or None.
+        weights: the pretrained ones or those of an earlier run, or None.
         stages: in order.
         identity: of the run.
     """
@@ -70,18 +70,14 @@ class Setup:
     identity: Identity
 
 
-def initial_variables(network: Network, seed: int, weights: PretrainedWeights | None) -> dict[str, Params]:
-    """Parameters drawn from the seed, those of the backbone replaced by the pretrained ones."""
-    variables = init(network, jax.random.key(seed))
-    if weights is not None:
-        variables["params"] |= {
-            layer: dict(leaves) for layer, leaves in weights.params.items() if layer in variables["params"]
-        }
-    return variables
-
-
-def prepare(config: Config, cache_dir: Path, screen: Screen) -> Setup:
+def prepare(config: Config, cache_dir: Path, screen: Screen, kept_start: Path | None = None) -> Setup:
     """Loads data and weights and resolves the config against them.
+
+    Args:
+        config: of the run.
+        cache_dir: root of all caches.
+        screen: for progress, and for what is taken of an earlier run.
+        kept_start: where the run keeps a copy of what it took of an earlier one, if its folder is known.
 
     Raises:
         UserError: a config, data or weights that cannot be used.
@@ -91,26 +87,16 @@ def prepare(config: Config, cache_dir: Path, screen: Screen) -> Setup:
     image_shape = dataset.train.images.shape[1:]
     network = build_network(config, DataFacts(len(dataset.classes), image_shape))
     stages = resolve_stages(config, network)
-    weights = load_weights(config, cache_dir, screen) if uses_published_weights(config) else None
+    weights = None
+    if config.init_from is not None:
+        weights = starting_weights_of_run(config, network, dataset.classes, cache_dir, kept_start, screen)
+    elif uses_published_weights(config):
+        weights = load_weights(config, cache_dir, screen)
     if weights is not None:
         network = with_preprocessing_of(network, config, weights.preprocessing)
         stages = resolve_stages(config, network)
     resolved = _resolved(config, dataset, network)
     return Setup(resolved, dataset, network, weights, stages, _identity(resolved, dataset, weights))
-
-
-def load_weights(config: Config, cache_dir: Path, screen: Screen) -> PretrainedWeights:
-    """The pretrained weights of the config's backbone, all of it, so that their digest can be checked."""
-    path, backbone = config.model.weights_path, config.model.backbone
-    whole = Network(backbone_layers(backbone), (), (NATIVE_SIZE, NATIVE_SIZE, config.dataset.channels))
-    return load_pretrained(
-        backbone,
-        include_classifier=False,
-        shapes=all_parameter_shapes(whole),
-        cache_dir=cache_dir,
-        path=None if path is None else Path(path).expanduser(),
-        screen=screen,
-    )
 
 
 def device_text() -> str:

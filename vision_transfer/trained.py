@@ -10,6 +10,7 @@ from vision_transfer import freezing
 from vision_transfer.config import Config
 from vision_transfer.errors import UserError
 from vision_transfer.models.network import Network, Params
+from vision_transfer.pretrained.load import PretrainedWeights
 from vision_transfer.resolve import (
     DataFacts,
     Stage,
@@ -21,7 +22,7 @@ from vision_transfer.resolve import (
 from vision_transfer.run_folder import RunFolder
 from vision_transfer.saved_config import read_config
 from vision_transfer.screen import Screen
-from vision_transfer.setup import initial_variables, load_weights
+from vision_transfer.starting_weights import initial_variables, kept_start, load_weights
 from vision_transfer.train.loop import trained_stage
 from vision_transfer.train.stage import with_weights
 
@@ -52,13 +53,14 @@ class TrainedRun:
         return tuple(self.result["dataset"]["classes"])
 
 
-def load_run(path: Path, cache_dir: Path, screen: Screen) -> TrainedRun:
+def load_run(path: Path, cache_dir: Path, screen: Screen, *, allow_download: bool = True) -> TrainedRun:
     """Reads a finished run; its data need not be there, but the weights that it started from must.
 
     Args:
-        path: folder of the run.
+        path: folder of the run; one that went on from another run has a copy of what it took.
         cache_dir: root of all caches, for the pretrained weights.
         screen: for the progress of a download.
+        allow_download: whether weights that are not in the cache may be fetched.
 
     Raises:
         UserError: no run, not finished, damaged, or started from other weights than are found now.
@@ -71,7 +73,7 @@ def load_run(path: Path, cache_dir: Path, screen: Screen) -> TrainedRun:
     classes, sizes, sha256 = _facts(folder, result)
     size = config.dataset.image_size
     network = build_network(config, DataFacts(classes, (size, size, config.dataset.channels)))
-    weights = load_weights(config, cache_dir, screen) if uses_published_weights(config) else None
+    weights = _starting_weights(config, folder, network, cache_dir, screen, allow_download)
     found = None if weights is None else weights.sha256
     if found != sha256:
         raise UserError(
@@ -87,6 +89,20 @@ def load_run(path: Path, cache_dir: Path, screen: Screen) -> TrainedRun:
         later = stages[position + 1 :]
         variables = with_weights(variables, outcome, later[0].start_from if later else config.evaluate)
     return TrainedRun(folder, config, result, network, stages, _on_host(variables))
+
+
+def _starting_weights(
+    config: Config, folder: RunFolder, network: Network, cache_dir: Path, screen: Screen, allow_download: bool
+) -> PretrainedWeights | None:
+    if config.init_from is None:
+        return load_weights(config, cache_dir, screen, allow_download) if uses_published_weights(config) else None
+    kept = kept_start(folder.start, network)
+    if kept is None:
+        raise UserError(
+            f"{folder.start}: is missing; it holds what the run took of {config.init_from}. Remove "
+            f"{folder.result_file.name}, and the run's command makes both again"
+        )
+    return kept
 
 
 def _facts(folder: RunFolder, result: dict[str, Any]) -> tuple[int, int, str | None]:

@@ -44,9 +44,8 @@ def step_arguments(prepared):
     def build(network, freeze, mesh, **options):
         program, trainable, frozen, batch_stats = prepared(network, freeze, **options)
         state = initial_state(program, trainable, batch_stats)
-        batch = Examples(
-            jnp.zeros((BATCH, *network.input_shape)), jnp.zeros(BATCH, jnp.int32), jnp.arange(BATCH, dtype=jnp.uint32)
-        )
+        shape = network.shapes[0 if program.start is None else network.index(program.start)]
+        batch = Examples(jnp.zeros((BATCH, *shape)), jnp.zeros(BATCH, jnp.int32), jnp.arange(BATCH, dtype=jnp.uint32))
         arguments = (state, frozen, batch, jnp.ones(BATCH), jnp.float32(1e-3), jax.random.key(0))
         step = jax.shard_map(
             lambda *arguments: single_step(program, *arguments),
@@ -134,6 +133,19 @@ def test_no_gradient_of_a_frozen_tensor_is_computed(network, mesh, step_argument
     products = shapes_of_products(step, arguments)
     for layer, parameters in all_parameter_shapes(network).items():
         assert (tuple(sorted(parameters["kernel"])) in products) == mask[layer]["kernel"], layer
+
+
+@pytest.mark.usefixtures("direct")
+@pytest.mark.parametrize(("start", "prefix"), [(None, True), ("conv3", False)])
+def test_a_step_from_the_cache_computes_nothing_of_the_prefix(network, mesh, step_arguments, start, prefix):
+    step, (state, frozen, *rest) = step_arguments(network, "below:conv3", mesh, start=start)
+    if not prefix:
+        frozen = {"params": {}}  # and it must not ask for them
+    products = shapes_of_products(step, (state, frozen, *rest))
+    outputs = {layer: tuple(sorted((BATCH, SIZE, SIZE, features))) for layer, features in FEATURES.items()}
+    assert {layer for layer, shape in outputs.items() if shape in products} == (
+        set(FEATURES) if prefix else {"conv3", "conv4"}
+    )
 
 
 @pytest.mark.parametrize(("optimizer", "moments"), [("sgd", 0), ("rmsprop", 1), ("adam", 2)])

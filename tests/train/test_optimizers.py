@@ -4,7 +4,21 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vision_transfer.train.optimizers import OptimizerSpec, descent_direction, learning_rates
+from vision_transfer.train.optimizers import OptimizerSpec, descent, learning_rates
+
+
+def path_of(spec, numbers, rates):
+    """The weights after each step, from given gradients."""
+    optimizer = descent(spec)
+    weights = {"layer": {"kernel": jnp.asarray(numbers["w0"])}}
+    state, path = optimizer.init(weights), []
+    for gradient, rate in zip(numbers["grads"], rates, strict=True):
+        change, state = optimizer.update(
+            {"layer": {"kernel": jnp.asarray(gradient)}}, state, weights, rate=jnp.float32(rate)
+        )
+        weights = {"layer": {"kernel": weights["layer"]["kernel"] - change["layer"]["kernel"]}}
+        path.append(weights["layer"]["kernel"])
+    return np.stack(path)
 
 
 @pytest.mark.parametrize(
@@ -18,31 +32,48 @@ from vision_transfer.train.optimizers import OptimizerSpec, descent_direction, l
 )
 def test_paths_are_keras_s(reference, case, name, rate):
     numbers = reference("optimizers")
-    direction = descent_direction(OptimizerSpec(name))
-    weights = {"layer": {"kernel": jnp.asarray(numbers["w0"])}}
-    state, path = direction.init(weights), []
-    for gradient in numbers["grads"]:
-        way, state = direction.update({"layer": {"kernel": jnp.asarray(gradient)}}, state, weights)
-        weights = {"layer": {"kernel": weights["layer"]["kernel"] - rate * way["layer"]["kernel"]}}
-        path.append(weights["layer"]["kernel"])
+    path = path_of(OptimizerSpec(name), numbers, [rate] * len(numbers["grads"]))
     # The first three start at 0 and have gradients of 1e-8, 1e-6 and 1e-4: these show where epsilon is.
-    np.testing.assert_allclose(np.stack(path)[:, :3], numbers[case][:, :3], rtol=1e-4)
-    np.testing.assert_allclose(np.stack(path), numbers[case], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(path[:, :3], numbers[case][:, :3], rtol=1e-4)
+    np.testing.assert_allclose(path, numbers[case], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("case", "spec"),
+    [
+        ("sgd", OptimizerSpec("sgd", momentum=0.9)),
+        ("rmsprop", OptimizerSpec("rmsprop", momentum=0.9)),
+        ("sgd_decayed", OptimizerSpec("sgd", momentum=0.9, weight_decay=0.1)),
+    ],
+)
+def test_momentum_is_keras_s_while_the_rate_changes(reference, case, spec):
+    numbers = reference("momentum")
+    np.testing.assert_allclose(path_of(spec, numbers, numbers["rates"]), numbers[case], rtol=1e-5, atol=1e-6)
+
+
+def test_momentum_gathered_at_a_high_rate_outlives_it():
+    optimizer = descent(OptimizerSpec("sgd", momentum=0.5))
+    weights = {"layer": {"bias": jnp.zeros(1)}}
+    state, changes = optimizer.init(weights), []
+    for rate in (8.0, 0.0, 0.0):
+        change, state = optimizer.update({"layer": {"bias": jnp.ones(1)}}, state, weights, rate=jnp.float32(rate))
+        changes.append(float(change["layer"]["bias"][0]))
+    assert changes == [8.0, 4.0, 2.0]
 
 
 def test_momentum_is_ignored_by_adam():
     weights = {"layer": {"bias": jnp.ones(3)}}
-    states = [descent_direction(OptimizerSpec("adam", momentum=momentum)).init(weights) for momentum in (0.0, 0.9)]
+    states = [descent(OptimizerSpec("adam", momentum=momentum)).init(weights) for momentum in (0.0, 0.9)]
     assert str(states[0]) == str(states[1])
 
 
 def test_decay_is_of_kernels_only():
-    direction = descent_direction(OptimizerSpec("sgd", weight_decay=0.1))
+    optimizer = descent(OptimizerSpec("sgd", weight_decay=0.1))
     weights = {"layer": {"kernel": jnp.full(2, 5.0), "bias": jnp.full(2, 5.0), "scale": jnp.full(2, 5.0)}}
     zeros = {"layer": {name: jnp.zeros(2) for name in weights["layer"]}}
-    way, _ = direction.update(zeros, direction.init(weights), weights)
-    assert {name: float(value[0]) for name, value in way["layer"].items()} == pytest.approx(
-        {"kernel": 0.5, "bias": 0.0, "scale": 0.0}
+    change, _ = optimizer.update(zeros, optimizer.init(weights), weights, rate=jnp.float32(0.2))
+    assert {name: float(value[0]) for name, value in change["layer"].items()} == pytest.approx(
+        {"kernel": 0.1, "bias": 0.0, "scale": 0.0}
     )
 
 

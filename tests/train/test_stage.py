@@ -34,7 +34,7 @@ class WatchedScreen:
         self.said.append(str(message))
 
     @contextmanager
-    def bar(self, title, total, unit="images"):
+    def bar(self, title, total, unit="images", images_each=None):
         def advance(done, note=""):
             self.steps += done
             if self.steps >= self.after and self.then is not None:

@@ -2,7 +2,6 @@
 
 import math
 import time
-import zlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from jaxtyping import Array, Int32, Key
 
 from vision_transfer.augment import bank_variant
 from vision_transfer.data.order import training_batches
-from vision_transfer.devices import padded_batch, replicate
+from vision_transfer.devices import padded_batch, replicate, share
 from vision_transfer.errors import UserError
 from vision_transfer.evaluation import Metrics, metrics
 from vision_transfer.freezing import merge
@@ -26,7 +25,17 @@ from vision_transfer.stopping import Stopped
 from vision_transfer.train import checkpoints
 from vision_transfer.train.feeding import EpochOrder, Feed, make_feed
 from vision_transfer.train.pace import Pace
-from vision_transfer.train.stage import Progress, StageData, StageOutcome, StagePlan, Watch, Weights, progress_from
+from vision_transfer.train.stage import (
+    Progress,
+    StageData,
+    StageOutcome,
+    StagePlan,
+    Watch,
+    Weights,
+    progress_from,
+    stage_key,
+    time_left,
+)
 from vision_transfer.train.step import TrainState, initial_state, run_steps, zero_totals
 
 BEST, LAST = "best", "last"
@@ -63,7 +72,7 @@ def train_stage(
     state, best, progress = _where_it_stands(plan, params, batch_stats, folder)
     if not progress.finished:
         rows = data()
-        stage = _Stage(plan, replicate(frozen, mesh), rows, make_feed(rows.train, mesh), mesh, folder / LAST, watch)
+        stage = _Stage(plan, share(frozen, mesh), rows, make_feed(rows.train, mesh), mesh, folder / LAST, watch)
         with watch.stop.deferred():
             state, best, progress = _run_epochs(stage, replicate(state, mesh), best, progress)
     checkpoints.save(folder / BEST, int(state.step), best, asdict(progress))
@@ -116,7 +125,7 @@ class _Stage:
     @property
     def key(self) -> Key[Array, ""]:
         """Random key of the stage, from seed and name."""
-        return jax.random.fold_in(jax.random.key(self.plan.seed), zlib.crc32(self.plan.name.encode()))
+        return stage_key(self.plan.seed, self.plan.name)
 
     def save(self, state: TrainState, best: Weights, progress: Progress) -> None:
         """Writes a checkpoint from which the stage goes on exactly."""
@@ -128,8 +137,9 @@ def _run_epochs(
 ) -> tuple[TrainState, Weights, Progress]:
     pace = Pace(stage.plan.checkpoint_seconds)
     while not progress.finished:
+        title = f"{stage.plan.name} epoch {progress.epoch + 1}/{stage.plan.epochs}"
         with stage.watch.screen.bar(
-            f"{stage.plan.name} epoch {progress.epoch + 1}/{stage.plan.epochs}", stage.plan.steps_per_epoch, "steps"
+            title, stage.plan.steps_per_epoch, "steps", images_each=stage.plan.batch_size
         ) as advance:
             advance(progress.step)
             state, progress = _train_epoch(stage, state, best, progress, pace, advance)
@@ -166,7 +176,7 @@ def _train_epoch(
         progress = replace(progress, step=progress.step + taken, seconds=progress.seconds + seconds)
         if bad_step >= 0:
             raise UserError(_not_finite(stage, bad_step))
-        advance(taken)
+        advance(taken, time_left(plan, progress))
         if stage.watch.stop.received is not None:
             stage.save(state, best, progress)
             where = f"A checkpoint of stage {plan.name!r} is at epoch {progress.epoch + 1}, step {progress.step}."
@@ -232,6 +242,7 @@ def _order(stage: _Stage, epoch: int) -> EpochOrder:
         padded_batch(plan.batch_size, stage.mesh),
         start=epoch * steps,
         count=steps,
+        balanced_by=train.labels[: train.examples] if plan.balanced else None,
     )
     first = bank_variant(epoch, train.variants) * train.examples
     return EpochOrder(rows + np.int32(first), weights, plan.rates[epoch * steps : (epoch + 1) * steps])

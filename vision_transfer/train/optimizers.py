@@ -1,11 +1,11 @@
-"""Keras's optimizers as Optax transformations without a learning rate, and learning rates per step.
+"""Keras's optimizers as Optax transformations that take the learning rate with each step, and rates per step.
 
-The rate is an argument of the step, so that no value of it compiles a second program. Momentum is accumulated before
-the rate is applied, Keras accumulates it behind; the two are the same as long as the rate does not change.
+The rate is an argument of the step, so that no value of it compiles a second program. As in Keras, momentum is
+accumulated behind the rate: what was gathered at a high rate keeps its size when the rate falls.
 """
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,7 @@ ADAM_DECAYS = (0.9, 0.999)
 
 @dataclass(frozen=True)
 class OptimizerSpec:
-    """What determines the direction of a step; see `vision_transfer.config.STAGE_FIELDS` for the meanings."""
+    """What determines a step but for its rate; see `vision_transfer.fields.STAGE_FIELDS` for the meanings."""
 
     name: Literal["rmsprop", "adam", "sgd"]
     momentum: float = 0.0
@@ -29,8 +29,12 @@ class OptimizerSpec:
     clip_norm: float | None = None
 
 
-def descent_direction(spec: OptimizerSpec) -> optax.GradientTransformation:
-    """Gradients to the direction that, times the learning rate, is subtracted from the parameters."""
+def descent(spec: OptimizerSpec) -> optax.GradientTransformationExtraArgs:
+    """Gradients to what is subtracted from the parameters; `update` takes the learning rate as `rate`.
+
+    With dₜ the direction and λ the decay of kernels: mₜ = momentum · mₜ₋₁ + rateₜ · dₜ, subtracted is
+    mₜ + rateₜ · λ · w (keras/src/optimizers/{sgd,rmsprop}.py, and `_apply_weight_decay` of base_optimizer.py).
+    """
     parts = [] if spec.clip_norm is None else [optax.clip_by_global_norm(spec.clip_norm)]
     match spec.name:
         case "rmsprop":
@@ -39,11 +43,12 @@ def descent_direction(spec: OptimizerSpec) -> optax.GradientTransformation:
             parts.append(scale_by_keras_adam())
         case "sgd":
             pass
+    parts.append(_scale_by_rate())
     if spec.momentum and spec.name != "adam":
         parts.append(optax.trace(decay=spec.momentum))
     if spec.weight_decay:
-        parts.append(optax.add_decayed_weights(spec.weight_decay, mask=_is_kernel))
-    return optax.chain(*parts) if parts else optax.identity()
+        parts.append(_add_decayed_kernels(spec.weight_decay))
+    return optax.with_extra_args_support(optax.chain(*parts))
 
 
 class KerasAdamState(NamedTuple):
@@ -99,5 +104,28 @@ def learning_rates(
     return rates.astype(np.float32)
 
 
-def _is_kernel(params: optax.Params) -> optax.Params:
-    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)
+def _scale_by_rate() -> optax.GradientTransformationExtraArgs:
+    def update(
+        updates: optax.Updates, state: optax.OptState, params: optax.Params | None = None, **given: Any
+    ) -> tuple[optax.Updates, optax.OptState]:
+        del params
+        return jax.tree.map(lambda direction: given["rate"] * direction, updates), state
+
+    return optax.GradientTransformationExtraArgs(_no_state, update)
+
+
+def _add_decayed_kernels(weight_decay: float) -> optax.GradientTransformationExtraArgs:
+    def update(
+        updates: optax.Updates, state: optax.OptState, params: optax.Params | None = None, **given: Any
+    ) -> tuple[optax.Updates, optax.OptState]:
+        def decayed(path: Any, change: Array, leaf: Array) -> Array:
+            return change + given["rate"] * weight_decay * leaf if path[-1].key == "kernel" else change
+
+        return jax.tree_util.tree_map_with_path(decayed, updates, params), state
+
+    return optax.GradientTransformationExtraArgs(_no_state, update)
+
+
+def _no_state(params: optax.Params) -> optax.OptState:
+    del params
+    return optax.EmptyState()

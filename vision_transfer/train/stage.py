@@ -1,16 +1,18 @@
 """What goes into a stage of training and what comes out of it."""
 
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
-from jaxtyping import Float, Int32
+from jaxtyping import Array, Float, Int32, Key
 
 from vision_transfer.freezing import merge
 from vision_transfer.inference import Rows
 from vision_transfer.models.network import Params
-from vision_transfer.screen import Screen
+from vision_transfer.screen import Screen, duration
 from vision_transfer.stopping import StopSignal
 from vision_transfer.train.feeding import TrainingRows
 from vision_transfer.train.step import StepProgram
@@ -33,6 +35,7 @@ class StagePlan:
         patience: epochs without a better value after which to stop; None for never.
         seed: of data order and dropout.
         checkpoint_seconds: longest time between two checkpoints.
+        balanced: whether each class is drawn equally often.
     """
 
     name: str
@@ -47,6 +50,7 @@ class StagePlan:
     patience: int | None
     seed: int
     checkpoint_seconds: float
+    balanced: bool = False
 
 
 @dataclass(frozen=True)
@@ -112,6 +116,20 @@ class Watch:
     screen: Screen
     record: Callable[[tuple[dict[str, Any], ...]], None]
     stop: StopSignal
+
+
+def stage_key(seed: int, name: str) -> Key[Array, ""]:
+    """Random key of a stage, from the run's seed and the stage's name: of its dropout and fresh augmentation."""
+    return jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()))
+
+
+def time_left(plan: StagePlan, progress: Progress) -> str:
+    """How long the stage goes on at the pace it had so far, for the bar; nothing at its start."""
+    done = progress.epoch + progress.step / plan.steps_per_epoch
+    if not done:
+        return ""
+    left = duration(progress.seconds / done * (plan.epochs - done))
+    return f"stage: {left if plan.patience is None else f'at most {left}'} more"
 
 
 def progress_from(metadata: dict[str, Any]) -> Progress:

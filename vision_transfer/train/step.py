@@ -19,7 +19,7 @@ from vision_transfer.devices import BATCH_AXIS
 from vision_transfer.freezing import merge
 from vision_transfer.models.network import Network, Params, apply_train
 from vision_transfer.train.losses import example_losses, hits, kernel_penalty
-from vision_transfer.train.optimizers import OptimizerSpec, descent_direction
+from vision_transfer.train.optimizers import OptimizerSpec, descent
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,11 @@ class StepProgram:
         network: the tables.
         start: first layer that runs on the inputs; None where the inputs are images.
         inference_layers: frozen batch norms.
-        optimizer: direction of the step.
+        optimizer: what becomes of gradients.
         ema: decay of the average of the trainable parameters; 0 for none.
         l1, l2: penalties on the trainable kernels.
         label_smoothing: share of each label that is spread over all classes.
+        class_weights: what an example's loss counts for, by its class; empty: all for 1.
         augmentation: of the images, inside the step; None where there is none, or where the inputs are features.
     """
 
@@ -45,6 +46,7 @@ class StepProgram:
     l1: float = 0.0
     l2: float = 0.0
     label_smoothing: float = 0.0
+    class_weights: tuple[float, ...] = ()
     augmentation: Augmentation | None = None
 
 
@@ -99,7 +101,7 @@ def initial_state(program: StepProgram, trainable: Params, batch_stats: Params) 
     own = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), trainable)
     return TrainState(
         trainable=own,
-        optimizer=descent_direction(program.optimizer).init(own),
+        optimizer=descent(program.optimizer).init(own),
         batch_stats=jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), batch_stats),
         average=jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), trainable) if program.ema else {},
         step=jnp.zeros((), jnp.int32),
@@ -197,6 +199,9 @@ def single_step(
             batch_axis=BATCH_AXIS,
         )
         losses = example_losses(logits, batch.labels, program.label_smoothing)
+        if program.class_weights:
+            # as Keras's class_weight: the sum is divided by the number of examples and not by that of their weights
+            losses *= jnp.asarray(program.class_weights)[batch.labels]
         share = jnp.sum(weights * losses) / total_weight
         if program.l1 or program.l2:
             share += kernel_penalty(trainable, program.l1, program.l2) / devices
@@ -207,8 +212,8 @@ def single_step(
 
     (_, (sums, batch_stats)), gradients = jax.value_and_grad(share_of_loss, has_aux=True)(state.trainable)
     gradients, sums = lax.psum((gradients, sums), BATCH_AXIS)
-    direction, optimizer = descent_direction(program.optimizer).update(gradients, state.optimizer, state.trainable)
-    trainable = jax.tree.map(lambda leaf, way: leaf - rate * way, state.trainable, direction)
+    change, optimizer = descent(program.optimizer).update(gradients, state.optimizer, state.trainable, rate=rate)
+    trainable = jax.tree.map(lambda leaf, less: leaf - less, state.trainable, change)
     average = state.average
     if program.ema:
         average = jax.tree.map(lambda mean, leaf: program.ema * mean + (1 - program.ema) * leaf, average, trainable)
