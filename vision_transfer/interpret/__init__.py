@@ -1,0 +1,1 @@
+"""Windows into a network: plain functions from arrays to arrays, and their drawing."""
