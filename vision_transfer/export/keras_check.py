@@ -1,0 +1,25 @@
+"""Runs a Keras file on images: `python keras_check.py MODEL IMAGES.npy ANSWER.npz`.
+
+A script of its own, which imports nothing of this package: any interpreter that has Keras can run it, with any backend.
+"""
+
+import sys
+from typing import Any
+
+import numpy as np
+
+
+def check(model_file: str, images_file: str, answer_file: str) -> None:
+    """Writes the model's `probabilities` and the output of the layer before, `logits`, and Keras's version."""
+    import keras  # pyright: ignore[reportMissingImports]
+
+    model: Any = keras.saving.load_model(model_file, compile=False)
+    # Behind loading: a Sequential has no inputs before it is built.
+    both: Any = keras.Model(model.inputs, [model.outputs[0], model.layers[-2].output])
+    probabilities, logits = both.predict(np.load(images_file), batch_size=16, verbose=0)
+    version = f"{keras.__version__}, {keras.backend.backend()}"
+    np.savez(answer_file, probabilities=probabilities, logits=logits, version=np.array(version))
+
+
+if __name__ == "__main__":
+    check(*sys.argv[1:])
