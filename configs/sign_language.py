@@ -1,36 +1,54 @@
-"""Ten hand signs by VGG16 with its last block trained: raw pixels in, global average, Adam.
+"""Ten hand signs by VGG16: a widely copied course notebook's recipe, and one of our own.
 
     python launch.py --config=configs/sign_language.py --config.dataset.root=FOLDER
-    python launch.py --config=configs/sign_language.py:recipe=ours --config.dataset.root=FOLDER
+    python launch.py --config=configs/sign_language.py:recipe=own --config.dataset.root=FOLDER
 
-`recipe=classic` reproduces a widely copied course notebook on the Sign Language Digits data (1,712 training, 300
-validation and 50 test images): 18 steps of 10 images and 3 batches of 30 validation images per epoch, 20 epochs; so
-each epoch sees about a tenth of the data. Published: test 0.98. `recipe=ours` uses all data and the input that the
-weights were trained with.
+`recipe=classic` reproduces the notebook on the Sign Language Digits data (1,712 training, 300 validation and 50 test
+images): raw pixels in, global average, the last five layers of the base trained by Adam; 20 epochs of 18 steps of 10
+images with 3 batches of 30 validation images, so that an epoch sees about a tenth of the data. Published: test 0.98.
+The first command gave, with seed 0, 0.98 (49 of 50; 95 % interval 0.895 to 0.996), in 28 min on 2 cores (AMD EPYC) that
+were shared with much other work.
+
+`recipe=own` uses all data, the input that the weights were trained with, and images of 128 pixels, since the pictures
+have 100. Hands look little like ImageNet, and validation says how deep to go: the head alone reaches 0.893 there, and
+one epoch of blocks 4 and 5 beyond it 0.98.
 """
 
 from vision_transfer.config import Config, default_config, stage, with_stages
-from vision_transfer.recipe import parse_recipe
+from vision_transfer.recipe import check_choices, parse_recipe
 
 
 def get_config(argument: str | None = None) -> Config:
-    """`recipe` is classic or ours."""
+    """`recipe` is classic or own."""
     recipe = parse_recipe(argument, recipe="classic")
+    check_choices(argument, recipe, recipe=("classic", "own"))
     config = default_config()
     config.name = f"sign_language_{recipe.recipe}"
-    config.dataset.image_size = 224
-    config.dataset.resampling = "nearest"
     config.model.pooling = "average"
     config.model.hidden = ()
     config.model.dropout = 0.0
-    if recipe.recipe == "ours":
-        config.model.preprocessing = "caffe"
-        config.batch_size = 32
-        return with_stages(
-            config,
-            head=stage(freeze="all", epochs=20, optimizer={"name": "adam", "lr": 1e-3}),
-            block5=stage(freeze="last:5", epochs=10, patience=3, optimizer={"name": "adam", "lr": 1e-4}),
-        )
+    return _own(config) if recipe.recipe == "own" else _classic(config)
+
+
+def _own(config: Config) -> Config:
+    """A head on the frozen base, then blocks 4 and 5 as well at a rate that falls to 0."""
+    config.dataset.image_size = 128
+    config.model.preprocessing = "caffe"
+    config.batch_size = 32
+    return with_stages(
+        config,
+        head=stage(freeze="all", epochs=15, optimizer={"name": "adam", "lr": 1e-3}),
+        blocks4and5=stage(
+            freeze="below:block4_conv1",
+            epochs=8,
+            optimizer={"name": "adam", "lr": 1e-4, "lr_schedule": "cosine"},
+        ),
+    )
+
+
+def _classic(config: Config) -> Config:
+    config.dataset.image_size = 224
+    config.dataset.resampling = "nearest"
     config.model.preprocessing = "raw"
     config.batch_size = 10
     config.eval_batch_size = 30

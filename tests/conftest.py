@@ -79,6 +79,25 @@ def vgg16_params():
 
 
 @pytest.fixture(scope="session")
+def scene():
+    """Draws a picture of rectangles and discs on a slope: edges and areas as photos have them, others for each seed."""
+
+    def draw(seed, height=90, width=120):
+        rng = np.random.default_rng(seed)
+        rows, columns = np.mgrid[:height, :width]
+        slope = (rows * rng.uniform(-1, 1) + columns * rng.uniform(-1, 1)) / 2 + 110
+        picture = np.repeat(slope[..., None], 3, axis=2)
+        for _ in range(12):
+            top, left, size = rng.integers(0, height), rng.integers(0, width), rng.integers(8, 40)
+            rectangle = (abs(rows - top) < size / 2) & (abs(columns - left) < size)
+            disc = (rows - top) ** 2 + (columns - left) ** 2 < size**2 / 2
+            picture[rectangle if rng.random() < 0.5 else disc] = rng.uniform(30, 190, 3)
+        return np.clip(picture + rng.normal(0, 3, picture.shape), 0, 255).astype(np.uint8)
+
+    return draw
+
+
+@pytest.fixture(scope="session")
 def decode_as_tensorflow():
     """Decodes JPEGs as TensorFlow does, whose fast DCT differs from Pillow's by a grey value here and there.
 

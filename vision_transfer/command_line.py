@@ -22,6 +22,14 @@ from vision_transfer.modes import MODES, Call
 MODE_FLAGS = {
     "images": "pictures: a file, a folder or a pattern such as 'folder/**/*.jpg'",
     "out": "file or folder to write to",
+    "format": "what --mode=export writes: stablehlo, keras, onnx (default: all)",
+    "prune": "cache: remove weights, datasets, decoded, features, compiled or all; KIND/NAME; stale; older_than:30d; "
+    "several with commas",
+    "show": "explain: activations, filters, grad_cam, smooth_grad, filter_banks, operations; several with commas",
+    "layers": "explain: layers to look at, with commas",
+    "filters": "explain: numbers of filters, such as 0-63 or 3,8",
+    "ascent": "explain: how filters are drawn, textbook or smooth",
+    "target": "explain: class that heat maps speak for, by name or number",
 }
 FLAG_NAMES = ("config", "workdir", "mode", *MODE_FLAGS, "rerun", "reuse", "debug", "help")
 CACHE_VARIABLE = "VISION_TRANSFER_CACHE"
@@ -166,7 +174,9 @@ def _entry(name: str, meaning: str, column: int) -> str:
 
 def _dispatch(values: flags.FlagValues, screen, stop) -> None:
     from vision_transfer import runtime
+    from vision_transfer.compilation import compilations_said
 
     cache = cache_folder()
     runtime.configure(cache, deterministic=values.config is not None and values.config.deterministic)
-    MODES[values.mode].enter(Call(values, cache, screen, stop))
+    with compilations_said(screen):
+        MODES[values.mode].enter(Call(values, cache, screen, stop))

@@ -16,8 +16,18 @@ from vision_transfer.fields import FIELDS, STAGE_FIELDS, Field
 # An ml_collections.ConfigDict; no type checker can know its fields.
 Config = Any
 
-# Fields that say where or how often something is written: they do not change a run's numbers, so its digest omits them.
-NOT_IN_DIGEST = ("dataset.root", "model.weights_path", "checkpoint", "benchmark")
+# Fields that say where, how often or how much is written: they do not change a run's numbers, so its digest omits them.
+NOT_IN_DIGEST = (
+    "dataset.root",
+    "model.weights_path",
+    "init_from",
+    "features.budget_gb",
+    "checkpoint",
+    "log",
+    "benchmark",
+    "study",
+    "check",
+)
 
 
 def default_config() -> Config:

@@ -1,15 +1,19 @@
 """The task `train`: from a config to a finished run folder, stage by stage."""
 
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jax.sharding import Mesh
+from jaxtyping import Float
 from rich.markup import escape
 
 from vision_transfer import freezing
-from vision_transfer.augment.variants import Augmentation, BankRows
+from vision_transfer.cached_layers import settled
 from vision_transfer.clock import Clock
 from vision_transfer.config import Config, validate
 from vision_transfer.data.dataset import Split
@@ -18,18 +22,21 @@ from vision_transfer.data.find import find_source
 from vision_transfer.devices import local_mesh, padded_batch
 from vision_transfer.errors import UserError
 from vision_transfer.evaluation import TestResult, evaluate_test
-from vision_transfer.features import FeatureRows, Prefix, concatenated, features
+from vision_transfer.event_files import can_write_events, event_files
 from vision_transfer.files import write_json
 from vision_transfer.inference import Rows, infer
 from vision_transfer.models.layers import layer_names
 from vision_transfer.models.network import Network, Params
 from vision_transfer.models.prepared import prepared_kernels
 from vision_transfer.narration import say_result, say_setup, say_stage, say_summary
+from vision_transfer.report.confusion import draw_confusion
+from vision_transfer.report.curves import write_curves
+from vision_transfer.report.task import report_of_finished_run
 from vision_transfer.resolve import (
     DataFacts,
     Stage,
-    build_augmentation,
     build_network,
+    class_weights,
     data_request,
     resolve_stages,
     stage_plan,
@@ -38,22 +45,42 @@ from vision_transfer.resolve import (
 from vision_transfer.result import build_result
 from vision_transfer.run_folder import RunFolder, claimed, default_folder
 from vision_transfer.screen import Screen
-from vision_transfer.setup import RunOptions, Setup, initial_variables, load_weights, prepare
-from vision_transfer.train.feeding import TrainingRows
+from vision_transfer.setup import RunOptions, Setup, prepare
+from vision_transfer.stage_inputs import Feeding, split_inputs, stage_data
+from vision_transfer.starting_weights import initial_variables, keep_start, load_weights
 from vision_transfer.train.loop import train_stage
 from vision_transfer.train.stage import StageData, StageOutcome, Watch, with_weights
 
 
 def train(config: Config, options: RunOptions, screen: Screen) -> RunFolder:
-    """Runs a config to its end, or finds its finished run; returns the run's folder.
+    """Trains a config's stages to their end, or finds the finished run; returns the run's folder.
+
+    Raises:
+        UserError: a config, data, weights or folder that cannot be used.
+        Stopped: asked to stop; the same command goes on from there.
+    """
+    return completed(config, options, screen, _run)
+
+
+def completed(
+    config: Config, options: RunOptions, screen: Screen, compute: Callable[["Run"], dict[str, Any]]
+) -> RunFolder:
+    """Does a config in its run folder, or finds its finished run; returns the folder.
+
+    Args:
+        config: of the run.
+        options: of the command.
+        screen: for what the run says.
+        compute: makes the content of `result.json`, which is written last, behind the figure of its confusion matrix.
 
     Raises:
         UserError: a config, data, weights or folder that cannot be used.
         Stopped: asked to stop; the same command goes on from there.
     """
     clock = Clock()
+    kept_start = None if options.workdir is None else RunFolder(options.workdir).start
     with clock.measures("data"):
-        setup = prepare(config, options.cache_dir, screen)
+        setup = prepare(config, options.cache_dir, screen, kept_start)
     folder = (
         default_folder(config.name, setup.identity.digest) if options.workdir is None else RunFolder(options.workdir)
     )
@@ -62,9 +89,16 @@ def train(config: Config, options: RunOptions, screen: Screen) -> RunFolder:
         result = folder.result()
         if result is None:
             write_json(folder.config_file, setup.config.to_dict())
-            write_json(folder.identity_file, asdict(setup.identity))
+            write_json(folder.identity_file, {**asdict(setup.identity), "command": options.command})
+            if setup.config.init_from is not None and setup.weights is not None:
+                keep_start(folder.start, setup.weights)
             say_setup(setup, folder, screen)
-            say_result(setup, folder, _run(_Run(setup, folder, options, screen, clock, local_mesh())), screen)
+            result = compute(_settled(Run(setup, folder, options, screen, clock, local_mesh())))
+            draw_confusion(result["test"]["confusion"], setup.dataset.classes, folder.confusion_figure)
+            write_json(folder.result_file, result)
+            if setup.config.log.report:
+                report_of_finished_run(folder.path, options.cache_dir, screen)
+            say_result(setup, folder, result, screen)
         else:
             _say_finished(setup, folder, result, screen)
     return folder
@@ -114,8 +148,8 @@ def _say_finished(setup: Setup, folder: RunFolder, result: dict[str, Any], scree
 
 
 @dataclass(frozen=True)
-class _Run:
-    """A run under way."""
+class Run:
+    """A run under way: what it starts from, where it goes, and what it computes on."""
 
     setup: Setup
     folder: RunFolder
@@ -147,109 +181,97 @@ def _check_unchanged(setup: Setup, folder: RunFolder, options: RunOptions) -> No
         )
 
 
-def _run(run: _Run) -> dict[str, Any]:
-    """All stages, the test, and `result.json`."""
+def _settled(run: Run) -> Run:
+    """The run with the layers that its stages really start from, where the disk does not hold those it would choose."""
+    setup = run.setup
+    variables = partial(initial_variables, setup.network, setup.config.seed, setup.weights)
+    return replace(run, setup=settled(_feeding(run), run.folder, variables))
+
+
+def _run(run: Run) -> dict[str, Any]:
+    """All stages and the test; the content of `result.json`."""
     setup = run.setup
     variables = initial_variables(setup.network, setup.config.seed, setup.weights)
     outcomes: list[StageOutcome] = []
+    events = can_write_events(setup.config.log.tensorboard, run.screen)
     for position, stage in enumerate(setup.stages):
         if outcomes:
             variables = with_weights(variables, outcomes[-1], stage.start_from)
         with run.clock.measures("train"):
-            outcomes.append(_run_stage(run, position, variables, outcomes))
+            outcomes.append(_run_stage(run, position, variables, outcomes, events))
     # Again for all stages: a process killed between a last checkpoint and its record left one out.
-    run.folder.write_metrics([record for outcome in outcomes for record in outcome.progress.history])
+    records = [record for outcome in outcomes for record in outcome.progress.history]
+    run.folder.write_metrics(records)
+    best_epochs = {
+        stage.name: outcome.progress.best_epoch for stage, outcome in zip(setup.stages, outcomes, strict=True)
+    }
+    write_curves(records, best_epochs, run.folder.curves_figure, f"{setup.config.name} on {setup.dataset.name}")
     variables = with_weights(variables, outcomes[-1], setup.config.evaluate)
     with run.clock.measures("evaluate"):
-        test = _test(run, variables)
-    result = build_result(setup, outcomes, test, run.clock)
-    write_json(run.folder.result_file, result)
-    return result
+        test = run_test(run, variables)
+    return build_result(setup, outcomes, test, run.clock)
 
 
-def _run_stage(run: _Run, position: int, variables: dict[str, Params], earlier: list[StageOutcome]) -> StageOutcome:
+def _run_stage(
+    run: Run, position: int, variables: dict[str, Params], earlier: list[StageOutcome], events: bool
+) -> StageOutcome:
     setup, stage = run.setup, run.setup.stages[position]
-    plan = stage_plan(setup.config, stage, setup.network, len(setup.dataset.train))
+    train = setup.dataset.train
+    weights = class_weights(setup.config, train.labels, len(setup.dataset.classes))
+    plan = stage_plan(setup.config, stage, setup.network, len(train), weights)
     trainable, frozen = freezing.partition(variables["params"], stage.mask)
     say_stage(stage, plan, freezing.counts(variables["params"], stage.mask), run.screen)
     finished = [record for outcome in earlier for record in outcome.progress.history]
-    return train_stage(
-        plan,
-        trainable,
-        _frozen_collections(run, stage, frozen),
-        variables["batch_stats"],
-        lambda: _stage_data(run, position, variables),
-        run.mesh,
-        run.folder.checkpoints(stage.name),
-        Watch(
-            run.screen,
-            record=lambda history: run.folder.write_metrics([*finished, *history]),
-            stop=run.options.stop,
-        ),
-    )
+    with event_files(run.folder.event_files / stage.name) if events else nullcontext() as write_events:
+
+        def record(history: tuple[dict[str, Any], ...]) -> None:
+            run.folder.write_metrics([*finished, *history])
+            if write_events is not None:
+                write_events(history)
+
+        return train_stage(
+            plan,
+            trainable,
+            _frozen_collections(run, stage, frozen),
+            variables["batch_stats"],
+            lambda: _stage_data(run, position, variables),
+            run.mesh,
+            run.folder.checkpoints(stage.name),
+            Watch(run.screen, record, run.options.stop),
+        )
 
 
-def _stage_data(run: _Run, position: int, variables: dict[str, Params]) -> StageData:
-    dataset, stage = run.setup.dataset, run.setup.stages[position]
+def _stage_data(run: Run, position: int, variables: dict[str, Params]) -> StageData:
     with run.clock.measures("features"):
-        _compute_for_later_stages(run, position, variables)
-        train = _training_rows(run, stage, variables)
-        validation = _inputs(run, stage, variables, dataset.validation)
-    return StageData(train, validation, dataset.validation.labels)
+        return stage_data(_feeding(run), position, variables)
 
 
-def _training_rows(run: _Run, stage: Stage, variables: dict[str, Params]) -> TrainingRows:
-    split, augmentation = run.setup.dataset.train, build_augmentation(run.setup.config)
-    if stage.cached is None or augmentation is None:
-        return TrainingRows(_inputs(run, stage, variables, split), split.labels, split.example_ids)
-    layer, bank = stage.cached, augmentation.bank
-    variants = [_bank_features(run, layer, variables, augmentation, variant) for variant in range(bank)]
-    return TrainingRows(
-        concatenated(variants), np.tile(split.labels, bank), np.tile(split.example_ids, bank), variants=bank
-    )
+def stage_inputs(run: Run, stage: Stage, variables: dict[str, Params], split: Split) -> Rows:
+    """What a stage's steps start from, without augmentation: cached features of a split, or its images."""
+    return split_inputs(_feeding(run), stage, variables, split)
 
 
-def _bank_features(
-    run: _Run, layer: str, variables: dict[str, Params], augmentation: Augmentation, variant: int
-) -> FeatureRows:
-    split = run.setup.dataset.train
-    prefix = replace(_prefix(run, variables), augmentation=augmentation, variant=variant)
-    images = BankRows(split.images, split.example_ids, augmentation, variant)
-    return features(prefix, layer, images, split.digests, run.screen)
+def _feeding(run: Run) -> Feeding:
+    return Feeding(run.setup, run.mesh, run.options.cache_dir, run.screen)
 
 
-def _compute_for_later_stages(run: _Run, position: int, variables: dict[str, Params]) -> None:
-    """Features of the shallower layers that later stages start from, so that this stage's are computed from them.
+def run_test(run: Run, variables: dict[str, Params]) -> TestResult:
+    """The only place where the test split is looked at, once, with the final parameters.
 
-    They lie inside this stage's frozen prefix, so they are those that the later stages will ask for, unless a stage
-    between trains them.
+    Their logits of the validation split are kept too, for calibration.
     """
-    now, index = run.setup.stages[position], run.setup.network.index
-    if now.cached is None:
-        return
-    later = [(index(stage.cached), stage) for stage in run.setup.stages[position + 1 :] if stage.cached is not None]
-    for depth, stage in sorted(later, key=lambda pair: pair[0]):
-        if depth < index(now.cached):
-            _training_rows(run, stage, variables)
-            _inputs(run, stage, variables, run.setup.dataset.validation)
+    test, validation = run.setup.dataset.test, run.setup.dataset.validation
+    logits = _final_logits(run, variables, test)
+    kept = (_final_logits(run, variables, validation), validation.labels) if len(validation) else None
+    run.folder.write_predictions(logits, test.labels, test.files, kept)
+    return evaluate_test(logits, test.labels)
 
 
-def _inputs(run: _Run, stage: Stage, variables: dict[str, Params], split: Split) -> Rows:
-    if stage.cached is None:
-        return split.images
-    return features(_prefix(run, variables), stage.cached, split.images, split.digests, run.screen)
-
-
-def _prefix(run: _Run, variables: dict[str, Params]) -> Prefix:
-    return Prefix(run.setup.network, variables, run.mesh, run.setup.config.eval_batch_size, run.options.cache_dir)
-
-
-def _test(run: _Run, variables: dict[str, Params]) -> TestResult:
-    """The only place where the test split is looked at, once, with the final parameters."""
-    setup, stage, split = run.setup, run.setup.stages[-1], run.setup.dataset.test
+def _final_logits(run: Run, variables: dict[str, Params], split: Split) -> Float[np.ndarray, "examples outputs"]:
+    setup, stage = run.setup, run.setup.stages[-1]
     with run.clock.measures("features"):
-        inputs = _inputs(run, stage, variables, split)
-    logits = infer(
+        inputs = stage_inputs(run, stage, variables, split)
+    return infer(
         setup.network,
         variables,
         inputs,
@@ -257,11 +279,9 @@ def _test(run: _Run, variables: dict[str, Params]) -> TestResult:
         batch_size=setup.config.eval_batch_size,
         start=stage.start,
     )
-    run.folder.write_predictions(logits, split.labels, split.files)
-    return evaluate_test(logits, split.labels)
 
 
-def _frozen_collections(run: _Run, stage: Stage, frozen: Params) -> dict[str, Params]:
+def _frozen_collections(run: Run, stage: Stage, frozen: Params) -> dict[str, Params]:
     """What a step needs of the frozen parameters: those of the layers that run in it, and their prepared kernels."""
     setup = run.setup
     batch = padded_batch(setup.config.batch_size, run.mesh) // run.mesh.size

@@ -27,14 +27,20 @@ class Field:
 
 FIELDS: dict[str, Field] = {
     "name": Field("run", "first part of the run folder's name"),
-    "task": Field("train", "what the command does with this config", choices=("train", "benchmark")),
+    "task": Field(
+        "train",
+        "what the command does with this config",
+        choices=("train", "benchmark", "classic_classifier", "transfer_curve"),
+    ),
     "seed": Field(0, "seed of initialisation, data order, dropout and augmentation", minimum=0),
     "dataset.name": Field(
         "auto",
-        "auto (cats_vs_dogs_small if it is there, else embedded), folder, embedded, mnist, fashion_mnist, cifar10, "
-        "idx, npz or tfds:NAME",
+        "auto (cats_vs_dogs_small if it is there, else embedded), folder, csv, embedded, mnist, fashion_mnist, "
+        "cifar10, idx, npz or tfds:NAME",
     ),
-    "dataset.root": Field(None, "folder of the data set", kind=str),
+    "dataset.root": Field(
+        None, "folder of the data set, or a CSV file with the columns path, label and, if you like, split", kind=str
+    ),
     "dataset.image_size": Field(
         None, "height and width in pixels; empty: the data set's own, or 180 for folders", kind=int, minimum=1
     ),
@@ -51,6 +57,11 @@ FIELDS: dict[str, Field] = {
     "dataset.validation_fraction": Field(
         0.1, "share of the training images held out where the data has no validation split", minimum=0, below=1
     ),
+    "dataset.test_fraction": Field(0.2, "the same for a test split; more than 0", minimum=0, below=1),
+    "dataset.split_seed": Field(0, "another seed holds out other images", minimum=0),
+    "dataset.group_near_duplicates": Field(
+        True, "pictures of a folder or table that show the same stay on one side of splits that are made here"
+    ),
     "model.backbone": Field(
         "vgg16", "vgg16, vgg19, mnist_convnet, convnet_150, convnet_180 or dense (no convolutions)"
     ),
@@ -61,6 +72,15 @@ FIELDS: dict[str, Field] = {
     "model.weights": Field("imagenet", "where the backbone starts", choices=("imagenet", "random")),
     "model.weights_path": Field(
         None, "a weights file (.h5, .onnx, .safetensors) instead of the published ones", kind=str
+    ),
+    "init_from": Field(
+        None, "folder of a finished run whose tested parameters are started from; empty: model.weights says", kind=str
+    ),
+    "init_from_layers": Field(
+        "auto",
+        "what is taken of that run: all layers, or the backbone with a new head; auto: all where its classes are the "
+        "same as here, else the backbone",
+        choices=("auto", "all", "backbone"),
     ),
     "model.preprocessing": Field(
         None,
@@ -117,6 +137,12 @@ FIELDS: dict[str, Field] = {
         choices=("float32", "tf32", "bfloat16"),
     ),
     "deterministic": Field(False, "only operations of a GPU that give the same bits every time; slower"),
+    "balance": Field(
+        "none",
+        "for classes of unequal size: class_weights (each class's losses weigh the same together, as scikit-learn's "
+        "balanced class weights in Keras), sampling (each class is drawn equally often)",
+        choices=("none", "class_weights", "sampling"),
+    ),
     "batch_size": Field(32, "examples per training step, over all devices", minimum=1),
     "eval_batch_size": Field(32, "examples per step of evaluation and feature extraction", minimum=1),
     "schedule": Field((), "names of the stages in the order in which they run; their content is in config.stages"),
@@ -126,6 +152,18 @@ FIELDS: dict[str, Field] = {
         choices=("best", "last"),
     ),
     "features.cache": Field(True, "keep the outputs of the frozen prefix on disk and train from them"),
+    "features.dtype": Field(
+        "float32", "in which they are kept; bfloat16 takes half the space", choices=("float32", "bfloat16")
+    ),
+    "features.budget_gb": Field(
+        None,
+        "most disk (in 10⁹ bytes) that the features of all runs may take together; what would take more is not cached; "
+        "empty: a run adds at most half of what is free when it starts",
+        kind=float,
+        minimum=0,
+    ),
+    "log.report": Field(True, "write report.html at the end of the run"),
+    "log.tensorboard": Field(False, "write event files for TensorBoard, too; needs tensorboardX (extra [log])"),
     "benchmark.freeze": Field(("none", "all"), "freeze specs whose steps are measured, from nothing frozen to all"),
     "benchmark.forward_batches": Field((), "batch sizes of the forward pass; empty: batch_size"),
     "benchmark.classes": Field(2, "classes that the head tells apart", minimum=2),
@@ -135,9 +173,35 @@ FIELDS: dict[str, Field] = {
     "benchmark.trace": Field(False, "write a profiler trace and the HLO of each case"),
     "benchmark.target": Field("", "compile for this instead of measuring here: tpu:TOPOLOGY, such as tpu:v5e:2x2"),
     "benchmark.peers": Field((), "libraries to measure in turns with this one: keras, torch"),
+    "benchmark.whole_runs": Field(
+        (),
+        "whole runs to compare with Keras's, on the folder of dataset.root: extraction, second_head, finetuning",
+    ),
     "benchmark.peer_python": Field(None, "interpreter that has the peers; empty: this one", kind=str),
     "benchmark.peer_freeze": Field(("none",), "freeze specs whose steps are compared with peers"),
     "benchmark.small_convnet": Field(True, "compare the training step of convnet_150 with peers, too"),
+    "classifier.kind": Field(
+        "logistic_regression",
+        "what the task classic_classifier puts on the pooled features",
+        choices=("logistic_regression", "svm"),
+    ),
+    "classifier.c_values": Field(
+        (1e-4, 1e-3, 1e-2, 0.1, 1.0),
+        "values of C, the inverse of the strength of the l2 penalty, of which validation chooses one",
+    ),
+    "study.seeds": Field((0, 1, 2), "seeds that a study repeats each of its runs with"),
+    "study.train_examples": Field((100, 1000, 10000, 0), "sizes of the training sets of a transfer curve; 0: all"),
+    "study.least_steps": Field(
+        50, "steps that count as an epoch of a transfer curve's runs where a pass has fewer", minimum=1
+    ),
+    "study.source_name": Field("mnist", "dataset.name of a transfer curve's pretraining"),
+    "study.source_root": Field(None, "dataset.root of that", kind=str),
+    "check.labels": Field(
+        "auto",
+        "look for wrong labels by VGG16's features (--mode=check): auto (if its weights are on this machine), always "
+        "(fetches them), never",
+        choices=("auto", "always", "never"),
+    ),
     "checkpoint.every_seconds": Field(
         60.0,
         "longest time between two checkpoints inside an epoch; one is always written at its end",
@@ -171,10 +235,6 @@ STAGE_FIELDS: dict[str, Field] = {
     "optimizer.weight_decay": Field(0.0, "decoupled weight decay of kernels, times the learning rate", minimum=0),
     "optimizer.clip_norm": Field(
         None, "largest norm of the gradient of all that trains; empty: no clipping", kind=float, minimum=0
-    "benchmark.whole_runs": Field(
-        (),
-        "whole runs to compare with Keras's, on the folder of dataset.root: extraction, second_head, finetuning",
-    ),
     ),
     "optimizer.ema": Field(
         0.0, "decay of an exponential moving average of the trainable parameters, which is then evaluated; 0: none",

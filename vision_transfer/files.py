@@ -22,11 +22,16 @@ def replaced_file(path: Path) -> Iterator[Path]:
     temporary = temporary_sibling(path)
     try:
         yield temporary
-        _sync(temporary)
-        temporary.replace(path)
-        _sync(path.parent)
+        name_synced(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def name_synced(temporary: Path, path: Path) -> None:
+    """Gives a finished file its name, once its content is safe on the disk."""
+    _sync(temporary)
+    temporary.replace(path)
+    _sync(path.parent)
 
 
 @contextmanager

@@ -20,6 +20,8 @@ from vision_transfer.train.stage import StagePlan
 
 # Files that could not be used are all in result.json; the screen shows the first of them.
 SKIPPED_SHOWN = 5
+# The largest class has this many times the examples of the smallest: accuracy alone then says little of the smallest.
+UNBALANCED_RATIO = 1.5
 
 
 def say_summary(
@@ -114,13 +116,30 @@ def say_result(setup: Setup, folder: RunFolder, result: dict[str, Any], screen: 
     screen.say()
     screen.say(table)
     screen.say(f"Test accuracy {test['accuracy']:.4f}, 95 % interval {low:.4f} to {high:.4f} (Wilson).")
-    files = (folder.result_file, folder.metrics_file, folder.predictions_file)
+    unbalanced = _balanced_line(test)
+    if unbalanced:
+        screen.say(unbalanced)
+    files = [folder.result_file, folder.metrics_file, folder.predictions_file]
+    files += [folder.report_file] if folder.report_file.exists() else []
     screen.say(escape(f"Results in {folder.path}: {', '.join(file.name for file in files)}, checkpoints/"))
     screen.say("Try next, behind the same command:")
     found = suggestions(setup)
     width = max(len(flag) for flag, _ in found)
     for flag, meaning in found:
         screen.say(f"  {flag:<{width}}  {meaning}")
+
+
+def _balanced_line(test: dict[str, Any]) -> str:
+    """What is worth knowing beside the accuracy where the test's classes are of unequal size; otherwise empty."""
+    classes = [figures for figures in test.get("per_class", []) if figures["recall"] is not None]
+    support = [figures["support"] for figures in classes]
+    if not support or max(support) < UNBALANCED_RATIO * min(support):
+        return ""
+    worst = min(classes, key=lambda figures: figures["recall"])
+    return escape(
+        f"Classes of {min(support):,} to {max(support):,} test images: balanced accuracy "
+        f"{test['balanced_accuracy']:.4f}; lowest recall {worst['recall']:.4f}, of {worst['class']}."
+    )
 
 
 def _figure(value: float | None) -> str:

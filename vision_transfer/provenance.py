@@ -19,7 +19,7 @@ NUMERIC_MODULES = (
     "augment",
     "freezing.py",
     "inference.py",
-    "features.py",
+    "features",
     "train",
     "data",
     "evaluation.py",

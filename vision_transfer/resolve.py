@@ -3,6 +3,9 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+from jaxtyping import Int32
+
 from vision_transfer.augment import AugmentConfig
 from vision_transfer.augment.variants import Augmentation
 from vision_transfer.config import Config
@@ -65,6 +68,9 @@ def data_request(config: Config) -> DataRequest:
         train_examples=dataset.train_examples,
         subset_seed=dataset.subset_seed,
         validation_fraction=dataset.validation_fraction,
+        test_fraction=dataset.test_fraction,
+        split_seed=dataset.split_seed,
+        group_near_duplicates=dataset.group_near_duplicates,
     )
 
 
@@ -95,8 +101,10 @@ def build_augmentation(config: Config) -> Augmentation | None:
 
 
 def uses_published_weights(config: Config) -> bool:
-    """Whether the backbone starts from weights that were trained elsewhere."""
+    """Whether the backbone starts from weights that were trained elsewhere, and not from an earlier run's."""
     model = config.model
+    if config.init_from is not None:
+        return False
     return model.weights_path is not None or (model.weights == "imagenet" and model.backbone in VGG_CONVOLUTIONS)
 
 
@@ -107,7 +115,8 @@ def build_network(config: Config, facts: DataFacts) -> Network:
         UserError: fields that contradict each other or the data.
     """
     model = config.model
-    if model.weights == "imagenet" and model.backbone not in VGG_CONVOLUTIONS and model.weights_path is None:
+    elsewhere = model.weights_path is not None or config.init_from is not None
+    if model.weights == "imagenet" and model.backbone not in VGG_CONVOLUTIONS and not elsewhere:
         raise UserError(
             f"config.model.weights: there are no ImageNet weights for {model.backbone!r}; set it to 'random', or give "
             "a file in config.model.weights_path"
@@ -168,8 +177,27 @@ def resolve_stages(config: Config, network: Network) -> list[Stage]:
     return stages
 
 
-def stage_plan(config: Config, stage: Stage, network: Network, train_examples: int) -> StagePlan:
-    """What training does in a stage, as numbers."""
+def class_weights(config: Config, labels: Int32[np.ndarray, "examples"], classes: int) -> tuple[float, ...]:
+    """What the losses of each class count for, if the config asks for class weights; empty: all for 1.
+
+    `examples / (classes * examples of the class)`, scikit-learn's "balanced" (King and Zeng 2001, "Logistic regression
+    in rare events data"): the weights of all training examples have the mean 1.
+    """
+    if config.balance != "class_weights":
+        return ()
+    counts = np.bincount(labels, minlength=classes)
+    present = np.count_nonzero(counts)
+    return tuple(len(labels) / (present * int(count)) if count else 0.0 for count in counts)
+
+
+def stage_plan(
+    config: Config,
+    stage: Stage,
+    network: Network,
+    train_examples: int,
+    weights: tuple[float, ...] = (),
+) -> StagePlan:
+    """What training does in a stage, as numbers; `weights` are those of `class_weights`."""
     values = config.stages[stage.name]
     optimizer = values.optimizer
     steps_per_epoch = values.steps_per_epoch or batches_per_pass(train_examples, config.batch_size)
@@ -182,6 +210,7 @@ def stage_plan(config: Config, stage: Stage, network: Network, train_examples: i
         l1=values.l1,
         l2=values.l2,
         label_smoothing=values.label_smoothing,
+        class_weights=weights,
         augmentation=build_augmentation(config) if stage.start is None else None,
     )
     return StagePlan(
@@ -199,6 +228,7 @@ def stage_plan(config: Config, stage: Stage, network: Network, train_examples: i
         patience=values.patience,
         seed=config.seed,
         checkpoint_seconds=config.checkpoint.every_seconds,
+        balanced=config.balance == "sampling",
     )
 
 

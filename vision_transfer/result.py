@@ -1,11 +1,17 @@
 """`result.json`: what a finished run found, in the form that tools rely on."""
 
+import math
+from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
 
 from vision_transfer import freezing
 from vision_transfer.clock import Clock
 from vision_transfer.evaluation import TestResult
+from vision_transfer.memory import device_peak_bytes
 from vision_transfer.models.network import all_parameter_shapes
+from vision_transfer.per_class import per_class
 from vision_transfer.resolve import Stage
 from vision_transfer.setup import Setup
 from vision_transfer.train.stage import StageOutcome
@@ -46,11 +52,31 @@ def build_result(setup: Setup, outcomes: list[StageOutcome], test: TestResult, c
             "accuracy_ci95": list(test.accuracy_ci95),
             "examples": test.examples,
             "confusion": test.confusion,
+            **class_figures(test.confusion, dataset.classes),
         },
         "seconds": {"total": round(sum(clock.seconds.values()), 3), **seconds},
+        "memory": {"process_peak_bytes": dict(clock.peak_bytes), "device_peak_bytes": device_peak_bytes()},
         "device": identity.device,
         "versions": dict(identity.versions),
     }
+
+
+def class_figures(confusion: list[list[int]], classes: Sequence[str]) -> dict[str, Any]:
+    """Balanced accuracy, and precision, recall, F1 and support of each class; None where a figure is not defined."""
+    figures = per_class(np.asarray(confusion))
+    columns = {"precision": figures.precision, "recall": figures.recall, "f1": figures.f1}
+    return {
+        "balanced_accuracy": _defined(figures.balanced_accuracy),
+        "per_class": [
+            {"class": name, "support": int(figures.support[label])}
+            | {column: _defined(float(values[label])) for column, values in columns.items()}
+            for label, name in enumerate(classes)
+        ],
+    }
+
+
+def _defined(value: float) -> float | None:
+    return None if math.isnan(value) else value
 
 
 def _stage(setup: Setup, stage: Stage, outcome: StageOutcome) -> dict[str, Any]:

@@ -66,6 +66,11 @@ class RunFolder:
         return self.path / "config.json"
 
     @property
+    def cached_layers_file(self) -> Path:
+        """The layer whose cached outputs each stage starts from, or null; kept when the run goes on."""
+        return self.path / "cached_layers.json"
+
+    @property
     def metrics_file(self) -> Path:
         """A line of JSON per stage and epoch."""
         return self.path / "metrics.jsonl"
@@ -77,8 +82,38 @@ class RunFolder:
 
     @property
     def predictions_file(self) -> Path:
-        """Test logits, labels and file names."""
+        """Test logits, labels and file names; validation logits and labels."""
         return self.path / "predictions.npz"
+
+    @property
+    def temperature_file(self) -> Path:
+        """By what logits are divided so that probabilities mean what they say; written when first needed."""
+        return self.path / "temperature.json"
+
+    @property
+    def confusion_figure(self) -> Path:
+        """The test's confusion matrix as a picture."""
+        return self.path / "figures" / "confusion.png"
+
+    @property
+    def curves_figure(self) -> Path:
+        """Learning curves of all stages as a picture."""
+        return self.path / "figures" / "curves.png"
+
+    @property
+    def start(self) -> Path:
+        """A copy of what the run took of an earlier one, so that it needs that no longer."""
+        return self.path / "start"
+
+    @property
+    def report_file(self) -> Path:
+        """The page that shows the run."""
+        return self.path / "report.html"
+
+    @property
+    def event_files(self) -> Path:
+        """Folder of the event files for TensorBoard."""
+        return self.path / "tensorboard"
 
     def checkpoints(self, stage: str) -> Path:
         """Folder of a stage's checkpoints."""
@@ -86,11 +121,11 @@ class RunFolder:
 
     def result(self) -> dict[str, Any] | None:
         """The result of a finished run, or None."""
-        return _read_json(self.result_file)
+        return read_json(self.result_file)
 
     def identity(self) -> dict[str, Any] | None:
         """What the folder says of its run, or None for a new folder."""
-        return _read_json(self.identity_file)
+        return read_json(self.identity_file)
 
     def has_trained(self) -> bool:
         """Whether the folder holds anything that was computed."""
@@ -98,19 +133,40 @@ class RunFolder:
 
     def clear(self) -> None:
         """Removes what a run wrote, and nothing else."""
-        for file in (self.result_file, self.identity_file, self.config_file, self.metrics_file, self.predictions_file):
+        for file in (
+            self.result_file,
+            self.identity_file,
+            self.config_file,
+            self.cached_layers_file,
+            self.metrics_file,
+            self.predictions_file,
+            self.temperature_file,
+            self.confusion_figure,
+            self.report_file,
+            self.curves_figure,
+        ):
             file.unlink(missing_ok=True)
-        shutil.rmtree(self.path / "checkpoints", ignore_errors=True)
+        for kept in (self.path / "checkpoints", self.start, self.event_files):
+            shutil.rmtree(kept, ignore_errors=True)
 
     def write_metrics(self, records: list[dict[str, Any]]) -> None:
         """Replaces `metrics.jsonl` by these records."""
         with replaced_file(self.metrics_file) as temporary:
             temporary.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
 
-    def write_predictions(self, logits: np.ndarray, labels: np.ndarray, files: tuple[str, ...]) -> None:
-        """Writes `predictions.npz`."""
+    def write_predictions(
+        self,
+        logits: np.ndarray,
+        labels: np.ndarray,
+        files: tuple[str, ...],
+        validation: tuple[np.ndarray, np.ndarray] | None = None,
+    ) -> None:
+        """Writes `predictions.npz`: of the test and, so that calibration needs no data, of validation."""
+        arrays: dict[str, Any] = {"logits": logits, "labels": labels, "files": np.array(files)}
+        if validation is not None:
+            arrays |= {"validation_logits": validation[0], "validation_labels": validation[1]}
         with replaced_file(self.predictions_file) as temporary, temporary.open("wb") as stream:
-            np.savez_compressed(stream, logits=logits, labels=labels, files=np.array(files))
+            np.savez_compressed(stream, **arrays)
 
 
 def default_folder(name: str, digest: str) -> RunFolder:
@@ -151,7 +207,12 @@ def claimed(folder: RunFolder, identity: Identity) -> Iterator[None]:
         lock.release()
 
 
-def _read_json(path: Path) -> dict[str, Any] | None:
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The JSON object in a file, or None where there is no file.
+
+    Raises:
+        UserError: the file holds something else.
+    """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

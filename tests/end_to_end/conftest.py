@@ -20,8 +20,8 @@ CONFIGS = Path(__file__).parent / "configs"
 SMALL = f"--config={CONFIGS / 'small.py'}"
 # No test waits longer for a process, however busy the machine is.
 PATIENCE_SECONDS = 300
-# A run folder is the same after a resumption but for these.
-TIMES = ("seconds", "step_ms")
+# A run folder is the same after a resumption but for these, which are measured and not computed.
+TIMES = ("seconds", "step_ms", "memory")
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ def place(tmp_path, shared_cache):
 def small_run(tmp_path_factory, shared_cache):
     """An undisturbed run of `small.py`, in a path with spaces and letters outside of ASCII: its place and its end."""
     place = Place(tmp_path_factory.mktemp("small") / "Prüf lauf 実験", shared_cache)
-    finished = place.launch(SMALL, "--workdir=mein Lauf é")
+    finished = place.launch(SMALL, "--workdir=mein Lauf é", "--config.log.report=True")
     finished.assert_is_done()
     return place, finished, Run(place.cwd / "mein Lauf é")
 

@@ -44,7 +44,8 @@ def test_fields_of_the_result(small_run):
         assert stage["seconds"] > 0 and stage["step_ms"] > 0
     assert result["stages"][0]["cut"] == "conv1"
     assert result["stages"][1]["cut"] == "conv3"
-    assert set(result["test"]) == {"loss", "accuracy", "accuracy_ci95", "examples", "confusion"}
+    fields = {"loss", "accuracy", "accuracy_ci95", "examples", "confusion", "balanced_accuracy", "per_class"}
+    assert set(result["test"]) == fields
     assert set(result["seconds"]) == {"total", "data", "features", "train", "evaluate"}
     assert math.isclose(sum(result["seconds"].values()), 2 * result["seconds"]["total"], abs_tol=0.01)
     assert {"python", "jax", "flax", "optax"} <= set(result["versions"])
@@ -92,8 +93,11 @@ def test_content_of_the_run_folder(small_run):
         "config.json",
         "identity.json",
         "metrics.jsonl",
+        "cached_layers.json",
         "checkpoints",
+        "figures",
         "predictions.npz",
+        "report.html",
         "result.json",
     }
     assert {path.name for path in (run.path / "checkpoints").iterdir()} == {"whole", "top"}
@@ -131,7 +135,7 @@ def test_closing_table(small_run):
         assert f"{stage['parameters']['trainable']:,}" in closing
     low, high = result["test"]["accuracy_ci95"]
     assert f"Test accuracy {result['test']['accuracy']:.4f}, 95 % interval {low:.4f} to {high:.4f}" in closing
-    assert "Results in mein Lauf é: result.json, metrics.jsonl, predictions.npz, checkpoints/" in closing
+    assert "Results in mein Lauf é: result.json, metrics.jsonl, predictions.npz, report.html, checkpoints/" in closing
 
 
 def suggested_flags(out):

@@ -1,7 +1,7 @@
 """The front door: pretrained weights from a file, the cache or the network, in this order, verified before use."""
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.markup import escape
@@ -28,6 +28,7 @@ class PretrainedWeights:
         sha256: digest over the tensors (`tensors_sha256`).
         preprocessing: what the network must be fed with: `caffe`, or `torch` for torchvision's weights.
         licence: whose they are and on what terms.
+        batch_stats: running statistics of batch norms, the same way; empty where there are none.
     """
 
     params: Params
@@ -35,6 +36,7 @@ class PretrainedWeights:
     sha256: str
     preprocessing: str
     licence: str
+    batch_stats: Params = field(default_factory=dict)
 
 
 def load_pretrained(

@@ -12,6 +12,8 @@ def get_config(argument: str | None = None) -> Config:
     recipe = parse_recipe(argument, epochs=2)
     config = default_config()
     config.name = "small"
+    # a few seconds; the test of the run folder asks for it
+    config.log.report = False
     config.dataset.name = "embedded"
     config.dataset.image_size = 20
     config.dataset.train_examples = 200

@@ -1,0 +1,1 @@
+"""Classic classifiers on pooled features: logistic regression and the linear support vector machine."""

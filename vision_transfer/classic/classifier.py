@@ -1,0 +1,112 @@
+"""Linear classifiers by scikit-learn on standardised features, as plain arrays; the penalty chosen on validation."""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from vision_transfer.errors import UserError
+
+# Of lbfgs, and passes of liblinear over the data.
+MOST_ITERATIONS = 5000
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A linear classifier on raw features; what standardised them is folded in.
+
+    Attributes:
+        kernel: `(features, outputs) float64`; one output tells two classes apart.
+        bias: `(outputs,) float64`.
+    """
+
+    kernel: Float[np.ndarray, "features outputs"]
+    bias: Float[np.ndarray, "outputs"]
+
+    def logits(self, features: Float[np.ndarray, "examples features"]) -> Float[np.ndarray, "examples outputs"]:
+        """Log-odds of a logistic regression, margins of a support vector machine."""
+        return features.astype(np.float64) @ self.kernel + self.bias
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A classifier fitted under one value of C.
+
+    Attributes:
+        c: scikit-learn's inverse strength of the l2 penalty.
+        classifier: fitted on the training images.
+        train_accuracy, validation_accuracy: shares classified rightly.
+        converged: whether the solver reached its tolerance.
+    """
+
+    c: float
+    classifier: Linear
+    train_accuracy: float
+    validation_accuracy: float
+    converged: bool
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Pooled features `(examples, features) float32` of one split, with labels."""
+
+    features: Float[np.ndarray, "examples features"]
+    labels: Int[np.ndarray, "examples"]
+
+
+def fit(kind: str, c: float, train: Examples) -> tuple[Linear, bool]:
+    """A classifier on standardised training features, and whether its solver converged.
+
+    Args:
+        kind: `logistic_regression` (softmax over more than two classes, lbfgs) or `svm` (linear, squared hinge loss,
+            one class against the rest, liblinear's dual solver).
+        c: inverse strength of the l2 penalty.
+        train: two classes or more.
+    """
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.svm import LinearSVC
+
+    wide = train.features.astype(np.float64)
+    mean, scale = wide.mean(axis=0), wide.std(axis=0)
+    # A feature that is the same in all images says nothing; dividing by one leaves it at zero.
+    scale = np.where(scale > 0, scale, 1.0)
+    if kind == "svm":
+        model = LinearSVC(C=c, random_state=0, max_iter=MOST_ITERATIONS).set_params(dual=True)
+    else:
+        model = LogisticRegression(C=c, max_iter=MOST_ITERATIONS)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ConvergenceWarning)
+        model.fit((wide - mean) / scale, train.labels)
+    converged = not any(issubclass(entry.category, ConvergenceWarning) for entry in caught)
+    kernel = model.coef_.T / scale[:, None]
+    return Linear(kernel, model.intercept_ - mean @ kernel), converged
+
+
+def candidates(kind: str, c_values: Sequence[float], train: Examples, validation: Examples) -> list[Candidate]:
+    """A classifier for each value of C, in ascending order.
+
+    Raises:
+        UserError: no values, or one that is not above 0.
+    """
+    if not c_values or not all(isinstance(c, int | float) and c > 0 for c in c_values):
+        raise UserError(f"config.classifier.c_values: got {tuple(c_values)!r}; allowed are numbers above 0")
+    found = []
+    for c in sorted({float(c) for c in c_values}):
+        classifier, converged = fit(kind, c, train)
+        found.append(Candidate(c, classifier, accuracy(classifier, train), accuracy(classifier, validation), converged))
+    return found
+
+
+def chosen(fitted: Sequence[Candidate]) -> Candidate:
+    """The best on validation; of equals the one with the strongest penalty."""
+    return max(fitted, key=lambda candidate: (candidate.validation_accuracy, -candidate.c))
+
+
+def accuracy(classifier: Linear, examples: Examples) -> float:
+    """Share of examples classified rightly."""
+    logits = classifier.logits(examples.features)
+    predicted = logits[:, 0] > 0 if logits.shape[1] == 1 else np.argmax(logits, axis=1)
+    return float(np.mean(predicted == examples.labels))

@@ -1,0 +1,41 @@
+"""What repeated runs say together."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Repeated values of one quantity.
+
+    Attributes:
+        count: how many.
+        mean: of them.
+        interval: 95 % interval of the mean by Student's t; None for a single value.
+        smallest, largest: their range.
+    """
+
+    count: int
+    mean: float
+    interval: tuple[float, float] | None
+    smallest: float
+    largest: float
+
+
+def summarised(values: Sequence[float], confidence: float = 0.95) -> Summary:
+    """Mean ± t · s / √n with n - 1 degrees of freedom (Student 1908), s the sample's standard deviation.
+
+    The interval is that of the repeats alone: all runs see the same test images, and what those leave open is in each
+    run's own (Wilson) interval. It may reach beyond 1 where few runs differ much.
+    """
+    from scipy import stats
+
+    array = np.asarray(values, np.float64)
+    mean = float(np.mean(array))
+    interval = None
+    if len(array) > 1:
+        half = float(stats.t.ppf(0.5 + confidence / 2, len(array) - 1) * stats.sem(array))
+        interval = (mean - half, mean + half)
+    return Summary(len(array), mean, interval, float(np.min(array)), float(np.max(array)))
