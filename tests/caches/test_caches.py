@@ -18,6 +18,7 @@ from vision_transfer.files import write_json
 NOW, DAY = 2_000_000_000.0, 86_400
 FRESH, OLD, FOREIGN = "0" * 16, "1" * 16, "2" * 16
 DECODED = "d" * 32
+THUMBNAILS = "e" * 32
 PROGRAM = f"jit_run_steps-{'a' * 64}"
 
 
@@ -48,6 +49,8 @@ def cache(tmp_path):
     write(data / "train" / "images.npy", days=20)
     write_json(data / "manifest.json", {"content": {"splits": {"train": {"shape": [7, 20, 30, 3]}}}})
     os.utime(data / "manifest.json", (NOW - 20 * DAY, NOW - 20 * DAY))
+    write(tmp_path / "thumbnails" / THUMBNAILS, bytes(16 + 3 * 1025), days=20)
+    write(tmp_path / "thumbnails" / "mine")
     write_store(tmp_path, FRESH, 1, **computed_by(augmented=False))
     write_store(tmp_path, OLD, 40, code="of long ago", jax="0.1")
     write(tmp_path / "features" / "notes.txt")
@@ -72,6 +75,7 @@ def test_the_listing_says_what_each_piece_is(cache):
         "weights/vgg16_notop",
         "datasets/mnist",
         f"decoded/{DECODED}",
+        f"thumbnails/{THUMBNAILS}",
         f"features/{FRESH}",
         f"features/{OLD}",
         f"compiled/{PROGRAM}",
@@ -82,6 +86,7 @@ def test_the_listing_says_what_each_piece_is(cache):
     assert fresh.used == NOW - DAY
     assert (fresh.stale, entries[f"features/{OLD}"].stale) == (False, True)
     assert entries[f"decoded/{DECODED}"].about == "7 images of 20×30×3"
+    assert entries[f"thumbnails/{THUMBNAILS}"].about == "3 pictures, to find near-duplicates by"
 
 
 def test_the_table_has_all_pieces_and_the_total(cache, screen):
@@ -111,6 +116,7 @@ def test_the_table_has_all_pieces_and_the_total(cache, screen):
                 "weights/vgg16_notop",
                 "datasets/mnist",
                 f"decoded/{DECODED}",
+                f"thumbnails/{THUMBNAILS}",
                 f"features/{FRESH}",
                 f"features/{OLD}",
                 f"compiled/{PROGRAM}",

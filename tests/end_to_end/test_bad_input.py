@@ -35,7 +35,7 @@ IN_FLAGS = {
     ),
     "unknown flag": ([SMALL, "--workdirr=x"], ["unknown flag --workdirr", "did you mean workdir?"]),
     "positional argument": ([SMALL, "configs/finetune.py"], ["'configs/finetune.py'", "starts with --"]),
-    "unknown mode": ([SMALL, "--mode=trian"], ["--mode: got 'trian'", "run, summary, fetch"]),
+    "unknown mode": ([SMALL, "--mode=trian"], ["--mode: got 'trian'", "run, summary, report"]),
     "value for a switch": ([SMALL, "--rerun=maybe"], ["--rerun: got 'maybe'", "true or false"]),
     "flag without value": ([SMALL, "--mode"], ["--mode"]),
     "unknown recipe key": ([f"{SMALL}:epoch=3"], ["epoch=3", "unknown key 'epoch'", "did you mean epochs?"]),

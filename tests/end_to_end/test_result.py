@@ -108,6 +108,7 @@ def test_content_of_the_run_folder(small_run):
         "features",
         "compiled",
         "decoded",
+        "thumbnails",
         "weights",
         "weights.lock",
     }

@@ -13,6 +13,8 @@ from typing import Any
 from vision_transfer.data.decoded_cache import FOLDER as DECODED_FOLDER
 from vision_transfer.data.fetch import DOWNLOADS_FOLDER, PUBLIC_FILES
 from vision_transfer.data.known import FETCHED_FOLDER
+from vision_transfer.data.thumbnails import DIGEST_BYTES, ROW_BYTES
+from vision_transfer.data.thumbnails import FOLDER as THUMBNAILS_FOLDER
 from vision_transfer.features.prefix import computed_by
 from vision_transfer.features.store import FOLDER as FEATURES_FOLDER
 from vision_transfer.features.store import Store
@@ -23,6 +25,7 @@ from vision_transfer.runtime import COMPILED_FOLDER
 # As `provenance.json_digest` and the decoded cache name their folders, and JAX its files.
 _FEATURES_KEY = re.compile(r"[0-9a-f]{16}")
 _DECODED_KEY = re.compile(r"[0-9a-f]{32}")
+_THUMBNAILS_FILE = re.compile(rf"[0-9a-f]{{{2 * DIGEST_BYTES}}}")
 _DECODED_FILES = ("manifest.json", "images.npy", "labels.npy", "digests.npy")
 _COMPILED_FILE = re.compile(r"(?P<program>.+)-[0-9a-f]{64}-(cache|atime)")
 
@@ -99,6 +102,13 @@ def _about_decoded(manifest: Path) -> str:
         return "unfinished"
 
 
+def _thumbnails(folder: Path) -> Iterator[Entry]:
+    files = sorted(file for file in folder.glob("*") if _THUMBNAILS_FILE.fullmatch(file.name) and file.is_file())
+    for file in files:
+        about = f"{(file.stat().st_size - DIGEST_BYTES) // ROW_BYTES:,} pictures, to find near-duplicates by"
+        yield _entry(THUMBNAILS_FOLDER, file.name, about, [file])
+
+
 def _features(folder: Path) -> Iterator[Entry]:
     now: dict[bool, Mapping[str, object]] = {}
     for place in _folders(folder, _FEATURES_KEY):
@@ -143,6 +153,7 @@ KINDS: dict[str, Callable[[Path], Iterator[Entry]]] = {
     FETCHED_FOLDER: _data_sets,
     DOWNLOADS_FOLDER: _downloads,
     DECODED_FOLDER: _decoded,
+    THUMBNAILS_FOLDER: _thumbnails,
     FEATURES_FOLDER: _features,
     COMPILED_FOLDER: _compiled,
 }

@@ -15,7 +15,9 @@ from vision_transfer.files import replaced_file
 from vision_transfer.screen import Screen
 
 FOLDER = "thumbnails"
-_DIGEST_BYTES = 16
+DIGEST_BYTES = 16
+# A byte that says whether the picture decodes, and its grey pixels.
+ROW_BYTES = 1 + SIDE * SIDE
 _GREY = 1
 
 
@@ -37,7 +39,7 @@ def load_thumbnails(examples: Examples, content: str, cache_dir: Path, screen: S
         screen: for the progress bar.
     """
     version = f"{content} {THUMBNAIL_VERSION} {decoder_version()}"
-    file = cache_dir / FOLDER / hashlib.blake2b(version.encode(), digest_size=_DIGEST_BYTES).hexdigest()
+    file = cache_dir / FOLDER / hashlib.blake2b(version.encode(), digest_size=DIGEST_BYTES).hexdigest()
     rows = _read(file, len(examples.files))
     if rows is None:
         rows = _make(examples, screen)
@@ -50,7 +52,7 @@ def _make(examples: Examples, screen: Screen) -> UInt8[np.ndarray, "examples 102
     """For each example a byte that says whether it decodes, and its thumbnail."""
 
     def look(index: int) -> np.ndarray:
-        row = np.zeros(1 + SIDE * SIDE, np.uint8)
+        row = np.zeros(ROW_BYTES, np.uint8)
         try:
             row[1:] = thumbnail(examples.pixels(index, _GREY)).reshape(-1)
         except UndecodableError:
@@ -60,7 +62,7 @@ def _make(examples: Examples, screen: Screen) -> UInt8[np.ndarray, "examples 102
 
     places = range(len(examples.files))
     rows = map_in_order(look, places, screen=screen, title="Looking for near-duplicates")
-    return np.array(list(rows), np.uint8).reshape(len(places), 1 + SIDE * SIDE)
+    return np.array(list(rows), np.uint8).reshape(len(places), ROW_BYTES)
 
 
 def _read(file: Path, examples: int) -> UInt8[np.ndarray, "examples 1025"] | None:
@@ -69,11 +71,11 @@ def _read(file: Path, examples: int) -> UInt8[np.ndarray, "examples 1025"] | Non
         content = file.read_bytes()
     except OSError:
         return None
-    rows = np.frombuffer(content, np.uint8, offset=min(_DIGEST_BYTES, len(content)))
-    if rows.size != examples * (1 + SIDE * SIDE) or content[:_DIGEST_BYTES] != _digest(rows):
+    rows = np.frombuffer(content, np.uint8, offset=min(DIGEST_BYTES, len(content)))
+    if rows.size != examples * ROW_BYTES or content[:DIGEST_BYTES] != _digest(rows):
         return None
     return rows.reshape(examples, 1 + SIDE * SIDE)
 
 
 def _digest(rows: np.ndarray) -> bytes:
-    return hashlib.blake2b(rows.tobytes(), digest_size=_DIGEST_BYTES).digest()
+    return hashlib.blake2b(rows.tobytes(), digest_size=DIGEST_BYTES).digest()
