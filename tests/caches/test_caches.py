@@ -140,6 +140,7 @@ def test_files_of_others_stay_and_empty_folders_do_not(cache):
     assert files(cache) == {
         "weights/my own.safetensors",
         "datasets/my pictures/cat.jpg",
+        "thumbnails/mine",
         "features/notes.txt",
         f"features/{OLD}/mine.txt",
         "compiled/my-cache",
