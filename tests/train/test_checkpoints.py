@@ -124,6 +124,21 @@ def test_a_manifest_that_is_none_is_noticed(folder, tree, content):
             read()
 
 
+def test_a_full_disk_is_the_systems_error_and_keeps_what_was_there(folder, tree, monkeypatch):
+    import orbax.checkpoint as ocp
+
+    checkpoints.save(folder, 5, tree, {"epoch": 3})
+
+    def save(*_):
+        raise ValueError('RESOURCE_EXHAUSTED: Error writing local file "x": No space left on device')
+
+    monkeypatch.setattr(ocp.PyTreeCheckpointer, "save", save)
+    with pytest.raises(OSError, match=r"No space left on device: '.*000000006'"):
+        checkpoints.save(folder, 6, tree, {"epoch": 4})
+    assert [path.name for path in folder.iterdir()] == ["000000005"]
+    assert checkpoints.load(folder, tree).metadata == {"epoch": 3}
+
+
 def test_changed_metadata_are_noticed(folder, tree):
     checkpoints.save(folder, 5, tree, {"epoch": 3})
     path = folder / "000000005" / checkpoints.MANIFEST

@@ -5,7 +5,9 @@ into place when complete, the shapes and dtypes are checked against a template, 
 flipped byte. Nothing outside this file knows Orbax.
 """
 
+import errno
 import json
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +22,8 @@ from vision_transfer.provenance import json_digest
 
 MANIFEST = "manifest.json"
 ARRAYS = "arrays"
+# What Orbax's ValueError says of a disk without space.
+DISK_FULL = "RESOURCE_EXHAUSTED"
 
 
 @dataclass(frozen=True)
@@ -38,12 +42,20 @@ def save(folder: Path, step: int, tree: Any, metadata: dict[str, Any]) -> None:
         step: names the checkpoint; an equal step is replaced.
         tree: arrays on devices or in memory; copied to the host.
         metadata: JSON values.
+
+    Raises:
+        OSError: the disk is full or cannot be written; what was there before is kept.
     """
     import orbax.checkpoint as ocp
 
     target = folder.absolute() / f"{step:09d}"
     with new_folder(target) as temporary:
-        ocp.PyTreeCheckpointer(use_ocdbt=False).save(temporary / ARRAYS, _flat(tree))
+        try:
+            ocp.PyTreeCheckpointer(use_ocdbt=False).save(temporary / ARRAYS, _flat(tree))
+        except ValueError as error:
+            if DISK_FULL not in str(error):
+                raise
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target)) from error
         digests = {
             str(path.relative_to(temporary)): file_sha256(path)
             for path in sorted((temporary / ARRAYS).rglob("*"))
