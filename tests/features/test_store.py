@@ -80,6 +80,21 @@ def test_a_shard_is_verified_once_in_a_process(store, screen, hashed):
     assert sorted(hashed) == sorted(file.name for file in store.path.glob("*.npy"))
 
 
+def test_headers_are_read_by_the_calling_thread_alone(store, screen, monkeypatch):
+    """`ast`, with which numpy reads them, fails at random in CPython 3.11 when two threads use it at once."""
+    filled(store)
+    threads = []
+    load = np.load
+
+    def spy(*arguments, **keywords):
+        threads.append(threading.current_thread())
+        return load(*arguments, **keywords)
+
+    monkeypatch.setattr(np, "load", spy)
+    open_store(store, screen, remove_damaged=False)
+    assert threads == [threading.current_thread()] * 2
+
+
 def test_a_flipped_byte_is_noticed_by_the_next_process(store, screen):
     filled(store)
     damaged = store.index_files[0]

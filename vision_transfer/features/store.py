@@ -154,6 +154,9 @@ class OpenStore:
 def open_store(store: Store, screen: Screen, *, remove_damaged: bool) -> OpenStore:
     """All intact shards of a store; each is verified once in a process, several at a time.
 
+    Threads compute digests and nothing else: numpy parses an array's header with `ast`, which in CPython 3.11 fails at
+    random (SystemError) when two threads do so at once.
+
     Args:
         store: its folder must exist.
         screen: for a bar while much is verified.
@@ -164,15 +167,16 @@ def open_store(store: Store, screen: Screen, *, remove_damaged: bool) -> OpenSto
     shards: list[np.ndarray] = []
     place_of: dict[str, tuple[int, int]] = {}
     with ThreadPoolExecutor() as pool, screen.bar("Verifying cached features", len(files), "shards") as advance:
-        for file, shard in zip(files, pool.map(_read_shard, files), strict=True):
+        for file, index in zip(files, pool.map(_verified_index, files), strict=True):
             advance(1)
+            shard = None if index is None else _mapped_shard(file, index)
             if shard is not None:
                 keys, rows = shard
                 place_of |= {key: (len(shards), row) for row, key in enumerate(keys)}
                 shards.append(rows)
             elif remove_damaged:
                 file.unlink(missing_ok=True)
-                file.with_suffix(".npy").unlink(missing_ok=True)
+                _array_file(file).unlink(missing_ok=True)
     return OpenStore(tuple(shards), place_of, hold)
 
 
@@ -197,20 +201,30 @@ def row_keys(digests: UInt8[np.ndarray, "examples 16"]) -> list[str]:
     return [digest.tobytes().hex() for digest in digests]
 
 
-def _read_shard(index_file: Path) -> tuple[list[str], np.ndarray] | None:
-    """Keys and rows of a shard, or None if it is damaged."""
-    array_file = index_file.with_suffix(".npy")
+def _verified_index(index_file: Path) -> dict[str, Any] | None:
+    """The index of a shard, or None if it or the array does not have its digest."""
     try:
         written = json.loads(index_file.read_text(encoding="utf-8"))
         index = written["content"]
-        if json_digest(index) != written["digest"] or _sha256(array_file) != index["sha256"]:
-            return None
-        rows = np.load(array_file, mmap_mode="r", allow_pickle=False)
+        intact = json_digest(index) == written["digest"] and _sha256(_array_file(index_file)) == index["sha256"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return index if intact else None
+
+
+def _mapped_shard(index_file: Path, index: dict[str, Any]) -> tuple[list[str], np.ndarray] | None:
+    """Keys and rows of a shard whose digests are right, or None if index and array do not fit each other."""
+    try:
+        rows = np.load(_array_file(index_file), mmap_mode="r", allow_pickle=False)
         if rows.dtype != SAVED_AS[index["dtype"]] or len(index["rows"]) != len(rows):
             return None
         return index["rows"], rows.view(jnp.dtype(index["dtype"]))
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def _array_file(index_file: Path) -> Path:
+    return index_file.with_suffix(".npy")
 
 
 def _sha256(file: Path) -> str:
