@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from vision_transfer.errors import UserError
+from vision_transfer.paired import paired
 from vision_transfer.report.comparison import paired_sentence
-from vision_transfer.report.paired import paired
 from vision_transfer.report.task import report, report_of_finished_run
 
 FILES = tuple(f"digits/{number}" for number in range(40))

@@ -10,12 +10,12 @@ import numpy as np
 from jaxtyping import Int64
 
 from vision_transfer.errors import UserError
+from vision_transfer.paired import Paired, paired
 from vision_transfer.report.charts import Chart
 from vision_transfer.report.curves import QUANTITIES
 from vision_transfer.report.gallery import find_album
 from vision_transfer.report.outcome_facts import headlines, probability_text
 from vision_transfer.report.page import now, part, render, write_page
-from vision_transfer.report.paired import Paired, paired
 from vision_transfer.report.record import RunRecord, get, number, read_record
 from vision_transfer.report.run_facts import default_value, flat_config, shown_value
 from vision_transfer.report.stage_facts import overlaid_chart

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vision_transfer.report.paired import mcnemar_exact, paired
+from vision_transfer.paired import mcnemar_exact, paired
 
 
 @pytest.mark.parametrize(
