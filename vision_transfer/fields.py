@@ -229,6 +229,11 @@ STAGE_FIELDS: dict[str, Field] = {
     "start_from": Field("best", "parameters of the previous stage that this one starts from", choices=("best", "last")),
     "optimizer.name": Field("rmsprop", "Keras's RMSprop, Adam or SGD", choices=("rmsprop", "adam", "sgd")),
     "optimizer.lr": Field(1e-3, "learning rate (the highest, where a schedule changes it)", minimum=0),
+    "optimizer.lr_multipliers": Field(
+        (),
+        "what the learning rate of single parameters is multiplied by: 'PATTERN=FACTOR' of paths LAYER/PARAMETER, "
+        "'layer_decay=FACTOR', 'block_decay=FACTOR'",
+    ),
     "optimizer.lr_schedule": Field("constant", "learning rate over the stage", choices=("constant", "cosine")),
     "optimizer.warmup_steps": Field(0, "steps over which the learning rate rises linearly from 0", minimum=0),
     "optimizer.momentum": Field(0.0, "momentum of SGD and RMSprop", minimum=0, below=1),

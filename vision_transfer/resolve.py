@@ -1,5 +1,6 @@
 """What follows from a config and the data together, decided in this one place: network, masks, stages."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from vision_transfer.models.heads import head_layers
 from vision_transfer.models.layers import layer_names
 from vision_transfer.models.network import Network
 from vision_transfer.models.precision import Numerics
+from vision_transfer.train.multipliers import Multipliers, resolve_multipliers
 from vision_transfer.train.optimizers import OptimizerSpec, learning_rates
 from vision_transfer.train.stage import StagePlan
 from vision_transfer.train.step import StepProgram
@@ -171,6 +173,7 @@ def resolve_stages(config: Config, network: Network) -> list[Stage]:
         except UserError as error:
             raise UserError(f"config.stages.{name}.{error}") from error
         cached = cached_layer(network, mask) if cacheable else None
+        _multipliers(name, stage.optimizer.lr_multipliers, network)
         names = layer_names(network.layers)
         start = None if cached is None else names[names.index(cached) + 1]
         stages.append(Stage(name, stage.freeze, mask, cut(network, mask), cached, start, stage.start_from))
@@ -229,7 +232,15 @@ def stage_plan(
         seed=config.seed,
         checkpoint_seconds=config.checkpoint.every_seconds,
         balanced=config.balance == "sampling",
+        multipliers=_multipliers(stage.name, optimizer.lr_multipliers, network),
     )
+
+
+def _multipliers(stage: str, rules: Sequence[str], network: Network) -> Multipliers:
+    try:
+        return resolve_multipliers(rules, network)
+    except UserError as error:
+        raise UserError(f"config.stages.{stage}.optimizer.{error}") from error
 
 
 def _outputs(kind: str, classes: int) -> int:

@@ -158,12 +158,21 @@ def _train_epoch(
     if progress.step == plan.steps_per_epoch:
         # stopped behind its last step, before validation
         return state, progress
+    multipliers = _multipliers(plan, state.trainable)
     most = stage.feed.most_steps(order)
     chunk = stage.feed.chunk(order, progress.step, pace.steps(most, plan.steps_per_epoch - progress.step))
     while progress.step < plan.steps_per_epoch:
         began = time.perf_counter()
         state = run_steps(
-            plan.program, stage.mesh, stage.feed.resident, state, stage.frozen, *chunk, stage.key, progress.epoch
+            plan.program,
+            stage.mesh,
+            stage.feed.resident,
+            state,
+            stage.frozen,
+            *chunk,
+            stage.key,
+            progress.epoch,
+            multipliers,
         )
         taken = chunk.steps
         left = plan.steps_per_epoch - progress.step - taken
@@ -184,6 +193,14 @@ def _train_epoch(
         if left and pace.checkpoint_is_due():
             stage.save(state, best, progress)
     return state, progress
+
+
+def _multipliers(plan: StagePlan, trainable: Params) -> Params:
+    """A factor for each trainable leaf, also where all are 1: then stages with and without them are one program."""
+    return {
+        layer: {name: np.float32(plan.multipliers.get(layer, {}).get(name, 1)) for name in leaves}
+        for layer, leaves in trainable.items()
+    }
 
 
 def _close_epoch(

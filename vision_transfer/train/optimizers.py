@@ -4,6 +4,7 @@ The rate is an argument of the step, so that no value of it compiles a second pr
 accumulated behind the rate: what was gathered at a high rate keeps its size when the rate falls.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, cast
 
@@ -31,6 +32,8 @@ class OptimizerSpec:
 
 def descent(spec: OptimizerSpec) -> optax.GradientTransformationExtraArgs:
     """Gradients to what is subtracted from the parameters; `update` takes the learning rate as `rate`.
+
+    `rate` is a scalar, or a tree with one for each parameter.
 
     With dₜ the direction and λ the decay of kernels: mₜ = momentum · mₜ₋₁ + rateₜ · dₜ, subtracted is
     mₜ + rateₜ · λ · w (keras/src/optimizers/{sgd,rmsprop}.py, and `_apply_weight_decay` of base_optimizer.py).
@@ -109,7 +112,7 @@ def _scale_by_rate() -> optax.GradientTransformationExtraArgs:
         updates: optax.Updates, state: optax.OptState, params: optax.Params | None = None, **given: Any
     ) -> tuple[optax.Updates, optax.OptState]:
         del params
-        return jax.tree.map(lambda direction: given["rate"] * direction, updates), state
+        return jax.tree.map(lambda rate, direction: rate * direction, _rates(given["rate"], updates), updates), state
 
     return optax.GradientTransformationExtraArgs(_no_state, update)
 
@@ -118,12 +121,18 @@ def _add_decayed_kernels(weight_decay: float) -> optax.GradientTransformationExt
     def update(
         updates: optax.Updates, state: optax.OptState, params: optax.Params | None = None, **given: Any
     ) -> tuple[optax.Updates, optax.OptState]:
-        def decayed(path: Any, change: Array, leaf: Array) -> Array:
-            return change + given["rate"] * weight_decay * leaf if path[-1].key == "kernel" else change
+        def decayed(path: Any, change: Array, leaf: Array, rate: Array) -> Array:
+            return change + rate * weight_decay * leaf if path[-1].key == "kernel" else change
 
-        return jax.tree_util.tree_map_with_path(decayed, updates, params), state
+        rates = _rates(given["rate"], updates)
+        return jax.tree_util.tree_map_with_path(decayed, updates, params, rates), state
 
     return optax.GradientTransformationExtraArgs(_no_state, update)
+
+
+def _rates(rate: Any, updates: optax.Updates) -> Any:
+    """A rate for each leaf, from one for all or from a tree of them."""
+    return rate if isinstance(rate, Mapping) else jax.tree.map(lambda _: rate, updates)
 
 
 def _no_state(params: optax.Params) -> optax.OptState:

@@ -2,7 +2,7 @@
 
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import jax
@@ -15,6 +15,7 @@ from vision_transfer.models.network import Params
 from vision_transfer.screen import Screen, duration
 from vision_transfer.stopping import StopSignal
 from vision_transfer.train.feeding import TrainingRows
+from vision_transfer.train.multipliers import Multipliers
 from vision_transfer.train.step import StepProgram
 
 
@@ -36,6 +37,7 @@ class StagePlan:
         seed: of data order and dropout.
         checkpoint_seconds: longest time between two checkpoints.
         balanced: whether each class is drawn equally often.
+        multipliers: of the learning rate, by layer and parameter; where one is missing, 1.
     """
 
     name: str
@@ -51,6 +53,7 @@ class StagePlan:
     seed: int
     checkpoint_seconds: float
     balanced: bool = False
+    multipliers: Multipliers = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

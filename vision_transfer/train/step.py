@@ -128,6 +128,7 @@ def run_steps(
     count: Int[Array, ""],
     key: Key[Array, ""],
     epoch: Int[Array, ""] | int = 0,
+    multipliers: Params | None = None,
 ) -> TrainState:
     """Takes the steps `start` to `start + count` of `order`.
 
@@ -144,6 +145,8 @@ def run_steps(
         count: number of steps to take.
         key: random key of the stage, for dropout and augmentation.
         epoch: number of the epoch, which augmentation depends on.
+        multipliers: of the learning rate, a scalar for each leaf of the trainable parameters, so that no value of them
+            compiles a second program; None for 1.
     """
     everywhere, split = PartitionSpec(), PartitionSpec(BATCH_AXIS)
     by_column = PartitionSpec(None, BATCH_AXIS)
@@ -159,12 +162,21 @@ def run_steps(
             everywhere,
             everywhere,
             everywhere,
+            everywhere,
         ),
         out_specs=everywhere,
         check_vma=False,
     )
     return sharded(
-        state, frozen, examples, (order.rows, order.weights, order.rates), start, count, key, jnp.asarray(epoch)
+        state,
+        frozen,
+        examples,
+        (order.rows, order.weights, order.rates),
+        start,
+        count,
+        key,
+        jnp.asarray(epoch),
+        multipliers,
     )
 
 
@@ -177,6 +189,7 @@ def single_step(
     rate: Float[Array, ""],
     key: Key[Array, ""],
     epoch: Int[Array, ""] | int = 0,
+    multipliers: Params | None = None,
 ) -> TrainState:
     """One step on one device's part of a batch; sums are taken over `BATCH_AXIS`."""
     step_key = jax.random.fold_in(key, state.step)
@@ -212,7 +225,8 @@ def single_step(
 
     (_, (sums, batch_stats)), gradients = jax.value_and_grad(share_of_loss, has_aux=True)(state.trainable)
     gradients, sums = lax.psum((gradients, sums), BATCH_AXIS)
-    change, optimizer = descent(program.optimizer).update(gradients, state.optimizer, state.trainable, rate=rate)
+    rates = rate if multipliers is None else jax.tree.map(lambda factor: factor * rate, multipliers)
+    change, optimizer = descent(program.optimizer).update(gradients, state.optimizer, state.trainable, rate=rates)
     trainable = jax.tree.map(lambda leaf, less: leaf - less, state.trainable, change)
     average = state.average
     if program.ema:
@@ -240,11 +254,12 @@ def _local_steps(
     count: Array,
     key: Array,
     epoch: Array,
+    multipliers: Params | None,
 ) -> TrainState:
     rows, weights, rates = order
 
     def one(position: Array, state: TrainState) -> TrainState:
         batch = jax.tree.map(lambda column: column[rows[position]], examples)
-        return single_step(program, state, frozen, batch, weights[position], rates[position], key, epoch)
+        return single_step(program, state, frozen, batch, weights[position], rates[position], key, epoch, multipliers)
 
     return lax.fori_loop(start, start + count, one, state)
