@@ -39,3 +39,16 @@ def summarised(values: Sequence[float], confidence: float = 0.95) -> Summary:
         half = float(stats.t.ppf(0.5 + confidence / 2, len(array) - 1) * stats.sem(array))
         interval = (mean - half, mean + half)
     return Summary(len(array), mean, interval, float(np.min(array)), float(np.max(array)))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values after Holm's step-down correction (1979, Scandinavian Journal of Statistics 6:65), in the same order.
+
+    The smallest of n counts n times, the next n - 1 times, and so on; none falls below a smaller one's. Rejecting those
+    below a level keeps the chance of any false rejection at that level, however the tests hang together.
+    """
+    order = np.argsort(p_values, kind="stable")
+    corrected = np.asarray(p_values, np.float64)[order] * np.arange(len(order), 0, -1)
+    adjusted = np.empty(len(order))
+    adjusted[order] = np.minimum(np.maximum.accumulate(corrected), 1.0)
+    return [float(value) for value in adjusted]
