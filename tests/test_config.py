@@ -196,8 +196,10 @@ def test_the_digest_is_of_all_but_places_and_habits(config, path):
 
 def test_what_the_digest_ignores(config):
     ignored = set(flatten(config)) - set(digested(config))
-    # A benchmark and a check train nothing that is kept, a study's runs are named one by one, a log is only read.
-    assert {path for path in ignored if not path.startswith(("benchmark.", "check.", "study.", "log."))} == {
+    # A benchmark, a probe and a check train nothing that is kept, runs of studies and ablations are named one by one, a
+    # log is only read, and jobs only say where.
+    others = ("benchmark.", "probe.", "check.", "study.", "ablation.", "log.", "slurm.")
+    assert {path for path in ignored if not path.startswith(others)} == {
         "dataset.root",
         "model.weights_path",
         "init_from",

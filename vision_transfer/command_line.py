@@ -29,9 +29,10 @@ MODE_FLAGS = {
     "layers": "explain: layers to look at, with commas",
     "filters": "explain: numbers of filters, such as 0-63 or 3,8",
     "ascent": "explain: how filters are drawn, textbook or smooth",
+    "launcher": "ablation: where runs are done, processes:N or slurm:N (default: one after the other, here)",
     "target": "explain: class that heat maps speak for, by name or number",
 }
-FLAG_NAMES = ("config", "workdir", "mode", *MODE_FLAGS, "rerun", "reuse", "debug", "help")
+FLAG_NAMES = ("config", "workdir", "mode", *MODE_FLAGS, "dry_run", "rerun", "reuse", "debug", "help")
 CACHE_VARIABLE = "VISION_TRANSFER_CACHE"
 USER_ERROR_STATUS = 2
 # Of the help: its width, and where the meanings of flags and of modes start.
@@ -55,6 +56,7 @@ Flags:
                                  default: runs/<name>-<digest>
   --mode=MODE                    what to do, see below
 {mode_flags}
+  --dry_run                      ablation: print the plan and stop
   --rerun                        do a finished or begun run again
   --reuse                        take or continue a run whose code, versions or
                                  device have changed since
@@ -79,6 +81,7 @@ def define_flags() -> None:
     flags.DEFINE_enum("mode", "run", list(MODES), "What to do.")
     for name, meaning in MODE_FLAGS.items():
         flags.DEFINE_string(name, None, meaning)
+    flags.DEFINE_bool("dry_run", False, "Print the plan of an ablation and stop.")
     flags.DEFINE_bool("rerun", False, "Do a run again whose code, versions or device have changed since.")
     flags.DEFINE_bool("reuse", False, "Take or continue such a run nevertheless.")
     flags.DEFINE_bool("debug", False, "Show the traceback of an error.")

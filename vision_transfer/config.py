@@ -26,6 +26,9 @@ NOT_IN_DIGEST = (
     "log",
     "benchmark",
     "study",
+    "ablation",
+    "slurm",
+    "probe",
     "check",
 )
 

@@ -46,6 +46,7 @@ from vision_transfer.result import build_result
 from vision_transfer.run_folder import RunFolder, claimed, default_folder
 from vision_transfer.screen import Screen
 from vision_transfer.setup import RunOptions, Setup, prepare
+from vision_transfer.shared_stages import shared_stage, stage_keys
 from vision_transfer.stage_inputs import Feeding, split_inputs, stage_data
 from vision_transfer.starting_weights import initial_variables, keep_start, load_weights
 from vision_transfer.train.loop import train_stage
@@ -194,10 +195,13 @@ def _run(run: Run) -> dict[str, Any]:
     variables = initial_variables(setup.network, setup.config.seed, setup.weights)
     outcomes: list[StageOutcome] = []
     events = can_write_events(setup.config.log.tensorboard, run.screen)
+    keys = stage_keys(setup)
     for position, stage in enumerate(setup.stages):
         if outcomes:
             variables = with_weights(variables, outcomes[-1], stage.start_from)
-        with run.clock.measures("train"):
+        checkpoints = run.folder.checkpoints(stage.name)
+        shared = shared_stage(run.options.shared_stages, keys[position], checkpoints, run.screen)
+        with shared, run.clock.measures("train"):
             outcomes.append(_run_stage(run, position, variables, outcomes, events))
     # Again for all stages: a process killed between a last checkpoint and its record left one out.
     records = [record for outcome in outcomes for record in outcome.progress.history]

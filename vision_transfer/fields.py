@@ -30,7 +30,7 @@ FIELDS: dict[str, Field] = {
     "task": Field(
         "train",
         "what the command does with this config",
-        choices=("train", "benchmark", "classic_classifier", "transfer_curve"),
+        choices=("train", "benchmark", "classic_classifier", "transfer_curve", "ablation", "probe"),
     ),
     "seed": Field(0, "seed of initialisation, data order, dropout and augmentation", minimum=0),
     "dataset.name": Field(
@@ -196,6 +196,29 @@ FIELDS: dict[str, Field] = {
     ),
     "study.source_name": Field("mnist", "dataset.name of a transfer curve's pretraining"),
     "study.source_root": Field(None, "dataset.root of that", kind=str),
+    "ablation.masks": Field(
+        ("every_cut",),
+        "freeze specs that are compared; every_cut: from the head alone layer by layer to everything, every_block: one "
+        "block of the backbone at a time",
+    ),
+    "ablation.learning_rates": Field((), "of the stage tune; empty: its own"),
+    "ablation.multipliers": Field(
+        ("none",),
+        "values of stages.tune.optimizer.lr_multipliers, the rules of one with semicolons between; none: no rules",
+    ),
+    "ablation.schedules": Field(
+        ("head_first",), "head_first (head, then all of the mask), together (one stage), gradual (layer by layer)"
+    ),
+    "ablation.epochs_a_layer": Field(1, "epochs before gradual unfreezing goes one layer deeper", minimum=1),
+    "slurm.cluster": Field(
+        "slurm", "where --launcher=slurm submits; local: processes here", choices=("slurm", "local")
+    ),
+    "slurm.partition": Field(None, "partition of the jobs; empty: the cluster's default", kind=str),
+    "slurm.minutes": Field(240, "time limit of a job; one that reaches it is requeued and goes on", minimum=1),
+    "slurm.gpus": Field(0, "accelerators of a job", minimum=0),
+    "slurm.cpus": Field(8, "cores of a job", minimum=1),
+    "slurm.memory_gb": Field(16, "memory of a job", minimum=1),
+    "probe.large_from": Field(1000, "training images from which the probe calls a set large", minimum=1),
     "check.labels": Field(
         "auto",
         "look for wrong labels by VGG16's features (--mode=check): auto (if its weights are on this machine), always "

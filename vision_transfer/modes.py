@@ -79,10 +79,18 @@ def _run(call: Call) -> None:
             from vision_transfer.classic.task import classify
 
             classify(call.config, options, call.screen)
+        case "probe":
+            from vision_transfer.probe.task import probe
+
+            probe(call.config, options, call.screen)
         case "transfer_curve":
             from vision_transfer.study.task import run_transfer_curve
 
             run_transfer_curve(call.config, options, call.screen)
+        case "ablation":
+            from vision_transfer.ablation.task import run_ablation
+
+            run_ablation(call.config, options, call.screen, call.values.launcher, dry_run=call.values.dry_run)
         case _:
             experiment.train(call.config, options, call.screen)
 

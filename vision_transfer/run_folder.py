@@ -18,6 +18,10 @@ DEFAULT_ROOT = Path("runs")
 DIGEST_LENGTH_IN_NAME = 12
 
 
+class FolderBusy(UserError):
+    """Another process is at work on the run."""
+
+
 @dataclass(frozen=True)
 class Identity:
     """What a run is, and what it runs on.
@@ -179,14 +183,15 @@ def claimed(folder: RunFolder, identity: Identity) -> Iterator[None]:
     """Holds the folder for this process.
 
     Raises:
-        UserError: the folder holds another run, or another process is at work in it.
+        UserError: the folder holds another run.
+        FolderBusy: another process is at work in it.
     """
     lock = FileLock(folder.path / ".lock")
     try:
         folder.path.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except Timeout as error:
-        raise UserError(
+        raise FolderBusy(
             f"{folder.path}: another process is at work on this run; wait for it, or give --workdir another folder"
         ) from error
     except OSError as error:

@@ -39,7 +39,7 @@ def configure(cache: Path, *, deterministic: bool = False) -> None:
     if OLDEST_WITH_SCHEDULER <= jax.__version_info__[:2] < FIRST_UNTRIED:
         _add_xla_flag(CPU_SCHEDULER_FLAG)
     if HOST_DEVICES_FLAG not in os.environ.get("XLA_FLAGS", ""):
-        jax.config.update("jax_num_cpu_devices", min(_cores(), MOST_CPU_DEVICES))
+        jax.config.update("jax_num_cpu_devices", cpu_devices())
     jax.config.update("jax_compilation_cache_dir", str(cache / COMPILED_FOLDER))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", SHORTEST_COMPILATION_KEPT_SECONDS)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
@@ -61,6 +61,11 @@ def _add_xla_flag(flag: str) -> None:
         os.environ["XLA_FLAGS"] = " ".join([*flags.split(), flag])
 
 
-def _cores() -> int:
+def cpu_devices() -> int:
+    """Devices that a process makes of the cores that it may run on."""
+    return min(cores(), MOST_CPU_DEVICES)
+
+
+def cores() -> int:
     """Cores that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

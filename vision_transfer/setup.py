@@ -39,6 +39,8 @@ class RunOptions:
         reuse: take or continue it nevertheless.
         stop: whether to save and stop now.
         command: the command line, which the report shows; None where the run was not started by one.
+        shared_stages: folder of finished stages that runs take from each other; None for a run that trains all of its
+            own.
     """
 
     workdir: Path | None
@@ -47,6 +49,7 @@ class RunOptions:
     reuse: bool = False
     stop: StopSignal = field(default_factory=StopSignal)
     command: str | None = None
+    shared_stages: Path | None = None
 
 
 @dataclass(frozen=True)

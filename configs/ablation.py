@@ -1,0 +1,81 @@
+"""Which layers to freeze: VGG16 on a small data set under several masks, each over three seeds.
+
+    python launch.py --config=configs/ablation.py --config.dataset.root=PATH/TO/cats_vs_dogs_small --dry_run
+    python launch.py --config=configs/ablation.py --config.dataset.root=PATH/TO/cats_vs_dogs_small
+    python launch.py --config=configs/ablation.py:grid=sizes --launcher=processes:2
+
+The command prints the plan (runs, what they share, expected time and disk) and runs what is left of it: an interrupted
+sweep goes on, a finished run is never repeated, and runs and head stages are shared with other sweeps of the same
+name. Tables (Markdown, CSV, LaTeX) and figures are in the sweep's folder.
+
+Grids:
+
+- `depths`: the head alone, and from block5_conv3, block5_conv2, block5_conv1, block4_conv3, block4_conv1 on, on all
+  training images;
+- `deep`: every cut from the head alone to everything, on 300 training images;
+- `surgical`: one block at a time, on 300 training images;
+- `sizes`: three depths on 100, 300, 1,000 and all training images;
+- `rates`: block 5 at three rates, with equal rates, layer-wise decay and discriminative rates by block, under the three
+  schedules.
+
+Each axis is a field of `config.ablation` and `config.study`, such as
+`--config.ablation.masks="('all', 'only:block3_conv1')"`.
+"""
+
+from vision_transfer.config import Config, default_config, stage, with_stages
+from vision_transfer.recipe import check_choices, parse_recipe
+
+DEPTHS = (
+    "all",
+    "below:block5_conv3",
+    "below:block5_conv2",
+    "below:block5_conv1",
+    "below:block4_conv3",
+    "below:block4_conv1",
+)
+THREE_DEPTHS = ("all", "below:block5_conv1", "below:block4_conv1")
+GRIDS = ("depths", "deep", "surgical", "sizes", "rates")
+# Of the grids whose runs go through most of the network.
+FEW_IMAGES = 300
+
+
+def get_config(argument: str | None = None) -> Config:
+    """`grid` is one of `GRIDS`."""
+    recipe = parse_recipe(argument, grid="depths")
+    check_choices(argument, recipe, grid=GRIDS)
+    config = default_config()
+    config.name = "ablation"
+    config.task = "ablation"
+    config.dataset.image_size = 112
+    config.log.report = False
+    config.study.seeds = (0, 1, 2)
+    config.study.train_examples = (0,)
+    config.ablation.masks = DEPTHS
+    match recipe.grid:
+        case "deep":
+            config.ablation.masks = ("every_cut",)
+            config.study.train_examples = (FEW_IMAGES,)
+        case "surgical":
+            config.ablation.masks = ("all", "every_block")
+            config.study.train_examples = (FEW_IMAGES,)
+        case "sizes":
+            config.ablation.masks = THREE_DEPTHS
+            config.study.train_examples = (100, 300, 1000, 0)
+        case "rates":
+            config.ablation.masks = ("all", "below:block5_conv1")
+            config.ablation.learning_rates = (1e-5, 3e-5, 1e-4)
+            config.ablation.multipliers = ("none", "layer_decay=0.65", "block_decay=0.4")
+            config.ablation.schedules = ("head_first", "together", "gradual")
+    rmsprop = {"name": "rmsprop"}
+    return with_schedule_left_open(
+        config,
+        head=stage(freeze="all", epochs=10, optimizer=rmsprop | {"lr": 1e-3}),
+        tune=stage(freeze="none", epochs=10, optimizer=rmsprop | {"lr": 1e-5}),
+    )
+
+
+def with_schedule_left_open(config: Config, **stages: Config) -> Config:
+    """The stages that the sweep makes its runs of; each run has a schedule of its own."""
+    with_stages(config, **stages)
+    config.schedule = ()
+    return config

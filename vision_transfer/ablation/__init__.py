@@ -1,0 +1,1 @@
+"""Which layers to freeze: sweeps over masks, their launchers, figures and tables."""
