@@ -1,0 +1,35 @@
+"""The probe as users start it: scores, figure and a recommendation; a second time without computing features."""
+
+import json
+from pathlib import Path
+
+PROBE = f"--config={Path(__file__).parents[2] / 'configs' / 'probe.py'}"
+SMALL = (
+    "--config.model.backbone=mnist_convnet",
+    "--config.model.weights=random",
+    "--config.dataset.name=embedded",
+    "--config.dataset.image_size=28",
+    "--config.dataset.train_examples=80",
+)
+
+
+def test_probe_scores_every_layer_and_recommends_a_spec(place):
+    finished = place.launch(PROBE, *SMALL, "--workdir=probe")
+    finished.assert_is_done()
+    found = json.loads((place.cwd / "probe" / "probe.json").read_text(encoding="utf-8"))
+    assert [one["layer"] for one in found["layers"]] == ["conv1", "pool1", "conv2", "pool2", "conv3"]
+    assert found["dataset"]["scored"] == 80
+    for one in found["layers"]:
+        assert one["probe_ci95"][0] <= one["probe"] <= one["probe_ci95"][1]
+        assert one["probe"] > 2 * found["chance"]  # random filters tell digits apart better than chance does
+    advice = found["recommendation"]
+    assert f"Recommended: --config.stages.<stage>.freeze={advice['freeze']}" in finished.out
+    assert advice["best"] in advice["as_good"]
+    assert (place.cwd / "probe" / "probe.png").read_bytes().startswith(b"\x89PNG")
+
+    again = place.launch(PROBE, *SMALL, "--workdir=probe", "--config.probe.large_from=10")
+    again.assert_is_done()
+    assert "Compiled" not in again.out
+    second = json.loads((place.cwd / "probe" / "probe.json").read_text(encoding="utf-8"))
+    assert second["layers"] == found["layers"]
+    assert second["recommendation"]["size"] == "large"
