@@ -1,5 +1,7 @@
 """The convolution against float64: outputs and gradients over odd sizes, both paddings, with and without epilogue."""
 
+from dataclasses import dataclass
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -70,26 +72,44 @@ def test_transforms_compute_a_convolution_exactly(tile):
     np.testing.assert_allclose(computed, np.correlate(signal, taps, "valid"), rtol=1e-10, atol=1e-10)
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
-@given(
-    batch=st.integers(1, 64),
-    height=EXTENTS,
-    width=EXTENTS,
-    channels=st.sampled_from([(3, 8), (16, 16), (17, 33)]),
-    padding=st.sampled_from(["same", "valid"]),
-    relu=st.booleans(),
-    pool=st.booleans(),
-    forced=st.booleans(),
-)
-def test_outputs_agree_with_float64(batch, height, width, channels, padding, relu, pool, forced):
+@dataclass(frozen=True)
+class Case:
+    """A layer of any shape, and how it is computed."""
+
+    arrays: tuple[np.ndarray, np.ndarray, np.ndarray]
+    padding: str
+    relu: bool
+    pool: bool
+    implementation: str
+
+    def run(self, images, kernel, bias):
+        return convolution(
+            images,
+            kernel,
+            bias,
+            padding=self.padding,
+            relu=self.relu,
+            pool=self.pool,
+            implementation=self.implementation,
+        )
+
+
+@st.composite
+def cases(draw):
+    padding, pool = draw(st.sampled_from(["same", "valid"])), draw(st.booleans())
     least = (1 if padding == "same" else 3) + int(pool)
-    height, width = max(height, least), max(width, least)
-    arrays = _arrays(_batch_that_fits(batch, height, width), height, width, *channels)
-    implementation = "winograd" if forced else "auto"
-    actual = jax.jit(
-        lambda *arrays: convolution(*arrays, padding=padding, relu=relu, pool=pool, implementation=implementation)
-    )(*arrays)
-    expected = _float64(*arrays, padding, relu, pool)
+    height, width = max(draw(EXTENTS), least), max(draw(EXTENTS), least)
+    batch = _batch_that_fits(draw(st.integers(1, 64)), height, width)
+    inputs, outputs = draw(st.sampled_from([(3, 8), (16, 16), (17, 33)]))
+    arrays = _arrays(batch, height, width, inputs, outputs)
+    return Case(arrays, padding, draw(st.booleans()), pool, draw(st.sampled_from(["auto", "winograd"])))
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+@given(case=cases())
+def test_outputs_agree_with_float64(case):
+    actual = jax.jit(case.run)(*case.arrays)
+    expected = _float64(*case.arrays, case.padding, case.relu, case.pool)
     assert actual.shape == expected.shape
     assert _error(actual, expected) <= FORWARD_TOLERANCE
 
@@ -181,26 +201,9 @@ def test_gradients_agree_with_float64(shape, outputs, padding, relu, pool):
 
 
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
-@given(
-    batch=st.integers(1, 64),
-    height=EXTENTS,
-    width=EXTENTS,
-    channels=st.sampled_from([(3, 8), (16, 16), (17, 33)]),
-    padding=st.sampled_from(["same", "valid"]),
-    relu=st.booleans(),
-    pool=st.booleans(),
-    forced=st.booleans(),
-)
-def test_gradients_of_any_shape_agree_with_float64(batch, height, width, channels, padding, relu, pool, forced):
-    least = (1 if padding == "same" else 3) + int(pool)
-    height, width = max(height, least), max(width, least)
-    arrays = _arrays(_batch_that_fits(batch, height, width), height, width, *channels)
-
-    def run(*arrays):
-        implementation = "winograd" if forced else "auto"
-        return convolution(*arrays, padding=padding, relu=relu, pool=pool, implementation=implementation)
-
-    _assert_gradients_agree(run, arrays, padding, relu, pool)
+@given(case=cases())
+def test_gradients_of_any_shape_agree_with_float64(case):
+    _assert_gradients_agree(case.run, case.arrays, case.padding, case.relu, case.pool)
 
 
 def test_gradients_agree_with_finite_differences():

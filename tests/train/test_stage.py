@@ -233,7 +233,7 @@ def scripted(train, tmp_path, monkeypatch):
 
     def run(losses, accuracies=None, folder="stage", **changes):
         results = map(Metrics, losses, accuracies or [0.5] * len(losses))
-        monkeypatch.setattr(loop, "_validate", lambda *_: next(results))
+        monkeypatch.setattr(loop, "validate", lambda *_: next(results))
         return train(tmp_path / folder, epochs=len(losses), **changes)
 
     return run

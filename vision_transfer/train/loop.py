@@ -10,20 +10,18 @@ from typing import Any
 import jax
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, Int32, Key
+from jaxtyping import Array, Key
 
 from vision_transfer.augment import bank_variant
 from vision_transfer.data.order import training_batches
 from vision_transfer.devices import padded_batch, replicate, share
 from vision_transfer.errors import UserError
-from vision_transfer.evaluation import Metrics, metrics
-from vision_transfer.freezing import merge
-from vision_transfer.inference import TakenRows, infer
 from vision_transfer.models.network import Params
 from vision_transfer.screen import Advance
 from vision_transfer.stopping import Stopped
 from vision_transfer.train import checkpoints
 from vision_transfer.train.feeding import EpochOrder, Feed, make_feed
+from vision_transfer.train.multipliers import factors
 from vision_transfer.train.pace import Pace
 from vision_transfer.train.stage import (
     Progress,
@@ -37,6 +35,7 @@ from vision_transfer.train.stage import (
     time_left,
 )
 from vision_transfer.train.step import TrainState, initial_state, run_steps, zero_totals
+from vision_transfer.train.validation import monitored, validate
 
 BEST, LAST = "best", "last"
 
@@ -158,7 +157,7 @@ def _train_epoch(
     if progress.step == plan.steps_per_epoch:
         # stopped behind its last step, before validation
         return state, progress
-    multipliers = _multipliers(plan, state.trainable)
+    multipliers = factors(plan.multipliers, state.trainable)
     most = stage.feed.most_steps(order)
     chunk = stage.feed.chunk(order, progress.step, pace.steps(most, plan.steps_per_epoch - progress.step))
     while progress.step < plan.steps_per_epoch:
@@ -195,21 +194,13 @@ def _train_epoch(
     return state, progress
 
 
-def _multipliers(plan: StagePlan, trainable: Params) -> Params:
-    """A factor for each trainable leaf, also where all are 1: then stages with and without them are one program."""
-    return {
-        layer: {name: np.float32(plan.multipliers.get(layer, {}).get(name, 1)) for name in leaves}
-        for layer, leaves in trainable.items()
-    }
-
-
 def _close_epoch(
     stage: _Stage, state: TrainState, best: Weights, progress: Progress, pace: Pace
 ) -> tuple[TrainState, Weights, Progress]:
     """Validation, the epoch's record, the best epoch so far, and whether to stop."""
     plan, began = stage.plan, time.perf_counter()
     weights = _evaluated(plan, state)
-    validation = _validate(stage, weights, progress.epoch)
+    validation = validate(plan, stage.frozen, stage.data, stage.mesh, weights, progress.epoch)
     totals = jax.device_get(state.totals)
     seconds = progress.seconds + time.perf_counter() - began
     epoch = progress.epoch + 1
@@ -223,7 +214,7 @@ def _close_epoch(
         "lr": float(plan.rates[int(state.step) - 1]),
         "seconds": round(seconds - sum(past["seconds"] for past in progress.history), 4),
     }
-    value = _monitored(plan, validation)
+    value = monitored(plan, validation)
     is_best = value is None or (not math.isnan(value) and (progress.best_value is None or value < progress.best_value))
     if is_best:
         best = _host_copy(weights)
@@ -243,13 +234,6 @@ def _close_epoch(
     return state._replace(totals=replicate(zero_totals(), stage.mesh)), best, progress
 
 
-def _monitored(plan: StagePlan, validation: Metrics | None) -> float | None:
-    """What the best epoch is chosen by, the lower the better; without a validation split each epoch is the best yet."""
-    if validation is None:
-        return None
-    return -validation.accuracy if plan.monitor == "validation_accuracy" else validation.loss
-
-
 def _order(stage: _Stage, epoch: int) -> EpochOrder:
     plan, steps, train = stage.plan, stage.plan.steps_per_epoch, stage.data.train
     rows, weights = training_batches(
@@ -263,36 +247,6 @@ def _order(stage: _Stage, epoch: int) -> EpochOrder:
     )
     first = bank_variant(epoch, train.variants) * train.examples
     return EpochOrder(rows + np.int32(first), weights, plan.rates[epoch * steps : (epoch + 1) * steps])
-
-
-def _validate(stage: _Stage, weights: Weights, epoch: int) -> Metrics | None:
-    if not len(stage.data.validation_labels):
-        return None
-    program = stage.plan.program
-    variables = stage.frozen | {
-        "params": merge(stage.frozen["params"], weights.trainable),
-        "batch_stats": weights.batch_stats,
-    }
-    rows = _validation_rows(stage, epoch)
-    logits = infer(
-        program.network,
-        variables,
-        TakenRows(stage.data.validation_inputs, rows),
-        stage.mesh,
-        batch_size=stage.plan.eval_batch_size,
-        start=program.start,
-    )
-    return metrics(logits, stage.data.validation_labels[rows])
-
-
-def _validation_rows(stage: _Stage, epoch: int) -> Int32[np.ndarray, "rows"]:
-    """All rows, or as many batches of a reshuffled stream as an epoch's validation takes, as Keras's generators do."""
-    plan, examples = stage.plan, len(stage.data.validation_labels)
-    if plan.validation_steps is None:
-        return np.arange(examples, dtype=np.int32)
-    size, steps = plan.eval_batch_size, plan.validation_steps
-    rows, weights = training_batches(plan.seed, examples, size, size, start=epoch * steps, count=steps)
-    return rows[weights > 0]
 
 
 def _evaluated(plan: StagePlan, state: TrainState) -> Weights:

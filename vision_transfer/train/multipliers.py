@@ -9,9 +9,11 @@ import re
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 
+import numpy as np
+
 from vision_transfer.errors import UserError
 from vision_transfer.models.layers import layer_names
-from vision_transfer.models.network import Network, all_parameter_shapes
+from vision_transfer.models.network import Network, Params, all_parameter_shapes
 
 # layer name -> parameter name -> factor
 Multipliers = Mapping[str, Mapping[str, float]]
@@ -58,6 +60,14 @@ def resolve_multipliers(rules: Sequence[str], network: Network) -> Multipliers:
                 f"lr_multipliers: {rule!r} matches no parameter; they are {', '.join(paths[:4])}, … {paths[-1]}"
             )
     return factors
+
+
+def factors(multipliers: Multipliers, trainable: Params) -> Params:
+    """A float32 scalar for each trainable leaf, also where all are 1: stages with and without them are one program."""
+    return {
+        layer: {name: np.float32(multipliers.get(layer, {}).get(name, 1)) for name in leaves}
+        for layer, leaves in trainable.items()
+    }
 
 
 def _heights(network: Network, *, by_block: bool) -> dict[str, int]:
