@@ -105,14 +105,15 @@ def completed(
     return folder
 
 
-def summarise(config: Config, cache_dir: Path, screen: Screen) -> None:
-    """Prints the network with what trains in each stage; decodes and trains nothing."""
+def summarise(config: Config, cache_dir: Path, screen: Screen) -> Network:
+    """Prints the network with what trains in each stage, and returns it; decodes and trains nothing."""
     validate(config)
     request = data_request(config)
     source = find_source(request, cache_dir, screen)
     size = request.image_size or source.default_size
     network = build_network(config, DataFacts(len(source.classes), (size, size, request.channels)))
     say_summary(config, source.name, len(source.classes), network, resolve_stages(config, network), screen)
+    return network
 
 
 def fetch(config: Config, cache_dir: Path, screen: Screen) -> None:

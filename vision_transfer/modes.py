@@ -98,7 +98,11 @@ def _run(call: Call) -> None:
 def _summary(call: Call) -> None:
     from vision_transfer import experiment
 
-    experiment.summarise(call.config, call.cache, call.screen)
+    network = experiment.summarise(call.config, call.cache, call.screen)
+    if call.config.task == "ablation":
+        from vision_transfer.ablation.masks import masks_table
+
+        call.screen.say(masks_table(call.config.ablation.masks, network))
 
 
 def _fetch(call: Call) -> None:

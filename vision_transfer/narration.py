@@ -30,6 +30,8 @@ def say_summary(
     """The network layer by layer, and what trains in each stage: parameters and, in brackets, tensors."""
     title = f"{config.model.backbone} for {escape(data_name)}, {classes} classes"
     screen.say(summary_table(network, {stage.name: stage.mask for stage in stages}, title))
+    if not stages:  # as of a sweep, whose runs have stages of their own
+        return
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("Stage", no_wrap=True)
     table.add_column("Frozen by")

@@ -3,7 +3,7 @@
 import pytest
 
 from vision_transfer.ablation.grid import ablation, first_stage_key, run_key
-from vision_transfer.ablation.masks import expanded, mask_facts
+from vision_transfer.ablation.masks import expanded, mask_facts, masks_table
 from vision_transfer.config import validate
 from vision_transfer.errors import UserError
 
@@ -85,3 +85,13 @@ def test_words_for_many_masks(vgg):
 def test_a_grid_that_cannot_be_run_says_which_field(grid, vgg, axes, part):
     with pytest.raises(UserError, match=part):
         ablation(grid(**axes), vgg, IMAGES)
+
+
+def test_the_summary_has_a_row_per_mask_with_what_it_trains_and_where_it_starts(vgg):
+    columns = [list(column.cells) for column in masks_table(("all", "every_block"), vgg).columns]
+    specs, trainable, frozen, start = columns
+    assert specs == expanded(("all", "every_block"), vgg)
+    assert start == ["block5_pool", "block4_pool", "block3_pool", "block2_pool", "block1_pool", "the images"]
+    # block5 has 7,079,424 parameters in three kernels and three biases
+    assert int(trainable[1].split()[0].replace(",", "")) - int(trainable[0].split()[0].replace(",", "")) == 7_079_424
+    assert (trainable[1].split()[1], frozen[1].split()[1]) == ("(10)", "(20)")

@@ -4,8 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+
 from vision_transfer.errors import UserError
-from vision_transfer.freezing import Mask, counts, resolve
+from vision_transfer.freezing import Mask, cached_layer, counts, resolve
 from vision_transfer.models.layers import layer_names
 from vision_transfer.models.network import Network, all_parameter_shapes
 from vision_transfer.train.multipliers import block_of
@@ -76,6 +80,26 @@ def mask_facts(spec: str, network: Network) -> MaskFacts:
         block,
         counts(all_parameter_shapes(network), mask).trainable,
     )
+
+
+def masks_table(masks: Sequence[str], network: Network) -> Table:
+    """A row for each mask, its words expanded: what trains, and which cached layer training can start from."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("Mask")
+    for column in ("Trainable", "Frozen"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("Starts from", no_wrap=True)
+    shapes = all_parameter_shapes(network)
+    for spec in expanded(masks, network):
+        mask = mask_facts(spec, network).mask
+        numbers = counts(shapes, mask)
+        table.add_row(
+            escape(spec),
+            f"{numbers.trainable:,} ({numbers.trainable_tensors})",
+            f"{numbers.frozen:,} ({numbers.frozen_tensors})",
+            cached_layer(network, mask) or "the images",
+        )
+    return table
 
 
 def trainable_layers(network: Network) -> tuple[str, ...]:
