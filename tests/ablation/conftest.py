@@ -17,7 +17,7 @@ from vision_transfer.provenance import versions
 from vision_transfer.run_folder import FolderBusy, Identity, RunFolder
 from vision_transfer.setup import RunOptions, device_text
 
-CODE = "digest of the code"
+CODE, DATA = "digest of the code", "fingerprint of the data"
 
 
 @pytest.fixture(scope="session")
@@ -88,7 +88,7 @@ def write_result(folder, test, seconds=2.0):
         "stages": [{"validation": {"accuracy": test - 0.01}, "seconds": seconds}],
         "test": {"accuracy": test, "accuracy_ci95": [test - 0.05, test + 0.05], "examples": 100},
         "parameters": {"trainable": 1000},
-        "dataset": {"sizes": {"validation": 50}},
+        "dataset": {"sizes": {"validation": 50}, "fingerprint": DATA},
         "seconds": {"total": 3 * seconds},
     }
     write_json(folder.result_file, result)

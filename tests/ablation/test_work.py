@@ -1,6 +1,7 @@
 """Workers on one sweep: each run once, whoever dies; what fails is said and does not hold up the rest."""
 
 import threading
+from dataclasses import replace
 
 import pytest
 
@@ -29,6 +30,20 @@ def test_each_run_is_done_once_and_never_again(sweep, options, launcher, screen)
     work(study, folder, options, launcher, screen)
     assert launcher.asked == everyone(study)
     assert all(finished_run(run, folder, None) for run in study.runs)
+
+
+def test_runs_on_other_data_are_done_again(sweep, options, launcher, screen):
+    study, folder = sweep
+
+    def on(data):
+        return replace(study, runs=tuple(replace(run, data=data) for run in study.runs))
+
+    work(on("fingerprint of the data"), folder, options, launcher, screen)
+    work(on("fingerprint of the data"), folder, options, launcher, screen)
+    assert launcher.asked == everyone(study)
+    write_plan(on("of others"), folder, {})
+    others, _ = read_plan(folder)
+    assert not any(finished_run(run, folder, None) for run in others.runs)
 
 
 def test_what_a_killed_worker_left_is_done_by_the_next(sweep, options, launcher, screen):

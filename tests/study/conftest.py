@@ -13,7 +13,7 @@ from vision_transfer.run_folder import Identity, RunFolder
 from vision_transfer.setup import device_text
 from vision_transfer.study.plan import PlannedRun, Study
 
-CODE = "digest of the code"
+CODE, DATA = "digest of the code", "fingerprint of the data"
 
 
 def result_of(test, validation=0.9, trainable=1000, seconds=2.0):
@@ -22,6 +22,7 @@ def result_of(test, validation=0.9, trainable=1000, seconds=2.0):
         "stages": [{"validation": {"accuracy": validation}}],
         "test": {"accuracy": test, "accuracy_ci95": [test - 0.05, test + 0.05], "examples": 100},
         "parameters": {"trainable": trainable},
+        "dataset": {"fingerprint": DATA},
         "seconds": {"total": seconds},
     }
 

@@ -56,6 +56,16 @@ def test_a_changed_config_is_another_run_and_its_neighbours_are_not(study, launc
     assert [name for name, _ in launcher.asked] == ["base", "a", "b", "a"]
 
 
+def test_runs_on_other_data_do_not_count_as_finished(study, launcher, options, screen):
+    finished = run(study, launcher, options, screen)
+
+    def on(data):
+        return replace(study, runs=tuple(replace(one, data=data) for one in study.runs))
+
+    assert len(finished_runs(on(finished[0].result["dataset"]["fingerprint"]), options.workdir, options)) == 3
+    assert finished_runs(on("of others"), options.workdir, options) == {}
+
+
 def test_rerun_does_all_again(study, launcher, options, screen):
     run(study, launcher, options, screen)
     run(study, launcher, replace(options, rerun=True), screen)

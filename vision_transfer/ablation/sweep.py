@@ -76,7 +76,7 @@ def write_plan(study: Study, folder: SweepFolder, options: dict[str, Any]) -> No
     for run in study.runs:
         key = run_key(run.config)
         write_json(folder.config_file(key), run.config.to_dict())
-        runs.append({"name": run.name, "labels": run.labels, "key": key})
+        runs.append({"name": run.name, "labels": run.labels, "key": key, "data": run.data})
     write_json(folder.sweep_file, {"name": study.name, "over": study.over, "runs": runs, "options": options})
 
 
@@ -84,7 +84,8 @@ def read_plan(folder: SweepFolder) -> tuple[Study, dict[str, Any]]:
     """The study and the options that `write_plan` wrote."""
     content = json.loads(folder.sweep_file.read_text(encoding="utf-8"))
     runs = tuple(
-        PlannedRun(run["name"], read_config(folder.config_file(run["key"])), run["labels"]) for run in content["runs"]
+        PlannedRun(run["name"], read_config(folder.config_file(run["key"])), run["labels"], data=run["data"])
+        for run in content["runs"]
     )
     return Study(content["name"], runs, content["over"]), content["options"]
 
@@ -119,7 +120,7 @@ def failures(study: Study, folder: SweepFolder) -> dict[str, str]:
 
 
 def finished_run(run: PlannedRun, folder: SweepFolder, now: Identity | None) -> FinishedRun | None:
-    """A run that was finished before, or None.
+    """A run that was finished before on the data that it is planned on, or None.
 
     Args:
         run: of the plan.
@@ -132,6 +133,8 @@ def finished_run(run: PlannedRun, folder: SweepFolder, now: Identity | None) -> 
     run_folder = RunFolder(Path(str(record["folder"])))
     result, identity = run_folder.result(), run_folder.identity()
     if result is None or identity is None or (now is not None and now.differences(identity)):
+        return None
+    if not run.on_same_data(result):
         return None
     return FinishedRun(run, run_folder.path, result)
 

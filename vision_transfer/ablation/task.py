@@ -28,6 +28,7 @@ from vision_transfer.resolve import DataFacts, build_network, data_request
 from vision_transfer.run_folder import Identity, default_folder
 from vision_transfer.screen import Screen, duration
 from vision_transfer.setup import RunOptions
+from vision_transfer.study.data import with_fingerprints
 from vision_transfer.study.measures import run_seconds
 from vision_transfer.study.plan import Study, check_study
 from vision_transfer.study.runs import FinishedRun
@@ -112,6 +113,7 @@ def make_plan(config: Config, options: RunOptions, screen: Screen) -> Plan:
     network = build_network(config, DataFacts(len(dataset.classes), dataset.train.images.shape[1:]))
     study = ablation(config, network, len(dataset.train))
     check_study(study)
+    study = with_fingerprints(study, options.cache_dir, screen)
     folder = options.workdir or default_folder(study.name, study.digest).path
     sizes = Sizes(len(dataset.train), len(dataset.validation), len(dataset.test))
     return Plan(study, network, sizes, SweepFolder(folder))

@@ -36,15 +36,7 @@ def load_dataset(request: DataRequest, *, cache_dir: Path, screen: Screen) -> Da
     Raises:
         UserError: the data is not there, or not usable; the message says what to do.
     """
-    _check_request(request)
-    found = find_source(request, cache_dir, screen)
-    if len(found.classes) > MAX_CLASSES:
-        raise UserError(
-            f"{found.name}: has {len(found.classes):,} classes; there may be at most {MAX_CLASSES:,}. Expected "
-            f"{found.expected}."
-        )
-    source = with_held_out_splits(found, request, cache_dir, screen)
-    check_no_shared_file(source)
+    source = _source(request, cache_dir, screen)
     form = Form(request.image_size or source.default_size, request.channels, request.resampling)
     if source.in_memory:
         splits, skipped = _decode_all(source, form, screen)
@@ -65,6 +57,29 @@ def load_dataset(request: DataRequest, *, cache_dir: Path, screen: Screen) -> Da
         skipped=skipped,
         note=source.note,
     )
+
+
+def data_fingerprint(request: DataRequest, *, cache_dir: Path, screen: Screen) -> str:
+    """The `fingerprint` that the data set would have; decodes no more than splits need that are made here.
+
+    Raises:
+        UserError: the data is not there, or not usable.
+    """
+    return fingerprint(_source(request, cache_dir, screen))
+
+
+def _source(request: DataRequest, cache_dir: Path, screen: Screen) -> Source:
+    """The source with all three splits."""
+    _check_request(request)
+    found = find_source(request, cache_dir, screen)
+    if len(found.classes) > MAX_CLASSES:
+        raise UserError(
+            f"{found.name}: has {len(found.classes):,} classes; there may be at most {MAX_CLASSES:,}. Expected "
+            f"{found.expected}."
+        )
+    source = with_held_out_splits(found, request, cache_dir, screen)
+    check_no_shared_file(source)
+    return source
 
 
 def with_held_out_splits(source: Source, request: DataRequest, cache_dir: Path, screen: Screen) -> Source:

@@ -1,7 +1,8 @@
 """A study as plain data: the runs, what each starts from, and what its table tells apart."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from vision_transfer.config import Config, digested, validate
 from vision_transfer.errors import UserError
@@ -20,6 +21,7 @@ class PlannedRun:
         labels: what tables and figures tell it apart by, `{"method": "features", "training images": 100, "seed": 0}`.
         start: name of the earlier run whose parameters it starts from; None for none.
         compared: whether it is a row of the tables; a shared pretraining is not.
+        data: fingerprint of the data that it is planned on; None where nobody looked.
     """
 
     name: str
@@ -27,6 +29,11 @@ class PlannedRun:
     labels: dict[str, Label]
     start: str | None = None
     compared: bool = True
+    data: str | None = None
+
+    def on_same_data(self, result: Mapping[str, Any]) -> bool:
+        """Whether a `result.json` is of the data that the run is planned on."""
+        return self.data is None or result["dataset"]["fingerprint"] == self.data
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ class FinishedRun:
 
 
 def finished_runs(study: Study, folder: Path, options: RunOptions) -> dict[str, FinishedRun]:
-    """The runs that an earlier command finished under today's code, versions and device, by name.
+    """The runs that an earlier command finished on these data, under today's code, versions and device, by name.
 
     Args:
         study: the plan.
@@ -60,6 +60,8 @@ def finished_runs(study: Study, folder: Path, options: RunOptions) -> dict[str, 
         run_folder = RunFolder(Path(str(entry.get("folder"))))
         result, identity = run_folder.result(), run_folder.identity()
         if result is None or identity is None or (now.differences(identity) and not options.reuse):
+            continue
+        if not run.on_same_data(result):
             continue
         found[run.name] = FinishedRun(run, run_folder.path, result)
     return found

@@ -15,6 +15,7 @@ from vision_transfer.resolve import data_request
 from vision_transfer.run_folder import default_folder
 from vision_transfer.screen import Screen
 from vision_transfer.setup import RunOptions
+from vision_transfer.study.data import with_fingerprints
 from vision_transfer.study.figure import draw_curves
 from vision_transfer.study.plan import Study, check_study
 from vision_transfer.study.runs import FinishedRun, Launch, execute, finished_runs
@@ -38,6 +39,7 @@ def run_transfer_curve(config: Config, options: RunOptions, screen: Screen) -> P
     dataset = load_dataset(data_request(config), cache_dir=options.cache_dir, screen=screen)
     study = transfer_curve(config, len(dataset.train))
     check_study(study)
+    study = with_fingerprints(study, options.cache_dir, screen)
     folder = options.workdir or default_folder(study.name, study.digest).path
     say_plan(study, folder, finished_runs(study, folder, options), screen)
     finished = execute(study, folder, options, LAUNCH, screen)
