@@ -14,7 +14,7 @@ from vision_transfer.run_folder import RunFolder
 from vision_transfer.setup import RunOptions, prepare
 from vision_transfer.stage_inputs import Feeding, split_inputs, training_requests
 from vision_transfer.starting_weights import initial_variables
-from vision_transfer.train import loop
+from vision_transfer.train import loop, validation
 
 TRAINING = 100
 # Float32 rows of 28×28 digits behind the first and the second pool of the MNIST convnet.
@@ -153,7 +153,7 @@ def test_there_is_a_request_for_each_variant(feed):
 def seen(monkeypatch):
     """What a run computes: images through the prefix, and where steps and validation start."""
     record = {"prefix": [], "steps": set(), "validation": set()}
-    compute, steps, infer = extraction.infer_batches, loop.run_steps, loop.infer
+    compute, steps, infer = extraction.infer_batches, loop.run_steps, validation.infer
 
     def spy_prefix(network, variables, inputs, mesh, **options):
         record["prefix"].append(inputs.shape[0])
@@ -169,7 +169,7 @@ def seen(monkeypatch):
 
     monkeypatch.setattr(extraction, "infer_batches", spy_prefix)
     monkeypatch.setattr(loop, "run_steps", spy_steps)
-    monkeypatch.setattr(loop, "infer", spy_validation)
+    monkeypatch.setattr(validation, "infer", spy_validation)
     return record
 
 
