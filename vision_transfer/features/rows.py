@@ -5,30 +5,32 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from vision_transfer.features.mapped import MappedRows
+
 
 @dataclass(frozen=True)
 class FeatureRows:
     """Rows spread over memory-mapped shards, taken in any order as one array.
 
     Attributes:
-        shards: `(rows, ...)` arrays of equal row shape and dtype (float32 or bfloat16).
+        shards: `(rows, ...)` each, of equal row shape and dtype (float32 or bfloat16).
         places: `(rows, 2) int64`: shard and row in it of each row.
         holds: keep the stores that the rows come from against being pruned, for as long as these rows are used.
     """
 
-    shards: tuple[np.ndarray, ...]
+    shards: tuple[MappedRows, ...]
     places: np.ndarray
     holds: tuple[object, ...] = field(default=(), repr=False, compare=False)
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Number of rows, then the shape of one."""
-        return (len(self.places), *self.shards[0].shape[1:])
+        return (len(self.places), *self.shards[0].array.shape[1:])
 
     @property
     def dtype(self) -> np.dtype:
         """Dtype of the stored values."""
-        return self.shards[0].dtype
+        return self.shards[0].array.dtype
 
     def __getitem__(self, rows: np.ndarray) -> np.ndarray:
         """The rows with these numbers, in this order, copied into memory."""

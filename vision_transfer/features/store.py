@@ -27,6 +27,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from jaxtyping import Float, UInt8
 
+from vision_transfer.features.mapped import MappedRows, map_rows
 from vision_transfer.features.rows import FeatureRows
 from vision_transfer.files import TEMPORARY_MARK, file_sha256, remove_leftovers, replaced_file, write_json
 from vision_transfer.provenance import json_digest
@@ -141,7 +142,7 @@ class OpenStore:
         hold: against pruning.
     """
 
-    shards: tuple[np.ndarray, ...]
+    shards: tuple[MappedRows, ...]
     place_of: dict[str, tuple[int, int]]
     hold: Hold
 
@@ -164,7 +165,7 @@ def open_store(store: Store, screen: Screen, *, remove_damaged: bool) -> OpenSto
             store's lock is held.
     """
     hold, files = Hold(store.used_file), store.index_files
-    shards: list[np.ndarray] = []
+    shards: list[MappedRows] = []
     place_of: dict[str, tuple[int, int]] = {}
     with ThreadPoolExecutor() as pool, screen.bar("Verifying cached features", len(files), "shards") as advance:
         for file, index in zip(files, pool.map(_verified_index, files), strict=True):
@@ -212,11 +213,11 @@ def _verified_index(index_file: Path) -> dict[str, Any] | None:
     return index if intact else None
 
 
-def _mapped_shard(index_file: Path, index: dict[str, Any]) -> tuple[list[str], np.ndarray] | None:
+def _mapped_shard(index_file: Path, index: dict[str, Any]) -> tuple[list[str], MappedRows] | None:
     """Keys and rows of a shard whose digests are right, or None if index and array do not fit each other."""
     try:
-        rows = np.load(_array_file(index_file), mmap_mode="r", allow_pickle=False)
-        if rows.dtype != SAVED_AS[index["dtype"]] or len(index["rows"]) != len(rows):
+        rows = map_rows(_array_file(index_file))
+        if rows.array.dtype != SAVED_AS[index["dtype"]] or len(index["rows"]) != len(rows):
             return None
         return index["rows"], rows.view(jnp.dtype(index["dtype"]))
     except (OSError, ValueError, KeyError, TypeError):
