@@ -156,8 +156,10 @@ def suggestions(setup: Setup) -> list[tuple[str, str]]:
     """Flags to try next behind the same command, each with what it is for."""
     config, last = setup.config, setup.stages[-1]
     found = [(f"--config.seed={config.seed + 1}", "another seed: one run is not a result")]
-    deeper = _deeper(setup.network, last)
-    if deeper is not None:
+    if config.task == "classic_classifier":
+        other = "svm" if config.classifier.kind != "svm" else "logistic_regression"
+        found.append((f"--config.classifier.kind={other}", "the other classifier, on the same features"))
+    elif (deeper := _deeper(setup.network, last)) is not None:
         found.append((f"--config.stages.{last.name}.freeze={deeper}", "another depth"))
     found.append(("--mode=summary", "the network, and what trains"))
     if config.dataset.name == "auto" and config.dataset.root is None:

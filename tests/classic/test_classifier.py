@@ -43,6 +43,19 @@ def test_logits_are_those_of_scikit_learn(digits, kind, classes, c):
     assert converged
 
 
+@pytest.mark.parametrize("kind", MODELS)
+def test_balanced_classes_weigh_as_scikit_learn_weighs_them(digits, kind):
+    whole = split(digits, 3, 0, 300)
+    # all of class 0, a tenth of the others
+    kept = (whole.labels == 0) | (np.arange(len(whole.labels)) % 10 == 0)
+    train = Examples(whole.features[kept], whole.labels[kept])
+    model = MODELS[kind](0.1).set_params(class_weight="balanced")
+    pipeline = make_pipeline(StandardScaler(), model).fit(train.features.astype(np.float64), train.labels)
+    balanced, plain = (fit(kind, 0.1, train, balanced=which)[0].logits(whole.features) for which in (True, False))
+    np.testing.assert_allclose(balanced, pipeline.decision_function(whole.features.astype(np.float64)), rtol=1e-6)
+    assert np.abs(balanced - plain).max() > 0.01
+
+
 def test_each_value_of_c_is_tried_once_in_order(digits):
     train, validation = split(digits, 10, 0, 200), split(digits, 10, 200, 300)
     found = candidates("logistic_regression", (1.0, 0.01, 1), train, validation)

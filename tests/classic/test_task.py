@@ -10,6 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from vision_transfer.classic.classifier import candidates
 from vision_transfer.classic.task import classify
 from vision_transfer.config import default_config, stage, with_stages
 from vision_transfer.data.load import load_dataset
@@ -18,9 +19,10 @@ from vision_transfer.errors import UserError
 from vision_transfer.evaluation import wilson_interval
 from vision_transfer.experiment import train
 from vision_transfer.inference import infer
+from vision_transfer.narration import suggestions
 from vision_transfer.resolve import data_request
 from vision_transfer.screen import Screen
-from vision_transfer.setup import RunOptions
+from vision_transfer.setup import RunOptions, prepare
 from vision_transfer.trained import load_run
 
 C_VALUES = (0.01, 0.1, 1.0)
@@ -137,6 +139,25 @@ def test_without_the_cache_the_features_are_the_same(small_run, fitted):
         np.testing.assert_allclose(first["logits"], second["logits"], rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.parametrize("balance", ["none", "class_weights"])
+def test_class_weights_reach_the_fit(fitted, monkeypatch, balance):
+    asked = []
+
+    def spy(*arguments, balanced):
+        asked.append(balanced)
+        return candidates(*arguments, balanced=balanced)
+
+    monkeypatch.setattr("vision_transfer.classic.task.candidates", spy)
+    fitted(**ONE, balance=balance)
+    assert asked == [balance == "class_weights"]
+
+
+def test_what_is_suggested_next_is_for_a_classifier(caches):
+    flags = [flag for flag, _ in suggestions(prepare(make_config(**ONE), caches, quiet()))]
+    assert "--config.classifier.kind=svm" in flags
+    assert not any("freeze" in flag for flag in flags)
+
+
 def test_metrics_have_one_line(small_run):
     (record,) = map(json.loads, small_run[1].metrics_file.read_text().splitlines())
     assert record["validation_accuracy"] == small_run[1].result()["stages"][0]["validation"]["accuracy"]
@@ -151,6 +172,7 @@ def test_metrics_have_one_line(small_run):
         ({"stages.classifier.freeze": "none"}, "freeze='all'"),
         ({"classifier.c_values": (0.0,)}, "config.classifier.c_values"),
         ({"classifier.kind": "forest"}, "config.classifier.kind"),
+        ({"balance": "sampling"}, "config.balance"),
     ],
 )
 def test_what_it_cannot_mean_is_refused(fitted, changes, part):

@@ -56,7 +56,7 @@ class Examples:
     labels: Int[np.ndarray, "examples"]
 
 
-def fit(kind: str, c: float, train: Examples) -> tuple[Linear, bool]:
+def fit(kind: str, c: float, train: Examples, *, balanced: bool = False) -> tuple[Linear, bool]:
     """A classifier on standardised training features, and whether its solver converged.
 
     Args:
@@ -64,6 +64,7 @@ def fit(kind: str, c: float, train: Examples) -> tuple[Linear, bool]:
             one class against the rest, liblinear's dual solver).
         c: inverse strength of the l2 penalty.
         train: two classes or more.
+        balanced: whether the losses of each class weigh the same together.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
@@ -77,6 +78,7 @@ def fit(kind: str, c: float, train: Examples) -> tuple[Linear, bool]:
         model = LinearSVC(C=c, random_state=0, max_iter=MOST_ITERATIONS).set_params(dual=True)
     else:
         model = LogisticRegression(C=c, max_iter=MOST_ITERATIONS)
+    model.set_params(class_weight="balanced" if balanced else None)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ConvergenceWarning)
         model.fit((wide - mean) / scale, train.labels)
@@ -85,7 +87,9 @@ def fit(kind: str, c: float, train: Examples) -> tuple[Linear, bool]:
     return Linear(kernel, model.intercept_ - mean @ kernel), converged
 
 
-def candidates(kind: str, c_values: Sequence[float], train: Examples, validation: Examples) -> list[Candidate]:
+def candidates(
+    kind: str, c_values: Sequence[float], train: Examples, validation: Examples, *, balanced: bool = False
+) -> list[Candidate]:
     """A classifier for each value of C, in ascending order.
 
     Raises:
@@ -95,7 +99,7 @@ def candidates(kind: str, c_values: Sequence[float], train: Examples, validation
         raise UserError(f"config.classifier.c_values: got {tuple(c_values)!r}; allowed are numbers above 0")
     found = []
     for c in sorted({float(c) for c in c_values}):
-        classifier, converged = fit(kind, c, train)
+        classifier, converged = fit(kind, c, train, balanced=balanced)
         found.append(Candidate(c, classifier, accuracy(classifier, train), accuracy(classifier, validation), converged))
     return found
 

@@ -69,6 +69,10 @@ def _check(config: Config) -> None:
         )
     if build_augmentation(config) is not None:
         problems.append("config.augment: a classic classifier sees each image once; leave augmentation out")
+    if config.balance == "sampling":
+        problems.append(
+            "config.balance: a classic classifier draws no batches; for classes of unequal size: class_weights"
+        )
     if problems:
         raise UserError("\n".join(problems))
 
@@ -82,7 +86,8 @@ def _fit(run: Run) -> dict[str, Any]:
         train, validation = (_pooled(run, variables, split) for split in (dataset.train, dataset.validation))
     began = time.perf_counter()
     with run.clock.measures("train"):
-        fitted = candidates(values.kind, values.c_values, train, validation)
+        balanced = setup.config.balance == "class_weights"
+        fitted = candidates(values.kind, values.c_values, train, validation, balanced=balanced)
     best = chosen(fitted)
     _say_candidates(fitted, best, run.screen)
     outcome = _as_stage(run, variables, best.classifier, train, validation, time.perf_counter() - began)
