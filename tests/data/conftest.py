@@ -8,6 +8,8 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from vision_transfer.data.dataset import DataRequest
+from vision_transfer.data.load import load_dataset
 from vision_transfer.screen import Screen
 
 
@@ -63,4 +65,22 @@ def image_folder(tmp_path, write_image):
             for number in range(count):
                 write_image(root / split / name / f"{name}.{number}.png", seed)
                 seed += 1
+    return root
+
+
+@pytest.fixture
+def load(tmp_path, screen):
+    def load(**request):
+        return load_dataset(DataRequest(**request), cache_dir=tmp_path / "cache", screen=screen)
+
+    return load
+
+
+@pytest.fixture
+def unsplit(tmp_path, write_image):
+    """Class folders of unequal size without splits: 12 cats, 6 dogs, 3 birds."""
+    root = tmp_path / "own"
+    for seed, (name, count) in enumerate({"cat": 12, "dog": 6, "bird": 3}.items()):
+        for number in range(count):
+            write_image(root / name / f"{number}.png", 100 * seed + number)
     return root

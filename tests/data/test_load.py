@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 from rich.console import Console
 from sklearn.datasets import load_digits
 
@@ -18,14 +17,6 @@ from vision_transfer.screen import Screen
 
 SPLITS = ("train", "validation", "test")
 needs_data = pytest.mark.skipif("VISION_TRANSFER_DATA" not in os.environ, reason="VISION_TRANSFER_DATA is not set")
-
-
-@pytest.fixture
-def load(tmp_path, screen):
-    def load(**request):
-        return load_dataset(DataRequest(**request), cache_dir=tmp_path / "cache", screen=screen)
-
-    return load
 
 
 @pytest.fixture
@@ -140,97 +131,10 @@ def test_no_images_at_all(load, image_folder):
         load(name="folder", root=image_folder, image_size=16)
 
 
-def test_a_missing_validation_split_is_held_out(load, image_folder, write_image):
-    shutil.rmtree(image_folder / "validation")
-    dataset = load(name="folder", root=image_folder, image_size=16, validation_fraction=0.34)
-    assert np.bincount(dataset.train.labels).tolist() == [2, 2]
-    assert np.bincount(dataset.validation.labels).tolist() == [1, 1]
-    assert not set(dataset.train.files) & set(dataset.validation.files)
-    assert "2 of the 6 training images" in dataset.note
-    empty = load(name="folder", root=image_folder, image_size=16, validation_fraction=0.0)
-    assert len(empty.validation) == 0
-    assert len(empty.train) == 6
-    assert "left empty" in empty.note
-    assert empty.fingerprint != dataset.fingerprint
-
-
 def test_a_file_in_two_splits_is_refused(load, image_folder):
     shutil.copy(image_folder / "train/cat/cat.1.png", image_folder / "test/dog/other.png")
     with pytest.raises(UserError, match=r"share 1 file.*train/cat/cat.1.png and test/dog/other.png"):
         load(name="folder", root=image_folder, image_size=16)
-
-
-@pytest.fixture
-def unsplit(tmp_path, write_image):
-    """Class folders of unequal size without splits: 12 cats, 6 dogs, 3 birds."""
-    root = tmp_path / "own"
-    for seed, (name, count) in enumerate({"cat": 12, "dog": 6, "bird": 3}.items()):
-        for number in range(count):
-            write_image(root / name / f"{number}.png", 100 * seed + number)
-    return root
-
-
-def test_an_unsplit_folder_is_split_class_by_class(load, unsplit):
-    dataset = load(name="auto", root=unsplit, image_size=16, test_fraction=0.25, validation_fraction=0.2)
-    assert dataset.classes == ("bird", "cat", "dog")
-    assert np.bincount(dataset.test.labels).tolist() == [1, 3, 2]
-    assert np.bincount(dataset.validation.labels).tolist() == [1, 2, 1]
-    assert np.bincount(dataset.train.labels).tolist() == [1, 7, 3]
-    files = [file for split in SPLITS for file in getattr(dataset, split).files]
-    assert len(set(files)) == 21
-    assert "6 of the 21 training images" in dataset.note
-    assert "no near-duplicates among them" in dataset.note
-    other = load(name="auto", root=unsplit, image_size=16, test_fraction=0.25, validation_fraction=0.2, split_seed=1)
-    assert other.test.files != dataset.test.files
-    assert other.fingerprint != dataset.fingerprint
-    # The same at another size, and from the cache of thumbnails.
-    assert load(root=unsplit, image_size=8, test_fraction=0.25).test.files == dataset.test.files
-
-
-def test_near_duplicates_stay_together(load, unsplit):
-    for number in range(8):
-        with Image.open(unsplit / f"cat/{number % 2}.png") as picture:
-            picture.save(unsplit / f"cat/copy {number}.jpg", quality=95)
-    dataset = load(root=unsplit, image_size=16)
-    assert "10 near-duplicates in 2 groups stay together" in dataset.note
-    for number in range(2):
-        group = {f"cat/{number}.png", *(f"cat/copy {copy}.jpg" for copy in range(number, 8, 2))}
-        assert sum(bool(group & set(getattr(dataset, split).files)) for split in SPLITS) == 1
-    apart = load(root=unsplit, image_size=16, group_near_duplicates=False)
-    assert "near-duplicates" not in apart.note
-
-
-def test_equal_files_stay_together_in_any_case(load, unsplit):
-    for number in range(12):
-        shutil.copy(unsplit / f"cat/{number}.png", unsplit / f"cat/same {number}.png")
-    dataset = load(root=unsplit, image_size=16, test_fraction=0.4, group_near_duplicates=False)
-    for split in SPLITS:
-        files = {file for file in getattr(dataset, split).files if file.startswith("cat/")}
-        assert {file.replace("same ", "") for file in files} == {file for file in files if "same" not in file}
-
-
-def test_a_damaged_cache_of_thumbnails_is_made_again(load, unsplit, tmp_path):
-    before = load(root=unsplit, image_size=16)
-    (file,) = (tmp_path / "cache/thumbnails").iterdir()
-    content = file.read_bytes()
-    for damaged in (content[:-1], content[:40] + b"?" + content[41:], b""):
-        file.write_bytes(damaged)
-        assert load(root=unsplit, image_size=16).test.files == before.test.files
-        assert file.read_bytes() == content
-
-
-def test_a_thousand_classes(load, tmp_path):
-    """Three pictures of sixteen pixels each."""
-    random, root = np.random.default_rng(0), tmp_path / "many"
-    for label in range(1000):
-        (root / f"class {label:04}").mkdir(parents=True)
-        for number in range(3):
-            pixels = random.integers(0, 256, (4, 4, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(root / f"class {label:04}" / f"{number}.bmp")
-    dataset = load(root=root, image_size=4)
-    assert len(dataset.classes) == 1000
-    for split in SPLITS:
-        assert np.bincount(getattr(dataset, split).labels).tolist() == [1] * 1000
 
 
 def test_too_many_classes(load, unsplit, monkeypatch):
