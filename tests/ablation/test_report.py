@@ -119,7 +119,7 @@ def test_the_heat_map_has_a_cell_per_block_and_size(found):
 
 def test_the_pareto_front_is_named_on_both_panels(found):
     figure = cost_figure(found, "title")
-    costs = (lambda point: point.trainable, lambda point: point.seconds.mean)
+    costs = (lambda point: point.trainable, lambda point: point.seconds)
     for axes, cost in zip(figure.axes, costs, strict=True):
         named = set()
         for line in series(found).values():

@@ -1,5 +1,7 @@
 """Statistics of masks against statsmodels and scipy, by laws, and as the sentences that follow from them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -215,6 +217,14 @@ def test_one_seed_says_so():
 def test_what_cannot_be_compared(groups, message):
     with pytest.raises(UserError, match=message):
         conclusions(groups)
+
+
+def test_a_run_that_was_held_up_does_not_change_what_a_mask_costs():
+    held_up = mask("all", 0.90, with_mistakes(60), 100, seconds=5)
+    slow, *rest = held_up.repeats
+    held_up = replace(held_up, repeats=(replace(slow, seconds=500.0), *rest))
+    (contrast,) = compared([mask("none", 0.97, with_mistakes(12), seconds=10), held_up]).contrasts
+    assert contrast.cost == 0.5
 
 
 def test_runs_are_read_from_their_folders(tmp_path):

@@ -77,7 +77,7 @@ def cost_figure(found: Sequence[Point], title: str) -> "Figure":
     figure, (left, right) = _axes((11.0, 4.8), columns=2)
     panels: list[tuple[Any, Callable[[Point], float], str]] = [
         (left, lambda point: float(point.trainable), "trainable parameters"),
-        (right, lambda point: point.seconds.mean, "seconds of training, shared stages counted in full"),
+        (right, lambda point: point.seconds, "seconds of training, shared stages counted in full"),
     ]
     for axes, cost, label in panels:
         for place, (name, line) in enumerate(series(found).items()):

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 
 from vision_transfer.ablation.grid import MASK, SEED, SIZE
 from vision_transfer.ablation.masks import EVERYTHING, MaskFacts, mask_facts
@@ -22,7 +23,8 @@ class Point:
         runs: their number.
         test, validation: accuracies; validation is None where there was none.
         ece: expected calibration errors on the test split.
-        seconds: of training and validation in all stages, a shared stage counted in each run that has it.
+        seconds: of training and validation in all stages, a shared stage counted in each run that has it; the median,
+            which one run on a busy machine does not move.
     """
 
     labels: dict[str, Label]
@@ -30,7 +32,7 @@ class Point:
     test: Summary
     validation: Summary | None
     ece: Summary
-    seconds: Summary
+    seconds: float
 
     @property
     def trainable(self) -> int:
@@ -60,7 +62,7 @@ def _point(labels: dict[str, Label], runs: Sequence[FinishedRun], network: Netwo
         summarised([one.result["test"]["accuracy"] for one in runs]),
         None if None in validation else summarised(validation),
         summarised([run_ece(one) for one in runs]),
-        summarised([run_seconds(one) for one in runs]),
+        median([run_seconds(one) for one in runs]),
     )
 
 

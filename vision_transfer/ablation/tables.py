@@ -18,8 +18,8 @@ from vision_transfer.study.table import Row, run_rows, write_csv
 RUNS, CSV, MARKDOWN, LATEX = "runs.csv", "table.csv", "table.md", "table.tex"
 CAPTION = (
     "Test: mean over seeds (95 % t interval of that mean). ECE: expected calibration error on the test split, mean "
-    "over seeds. Seconds: training and validation of a run, with the compilation of what was new to it; a shared stage "
-    "counts in each run that has it, features do not."
+    "over seeds. Seconds: training and validation of a run, the median over seeds; a shared stage counts in each run "
+    "that has it, features do not."
 )
 # What LaTeX would read as a command.
 LATEX_ESCAPES = str.maketrans({character: f"\\{character}" for character in "_%&#$"} | {"–": "--"})
@@ -90,7 +90,7 @@ def _numbers(point: Point) -> Row:
         "validation accuracy": "" if point.validation is None else point.validation.mean,
         "test ece": point.ece.mean,
         "trainable parameters": point.trainable,
-        "training seconds": point.seconds.mean,
+        "training seconds": point.seconds,
     }
 
 
@@ -100,7 +100,7 @@ COLUMNS: dict[str, Callable[[Point], str]] = {
     "validation": lambda point: "–" if point.validation is None else f"{point.validation.mean:.4f}",
     "ECE": lambda point: f"{point.ece.mean:.4f}",
     "trainable": lambda point: f"{point.trainable:,}",
-    "seconds": lambda point: f"{point.seconds.mean:,.0f}",
+    "seconds": lambda point: f"{point.seconds:,.0f}",
 }
 
 
