@@ -72,9 +72,10 @@ def test_markdown_and_latex_say_the_same(found):
 def test_there_is_a_paragraph_per_size_about_the_mask_that_validation_chooses(finished, tmp_path):
     paragraphs = conclusions_by_size(finished)
     assert len(paragraphs) == 2
-    longest = max({one.run.labels["mask"] for one in finished}, key=lambda spec: (len(spec) % 40, spec == "none"))
+    # of those with the highest accuracy, which the pretended runs give by the length of a spec, the first in the plan
+    best = max((one.run.labels["mask"] for one in finished), key=lambda spec: len(spec) % 40)
     for paragraph, size in zip(paragraphs, ("100", "2,000"), strict=True):
-        assert paragraph[0].startswith(f"With {size} training images, validation chooses {longest}: ")
+        assert paragraph[0].startswith(f"With {size} training images, validation chooses {best}: ")
     lines = write_sentences(paragraphs, tmp_path).read_text(encoding="utf-8").splitlines()
     assert [line.removeprefix("- ") for line in lines if line] == [one for own in paragraphs for one in own]
 
