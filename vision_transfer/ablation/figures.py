@@ -104,7 +104,8 @@ def cost_figure(found: Sequence[Point], title: str) -> "Figure":
         axes.margins(x=0.2, y=0.12)
         axes.set_xlabel(label)
         axes.set_ylabel("test accuracy (mean over seeds)")
-    left.legend(frameon=False, fontsize=8, loc="lower right")
+    if len(series(found)) > 1:
+        left.legend(frameon=False, fontsize=8, loc="lower right")
     figure.suptitle(f"{title}: large marks are the Pareto front")
     return figure
 
