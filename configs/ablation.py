@@ -18,6 +18,9 @@ Grids:
 - `rates`: block 5 at three rates, with equal rates, layer-wise decay and discriminative rates by block, under the three
   schedules.
 
+On cats and dogs `depths` took about an hour and a half on 2 cores (AMD EPYC); test accuracies were 0.927 to 0.934, and
+no mask could be told apart from the head alone: `docs/ablation.md`. The other grids have not been run on photos yet.
+
 Each axis is a field of `config.ablation` and `config.study`, such as
 `--config.ablation.masks="('all', 'only:block3_conv1')"`.
 """
