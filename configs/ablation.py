@@ -19,7 +19,8 @@ Grids:
   schedules.
 
 On cats and dogs `depths` took about an hour and a half on 2 cores (AMD EPYC); test accuracies were 0.927 to 0.934, and
-no mask could be told apart from the head alone: `docs/ablation.md`. The other grids have not been run on photos yet.
+no mask, the head alone included, could be told apart from the one that validation chose: `docs/ablation.md`. The other
+grids have not been run on photos yet.
 
 Each axis is a field of `config.ablation` and `config.study`, such as
 `--config.ablation.masks="('all', 'only:block3_conv1')"`.
