@@ -11,13 +11,11 @@ Workers agree through these files alone: a run is done while its lock is held, a
 
 import json
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from vision_transfer.ablation.grid import first_stage_key, run_key
 from vision_transfer.files import remove_leftovers, replaced_file, write_json
@@ -137,17 +135,3 @@ def finished_run(run: PlannedRun, folder: SweepFolder, now: Identity | None) -> 
     if not run.on_same_data(result):
         return None
     return FinishedRun(run, run_folder.path, result)
-
-
-@contextmanager
-def held(lock: FileLock) -> Iterator[bool]:
-    """Whether the lock could be had at once; released at the end."""
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        lock.release()

@@ -17,12 +17,13 @@ from vision_transfer.ablation.launchers import PROCESSES, SLURM, Launcher, read_
 from vision_transfer.ablation.points import points
 from vision_transfer.ablation.sentences import conclusions_by_size, write_sentences
 from vision_transfer.ablation.slurm import run_in_jobs
-from vision_transfer.ablation.sweep import SweepFolder, failures, finished_run, forget, held, write_plan
+from vision_transfer.ablation.sweep import SweepFolder, failures, finished_run, forget, write_plan
 from vision_transfer.ablation.tables import screen_table, write_tables
 from vision_transfer.ablation.work import conditions, work
 from vision_transfer.config import Config, validate
 from vision_transfer.data.load import load_dataset
 from vision_transfer.errors import UserError
+from vision_transfer.locks import held
 from vision_transfer.models.network import Network
 from vision_transfer.resolve import DataFacts, build_network, data_request
 from vision_transfer.run_folder import Identity, default_folder

@@ -8,9 +8,10 @@ from dataclasses import replace
 from rich.markup import escape
 
 from vision_transfer.ablation.grid import first_stage_key, run_key
-from vision_transfer.ablation.sweep import SweepFolder, finished_run, held, note_failed, note_finished
+from vision_transfer.ablation.sweep import SweepFolder, finished_run, note_failed, note_finished
 from vision_transfer.config import Config
 from vision_transfer.errors import UserError
+from vision_transfer.locks import held
 from vision_transfer.provenance import code_digest, versions
 from vision_transfer.run_folder import DEFAULT_ROOT, FolderBusy, Identity, RunFolder, read_json
 from vision_transfer.screen import Screen

@@ -2,17 +2,18 @@
 
 import math
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from vision_transfer.caches.entries import KINDS, Entry
 from vision_transfer.data.known import FETCHED_FOLDER
 from vision_transfer.errors import UserError
 from vision_transfer.features.store import Store
+from vision_transfer.locks import held
 from vision_transfer.pretrained.cache import FOLDER as WEIGHTS_FOLDER
 
 _AGE = re.compile(r"older_than:(\d+)([hd])")
@@ -119,27 +120,13 @@ def _unused(cache: Path, entry: Entry) -> AbstractContextManager[bool]:
         case "features":
             return Store(cache / entry.path).unused()
         case "decoded":
-            return _locked(cache / f"{entry.path}.lock")
+            return held(FileLock(cache / f"{entry.path}.lock"))
         case "datasets" | "downloads":
-            return _locked(cache / f"{FETCHED_FOLDER}.lock")
+            return held(FileLock(cache / f"{FETCHED_FOLDER}.lock"))
         case "weights":
-            return _locked(cache / f"{WEIGHTS_FOLDER}.lock")
+            return held(FileLock(cache / f"{WEIGHTS_FOLDER}.lock"))
         case _:
             return nullcontext(True)
-
-
-@contextmanager
-def _locked(file: Path) -> Iterator[bool]:
-    lock = FileLock(file)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        lock.release()
 
 
 def _remove(entry: Entry, top: Path) -> None:

@@ -30,6 +30,7 @@ from jaxtyping import Float, UInt8
 from vision_transfer.features.mapped import MappedRows, map_rows
 from vision_transfer.features.rows import FeatureRows
 from vision_transfer.files import TEMPORARY_MARK, file_sha256, remove_leftovers, replaced_file, write_json
+from vision_transfer.locks import held
 from vision_transfer.provenance import json_digest
 from vision_transfer.screen import Screen
 
@@ -119,17 +120,12 @@ class Store:
     @contextmanager
     def unused(self) -> Iterator[bool]:
         """Whether no process adds to the store or reads it; where none does, none can begin to while inside."""
-        lock = FileLock(self.lock_file)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            yield False
-            return
-        try:
+        with held(FileLock(self.lock_file)) as free:
+            if not free:
+                yield False
+                return
             with _locked_alone(self.used_file) as alone:
                 yield alone
-        finally:
-            lock.release()
 
 
 @dataclass(frozen=True)
