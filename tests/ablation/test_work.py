@@ -131,6 +131,18 @@ def test_a_second_sweep_knows_the_runs_by_what_determines_them(grid, vgg):
     assert len(shared) == 2
 
 
+def test_a_plan_counts_what_sweeps_beside_it_have_finished(sweep, grid, vgg, options, launcher, screen):
+    study, folder = sweep
+    work(study, folder, options, launcher, screen)
+    second = ablation(grid(masks=("below:block5_conv2", "none")), vgg, 2000)
+    beside = SweepFolder(folder.path.parent / "second")
+    found = [finished_run(run, beside, None, beside=True) for run in second.runs]
+    shared = {run_key(run.config) for run in study.runs}
+    assert [one is not None for one in found] == [run_key(run.config) in shared for run in second.runs]
+    assert any(found)
+    assert not any(finished_run(run, beside, None) for run in second.runs)
+
+
 def test_workers_read_the_plan_that_was_written(sweep):
     study, folder = sweep
     found, _ = read_plan(folder)

@@ -117,15 +117,24 @@ def failures(study: Study, folder: SweepFolder) -> dict[str, str]:
     return {name: str(record["error"]) for name, record in records.items() if "error" in record}
 
 
-def finished_run(run: PlannedRun, folder: SweepFolder, now: Identity | None) -> FinishedRun | None:
+def finished_run(
+    run: PlannedRun, folder: SweepFolder, now: Identity | None, *, beside: bool = False
+) -> FinishedRun | None:
     """A run that was finished before on the data that it is planned on, or None.
 
     Args:
         run: of the plan.
         folder: of the sweep.
         now: code, versions and device of today, under which it must have been done; None where any will do.
+        beside: whether runs of sweeps in the same place count too.
     """
-    record = read_json(folder.record_file(run_key(run.config)))
+    own = folder.record_file(run_key(run.config))
+    others = sorted(folder.path.parent.glob(f"*/{own.parent.name}/{own.name}")) if beside else []
+    found = (_finished_as(read_json(file), run, now) for file in (own, *others))
+    return next((one for one in found if one is not None), None)
+
+
+def _finished_as(record: dict[str, Any] | None, run: PlannedRun, now: Identity | None) -> FinishedRun | None:
     if record is None or "folder" not in record:
         return None
     run_folder = RunFolder(Path(str(record["folder"])))

@@ -75,14 +75,14 @@ def run_ablation(
     now = None if options.reuse or chosen.kind else conditions()
     if options.rerun and not dry_run:
         forget(plan.study, plan.folder, finished=True)
-    say_plan(plan, now, chosen, screen)
+    say_plan(plan, [] if options.rerun else _finished(plan, now, beside=True), chosen, screen)
     if dry_run:
         return plan.folder.path
     with held(plan.folder.lock("command")) as alone:
         if not alone:
             raise UserError(f"{plan.folder.path}: another process is at work on this sweep; wait for it")
         _do(plan, config, options, chosen, screen)
-    finished = _finished(plan, None)
+    finished = _finished(plan, None, beside=False)
     if not finished:
         raise UserError(_failed(plan))
     found = points(finished, plan.network)
@@ -120,9 +120,9 @@ def make_plan(config: Config, options: RunOptions, screen: Screen) -> Plan:
     return Plan(study, network, sizes, SweepFolder(folder))
 
 
-def say_plan(plan: Plan, now: Identity | None, launcher: Launcher, screen: Screen) -> None:
-    """Which runs there are, what they share, and what those that are left will take."""
-    finished = {one.run.name: one for one in _finished(plan, now)}
+def say_plan(plan: Plan, done: list[FinishedRun], launcher: Launcher, screen: Screen) -> None:
+    """Which runs there are, what they share, and what those that are not done will take."""
+    finished = {one.run.name: one for one in done}
     study = plan.study
     table = Table(title=escape(f"The plan of {study.name}"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for column, justify in (("Mask", "left"), ("Images", "right"), ("Runs", "right"), ("Finished", "right")):
@@ -208,8 +208,8 @@ def _progress(plan: Plan, screen: Screen) -> Callable[[], int]:
     return count
 
 
-def _finished(plan: Plan, now: Identity | None) -> list[FinishedRun]:
-    found = (finished_run(run, plan.folder, now) for run in plan.study.runs)
+def _finished(plan: Plan, now: Identity | None, *, beside: bool) -> list[FinishedRun]:
+    found = (finished_run(run, plan.folder, now, beside=beside) for run in plan.study.runs)
     return [one for one in found if one is not None]
 
 
