@@ -140,6 +140,13 @@ def test_turns_alternate_and_each_fills_its_time():
     assert log[2:] == [("fast", 50), ("slow", 1), ("slow", 1), ("fast", 50), ("fast", 50), ("slow", 1)]
 
 
+def test_cards_of_one_name_are_told_apart_by_their_memory():
+    kinds = ("NVIDIA A100-SXM4-40GB", "NVIDIA A100-SXM4-80GB", "NVIDIA A100 80GB PCIe")
+    found = [known_chip(kind) for kind in kinds]
+    assert [chip.memory for chip in found if chip is not None] == [40e9, 80e9, 80e9]
+    assert len({chip.bandwidth for chip in found if chip is not None}) == len(kinds)
+
+
 def test_spread_of_known_numbers():
     found = spread([5, 1, 3, 2, 4])
     assert (found.median, found.first_quartile, found.third_quartile) == (3, 2, 4)

@@ -64,8 +64,11 @@ CHIPS: dict[str, Chip] = {
     "NVIDIA H200": _gpu(67e12, 494.5e12, 989e12, 4.8e12, 141e9, "https://www.nvidia.com/en-us/data-center/h200/"),
     "NVIDIA H100 PCIe": _gpu(51e12, 378e12, 756e12, 2.0e12, 80e9, "NVIDIA H100 data sheet, PCIe"),
     "NVIDIA H100": _gpu(67e12, 494.5e12, 989e12, 3.35e12, 80e9, "https://www.nvidia.com/en-us/data-center/h100/"),
+    "NVIDIA A100-SXM4-80GB": _gpu(19.5e12, 156e12, 312e12, 2.039e12, 80e9, "NVIDIA A100 data sheet, 80 GB SXM"),
+    "NVIDIA A100 80GB PCIe": _gpu(19.5e12, 156e12, 312e12, 1.935e12, 80e9, "NVIDIA A100 data sheet, 80 GB PCIe"),
     "NVIDIA A100": _gpu(19.5e12, 156e12, 312e12, 1.555e12, 40e9, "NVIDIA A100 data sheet, 40 GB"),
     "NVIDIA L4": _gpu(30.3e12, 60e12, 121e12, 300e9, 24e9, "NVIDIA L4 data sheet"),
+    "Tesla V100-PCIE": _gpu(14e12, 14e12, 14e12, 900e9, 16e9, "NVIDIA V100 data sheet, PCIe; no bfloat16 units"),
     "Tesla V100": _gpu(15.7e12, 15.7e12, 15.7e12, 900e9, 16e9, "NVIDIA V100 data sheet, SXM2; no bfloat16 units"),
     "Tesla T4": _gpu(8.1e12, 8.1e12, 8.1e12, 320e9, 16e9, "NVIDIA T4 data sheet; no bfloat16 units"),
 }
