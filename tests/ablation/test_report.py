@@ -12,7 +12,7 @@ from scipy import stats
 from vision_transfer.ablation.figures import blocks_figure, cost_figure, depth_figure, draw_figures
 from vision_transfer.ablation.grid import ablation
 from vision_transfer.ablation.pareto import pareto_front
-from vision_transfer.ablation.points import points, series, short_name
+from vision_transfer.ablation.points import points, seconds_per_flop, series, short_name
 from vision_transfer.ablation.sentences import conclusions_by_size, write_sentences
 from vision_transfer.ablation.sweep import SweepFolder, finished_run, write_plan
 from vision_transfer.ablation.tables import latex, markdown, write_tables
@@ -39,6 +39,16 @@ def test_a_point_is_the_mean_over_seeds_with_student_s_interval(found, finished)
     assert point.labels == {"mask": "all", "training images": 100}
     low, high = stats.t.interval(0.95, 1, loc=np.mean(accuracies), scale=stats.sem(accuracies))
     np.testing.assert_allclose(point.test.interval, (low, high))
+
+
+def test_a_run_that_was_suspended_does_not_change_the_pace(finished):
+    def taking(one, seconds):
+        stages = [dict(stage, seconds=seconds / len(one.result["stages"])) for stage in one.result["stages"]]
+        return replace(one, result=one.result | {"stages": stages})
+
+    of_one_mask = [one for one in finished if one.run.labels["mask"] == "all"][:1] * 3
+    slow = [taking(one, seconds) for one, seconds in zip(of_one_mask, (10.0, 11.0, 9000.0), strict=True)]
+    assert seconds_per_flop(slow, {one.run.name: 44 for one in slow}) == pytest.approx(11 / 44)
 
 
 def test_ece_is_that_of_the_predictions(found, finished):

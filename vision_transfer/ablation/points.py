@@ -1,6 +1,6 @@
 """The finished runs of an ablation as points: what a mask reaches, and what it costs, over its seeds."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -47,11 +47,28 @@ class Point:
 
 def points(finished: Sequence[FinishedRun], network: Network) -> list[Point]:
     """A point for each group of runs that differ in the seed alone, in the order of the plan."""
+    return [_point(dict(labels), runs, network) for labels, runs in over_seeds(finished).items()]
+
+
+def over_seeds(finished: Sequence[FinishedRun]) -> dict[tuple[tuple[str, Label], ...], list[FinishedRun]]:
+    """Runs that differ in the seed alone, by the labels that they have in common, in the order of the plan."""
     members: dict[tuple[tuple[str, Label], ...], list[FinishedRun]] = {}
     for one in finished:
         labels = tuple((name, value) for name, value in one.run.labels.items() if name != SEED)
         members.setdefault(labels, []).append(one)
-    return [_point(dict(labels), runs, network) for labels, runs in members.items()]
+    return members
+
+
+def seconds_per_flop(finished: Sequence[FinishedRun], flops_by_run: Mapping[str, int]) -> float:
+    """The pace of finished runs; medians over seeds, which one run on a busy machine does not move.
+
+    Args:
+        finished: one or more.
+        flops_by_run: what each of them takes, by name.
+    """
+    groups = over_seeds(finished).values()
+    seconds = sum(median(run_seconds(one) for one in runs) for runs in groups)
+    return seconds / max(1, sum(flops_by_run[runs[0].run.name] for runs in groups))
 
 
 def _point(labels: dict[str, Label], runs: Sequence[FinishedRun], network: Network) -> Point:

@@ -14,7 +14,7 @@ from vision_transfer.ablation.estimate import Estimate, Sizes, estimate, flops_p
 from vision_transfer.ablation.figures import draw_figures
 from vision_transfer.ablation.grid import MASK, SIZE, ablation, run_key
 from vision_transfer.ablation.launchers import PROCESSES, SLURM, Launcher, read_launcher, run_in_processes
-from vision_transfer.ablation.points import points
+from vision_transfer.ablation.points import points, seconds_per_flop
 from vision_transfer.ablation.sentences import conclusions_by_size, write_sentences
 from vision_transfer.ablation.slurm import run_in_jobs
 from vision_transfer.ablation.sweep import SweepFolder, failures, finished_run, forget, write_plan
@@ -30,7 +30,6 @@ from vision_transfer.run_folder import Identity, default_folder
 from vision_transfer.screen import Screen, duration
 from vision_transfer.setup import RunOptions
 from vision_transfer.study.data import with_fingerprints
-from vision_transfer.study.measures import run_seconds
 from vision_transfer.study.plan import Study, check_study
 from vision_transfer.study.runs import FinishedRun
 
@@ -162,7 +161,7 @@ def _time_text(plan: Plan, cost: Estimate, finished: list[FinishedRun], launcher
     workers = f", with {launcher.count} workers on the same cores" if launcher.kind == PROCESSES else ""
     if finished:
         done = estimate([one.run for one in finished], plan.network, plan.sizes).flops_by_run
-        seconds = sum(run_seconds(one) for one in finished) / max(1, sum(done.values())) * cost.flops
+        seconds = seconds_per_flop(finished, done) * cost.flops
         return f"Time: about {duration(seconds)} for {amount}, by the pace of {len(finished)} finished runs{workers}."
     if launcher.kind == SLURM:
         return f"Time: {amount}, at the pace of the cluster's devices."
