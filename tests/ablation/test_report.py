@@ -143,10 +143,12 @@ def test_the_pareto_front_is_named_on_both_panels(found):
 
 def test_figures_are_written_where_there_is_something_to_draw(found, tmp_path):
     names = [file.name for file in draw_figures(found, tmp_path, "title")]
-    assert names == ["depth.png", "calibration.png", "cost.png", "blocks.png"]
+    assert names == ["depth.png", "validation.png", "calibration.png", "cost.png", "blocks.png"]
     assert all((tmp_path / name).read_bytes().startswith(b"\x89PNG") for name in names)
     one_run_each = [replace(point, test=replace(point.test, interval=None)) for point in found if not point.mask.block]
-    assert [file.name for file in draw_figures(one_run_each, tmp_path, "title")] == names[:3]
+    assert [file.name for file in draw_figures(one_run_each, tmp_path, "title")] == names[:4]
+    without = [replace(point, validation=None) for point in one_run_each]
+    assert "validation.png" not in [file.name for file in draw_figures(without, tmp_path, "title")]
 
 
 @given(

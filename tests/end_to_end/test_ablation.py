@@ -67,7 +67,7 @@ def test_workers_killed_at_random_end_with_every_run_once_and_the_same_numbers(p
         rows = list(csv.DictReader(stream))
     assert len({row["folder"] for row in rows}) == len(rows) == RUNS
     figures = {file.name for file in (sweep / "figures").iterdir()}
-    assert figures == {"depth.png", "calibration.png", "cost.png"}
+    assert figures == {"depth.png", "validation.png", "calibration.png", "cost.png"}
 
     peaceful = type(place)(tmp_path / "peace", place.cache)
     peaceful.launch(*ABLATION).assert_is_done()

@@ -1,6 +1,7 @@
 """Figures of an ablation: accuracy and calibration against depth, accuracy against cost, and blocks alone."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,13 @@ from vision_transfer.study.statistics import Summary
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-DEPTH, CALIBRATION, COST, BLOCKS = "depth.png", "calibration.png", "cost.png", "blocks.png"
+DEPTH, VALIDATION, CALIBRATION, COST, BLOCKS = (
+    "depth.png",
+    "validation.png",
+    "calibration.png",
+    "cost.png",
+    "blocks.png",
+)
 # Points of neighbouring lines stand this far apart, in layers, so that intervals do not overlap.
 SIDESTEP = 0.09
 # Above this a cell of the heat map is so bright that dark letters are read better.
@@ -25,11 +32,17 @@ BRIGHT = 0.6
 def draw_figures(found: Sequence[Point], folder: Path, title: str) -> list[Path]:
     """Writes the figures that the points allow; returns their files.
 
-    Against depth only masks that are cuts are drawn, in the heat map only blocks that train alone.
+    Against depth only masks that are cuts are drawn, in the heat map only blocks that train alone. Validation has a
+    figure of its own, since it says more than the test where the test split is tiny, and is said to be optimistic.
     """
     drawn: dict[str, Figure] = {}
     if any(point.mask.depth is not None for point in found):
         drawn[DEPTH] = depth_figure(found, lambda point: point.test, "test accuracy", title)
+        validated = [replace(point, test=point.validation) for point in found if point.validation is not None]
+        if len(validated) == len(found):
+            drawn[VALIDATION] = depth_figure(
+                validated, lambda point: point.test, "validation accuracy, on which epochs and masks are chosen", title
+            )
         drawn[CALIBRATION] = depth_figure(
             found, lambda point: point.ece, "expected calibration error on the test split", title
         )
