@@ -41,6 +41,13 @@ def test_a_point_is_the_mean_over_seeds_with_student_s_interval(found, finished)
     np.testing.assert_allclose(point.test.interval, (low, high))
 
 
+def test_a_point_has_the_wilson_interval_of_its_images(found):
+    for point in found:
+        expected = stats.binomtest(round(100 * point.test.mean), 100).proportion_ci(method="wilson")
+        np.testing.assert_allclose(point.test_interval, (expected.low, expected.high), rtol=1e-12)
+    assert f"{found[0].test_interval[0]:.4f} to {found[0].test_interval[1]:.4f}" in markdown(found)
+
+
 def test_a_run_that_was_suspended_does_not_change_the_pace(finished):
     def taking(one, seconds):
         stages = [dict(stage, seconds=seconds / len(one.result["stages"])) for stage in one.result["stages"]]

@@ -51,8 +51,18 @@ def test_the_interval_is_scipy_s(values):
     assert (summary.smallest, summary.largest, summary.count) == (min(values), max(values), len(values))
 
 
+def test_an_interval_of_shares_ends_at_one():
+    summary = summarised([0.9, 0.98, 0.98])
+    assert summary.interval[1] > 1
+    assert summary.share_interval == (summary.interval[0], 1.0)
+    below, above = summary.reach
+    assert (summary.mean - below, summary.mean + above) == pytest.approx(summary.share_interval)
+
+
 def test_a_single_run_has_no_interval():
     assert summarised([0.5]).interval is None
+    assert summarised([0.5]).share_interval is None
+    assert summarised([0.5]).reach == (0, 0)
 
 
 def test_runs_that_differ_in_the_seed_alone_are_one_group(study, finished):

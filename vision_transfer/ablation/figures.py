@@ -70,7 +70,7 @@ def depth_figure(found: Sequence[Point], value: Callable[[Point], Summary], axis
         axes.errorbar(
             [point.mask.depth + sidestep for point in own if point.mask.depth is not None],
             [value(point).mean for point in own],
-            yerr=[_half(value(point)) for point in own],
+            yerr=np.transpose([value(point).reach for point in own]),
             linewidth=2,
             capsize=4,
             label=label,
@@ -171,7 +171,3 @@ def _style(place: int) -> dict[str, Any]:
 
 def _is_alone(point: Point) -> bool:
     return point.mask.spec.startswith("only:") and point.mask.block is not None
-
-
-def _half(summary: Summary) -> float:
-    return 0.0 if summary.interval is None else summary.interval[1] - summary.mean

@@ -6,6 +6,7 @@ from statistics import median
 
 from vision_transfer.ablation.grid import MASK, SEED, SIZE
 from vision_transfer.ablation.masks import EVERYTHING, MaskFacts, mask_facts
+from vision_transfer.evaluation import wilson_interval
 from vision_transfer.models.network import Network
 from vision_transfer.study.measures import run_ece, run_seconds
 from vision_transfer.study.plan import Label
@@ -25,6 +26,7 @@ class Point:
         ece: expected calibration errors on the test split.
         seconds: of training and validation in all stages, a shared stage counted in each run that has it; the median,
             which one run on a busy machine does not move.
+        test_images: that each run was tested on.
     """
 
     labels: dict[str, Label]
@@ -33,11 +35,17 @@ class Point:
     validation: Summary | None
     ece: Summary
     seconds: float
+    test_images: int
 
     @property
     def trainable(self) -> int:
         """Parameters that train, with the head's."""
         return self.mask.trainable
+
+    @property
+    def test_interval(self) -> tuple[float, float]:
+        """95 % Wilson interval of the mean test accuracy for as many images as the test has."""
+        return wilson_interval(round(self.test.mean * self.test_images), self.test_images)
 
     @property
     def series(self) -> tuple[tuple[str, Label], ...]:
@@ -80,6 +88,7 @@ def _point(labels: dict[str, Label], runs: Sequence[FinishedRun], network: Netwo
         None if None in validation else summarised(validation),
         summarised([run_ece(one) for one in runs]),
         median([run_seconds(one) for one in runs]),
+        runs[0].result["test"]["examples"],
     )
 
 

@@ -17,9 +17,10 @@ from vision_transfer.study.table import Row, run_rows, write_csv
 
 RUNS, CSV, MARKDOWN, LATEX = "runs.csv", "table.csv", "table.md", "table.tex"
 CAPTION = (
-    "Test: mean over seeds (95 % t interval of that mean). ECE: expected calibration error on the test split, mean "
-    "over seeds. Seconds: training and validation of a run, the median over seeds; a shared stage counts in each run "
-    "that has it, features do not."
+    "Test: mean over seeds (95 % t interval of that mean, cut off at 0 and 1). Wilson: 95 % interval of that mean for "
+    "as many images as the test has. ECE: expected calibration error on the test split, mean over seeds. Seconds: "
+    "training and validation of a run, the median over seeds; a shared stage counts in each run that has it, features "
+    "do not."
 )
 # What LaTeX would read as a command.
 LATEX_ESCAPES = str.maketrans({character: f"\\{character}" for character in "_%&#$"} | {"–": "--"})
@@ -87,6 +88,9 @@ def _numbers(point: Point) -> Row:
         "test accuracy": point.test.mean,
         "test ci95 low": low,
         "test ci95 high": high,
+        "test images": point.test_images,
+        "test wilson95 low": point.test_interval[0],
+        "test wilson95 high": point.test_interval[1],
         "validation accuracy": "" if point.validation is None else point.validation.mean,
         "test ece": point.ece.mean,
         "trainable parameters": point.trainable,
@@ -97,6 +101,7 @@ def _numbers(point: Point) -> Row:
 COLUMNS: dict[str, Callable[[Point], str]] = {
     "runs": lambda point: f"{point.test.count}",
     "test accuracy": lambda point: _mean(point.test),
+    "Wilson": lambda point: _interval(point.test_interval),
     "validation": lambda point: "–" if point.validation is None else f"{point.validation.mean:.4f}",
     "ECE": lambda point: f"{point.ece.mean:.4f}",
     "trainable": lambda point: f"{point.trainable:,}",
@@ -112,9 +117,12 @@ def _cells(found: Sequence[Point]) -> tuple[list[str], list[list[str]]]:
 
 
 def _mean(summary: Summary) -> str:
-    if summary.interval is None:
-        return f"{summary.mean:.4f}"
-    return f"{summary.mean:.4f} ({summary.interval[0]:.4f} to {summary.interval[1]:.4f})"
+    interval = summary.share_interval
+    return f"{summary.mean:.4f}" if interval is None else f"{summary.mean:.4f} ({_interval(interval)})"
+
+
+def _interval(interval: tuple[float, float]) -> str:
+    return f"{interval[0]:.4f} to {interval[1]:.4f}"
 
 
 def _label(value: Label) -> str:

@@ -61,8 +61,8 @@ def _choice(found: Compared, setting: str) -> str:
 def _reached(chosen: Standing) -> str:
     seeds = (
         "one seed, so that nothing is known of other seeds"
-        if chosen.test.interval is None
-        else f"95 % interval {_interval(chosen.test.interval)} over seeds (t)"
+        if chosen.test.share_interval is None
+        else f"95 % interval {_interval(chosen.test.share_interval)} over seeds (t)"
     )
     images = test_images(chosen.runs)
     return (

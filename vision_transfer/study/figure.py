@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from vision_transfer.files import replaced_file
 from vision_transfer.study.table import Group
 
@@ -42,7 +44,7 @@ def curves_figure(groups: Sequence[Group], x: str, line: str, title: str) -> "Fi
         axes.errorbar(
             [float(group.labels[x]) * sidestep for group in own],
             [group.test.mean for group in own],
-            yerr=[_half(group) for group in own],
+            yerr=np.transpose([group.test.reach for group in own]),
             color=COLOURS[place % len(COLOURS)],
             marker=MARKERS[place % len(MARKERS)],
             linestyle=DASHES[place % len(DASHES)],
@@ -69,7 +71,3 @@ def draw_curves(groups: Sequence[Group], x: str, line: str, title: str, path: Pa
     """Writes `curves_figure` as a PNG file."""
     with replaced_file(path) as temporary:
         curves_figure(groups, x, line, title).savefig(temporary, format="png", dpi=PIXELS_PER_INCH)
-
-
-def _half(group: Group) -> float:
-    return 0.0 if group.test.interval is None else group.test.interval[1] - group.test.mean

@@ -23,6 +23,20 @@ class Summary:
     smallest: float
     largest: float
 
+    @property
+    def share_interval(self) -> tuple[float, float] | None:
+        """The interval of a share, such as an accuracy: what Student's t puts below 0 or above 1 is cut off."""
+        if self.interval is None:
+            return None
+        low, high = self.interval
+        return max(0.0, low), min(1.0, high)
+
+    @property
+    def reach(self) -> tuple[float, float]:
+        """How far that interval goes below and above the mean, for error bars; 0 for a single value."""
+        low, high = self.share_interval or (self.mean, self.mean)
+        return self.mean - low, high - self.mean
+
 
 def summarised(values: Sequence[float], confidence: float = 0.95) -> Summary:
     """Mean ± t · s / √n with n - 1 degrees of freedom (Student 1908), s the sample's standard deviation.
