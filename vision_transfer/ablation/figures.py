@@ -41,7 +41,7 @@ def draw_figures(found: Sequence[Point], folder: Path, title: str) -> list[Path]
         validated = [replace(point, test=point.validation) for point in found if point.validation is not None]
         if len(validated) == len(found):
             drawn[VALIDATION] = depth_figure(
-                validated, lambda point: point.test, "validation accuracy, on which epochs and masks are chosen", title
+                validated, lambda point: point.test, "validation accuracy (epochs are chosen on it)", title
             )
         drawn[CALIBRATION] = depth_figure(
             found, lambda point: point.ece, "expected calibration error on the test split", title
