@@ -183,6 +183,27 @@ def test_sentences():
     assert "flatter" not in text
 
 
+def test_where_the_cheapest_is_chosen_costs_are_plain_numbers():
+    found = conclusions(
+        [
+            mask("all", 0.97, with_mistakes(12), 100, seconds=1),
+            mask("none", 0.96, with_mistakes(12), 15_000, seconds=143),
+            mask("below:block2_conv1", 0.95, with_mistakes(12), 14_000, seconds=1234),
+        ]
+    )
+    text = "\n".join(found)
+    assert "costs 140 times as much" in text and "costs 1,200 times as much" in text
+    assert "No mask is cheaper than all." in text
+
+
+def test_when_all_that_is_cheaper_is_worse_it_is_said():
+    masks = [
+        mask("none", 0.97, with_mistakes(2), 15_000, seconds=20),
+        mask("all", 0.9, with_mistakes(99), 100, seconds=1),
+    ]
+    assert "All cheaper masks are worse than none." in conclusions(masks)
+
+
 def test_seeds_that_disagree_are_no_difference_between_masks():
     worse_once = with_mistakes(0)
     worse_once[0, :200] = False

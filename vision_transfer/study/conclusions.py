@@ -10,6 +10,8 @@ from vision_transfer.study.mask_runs import MaskRuns
 TINY_TEST = 200
 # Smaller p-values say no more than that they are smaller.
 SMALLEST_SHOWN = 1e-4
+# `.2g` writes larger numbers as powers of ten.
+FROM_HERE_WITHOUT_POINT = 100
 # Costs that differ by less are called the same: two runs of one config differ as much.
 SAME_COST = 0.05
 
@@ -95,11 +97,13 @@ def _cheapest(found: Compared, level: float) -> str:
         if contrast.cost < 1 - SAME_COST and not (contrast.distinguishable(level) and contrast.difference < 0)
     ]
     if not cheaper:
-        return f"No cheaper mask does without being shown to be worse than {chosen.runs.name}."
+        if all(contrast.cost >= 1 - SAME_COST for contrast in found.contrasts):
+            return f"No mask is cheaper than {chosen.runs.name}."
+        return f"All cheaper masks are worse than {chosen.runs.name}."
     least = min(cheaper, key=lambda contrast: contrast.cost)
     return (
-        f"The cheapest mask that is not shown to be worse is {least.other.runs.name}: {least.cost:.2g} of the time of "
-        f"{chosen.runs.name}, {least.other.runs.trainable:,} trainable parameters instead of "
+        f"The cheapest mask that is not shown to be worse is {least.other.runs.name}: {_two_digits(least.cost)} of the "
+        f"time of {chosen.runs.name}, {least.other.runs.trainable:,} trainable parameters instead of "
         f"{chosen.runs.trainable:,}."
     )
 
@@ -142,8 +146,14 @@ def _p_value(value: float) -> str:
 
 
 def _cost(ratio: float) -> str:
-    return "costs about as much" if abs(ratio - 1) <= SAME_COST else f"costs {ratio:.2g} times as much"
+    return "costs about as much" if abs(ratio - 1) <= SAME_COST else f"costs {_two_digits(ratio)} times as much"
 
 
 def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
+
+
+def _two_digits(ratio: float) -> str:
+    """Rounded to two digits that count, and never written as a power of ten: 0.0064, 2.1, 140."""
+    rounded = float(f"{ratio:.2g}")
+    return f"{rounded:.2g}" if rounded < FROM_HERE_WITHOUT_POINT else f"{rounded:,.0f}"
