@@ -20,8 +20,8 @@ On the sign-language digits with `size=128` (300 validation images, 50 test imag
 So validation chooses `block4_pool` with logistic regression. `block2_pool`, `block5_pool`, dense heads, and cats and
 dogs have not been run yet.
 
-On 1,000 training images of 48 pixels, `block4_pool` with logistic regression had 0.693 (0.692 to 0.695, 3 seeds) on the
-test of the CIFAR-10 subset and 0.853 (0.851 to 0.858) on Fashion-MNIST's, far above fine-tuning there:
+On 1,000 training images of 48 pixels, `block4_pool` with logistic regression had 0.693 (0.692 to 0.695, 3 subsets) on
+the test of the CIFAR-10 subset and 0.853 (0.851 to 0.858) on Fashion-MNIST's, far above fine-tuning there:
 `docs/ablation.md` has the commands and the comparison.
 """
 

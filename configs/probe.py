@@ -8,8 +8,9 @@ transferability curve (`probe.png`); the screen gets the table and a freeze spec
 of the textbooks' table: small or large data, similar or different domain. `vision_transfer/probe/recommend.py` states
 the rule. Only training images are looked at, so that validation and test stay what they are.
 
-On cats and dogs, sign language, CIFAR-10 and Fashion-MNIST (1,000 to 2,000 images) it took 3 to 6 minutes on 2 cores
-(AMD EPYC), and what it recommended was within the interval of the mask that an ablation chose: `docs/ablation.md`.
+On cats and dogs, sign language, CIFAR-10 and Fashion-MNIST (1,000 to 2,000 images) it took 2.6 to 6.5 minutes on 2
+cores (AMD EPYC), and what it recommended was within the interval of the mask that an ablation chose
+(`docs/ablation.md`).
 
 The averages are cached: the same images probed again, with others or with another rule, are not computed again.
 """

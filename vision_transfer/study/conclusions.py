@@ -99,7 +99,7 @@ def _cheapest(found: Compared, level: float) -> str:
     if not cheaper:
         if all(contrast.cost >= 1 - SAME_COST for contrast in found.contrasts):
             return f"No mask is cheaper than {chosen.runs.name}."
-        return f"All cheaper masks are worse than {chosen.runs.name}."
+        return f"All cheaper masks are shown to be worse than {chosen.runs.name}."
     least = min(cheaper, key=lambda contrast: contrast.cost)
     return (
         f"The cheapest mask that is not shown to be worse is {least.other.runs.name}: {_two_digits(least.cost)} of the "
