@@ -4,7 +4,6 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,10 +14,8 @@ from rich.markup import escape
 from vision_transfer import freezing
 from vision_transfer.cached_layers import settled
 from vision_transfer.clock import Clock
-from vision_transfer.config import Config, validate
+from vision_transfer.config import Config
 from vision_transfer.data.dataset import Split
-from vision_transfer.data.fetch import PUBLIC_FILES, fetch_dataset
-from vision_transfer.data.find import find_source
 from vision_transfer.devices import local_mesh, padded_batch
 from vision_transfer.errors import UserError
 from vision_transfer.evaluation import TestResult, evaluate_test
@@ -28,27 +25,18 @@ from vision_transfer.inference import Rows, infer
 from vision_transfer.models.layers import layer_names
 from vision_transfer.models.network import Network, Params
 from vision_transfer.models.prepared import prepared_kernels
-from vision_transfer.narration import say_result, say_setup, say_stage, say_summary
+from vision_transfer.narration import say_result, say_setup, say_stage
 from vision_transfer.report.confusion import draw_confusion
 from vision_transfer.report.curves import write_curves
 from vision_transfer.report.task import report_of_finished_run
-from vision_transfer.resolve import (
-    DataFacts,
-    Stage,
-    build_network,
-    class_weights,
-    data_request,
-    resolve_stages,
-    stage_plan,
-    uses_published_weights,
-)
+from vision_transfer.resolve import Stage, class_weights, stage_plan
 from vision_transfer.result import build_result
 from vision_transfer.run_folder import RunFolder, claimed, default_folder
 from vision_transfer.screen import Screen
 from vision_transfer.setup import RunOptions, Setup, prepare
 from vision_transfer.shared_stages import shared_stage, stage_keys
 from vision_transfer.stage_inputs import Feeding, split_inputs, stage_data
-from vision_transfer.starting_weights import initial_variables, keep_start, load_weights
+from vision_transfer.starting_weights import initial_variables, keep_start
 from vision_transfer.train.loop import train_stage
 from vision_transfer.train.stage import StageData, StageOutcome, Watch, with_weights
 
@@ -103,31 +91,6 @@ def completed(
         else:
             _say_finished(setup, folder, result, screen)
     return folder
-
-
-def summarise(config: Config, cache_dir: Path, screen: Screen) -> Network:
-    """Prints the network with what trains in each stage, and returns it; decodes and trains nothing."""
-    validate(config)
-    request = data_request(config)
-    source = find_source(request, cache_dir, screen)
-    size = request.image_size or source.default_size
-    network = build_network(config, DataFacts(len(source.classes), (size, size, request.channels)))
-    say_summary(config, source.name, len(source.classes), network, resolve_stages(config, network), screen)
-    return network
-
-
-def fetch(config: Config, cache_dir: Path, screen: Screen) -> None:
-    """Fetches the weights and the public data set that the config names, so that a later run needs no network."""
-    validate(config)
-    if uses_published_weights(config):
-        weights = load_weights(config, cache_dir, screen)
-        screen.say(f"{weights.source}\nsha256 {weights.sha256}\n{weights.licence}")
-    if config.dataset.name in PUBLIC_FILES:
-        screen.say(f"{config.dataset.name} is in {fetch_dataset(config.dataset.name, cache_dir, screen)}.")
-    else:
-        screen.say(
-            f"dataset.name={config.dataset.name}: no download; these have one: {', '.join(sorted(PUBLIC_FILES))}."
-        )
 
 
 def _say_finished(setup: Setup, folder: RunFolder, result: dict[str, Any], screen: Screen) -> None:

@@ -96,9 +96,9 @@ def _run(call: Call) -> None:
 
 
 def _summary(call: Call) -> None:
-    from vision_transfer import experiment
+    from vision_transfer import preparation
 
-    network = experiment.summarise(call.config, call.cache, call.screen)
+    network = preparation.summarise(call.config, call.cache, call.screen)
     if call.config.task == "ablation":
         from vision_transfer.ablation.masks import masks_table
 
@@ -106,9 +106,9 @@ def _summary(call: Call) -> None:
 
 
 def _fetch(call: Call) -> None:
-    from vision_transfer import experiment
+    from vision_transfer import preparation
 
-    experiment.fetch(call.config, call.cache, call.screen)
+    preparation.fetch(call.config, call.cache, call.screen)
 
 
 def _check(call: Call) -> None:
