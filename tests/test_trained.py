@@ -41,9 +41,14 @@ def caches(tmp_path_factory):
     return tmp_path_factory.mktemp("caches")
 
 
-@pytest.mark.parametrize("evaluate", ["best", "last"])
-def test_a_run_read_back_predicts_what_it_predicted(tmp_path, caches, screen, evaluate):
-    folder = train(_config(evaluate), RunOptions(tmp_path / "run", caches), screen)
+@pytest.mark.parametrize(
+    ("evaluate", "second_lr", "tested"), [("best", 3e-2, "more"), ("last", 3e-2, "more"), ("best_stage", 30.0, "head")]
+)
+def test_a_run_read_back_predicts_what_it_predicted(tmp_path, caches, screen, evaluate, second_lr, tested):
+    config = _config(evaluate)
+    config.stages.more.optimizer.lr = second_lr
+    folder = train(config, RunOptions(tmp_path / "run", caches), screen)
+    assert folder.result()["tested"]["stage"] == tested
     run = load_run(folder.path, caches, screen)
     split = load_dataset(data_request(run.config), cache_dir=caches, screen=screen).test
     logits = infer(run.network, run.variables, split.images, local_mesh(), batch_size=run.config.eval_batch_size)

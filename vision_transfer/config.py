@@ -120,6 +120,12 @@ def _problems(config: Config) -> Iterator[str]:
             yield f"config.schedule: stage {name!r} stands in it twice; give the second one a name of its own"
         else:
             yield from _field_problems(stages[name], STAGE_FIELDS, f"config.stages.{name}")
+    monitors = {stages[name].monitor for name in schedule if name in stages}
+    if config.evaluate == "best_stage" and len(monitors) > 1:
+        yield (
+            f"config.evaluate: best_stage compares stages that monitor {' and '.join(sorted(monitors))}; set one "
+            "monitor in all of them, or evaluate=best"
+        )
     for features in config.model.hidden:
         if not isinstance(features, int) or features < 1:
             yield f"config.model.hidden: got {config.model.hidden!r}; allowed are whole numbers from 1"

@@ -37,6 +37,7 @@ from vision_transfer.setup import RunOptions, Setup, prepare
 from vision_transfer.shared_stages import shared_stage, stage_keys
 from vision_transfer.stage_inputs import Feeding, split_inputs, stage_data
 from vision_transfer.starting_weights import initial_variables, keep_start
+from vision_transfer.tested import chosen_variables
 from vision_transfer.train.loop import train_stage
 from vision_transfer.train.stage import StageData, StageOutcome, Watch, with_weights
 
@@ -157,12 +158,14 @@ def _run(run: Run) -> dict[str, Any]:
     """All stages and the test; the content of `result.json`."""
     setup = run.setup
     variables = initial_variables(setup.network, setup.config.seed, setup.weights)
+    starts: list[dict[str, Params]] = []
     outcomes: list[StageOutcome] = []
     events = can_write_events(setup.config.log.tensorboard, run.screen)
     keys = stage_keys(setup)
     for position, stage in enumerate(setup.stages):
         if outcomes:
             variables = with_weights(variables, outcomes[-1], stage.start_from)
+        starts.append(variables)
         checkpoints = run.folder.checkpoints(stage.name)
         shared = shared_stage(run.options.shared_stages, keys[position], checkpoints, run.screen)
         with shared, run.clock.measures("train"):
@@ -174,7 +177,7 @@ def _run(run: Run) -> dict[str, Any]:
         stage.name: outcome.progress.best_epoch for stage, outcome in zip(setup.stages, outcomes, strict=True)
     }
     write_curves(records, best_epochs, run.folder.curves_figure, f"{setup.config.name} on {setup.dataset.name}")
-    variables = with_weights(variables, outcomes[-1], setup.config.evaluate)
+    variables = chosen_variables(starts, outcomes, setup.config.evaluate)
     with run.clock.measures("evaluate"):
         test = run_test(run, variables)
     return build_result(setup, outcomes, test, run.clock)

@@ -148,8 +148,9 @@ FIELDS: dict[str, Field] = {
     "schedule": Field((), "names of the stages in the order in which they run; their content is in config.stages"),
     "evaluate": Field(
         "best",
-        "parameters that are tested: of the best epoch by the monitored value, or the last",
-        choices=("best", "last"),
+        "parameters that are tested: of the last stage's best epoch by the monitored value, of its last epoch, or "
+        "(best_stage) of the best epoch of all stages",
+        choices=("best", "last", "best_stage"),
     ),
     "features.cache": Field(True, "keep the outputs of the frozen prefix on disk and train from them"),
     "features.dtype": Field(

@@ -118,6 +118,14 @@ def say_result(setup: Setup, folder: RunFolder, result: dict[str, Any], screen: 
     screen.say()
     screen.say(table)
     screen.say(f"Test accuracy {test['accuracy']:.4f}, 95 % interval {low:.4f} to {high:.4f} (Wilson).")
+    tested, last = result["tested"], result["stages"][-1]["name"]
+    if tested["stage"] != last:
+        screen.say(
+            escape(
+                f"Tested are the parameters of stage {tested['stage']}, epoch {tested['epoch']}: {last} did not do "
+                "better on validation."
+            )
+        )
     unbalanced = _balanced_line(test)
     if unbalanced:
         screen.say(unbalanced)

@@ -14,6 +14,7 @@ from vision_transfer.models.network import all_parameter_shapes
 from vision_transfer.per_class import per_class
 from vision_transfer.resolve import Stage
 from vision_transfer.setup import Setup
+from vision_transfer.tested import chosen_epoch
 from vision_transfer.train.stage import StageOutcome
 
 ACTIVITIES = ("data", "features", "train", "evaluate")
@@ -46,6 +47,7 @@ def build_result(setup: Setup, outcomes: list[StageOutcome], test: TestResult, c
         },
         "parameters": _parameters(setup, setup.stages[-1]),
         "stages": [_stage(setup, stage, outcome) for stage, outcome in zip(setup.stages, outcomes, strict=True)],
+        "tested": _tested(setup, outcomes),
         "test": {
             "loss": test.loss,
             "accuracy": test.accuracy,
@@ -94,6 +96,17 @@ def _stage(setup: Setup, stage: Stage, outcome: StageOutcome) -> dict[str, Any]:
         "parameters": _parameters(setup, stage),
         "seconds": round(progress.seconds, 3),
         "step_ms": progress.step_ms,
+    }
+
+
+def _tested(setup: Setup, outcomes: Sequence[StageOutcome]) -> dict[str, Any]:
+    """The epoch whose parameters were tested, and its validation."""
+    chosen = chosen_epoch(outcomes, setup.config.evaluate)
+    record = outcomes[chosen.position].progress.history[chosen.epoch - 1]
+    return {
+        "stage": setup.stages[chosen.position].name,
+        "epoch": chosen.epoch,
+        "validation": {"loss": record["validation_loss"], "accuracy": record["validation_accuracy"]},
     }
 
 

@@ -23,8 +23,9 @@ from vision_transfer.run_folder import RunFolder
 from vision_transfer.saved_config import read_config
 from vision_transfer.screen import Screen
 from vision_transfer.starting_weights import initial_variables, kept_start, load_weights
+from vision_transfer.tested import chosen_variables
 from vision_transfer.train.loop import trained_stage
-from vision_transfer.train.stage import with_weights
+from vision_transfer.train.stage import StageOutcome, with_weights
 
 
 @dataclass(frozen=True)
@@ -82,12 +83,16 @@ def load_run(path: Path, cache_dir: Path, screen: Screen, *, allow_download: boo
         )
     stages = resolve_stages(config, network)
     variables = initial_variables(network, config.seed, weights)
-    for position, stage in enumerate(stages):
+    starts: list[dict[str, Params]] = []
+    outcomes: list[StageOutcome] = []
+    for stage in stages:
+        if outcomes:
+            variables = with_weights(variables, outcomes[-1], stage.start_from)
+        starts.append(variables)
         plan = stage_plan(config, stage, network, sizes)
         trainable, _ = freezing.partition(variables["params"], stage.mask)
-        outcome = trained_stage(plan, trainable, variables["batch_stats"], folder.checkpoints(stage.name))
-        later = stages[position + 1 :]
-        variables = with_weights(variables, outcome, later[0].start_from if later else config.evaluate)
+        outcomes.append(trained_stage(plan, trainable, variables["batch_stats"], folder.checkpoints(stage.name)))
+    variables = chosen_variables(starts, outcomes, config.evaluate)
     return TrainedRun(folder, config, result, network, stages, _on_host(variables))
 
 

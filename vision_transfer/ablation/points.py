@@ -80,7 +80,7 @@ def seconds_per_flop(finished: Sequence[FinishedRun], flops_by_run: Mapping[str,
 
 
 def _point(labels: dict[str, Label], runs: Sequence[FinishedRun], network: Network) -> Point:
-    validation = [one.result["stages"][-1]["validation"]["accuracy"] for one in runs]
+    validation = [one.result["tested"]["validation"]["accuracy"] for one in runs]
     return Point(
         labels,
         mask_facts(str(labels[MASK]), network),

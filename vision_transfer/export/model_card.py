@@ -156,7 +156,7 @@ def _recipe(run: TrainedRun) -> str:
     versions = run.result["versions"]
     return (
         f"Started from: {run.result['weights']['source']}. Batches of {config.batch_size}, seed {config.seed}, "
-        f"augmentation {augmented}, {config.precision}, parameters of the {_epoch(run)}.\n\n"
+        f"augmentation {augmented}, {config.precision}, parameters of {_epoch(run)}.\n\n"
         + _table(["stage", "frozen", "trainable parameters", "optimizer, rate", "best epoch"], rows)
         + f"\n\nConfig digest `{run.result['digest']}`, code `{run.result['code_digest']}`; {run.result['device']}; "
         + ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
@@ -183,7 +183,8 @@ def _agreement(run: TrainedRun, agreements: Sequence[Agreement], checked: Checke
 
 
 def _epoch(run: TrainedRun) -> str:
-    return "best epoch by validation" if run.config.evaluate == "best" else "last epoch"
+    tested, last = run.result["tested"], run.config.evaluate == "last"
+    return f"epoch {tested['epoch']} of stage {tested['stage']}, the {'last' if last else 'best by validation'}"
 
 
 def _bound(difference: float | None) -> str:

@@ -67,7 +67,7 @@ def mask_runs(name: str, finished: Sequence[FinishedRun], over: str = "seed") ->
 
 
 def _repeat(finished: FinishedRun, over: str) -> Repeat:
-    validation = finished.result["stages"][-1]["validation"]["accuracy"]
+    validation = finished.result["tested"]["validation"]["accuracy"]
     if validation is None:
         raise UserError(f"{finished.folder}: has no validation accuracy, by which masks are chosen")
     log_probabilities, labels = test_predictions(finished)

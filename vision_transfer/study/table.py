@@ -48,7 +48,7 @@ def run_rows(finished: Sequence[FinishedRun]) -> list[Row]:
         rows.append(
             {
                 **one.run.labels,
-                "validation accuracy": result["stages"][-1]["validation"]["accuracy"],
+                "validation accuracy": result["tested"]["validation"]["accuracy"],
                 "test accuracy": test["accuracy"],
                 "test ci95 low": test["accuracy_ci95"][0],
                 "test ci95 high": test["accuracy_ci95"][1],
