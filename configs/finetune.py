@@ -65,15 +65,19 @@ def get_config(argument: str | None = None) -> Config:
 
 
 def _ours() -> Config:
-    """VGG16, caffe input, Flatten, Dense 256, dropout 0.5."""
+    """VGG16, caffe input, average of the map, dense 256 with ReLU, dropout 0.5; the best stage is tested."""
     config = default_config()
     config.name = "finetune"
+    config.model.pooling = "average"
     config.model.hidden = (256,)
+    config.model.activation = "relu"
     config.model.dropout = 0.5
+    config.evaluate = "best_stage"
+    adam = {"name": "adam", "lr_schedule": "cosine"}
     return with_stages(
         config,
-        head=stage(freeze="all", epochs=20, optimizer={"name": "rmsprop", "lr": 1e-3}),
-        block5=stage(freeze="below:block5_conv1", epochs=30, patience=10, optimizer={"name": "rmsprop", "lr": 1e-5}),
+        head=stage(freeze="all", epochs=20, optimizer=adam | {"lr": 1e-3}),
+        block5=stage(freeze="below:block5_conv1", epochs=10, patience=3, optimizer=adam | {"lr": 5e-5}),
     )
 
 

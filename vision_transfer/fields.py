@@ -42,7 +42,7 @@ FIELDS: dict[str, Field] = {
         None, "folder of the data set, or a CSV file with the columns path, label and, if you like, split", kind=str
     ),
     "dataset.image_size": Field(
-        None, "height and width in pixels; empty: the data set's own, or 180 for folders", kind=int, minimum=1
+        None, "height and width in pixels; empty: the data set's own, or 224 for folders", kind=int, minimum=1
     ),
     "dataset.channels": Field(3, "3 for RGB, 1 for grey", choices=(1, 3)),
     "dataset.resampling": Field(

@@ -98,6 +98,7 @@ def write_run(path, *, classes=CLASSES, files=None, seed=0, epochs=None, logits=
                 "step_ms": 12.0,
             }
         ],
+        "tested": {"stage": "head", "epoch": 3, "validation": {"loss": 0.4, "accuracy": 0.9}},
         "test": {
             "loss": found.loss,
             "accuracy": found.accuracy,

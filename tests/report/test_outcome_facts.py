@@ -35,7 +35,8 @@ def test_headlines_are_the_results_figures(by_hand):
     found = {one.name: one for one in headlines(record)}
     assert found["Test accuracy"].value == f"{record.result['test']['accuracy']:.4f}"
     assert "95 % interval" in found["Test accuracy"].note
-    assert set(found) == {"Test accuracy", "Test loss", "Balanced accuracy", "Calibration error", "Trainable"}
+    assert (found["Tested"].value, found["Tested"].note) == ("head, epoch 3", "chosen on validation")
+    assert set(found) == {"Test accuracy", "Test loss", "Balanced accuracy", "Calibration error", "Tested", "Trainable"}
 
 
 def test_the_matrix_is_shown_whole_or_as_its_largest_mistakes(by_hand):

@@ -254,8 +254,9 @@ def test_runs_are_read_from_their_folders(tmp_path):
         "dataset": {"sizes": {"validation": 30}},
         "stages": [
             {"validation": {"accuracy": 0.8}, "seconds": 1.0},
-            {"validation": {"accuracy": 0.9}, "seconds": 3.0},
+            {"validation": {"accuracy": 0.7}, "seconds": 3.0},
         ],
+        "tested": {"stage": "head", "epoch": 4, "validation": {"accuracy": 0.9}},
     }
     np.savez(tmp_path / "predictions.npz", logits=np.float32([[1], [-1], [2]]), labels=np.int32([1, 1, 1]))
     finished = FinishedRun(PlannedRun("run", None, {"freeze": "all", "seed": 3}), tmp_path, result)

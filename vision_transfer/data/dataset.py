@@ -19,7 +19,7 @@ class DataRequest:
         name: `auto`, `folder`, `csv`, `embedded`, `idx`, `npz`, `tfds:NAME`, or a data set known by name
             (`vision_transfer.data.known.KNOWN`: `cats_vs_dogs_small`, `mnist`, ...).
         root: the folder (or .npz or .csv file) of the data; None to look where `name` is usually found.
-        image_size: height and width in pixels; None for the source's default (180 for a folder, 48 for the
+        image_size: height and width in pixels; None for the source's default (224 for a folder, 48 for the
             embedded digits, the stored size for arrays).
         channels: 3 (RGB) or 1 (grey).
         resampling: `bilinear` (as `image_dataset_from_directory`) or `nearest` (as `load_img`).

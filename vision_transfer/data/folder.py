@@ -20,8 +20,8 @@ LIKE_SPLITS = frozenset(
     {"training", "trainset", "train_set", "validate", "valid_set", "val_set", "valset", "dev", "eval", "evaluation"}
     | {"testing", "testset", "test_set"}.union(*SPLIT_FOLDERS.values())
 )
-# The classic experiments' (Chollet, "Deep Learning with Python", 2nd edition, section 8.2).
-DEFAULT_SIZE = 180
+# That VGG's weights were trained with (arXiv:1409.1556, section 3.1).
+DEFAULT_SIZE = 224
 LAYOUT = (
     "ROOT/CLASS/*.jpg, or split already ROOT/train/CLASS/*.jpg, ROOT/validation/CLASS/*.jpg (or valid, val) and "
     "ROOT/test/CLASS/*.jpg"

@@ -13,14 +13,13 @@ import numpy as np
 from jaxtyping import UInt8
 
 from vision_transfer.data.decode import decode_image
+from vision_transfer.data.folder import DEFAULT_SIZE
 from vision_transfer.data.parallel import map_in_order
 from vision_transfer.data.source import Examples, Source
 from vision_transfer.errors import UserError
 from vision_transfer.screen import Screen
 
 PREFIX = "tfds:"
-# For images of no fixed size; as for folders.
-DEFAULT_SIZE = 180
 _SPLIT_NAMES = {"train": ("train",), "validation": ("validation", "valid", "val"), "test": ("test",)}
 
 

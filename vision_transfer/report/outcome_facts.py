@@ -84,6 +84,9 @@ def headlines(record: RunRecord) -> list[Headline]:
     if record.predictions is not None and len(record.predictions.labels):
         error = expected_calibration_error(record.predictions.probabilities, record.predictions.labels)
         found.append(Headline("Calibration error", f"{error:.4f}", f"expected (ECE), {BINS} bins"))
+    if tested := get(record.result, "tested"):
+        how = "last epoch" if get(record.config, "evaluate") == "last" else "chosen on validation"
+        found.append(Headline("Tested", f"{tested['stage']}, epoch {tested['epoch']}", how))
     parameters = get(record.result, "parameters")
     if parameters:
         total, trainable = parameters["total"], parameters["trainable"]
