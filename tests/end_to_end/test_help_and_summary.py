@@ -62,7 +62,7 @@ def summary(place):
 
 def test_summary_of_vgg16_with_a_dense_head_at_150(summary, picture_folder):
     lines = summary(
-        f"{FINETUNE}:edition=2", f"--config.dataset.root={picture_folder}", "--config.dataset.image_size=150"
+        f"{FINETUNE}:edition=2,bank=4", f"--config.dataset.root={picture_folder}", "--config.dataset.image_size=150"
     )
     assert lines[0] == "vgg16 for my [own] pictures, 2 classes"
     assert "block5_pool MaxPool 2×2 4×4×512 0" in lines
