@@ -24,7 +24,7 @@ VGG_DEPTHS = ("none", *(f"below:block{block}_conv1" for block in range(2, 6)), "
 
 
 def get_config(recipe: str | None = None) -> Config:
-    """VGG16 at 180 pixels with the head of `configs/finetune.py`, batch 16; `backbone=NAME` for another network."""
+    """VGG16 at 180 pixels with edition 2's dense head, batch 16; `backbone=NAME` for another network."""
     values = parse_recipe(recipe, backbone="vgg16")
     vgg = values.backbone.startswith("vgg")
     config = default_config()
