@@ -35,7 +35,7 @@ from vision_transfer.recipe import check_choices, check_needs, parse_recipe
 OURS = 0
 MASKS = ("block5", "block5_conv1_only")
 # What the textbooks' recipes know and ours does not.
-TEXTBOOK_KEYS = ("mask", "joint", "strength", "bank", "init_from")
+TEXTBOOK_KEYS = ("mask", "joint", "strength", "init_from")
 
 
 def get_config(argument: str | None = None) -> Config:
@@ -47,7 +47,7 @@ def get_config(argument: str | None = None) -> Config:
     if recipe.edition == OURS:
         for key in TEXTBOOK_KEYS:
             check_needs(argument, key, False, "edition=1 or edition=2")
-        return _ours()
+        return _ours(recipe.bank)
     check_needs(argument, "joint", recipe.edition == 1, "edition=1")
     check_needs(argument, "strength", recipe.edition == 1, "edition=1")
     check_needs(argument, "init_from", not recipe.joint, "joint=False, since that trains a new head")
@@ -64,10 +64,13 @@ def get_config(argument: str | None = None) -> Config:
     return _first_edition(config, recipe) if recipe.edition == 1 else _second_edition(config, recipe)
 
 
-def _ours() -> Config:
+def _ours(bank: int) -> Config:
     """VGG16, caffe input, average of the map, dense 256 with ReLU, dropout 0.5; the best stage is tested."""
     config = default_config()
     config.name = "finetune"
+    if bank:
+        textbook.layers_augmentation(config)
+        config.augment.bank = bank
     config.model.pooling = "average"
     config.model.hidden = (256,)
     config.model.activation = "relu"
