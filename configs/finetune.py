@@ -3,8 +3,24 @@
     python launch.py --config=configs/finetune.py
     python launch.py --config=configs/finetune.py --config.dataset.root=PATH/TO/cats_vs_dogs_small
 
-Stage `head` trains a new head on the frozen base; stage `block5` goes on from its best epoch and trains the last three
-convolutions too, at a small rate. Both start from cached features, so that the frozen layers are computed once.
+Stage `head` trains a small head on the average of the frozen base's last map; stage `block5` goes on from its best
+epoch and trains the last three convolutions too, at a small rate, until three epochs have brought nothing. The better
+of the two by validation loss is tested. Both start from cached features, so that the frozen layers are computed once.
+
+On cats and dogs, seeds 0 to 4: validation 0.984 (0.980 to 0.989), test 0.978 (0.975 to 0.983). On 2 cores (AMD EPYC) a
+seed takes 11 min with an empty cache and 3 to 5 min later. For three seeds `block5` was the better, for two the head.
+
+What was chosen how, on validation of cats and dogs, stage `head`, seed 0 (`--config.schedule=head`):
+
+| head | pixels | validation loss | accuracy |
+| --- | --- | --- | --- |
+| flattened map, linear layer, RMSprop: `configs/feature_extraction.py:edition=2` | 180 | 2.77 | 0.973 |
+| average, ReLU layer, Adam with a cosine: `--config.dataset.image_size=180` | 180 | 0.071 | 0.983 |
+| the same, as it is here | 224 | 0.059 | 0.985 |
+| the same with four variants of each image, `:bank=4` | 224 | 0.048 | 0.986 |
+
+The flattened head has 25 times as many parameters, and where it is wrong it is wrong by logits of about 100. A bank
+quadruples the time for the frozen layers, and mirrored digits or letters do harm, so it is an option.
 
     python launch.py --config=configs/finetune.py:edition=1 --config.dataset.root=cats_vs_dogs_small
     python launch.py --config=configs/finetune.py:edition=1,mask=block5_conv1_only \
