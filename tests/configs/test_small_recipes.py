@@ -122,9 +122,3 @@ def test_the_recommended_recipe_trains_a_small_head_and_lets_validation_choose()
     network = build_network(config, DataFacts(2, (224, 224, 3)))
     counts = freezing.counts(all_parameter_shapes(network), resolve_stages(config, network)[0].mask)
     assert counts.trainable == 512 * 256 + 256 + 256 + 1
-
-
-def test_the_recommended_recipe_takes_a_bank():
-    config = load("finetune", "bank=4")
-    validate(config)
-    assert build_augmentation(config).bank == 4
