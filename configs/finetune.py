@@ -22,6 +22,8 @@ What was chosen how, on validation of cats and dogs, stage `head` (`--config.sch
 The flattened head has 25 times as many parameters, and where it is wrong it is wrong by logits of about 100. The bank
 quadruples the time for the frozen layers and brings nothing.
 
+The textbooks' recipes:
+
     python launch.py --config=configs/finetune.py:edition=1 --config.dataset.root=cats_vs_dogs_small
     python launch.py --config=configs/finetune.py:edition=1,mask=block5_conv1_only \
         --config.dataset.root=cats_vs_dogs_small
