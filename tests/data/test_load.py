@@ -99,9 +99,9 @@ def test_auto_with_a_root_never_falls_back(load, tmp_path, no_data):
         load(root=tmp_path / "nowhere")
 
 
-def test_a_folder_is_180_pixels_by_default(load, image_folder):
+def test_a_folder_is_224_pixels_by_default(load, image_folder):
     dataset = load(name="folder", root=image_folder)
-    assert dataset.train.images.shape == (6, 180, 180, 3)
+    assert dataset.train.images.shape == (6, 224, 224, 3)
     assert dataset.classes == ("cat", "dog")
 
 
