@@ -9,7 +9,8 @@ by the accuracy on the 6,000 that are held out. It chose shifts of a twentieth, 
     python launch.py --config=configs/fashion_mnist.py --config.dataset.root=FOLDER --config.stages.train.epochs=10 \
         --config.dataset.train_examples=10000 --config.stages.train.optimizer.weight_decay=0
 
-The whole recipe has not been run to its end yet.
+The first command gave, with seeds 0 to 2, validation 0.927 to 0.930 and test 0.9232, 0.9226, 0.9247 (mean 0.924); a
+seed takes 5 min on 2 cores (AMD EPYC).
 """
 
 from vision_transfer.config import Config, default_config, stage, with_stages
