@@ -37,6 +37,8 @@ BLIND = _outcome(None, None, best=9, last=9)
         ([HEAD, EQUAL], "best_stage", 0, 2, "best"),
         ([HEAD], "best_stage", 0, 2, "best"),
         ([BLIND, BLIND], "best_stage", 1, 2, "best"),
+        ([HEAD, BLIND], "best_stage", 0, 2, "best"),
+        ([BLIND, WORSE], "best_stage", 1, 2, "best"),
     ],
 )
 def test_the_epoch_that_is_tested(outcomes, evaluate, position, epoch, which):

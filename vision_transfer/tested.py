@@ -28,17 +28,17 @@ def chosen_epoch(outcomes: Sequence[StageOutcome], evaluate: str) -> ChosenEpoch
     Args:
         outcomes: of all stages in their order, one or more.
         evaluate: `best` or `last` of the last stage, or `best_stage`: the best epoch of all stages by what they
-            monitor, which is the same value in all; of equal ones the earlier, and without validation the last.
+            monitor, which is the same value in all; of equal ones the earlier. A stage whose epochs were all NaN is
+            passed over; without validation it is the last stage's last epoch.
     """
     last = len(outcomes) - 1
     if evaluate == "last":
         return ChosenEpoch(last, outcomes[last].progress.epoch, "last")
-    values = [outcome.progress.best_value for outcome in outcomes]
     position = last
     if evaluate == "best_stage":
-        position = min(range(len(outcomes)), key=lambda place: _or_worst(values[place]))
-        if values[position] is None:
-            position = last
+        values = {place: outcome.progress.best_value for place, outcome in enumerate(outcomes)}
+        known = {place: value for place, value in values.items() if value is not None}
+        position = min(known, key=known.__getitem__, default=last)
     return ChosenEpoch(position, outcomes[position].progress.best_epoch, "best")
 
 
@@ -48,7 +48,3 @@ def chosen_variables(
     """`params` and `batch_stats` that are tested; `starts` has those that each stage started from."""
     chosen = chosen_epoch(outcomes, evaluate)
     return with_weights(starts[chosen.position], outcomes[chosen.position], chosen.which)
-
-
-def _or_worst(value: float | None) -> float:
-    return float("inf") if value is None else value
