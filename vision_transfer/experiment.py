@@ -86,12 +86,20 @@ def completed(
             result = compute(_settled(Run(setup, folder, options, screen, clock, local_mesh())))
             draw_confusion(result["test"]["confusion"], setup.dataset.classes, folder.confusion_figure)
             write_json(folder.result_file, result)
-            if setup.config.log.report:
-                report_of_finished_run(folder.path, options.cache_dir, screen)
+            _write_report(setup, folder, options, screen)
             say_result(setup, folder, result, screen)
         else:
+            # a process that was killed after its result has left no page
+            if not folder.report_file.exists():
+                _write_report(setup, folder, options, screen)
             _say_finished(setup, folder, result, screen)
     return folder
+
+
+def _write_report(setup: Setup, folder: RunFolder, options: RunOptions, screen: Screen) -> None:
+    """Writes the page that shows the run, if the config asks for one."""
+    if setup.config.log.report:
+        report_of_finished_run(folder.path, options.cache_dir, screen)
 
 
 def _say_finished(setup: Setup, folder: RunFolder, result: dict[str, Any], screen: Screen) -> None:

@@ -95,14 +95,19 @@ class RunFolder:
         return self.path / "temperature.json"
 
     @property
+    def figures(self) -> Path:
+        """Folder of all pictures that are drawn of the run."""
+        return self.path / "figures"
+
+    @property
     def confusion_figure(self) -> Path:
         """The test's confusion matrix as a picture."""
-        return self.path / "figures" / "confusion.png"
+        return self.figures / "confusion.png"
 
     @property
     def curves_figure(self) -> Path:
         """Learning curves of all stages as a picture."""
-        return self.path / "figures" / "curves.png"
+        return self.figures / "curves.png"
 
     @property
     def start(self) -> Path:
@@ -199,7 +204,8 @@ def claimed(folder: RunFolder, identity: Identity) -> Iterator[None]:
             f"{folder.path}: cannot be made or written to ({error.strerror or error}); give --workdir a folder that can"
         ) from error
     try:
-        remove_leftovers(folder.path)
+        for written in (folder.path, folder.figures):
+            remove_leftovers(written)
         recorded = folder.identity()
         if recorded is not None and recorded.get("digest") != identity.digest:
             raise UserError(

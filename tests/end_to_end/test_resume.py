@@ -103,6 +103,19 @@ def test_second_time_finds_the_finished_run(copied_run):
     assert {path: path.stat().st_mtime_ns for path in run.path.rglob("*") if path.name != ".lock"} == before
 
 
+def test_second_time_ends_what_was_killed_while_it_wrote_the_report(copied_run):
+    run, again = copied_run
+    for place in (run.path, run.path / "figures"):
+        place.mkdir(exist_ok=True)
+        (place / "report.html.writing-0123456789ab").write_text("half")
+    finished = again("--config.log.report=True")
+    finished.assert_is_done()
+    assert "This run is finished" in finished.out
+    assert (run.path / "report.html").exists()
+    assert (run.path / "figures" / "curves.png").exists()
+    run.assert_nothing_left_behind()
+
+
 def test_rerun(copied_run):
     run, again = copied_run
     numbers, inode = run.numbers(), (run.path / "result.json").stat().st_ino
