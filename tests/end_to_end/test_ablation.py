@@ -75,7 +75,10 @@ def test_workers_killed_at_random_end_with_every_run_once_and_the_same_numbers(p
     assert len(undisturbed) == RUNS
     assert disturbed == undisturbed
 
+    half = peaceful.cwd / "sweep" / "figures" / "depth.png.writing-0123456789ab"
+    half.write_text("half")
     again = peaceful.launch(*ABLATION)
     again.assert_is_done()
     assert f"{RUNS} runs, 0 of them to do" in again.out
     assert "epochs of" not in again.out
+    assert not half.exists()

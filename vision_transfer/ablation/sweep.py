@@ -67,7 +67,7 @@ class SweepFolder:
 
 def write_plan(study: Study, folder: SweepFolder, options: dict[str, Any]) -> None:
     """Writes what workers read, and removes what killed ones were writing."""
-    for place in (folder.path, folder.path / "records", folder.path / "plan", folder.path / "begun"):
+    for place in (folder.path, folder.figures, *(folder.path / part for part in ("records", "plan", "begun"))):
         place.mkdir(parents=True, exist_ok=True)
         remove_leftovers(place)
     runs = []

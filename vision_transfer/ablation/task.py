@@ -81,25 +81,7 @@ def run_ablation(
         if not alone:
             raise UserError(f"{plan.folder.path}: another process is at work on this sweep; wait for it")
         _do(plan, config, options, chosen, screen)
-    finished = _finished(plan, None, beside=False)
-    if not finished:
-        raise UserError(_failed(plan))
-    found = points(finished, plan.network)
-    title = f"{config.name.replace('_', ' ')} of {config.model.backbone}"
-    sentences = conclusions_by_size(finished)
-    files = [
-        *write_tables(finished, found, plan.folder.path),
-        write_sentences(sentences, plan.folder.path),
-        *draw_figures(found, plan.folder.figures, title),
-    ]
-    screen.say()
-    screen.say(screen_table(found, title))
-    for paragraph in sentences:
-        screen.say(escape(" ".join(paragraph)))
-        screen.say()
-    screen.say(escape(f"Tables and figures: {', '.join(map(str, files))}"))
-    if failures(plan.study, plan.folder):
-        raise UserError(_failed(plan))
+        _report(plan, f"{config.name.replace('_', ' ')} of {config.model.backbone}", screen)
     return plan.folder.path
 
 
@@ -205,6 +187,27 @@ def _progress(plan: Plan, screen: Screen) -> Callable[[], int]:
         return len(known)
 
     return count
+
+
+def _report(plan: Plan, title: str, screen: Screen) -> None:
+    finished = _finished(plan, None, beside=False)
+    if not finished:
+        raise UserError(_failed(plan))
+    found = points(finished, plan.network)
+    sentences = conclusions_by_size(finished)
+    files = [
+        *write_tables(finished, found, plan.folder.path),
+        write_sentences(sentences, plan.folder.path),
+        *draw_figures(found, plan.folder.figures, title),
+    ]
+    screen.say()
+    screen.say(screen_table(found, title))
+    for paragraph in sentences:
+        screen.say(escape(" ".join(paragraph)))
+        screen.say()
+    screen.say(escape(f"Tables and figures: {', '.join(map(str, files))}"))
+    if failures(plan.study, plan.folder):
+        raise UserError(_failed(plan))
 
 
 def _finished(plan: Plan, now: Identity | None, *, beside: bool) -> list[FinishedRun]:
