@@ -204,5 +204,36 @@ def test_a_cached_prefix_is_computed_once_and_never_in_a_step(feed, seen, tmp_pa
     assert seen["prefix"] == []
 
 
+def test_fresh_variants_are_computed_in_the_step_and_what_is_not_augmented_once(feed, seen, tmp_path, screen):
+    """Features of validation and test alone, with the numbers of validation from the images."""
+    fresh = {"preset": "keras_layers", "rotation": 0.1}
+    cached = experiment.train(small_config(**fresh), RunOptions(tmp_path / "cached", tmp_path), screen)
+    dataset = feed(small_config()).setup.dataset
+    assert sum(seen["prefix"]) == len(dataset.validation) + len(dataset.test)
+    assert {start for start, *_ in seen["steps"]} == {None}
+    assert seen["validation"] == {"conv3"}
+    assert "from the images, validation from cached pool2" in said(screen)
+    for record in seen.values():
+        record.clear()
+    config = small_config(**fresh)
+    config.features.cache = False
+    images = experiment.train(config, RunOptions(tmp_path / "images", tmp_path), screen)
+    assert (seen["prefix"], seen["validation"]) == ([], {None})
+    first, second = metrics(cached), metrics(images)
+    assert [line["train_loss"] for line in first] == [line["train_loss"] for line in second]
+    losses = [[line["validation_loss"] for line in lines] for lines in (first, second)]
+    np.testing.assert_allclose(*losses, rtol=AGREEMENT)
+    accuracies = [result["test"]["accuracy"] for result in (cached.result(), images.result()) if result is not None]
+    assert accuracies[0] == accuracies[1]
+
+
+def test_fresh_variants_need_no_room_for_training_images(settle, feed, screen):
+    needed = (rows_of(feed(small_config())) - TRAINING) * POOL2_BYTES
+    fresh = {"preset": "keras_layers", "rotation": 0.1}
+    assert settle(small_config(needed / 1e9, **fresh)) == [("pool2", None)]
+    assert settle(small_config((needed - 1) / 1e9, **fresh), "other") == [(None, None)]
+    assert "Validation of stage top starts from the images" in said(screen)
+
+
 def metrics(folder):
     return [json.loads(line) for line in folder.metrics_file.read_text().splitlines()]

@@ -14,9 +14,8 @@ from rich.markup import escape
 from vision_transfer.errors import UserError
 from vision_transfer.features.budget import Request, Room, all_bytes, cacheable_layers, missing_bytes, room
 from vision_transfer.files import write_json
-from vision_transfer.models.layers import layer_names
 from vision_transfer.models.network import Network, Params
-from vision_transfer.resolve import Stage
+from vision_transfer.resolve import Stage, layer_behind
 from vision_transfer.run_folder import RunFolder, read_json
 from vision_transfer.setup import Setup
 from vision_transfer.stage_inputs import Feeding, plain_request, training_requests
@@ -98,17 +97,18 @@ def _added(setup: Setup, position: int, layer: str, requests: list[Request], *, 
 
 
 def _starting(network: Network, stage: Stage, cached: str | None) -> Stage:
-    names = layer_names(network.layers)
-    return replace(stage, cached=cached, start=None if cached is None else names[network.index(cached) + 1])
+    behind = None if cached is None else layer_behind(network, cached)
+    return replace(stage, cached=cached, start=behind if stage.trains_from_cache else None, evaluation_start=behind)
 
 
 def _why(stage: Stage, requests: list[Request], more: int, allowed: Room, chosen: str | None) -> str:
     """The line that says why a stage does not start from its deepest pool, with numbers."""
     layer = str(stage.cached)
     rows, row_bytes = sum(len(request.digests) for request in requests), requests[0].prefix.row_bytes(layer)
+    what = "Stage" if stage.trains_from_cache else "Validation of stage"
     instead = "the images" if chosen is None else f"cached {chosen}"
     return escape(
-        f"Stage {stage.name} starts from {instead}: with the features of {layer} ({rows:,} rows of "
+        f"{what} {stage.name} starts from {instead}: with the features of {layer} ({rows:,} rows of "
         f"{decimal(row_bytes)}) the cache would grow by {decimal(more)}, and may by {decimal(allowed.bytes)} "
         f"({allowed.reason})."
     )

@@ -256,7 +256,7 @@ def _final_logits(run: Run, variables: dict[str, Params], split: Split) -> Float
         inputs,
         run.mesh,
         batch_size=setup.config.eval_batch_size,
-        start=stage.start,
+        start=stage.evaluation_start,
     )
 
 

@@ -45,7 +45,7 @@ def say_summary(
             escape(stage.freeze),
             f"{counts.trainable:,} ({counts.trainable_tensors})",
             f"{counts.frozen:,} ({counts.frozen_tensors})",
-            stage.cached or "the images",
+            str(stage.cached) if stage.trains_from_cache else "the images",
         )
     screen.say(table)
 
@@ -84,7 +84,9 @@ def say_setup(setup: Setup, folder: RunFolder, screen: Screen) -> None:
 
 def say_stage(stage: Stage, plan: StagePlan, counts: Counts, screen: Screen) -> None:
     """What trains in a stage and what is frozen, and where its steps start."""
-    start = f"cached {stage.cached}" if stage.cached else "the images"
+    start = f"cached {stage.cached}" if stage.trains_from_cache else "the images"
+    if stage.cached and not stage.trains_from_cache:
+        start += f", validation from cached {stage.cached}"
     screen.say()
     length = f"{_counted(plan.epochs, 'epoch')} of {_counted(plan.steps_per_epoch, 'step')}"
     screen.say(f"Stage {stage.name}: {length}, from {start}", style="bold")

@@ -44,8 +44,9 @@ class Stage:
         freeze: its spec, as in the config.
         mask: what trains.
         cut: first layer with something trainable.
-        cached: the layer whose outputs are cached, or None.
-        start: first layer that runs in a step; None for all, from the images.
+        cached: the layer whose outputs are cached, or None; with fresh augmentation those of validation and test only.
+        start: first layer that runs in a step of training; None for all, from the images.
+        evaluation_start: first layer that runs where nothing is augmented, in validation and the test; None for all.
         start_from: `best` or `last` of the previous stage.
     """
 
@@ -55,7 +56,13 @@ class Stage:
     cut: str
     cached: str | None
     start: str | None
+    evaluation_start: str | None
     start_from: str
+
+    @property
+    def trains_from_cache(self) -> bool:
+        """Whether the steps of training start from cached outputs, and not from the images."""
+        return self.start is not None
 
 
 def data_request(config: Config) -> DataRequest:
@@ -163,8 +170,7 @@ def resolve_stages(config: Config, network: Network) -> list[Stage]:
     Raises:
         UserError: a freeze spec that does not fit the network; the stage is named.
     """
-    augmentation = build_augmentation(config)
-    cacheable = config.features.cache and (augmentation is None or augmentation.bank > 0)
+    fresh = cached_variants(config) == 0
     stages = []
     for name in config.schedule:
         stage = config.stages[name]
@@ -172,12 +178,23 @@ def resolve_stages(config: Config, network: Network) -> list[Stage]:
             mask = resolve(stage.freeze, network)
         except UserError as error:
             raise UserError(f"config.stages.{name}.{error}") from error
-        cached = cached_layer(network, mask) if cacheable else None
+        cached = cached_layer(network, mask) if config.features.cache else None
         _multipliers(name, stage.optimizer.lr_multipliers, network)
-        names = layer_names(network.layers)
-        start = None if cached is None else names[names.index(cached) + 1]
-        stages.append(Stage(name, stage.freeze, mask, cut(network, mask), cached, start, stage.start_from))
+        behind = None if cached is None else layer_behind(network, cached)
+        start = None if fresh else behind
+        stages.append(Stage(name, stage.freeze, mask, cut(network, mask), cached, start, behind, stage.start_from))
     return stages
+
+
+def cached_variants(config: Config) -> int:
+    """Variants of each training image whose features may be cached: 0 with fresh augmentation, K with a bank of K."""
+    augmentation = build_augmentation(config)
+    return 1 if augmentation is None else augmentation.bank
+
+
+def layer_behind(network: Network, layer: str) -> str:
+    """The layer that runs next."""
+    return layer_names(network.layers)[network.index(layer) + 1]
 
 
 def class_weights(config: Config, labels: Int32[np.ndarray, "examples"], classes: int) -> tuple[float, ...]:
@@ -214,11 +231,12 @@ def stage_plan(
         l2=values.l2,
         label_smoothing=values.label_smoothing,
         class_weights=weights,
-        augmentation=build_augmentation(config) if stage.start is None else None,
+        augmentation=None if stage.trains_from_cache else build_augmentation(config),
     )
     return StagePlan(
         name=stage.name,
         program=program,
+        evaluation_start=stage.evaluation_start,
         epochs=values.epochs,
         steps_per_epoch=steps_per_epoch,
         batch_size=config.batch_size,

@@ -49,7 +49,7 @@ def stage_keys(setup: Setup) -> list[str]:
     for stage in setup.stages:
         prefix = f"stages.{stage.name}."
         own = {path.removeprefix(prefix): value for path, value in values.items() if path.startswith(prefix)}
-        key = json_digest([key, stage.name, own, stage.start])
+        key = json_digest([key, stage.name, own, stage.start, stage.evaluation_start])
         keys.append(key)
     return keys
 

@@ -49,7 +49,7 @@ def stage_data(feeding: Feeding, position: int, variables: dict[str, Params]) ->
 
 
 def split_inputs(feeding: Feeding, stage: Stage, variables: dict[str, Params], split: Split) -> Rows:
-    """Inputs of a split that is not augmented, at the layer where a stage starts."""
+    """Inputs of a split that is not augmented, at the layer where a stage's evaluation starts."""
     if stage.cached is None:
         return split.images
     return _computed(feeding, stage.cached, plain_request(feeding, variables, split))
@@ -61,7 +61,7 @@ def plain_request(feeding: Feeding, variables: dict[str, Params], split: Split, 
 
 
 def training_requests(feeding: Feeding, variables: dict[str, Params]) -> list[Request]:
-    """The features of the training images: a request, or one for each variant of the bank."""
+    """The features of the training images: a request, or one for each variant of the bank; none for fresh variants."""
     split, augmentation = feeding.setup.dataset.train, build_augmentation(feeding.setup.config)
     plain = plain_request(feeding, variables, split, "train")
     if augmentation is None:
@@ -79,7 +79,7 @@ def training_requests(feeding: Feeding, variables: dict[str, Params]) -> list[Re
 
 def _training_rows(feeding: Feeding, stage: Stage, variables: dict[str, Params]) -> TrainingRows:
     split = feeding.setup.dataset.train
-    if stage.cached is None:
+    if stage.cached is None or not stage.trains_from_cache:
         return TrainingRows(split.images, split.labels, split.example_ids)
     variants = [_computed(feeding, stage.cached, request) for request in training_requests(feeding, variables)]
     count = len(variants)

@@ -59,6 +59,7 @@ def train(mesh, folder):
     plan = StagePlan(
         name="stage",
         program=program,
+        evaluation_start=program.start,
         epochs=EPOCHS,
         steps_per_epoch=STEPS,
         batch_size=BATCH,

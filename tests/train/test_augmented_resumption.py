@@ -67,6 +67,7 @@ def train(request, small_network, small_data, prepared, mesh):
         plan = StagePlan(
             name="head",
             program=program,
+            evaluation_start=program.start,
             epochs=EPOCHS,
             steps_per_epoch=STEPS,
             batch_size=BATCH,

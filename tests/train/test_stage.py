@@ -76,6 +76,7 @@ def train(start, data, mesh):
             **{
                 "name": "top",
                 "program": program,
+                "evaluation_start": program.start,
                 "epochs": epochs,
                 "steps_per_epoch": STEPS,
                 "batch_size": BATCH,

@@ -13,7 +13,7 @@ from vision_transfer.data.order import batches_per_pass
 from vision_transfer.freezing import counts
 from vision_transfer.models.network import Network, all_parameter_shapes
 from vision_transfer.provenance import json_digest
-from vision_transfer.resolve import Stage, resolve_stages
+from vision_transfer.resolve import Stage, cached_variants, resolve_stages
 from vision_transfer.study.plan import PlannedRun
 
 FLOAT32_BYTES = 4
@@ -79,14 +79,15 @@ def estimate(runs: Sequence[PlannedRun], network: Network, sizes: Sizes) -> Esti
         keys = _chain(config, stages)
         flops = [_stage_flops(config, stage, network, examples, sizes.validation) for stage in stages]
         last = stages[-1]
-        test = total(forward_costs(network, sizes.test, last.start)).flops
+        test = total(forward_costs(network, sizes.test, last.evaluation_start)).flops
         by_stage |= dict(zip(keys, flops, strict=True)) | {f"test {run_key(config)}": test}
         by_run[run.name] = sum(flops) + test
         heads.add(keys[0])
         number += len(stages)
         prefixes |= {stage.cached: stage for stage in stages if stage.cached is not None}
         kept += _checkpoint_bytes(config, last, network)
-    images = sizes.train + sizes.validation + sizes.test
+    variants = max((cached_variants(run.config) for run in runs), default=0)
+    images = variants * sizes.train + sizes.validation + sizes.test
     names = [layer.name for layer in network.layers]
     layers = tuple(sorted(prefixes, key=names.index))
     prefix_flops = 0
@@ -136,7 +137,8 @@ def _stage_flops(config: Config, stage: Stage, network: Network, examples: int, 
     step = total(step_costs(network, stage.mask, config.batch_size, stage.start)).flops
     # The last batch of a pass is smaller.
     share = examples / (batches_per_pass(examples, config.batch_size) * config.batch_size)
-    return int(steps * step * share) + values.epochs * total(forward_costs(network, validation, stage.start)).flops
+    validated = total(forward_costs(network, validation, stage.evaluation_start)).flops
+    return int(steps * step * share) + values.epochs * validated
 
 
 def _checkpoint_bytes(config: Config, last: Stage, network: Network) -> int:

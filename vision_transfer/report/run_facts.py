@@ -188,7 +188,10 @@ def total_time(record: RunRecord) -> str | None:
 def _start(stage: dict[str, Any]) -> str:
     if "cached" not in stage:
         return "–"
-    return "the images" if stage["cached"] is None else f"cached {stage['cached']}"
+    if stage["cached"] is not None:
+        return f"cached {stage['cached']}"
+    validation = stage.get("validation_cached")
+    return f"the images; validation: cached {validation}" if validation else "the images"
 
 
 def _optimizer(plan: dict[str, Any]) -> str:

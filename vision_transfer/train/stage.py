@@ -26,6 +26,7 @@ class StagePlan:
     Attributes:
         name: of the stage.
         program: what a step computes.
+        evaluation_start: first layer that validation runs; None for all, from the images.
         epochs: most epochs.
         steps_per_epoch: steps that count as an epoch.
         batch_size: examples per step, over all devices.
@@ -42,6 +43,7 @@ class StagePlan:
 
     name: str
     program: StepProgram
+    evaluation_start: str | None
     epochs: int
     steps_per_epoch: int
     batch_size: int
@@ -58,7 +60,7 @@ class StagePlan:
 
 @dataclass(frozen=True)
 class StageData:
-    """Training rows, and validation inputs with their labels, all at the start of the program."""
+    """Training rows at the start of the program; validation inputs at `evaluation_start`, with their labels."""
 
     train: TrainingRows
     validation_inputs: Rows

@@ -29,7 +29,7 @@ def validate(
         TakenRows(data.validation_inputs, rows),
         mesh,
         batch_size=plan.eval_batch_size,
-        start=plan.program.start,
+        start=plan.evaluation_start,
     )
     return metrics(logits, data.validation_labels[rows])
 
