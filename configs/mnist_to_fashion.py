@@ -11,6 +11,19 @@ studies that need the same.
 A seed draws weights, order and which images are in the subset. Sizes below 3,200 images count 50 steps as an epoch. All
 runs choose their epoch on the same 6,000 validation images, which is more than most of the training sets here have:
 the curves compare the three ways, and do not say what 100 labelled images in all would give.
+
+Test accuracy, mean over seeds 0 to 2 (95 % t interval of the mean), and seconds a run:
+
+| training images | `features` | `fine_tuning` | `from_scratch` | seconds |
+| --- | --- | --- | --- | --- |
+| 100 | 0.661 (0.625 to 0.697) | 0.677 (0.645 to 0.708) | 0.686 (0.623 to 0.748) | 5, 14, 15 |
+| 1,000 | 0.774 (0.763 to 0.785) | 0.783 (0.771 to 0.795) | 0.797 (0.779 to 0.816) | 6, 18, 37 |
+| 10,000 | 0.826 (0.819 to 0.833) | 0.866 (0.858 to 0.875) | 0.871 (0.865 to 0.877) | 10, 64, 80 |
+| 54,000 | 0.855 (0.853 to 0.857) | 0.903 (0.895 to 0.911) | 0.905 (0.901 to 0.910) | 30, 280, 219 |
+
+Digits teach nothing that clothes need: from scratch has the highest mean at every size, and features that stay as MNIST
+made them fall behind from 10,000 images on. All 37 runs took 41 min on 2 cores (AMD EPYC), some of them beside other
+work.
 """
 
 from vision_transfer.config import Config, default_config, stage, with_stages
