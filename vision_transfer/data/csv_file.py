@@ -110,7 +110,7 @@ def _row(where: str, line: int, columns: Mapping[str, int], values: list[str]) -
             raise UserError(f"{where}, column {name}: holds a zero byte.")
     split = found.get(SPLIT, "train").lower()
     if split not in _SPLIT_OF:
-        raise UserError(f"{where}, column {SPLIT}: is {found[SPLIT]!r}; {nearest_names(split, list(_SPLIT_OF))}.")
+        raise UserError(f"{where}, column {SPLIT}: is {found[SPLIT]!r}; {nearest_names(split, list(_SPLIT_OF))}")
     return _Row(line, found[PATH], found[LABEL], _SPLIT_OF[split])
 
 

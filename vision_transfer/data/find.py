@@ -38,7 +38,7 @@ def find_source(request: DataRequest, cache_dir: Path, screen: Screen) -> Source
     if name in KNOWN:
         return _known(name, root, cache_dir, screen)
     if name not in NAMES:
-        raise UserError(f"--config.dataset.name is {name!r}: {nearest_names(name, [*NAMES, PREFIX + 'NAME'])}.")
+        raise UserError(f"--config.dataset.name is {name!r}: {nearest_names(name, [*NAMES, PREFIX + 'NAME'])}")
     if root is None:
         raise UserError(f"--config.dataset.root is empty; --config.dataset.name={name} needs the path of the data.")
     return _read(name, root, None, None, screen)
