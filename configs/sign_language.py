@@ -10,8 +10,9 @@ The first command gave, with seeds 0 to 2, 0.98, 0.98 and 0.96 (49, 49 and 48 of
 and, with the features at hand, in 2.
 
 `recipe=own` uses all data, the input that the weights were trained with, and images of 128 pixels, since the pictures
-have 100. Hands look little like ImageNet, and validation says how deep to go: the head alone reaches 0.893 there, and
-one epoch of blocks 4 and 5 beyond it 0.98.
+have 100. Hands look little like ImageNet, and validation says how deep to go: the head alone reaches 0.892 (0.887 to
+0.897, seeds 0 to 2) there, with blocks 4 and 5 it is 0.996 (0.993 to 0.997). Test: 0.993 (0.980 to 1.000), that is 50,
+50 and 49 of 50; 7.6 min a seed on 2 cores (AMD EPYC).
 """
 
 from vision_transfer.config import Config, default_config, stage, with_stages
