@@ -29,7 +29,7 @@ Each axis is a field of `config.ablation` and `config.study`, such as
 """
 
 from vision_transfer.config import Config, default_config, stage, with_stages
-from vision_transfer.recipe import check_choices, parse_recipe
+from vision_transfer.config.arguments import check_choices, parse_recipe
 
 DEPTHS = (
     "all",

@@ -17,7 +17,7 @@ noise, but for the whole runs: neither changes what a step costs.
 """
 
 from vision_transfer.config import Config, default_config
-from vision_transfer.recipe import parse_recipe
+from vision_transfer.config.arguments import parse_recipe
 
 IMAGE_SIZES = {"mnist_convnet": 28, "convnet_150": 150}
 VGG_DEPTHS = ("none", *(f"below:block{block}_conv1" for block in range(2, 6)), "all")

@@ -35,29 +35,28 @@ variants each of the 30 epochs goes through the whole network: 2,000 variants in
 validation images, whose features have been cached since. Edition 2 has 50 such epochs and has not been run with fresh
 variants.
 
-The values are in `vision_transfer/textbook.py`, since `configs/finetune.py` goes on from the same runs.
+The values are in `vision_transfer/config/chollet.py`, since `configs/finetune.py` goes on from the same runs.
 """
 
-from vision_transfer import textbook
-from vision_transfer.config import Config, default_config, with_stages
-from vision_transfer.recipe import check_choices, check_needs, parse_recipe
+from vision_transfer.config import Config, chollet, default_config, with_stages
+from vision_transfer.config.arguments import check_choices, check_needs, parse_recipe
 
 
 def get_config(argument: str | None = None) -> Config:
     """`edition` is 1 or 2; `strength` (mild or strong) is that of edition 1's augmentation."""
     recipe = parse_recipe(argument, edition=2, augment=False, bank=0, strength="mild")
-    check_choices(argument, recipe, edition=textbook.EDITIONS, strength=textbook.STRENGTHS)
+    check_choices(argument, recipe, edition=chollet.EDITIONS, strength=chollet.STRENGTHS)
     check_needs(argument, "bank", recipe.augment, "augment=True")
     check_needs(argument, "strength", recipe.augment and recipe.edition == 1, "edition=1,augment=True")
     config = default_config()
     config.name = f"feature_extraction_edition{recipe.edition}{'_augmented' if recipe.augment else ''}"
     config.augment.bank = recipe.bank
     if recipe.edition == 1:
-        textbook.vgg16_first_edition(config, dropout=0.0 if recipe.augment else 0.5)
+        chollet.vgg16_first_edition(config, dropout=0.0 if recipe.augment else 0.5)
         if recipe.augment:
-            textbook.generator_augmentation(config, recipe.strength)
-        return with_stages(config, head=textbook.head_first_edition())
-    textbook.vgg16_second_edition(config)
+            chollet.generator_augmentation(config, recipe.strength)
+        return with_stages(config, head=chollet.head_first_edition())
+    chollet.vgg16_second_edition(config)
     if recipe.augment:
-        textbook.layers_augmentation(config)
-    return with_stages(config, head=textbook.head_second_edition(augment=recipe.augment))
+        chollet.layers_augmentation(config)
+    return with_stages(config, head=chollet.head_second_edition(augment=recipe.augment))

@@ -34,7 +34,7 @@ The textbooks' recipes:
 
 Reproduces chapter 5.3 of Chollet's "Deep Learning with Python" (2017; edition=1) and chapter 8.3 of its second edition
 (2021; edition=2). Published: edition 1 test 0.939 to 0.97, validation 0.948; edition 2 test 0.985. Both go on from the
-augmented run of `configs/feature_extraction.py`, whose values are in `vision_transfer/textbook.py`:
+augmented run of `configs/feature_extraction.py`, whose values are in `vision_transfer/config/chollet.py`:
 
 - by itself, a recipe does both: its stage `head` is that run, and stage `block5` goes on from its last epoch, as the
   books' notebooks do;
@@ -50,9 +50,8 @@ and test 0.975 (0.974 to 0.977), in 15 min a seed without the frozen layers, whi
 interval 0.919 to 0.950); training took 42 min. From epoch 17 on it knows its four variants by heart.
 """
 
-from vision_transfer import textbook
-from vision_transfer.config import Config, default_config, stage, with_stages
-from vision_transfer.recipe import check_choices, check_needs, parse_recipe
+from vision_transfer.config import Config, chollet, default_config, stage, with_stages
+from vision_transfer.config.arguments import check_choices, check_needs, parse_recipe
 
 OURS = 0
 MASKS = ("block5", "block5_conv1_only")
@@ -63,9 +62,9 @@ TEXTBOOK_KEYS = ("mask", "joint", "strength", "bank", "init_from")
 def get_config(argument: str | None = None) -> Config:
     """`edition` is 1 or 2, without it our own; `strength` (mild; strong with `joint`) is that of edition 1."""
     recipe = parse_recipe(argument, edition=OURS, mask="block5", joint=False, strength="", bank=0, init_from="")
-    check_choices(argument, recipe, edition=(OURS, *textbook.EDITIONS), mask=MASKS)
+    check_choices(argument, recipe, edition=(OURS, *chollet.EDITIONS), mask=MASKS)
     if recipe.strength:
-        check_choices(argument, recipe, strength=textbook.STRENGTHS)
+        check_choices(argument, recipe, strength=chollet.STRENGTHS)
     if recipe.edition == OURS:
         for key in TEXTBOOK_KEYS:
             check_needs(argument, key, False, "edition=1 or edition=2")
@@ -104,23 +103,23 @@ def _ours() -> Config:
 
 
 def _first_edition(config: Config, recipe: Config) -> Config:
-    textbook.vgg16_first_edition(config, dropout=0.0)
-    textbook.generator_augmentation(config, recipe.strength or ("strong" if recipe.joint else "mild"))
+    chollet.vgg16_first_edition(config, dropout=0.0)
+    chollet.generator_augmentation(config, recipe.strength or ("strong" if recipe.joint else "mild"))
     freeze = "only:block5_conv1" if recipe.mask == "block5_conv1_only" else "below:block5_conv1"
     block5 = _block5(freeze, epochs=100)
     if recipe.joint or recipe.init_from:
         return with_stages(config, block5=block5)
-    return with_stages(config, head=textbook.head_first_edition(), block5=block5)
+    return with_stages(config, head=chollet.head_first_edition(), block5=block5)
 
 
 def _second_edition(config: Config, recipe: Config) -> Config:
-    textbook.vgg16_second_edition(config)
-    textbook.layers_augmentation(config)
+    chollet.vgg16_second_edition(config)
+    chollet.layers_augmentation(config)
     freeze = "only:block5_conv1" if recipe.mask == "block5_conv1_only" else "last:4"
     block5 = _block5(freeze, epochs=30)
     if recipe.init_from:
         return with_stages(config, block5=block5)
-    return with_stages(config, head=textbook.head_second_edition(augment=True), block5=block5)
+    return with_stages(config, head=chollet.head_second_edition(augment=True), block5=block5)
 
 
 def _block5(freeze: str, epochs: int) -> Config:

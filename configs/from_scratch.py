@@ -19,15 +19,14 @@ of the last epoch (edition 1) or of the epoch of the least loss (edition 2); tim
 | `edition=2,augment=True` | 0.853 | 0.797 (0.771 to 0.821) | 43 min |
 """
 
-from vision_transfer import textbook
-from vision_transfer.config import Config, default_config, stage, with_stages
-from vision_transfer.recipe import check_choices, parse_recipe
+from vision_transfer.config import Config, chollet, default_config, stage, with_stages
+from vision_transfer.config.arguments import check_choices, parse_recipe
 
 
 def get_config(argument: str | None = None) -> Config:
     """`edition` is 1 or 2; `augment` adds augmentation and dropout."""
     recipe = parse_recipe(argument, edition=2, augment=False)
-    check_choices(argument, recipe, edition=textbook.EDITIONS)
+    check_choices(argument, recipe, edition=chollet.EDITIONS)
     config = default_config()
     config.name = f"from_scratch_edition{recipe.edition}{'_augmented' if recipe.augment else ''}"
     config.model.weights = "random"
@@ -46,7 +45,7 @@ def _first_edition(config: Config, augment: bool) -> Config:
     config.batch_size = 32 if augment else 20
     config.evaluate = "last"
     if augment:
-        textbook.generator_augmentation(config, "strong")
+        chollet.generator_augmentation(config, "strong")
     return with_stages(
         config,
         train=stage(
@@ -64,7 +63,7 @@ def _second_edition(config: Config, augment: bool) -> Config:
     config.model.hidden = ()
     config.batch_size = 32
     if augment:
-        textbook.layers_augmentation(config)
+        chollet.layers_augmentation(config)
     return with_stages(
         config,
         train=stage(freeze="none", epochs=100 if augment else 30, optimizer={"name": "rmsprop", "lr": 1e-3}),

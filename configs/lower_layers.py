@@ -35,7 +35,7 @@ the test of the CIFAR-10 subset and 0.853 (0.851 to 0.858) on Fashion-MNIST's, f
 """
 
 from vision_transfer.config import Config, default_config, stage, with_stages
-from vision_transfer.recipe import check_choices, parse_recipe
+from vision_transfer.config.arguments import check_choices, parse_recipe
 
 CLASSIC = {"logistic": "logistic_regression", "svm": "svm"}
 

@@ -11,7 +11,7 @@ These commands gave, with `--config.seed=0`, 1 and 2: convnet 0.9907, 0.9921, 0.
 """
 
 from vision_transfer.config import Config, default_config, stage, with_stages
-from vision_transfer.recipe import parse_recipe
+from vision_transfer.config.arguments import parse_recipe
 
 
 def get_config(argument: str | None = None) -> Config:

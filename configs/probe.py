@@ -5,8 +5,9 @@
 One pass through the frozen network averages the map of every convolution and pool; each layer's averages are scored by
 a cross-validated logistic probe, nearest class means and LogME. The run's folder gets the scores (`probe.json`) and the
 transferability curve (`probe.png`); the screen gets the table and a freeze spec with the reasons for it, in the terms
-of the textbooks' table: small or large data, similar or different domain. `vision_transfer/probe/recommend.py` states
-the rule. Only training images are looked at, so that validation and test stay what they are.
+of the textbooks' table: small or large data, similar or different domain. Only
+training images are looked at, so that validation and test stay what they are.
+`vision_transfer/tasks/probe/recommend.py` states the rule.
 
 On cats and dogs, sign language, CIFAR-10 and Fashion-MNIST (1,000 to 2,000 images) it took 2.6 to 6.5 minutes on 2
 cores (AMD EPYC), and what it recommended was within the interval of the mask that an ablation chose

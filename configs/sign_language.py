@@ -16,7 +16,7 @@ have 100. Hands look little like ImageNet, and validation says how deep to go: t
 """
 
 from vision_transfer.config import Config, default_config, stage, with_stages
-from vision_transfer.recipe import check_choices, parse_recipe
+from vision_transfer.config.arguments import check_choices, parse_recipe
 
 
 def get_config(argument: str | None = None) -> Config:

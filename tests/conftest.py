@@ -11,12 +11,12 @@ from jax.sharding import Mesh
 from PIL import Image
 from rich.console import Console
 
-from vision_transfer.devices import BATCH_AXIS
 from vision_transfer.errors import UserError
 from vision_transfer.models.backbones import backbone_layers
 from vision_transfer.models.network import Network, all_parameter_shapes
-from vision_transfer.pretrained.load import load_pretrained
-from vision_transfer.screen import Screen
+from vision_transfer.models.pretrained.load import load_pretrained
+from vision_transfer.runtime.console import Screen
+from vision_transfer.runtime.devices import BATCH_AXIS
 
 REFERENCE = Path(__file__).parent / "reference"
 

@@ -6,10 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from vision_transfer.errors import UserError
+from vision_transfer.errors import UserError, nearest_names
 from vision_transfer.models.layers import COUNTED_BY_KERAS, BatchNorm, GlobalAveragePool, MaxPool, layer_names
 from vision_transfer.models.network import Network, Params, all_parameter_shapes
-from vision_transfer.nearest import nearest_names
 
 # layer name -> parameter name -> does it train?
 Mask = Mapping[str, Mapping[str, bool]]

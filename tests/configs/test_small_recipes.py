@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from vision_transfer import freezing
+from vision_transfer.cli.flag_errors import load_config
 from vision_transfer.config import validate
 from vision_transfer.errors import UserError
-from vision_transfer.flag_messages import load_config
 from vision_transfer.models.network import all_parameter_shapes
-from vision_transfer.resolve import DataFacts, build_augmentation, build_network, resolve_stages
+from vision_transfer.runs.build import DataFacts, build_augmentation, build_network, resolve_stages
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from vision_transfer.data.dataset import DataRequest
 from vision_transfer.data.load import load_dataset
-from vision_transfer.screen import Screen
+from vision_transfer.runtime.console import Screen
 
 
 class Said(Screen):

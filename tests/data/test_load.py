@@ -10,10 +10,10 @@ from rich.console import Console
 from sklearn.datasets import load_digits
 
 from vision_transfer.data.dataset import DataRequest, digest_image
+from vision_transfer.data.images.resize import resize_bilinear
 from vision_transfer.data.load import load_dataset
-from vision_transfer.data.resize import resize_bilinear
 from vision_transfer.errors import UserError
-from vision_transfer.screen import Screen
+from vision_transfer.runtime.console import Screen
 
 SPLITS = ("train", "validation", "test")
 needs_data = pytest.mark.skipif("VISION_TRANSFER_DATA" not in os.environ, reason="VISION_TRANSFER_DATA is not set")

@@ -12,7 +12,7 @@ import signal
 import time
 from pathlib import Path
 
-from vision_transfer.provenance import json_digest
+from vision_transfer.runtime.provenance import json_digest
 
 KILLS = int(os.environ.get("VISION_TRANSFER_CHAOS_KILLS", "3"))
 # So many that the sweep outlives the kills.

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vision_transfer.stopping import Stopped, StopSignal
+from vision_transfer.runtime.preemption import Stopped, StopSignal
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = f"--config={Path(__file__).parent / 'configs' / 'small.py'}"
@@ -205,9 +205,9 @@ def test_damaged_cache_is_made_again(place, run, small_run):
 def test_an_operation_that_does_not_end_is_cut_off():
     code = (
         "import time\n"
-        "from vision_transfer import stopping\n"
-        "stopping.GRACE_SECONDS = 0.3\n"
-        "stop = stopping.StopSignal()\n"
+        "from vision_transfer.runtime import preemption\n"
+        "preemption.GRACE_SECONDS = 0.3\n"
+        "stop = preemption.StopSignal()\n"
         "stop.install()\n"
         "with stop.deferred():\n"
         "    print('ready', flush=True)\n"

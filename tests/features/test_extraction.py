@@ -12,7 +12,7 @@ import pytest
 
 from vision_transfer.errors import UserError
 from vision_transfer.features import FOLDER, FeatureRows, Prefix, concatenated, extraction, features
-from vision_transfer.inference import TakenRows, infer
+from vision_transfer.models.inference import TakenRows, infer
 from vision_transfer.models.layers import Conv, Dense, Flatten, MaxPool
 from vision_transfer.models.network import Network, all_parameter_shapes, apply
 from vision_transfer.models.precision import Numerics

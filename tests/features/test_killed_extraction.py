@@ -10,11 +10,11 @@ from pathlib import Path
 import io, jax, numpy as np
 from jax.sharding import Mesh
 from rich.console import Console
-from vision_transfer.devices import BATCH_AXIS
+from vision_transfer.runtime.devices import BATCH_AXIS
 from vision_transfer.features import Prefix, extraction, features
 from vision_transfer.models.layers import Dense, Flatten, MaxPool
 from vision_transfer.models.network import Network
-from vision_transfer.screen import Screen
+from vision_transfer.runtime.console import Screen
 
 class Images:
     shape, dtype, taken = (12, 8, 8, 3), np.dtype(np.uint8), 0

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vision_transfer.data.decode import UndecodableError, decode_image
-from vision_transfer.data.idx import idx_source
-from vision_transfer.data.npz import npz_source
+from vision_transfer.data.formats.idx import idx_source
+from vision_transfer.data.formats.npz import npz_source
+from vision_transfer.data.images.decode import UndecodableError, decode_image
 from vision_transfer.errors import UserError
-from vision_transfer.pretrained.keras_h5 import write_keras_h5
-from vision_transfer.pretrained.safetensors_file import write_safetensors
-from vision_transfer.pretrained.weights_file import read_weights_file
+from vision_transfer.models.pretrained.keras_h5 import write_keras_h5
+from vision_transfer.models.pretrained.safetensors_file import write_safetensors
+from vision_transfer.models.pretrained.weights_file import read_weights_file
 
 SHAPES = {
     "block1_conv1": {"kernel": (3, 3, 3, 4), "bias": (4,)},

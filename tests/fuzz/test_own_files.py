@@ -10,17 +10,17 @@ import pytest
 from rich.console import Console
 
 from vision_transfer.config import default_config, stage, with_stages
-from vision_transfer.data.decoded_cache import load_cached
-from vision_transfer.data.decoding import Form
-from vision_transfer.data.folder import folder_source
+from vision_transfer.data.formats.folder import folder_source
+from vision_transfer.data.images.cache import load_cached
+from vision_transfer.data.images.decode_all import Form
 from vision_transfer.errors import UserError
-from vision_transfer.experiment import train
 from vision_transfer.features.store import Store, open_store, write_shard
-from vision_transfer.run_folder import RunFolder
-from vision_transfer.screen import Screen
-from vision_transfer.setup import RunOptions
+from vision_transfer.runs.folder import RunFolder
+from vision_transfer.runs.load import load_run
+from vision_transfer.runs.setup import RunOptions
+from vision_transfer.runtime.console import Screen
+from vision_transfer.tasks.train.task import train
 from vision_transfer.train import checkpoints
-from vision_transfer.trained import load_run
 
 FORM = Form(size=6, channels=3, resampling="bilinear")
 

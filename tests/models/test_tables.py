@@ -160,7 +160,7 @@ def test_the_summary_names_each_layer_and_the_total(screen):
 @pytest.mark.parametrize("name", BACKBONES)
 def test_tables_say_what_flax_makes_of_them(name):
     """Shapes that follow from the table are those of the parameters that a network is initialised with."""
-    from vision_transfer.models.module import LayerStack
+    from vision_transfer.models.layer_stack import LayerStack
 
     size = 32 if name.startswith("vgg") else 190
     network = Network(backbone_layers(name), head_layers(3, flatten=True, hidden=(5,)), (size, size, 3))

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vision_transfer.data.resize import resize_bilinear
+from vision_transfer.data.images.resize import resize_bilinear
 from vision_transfer.models.backbones import backbone_layers
 from vision_transfer.models.network import Network, apply
 from vision_transfer.models.preprocessing import preprocess

@@ -8,9 +8,9 @@ from PIL import Image
 from rich.console import Console
 
 from vision_transfer.config import default_config, stage, with_stages
-from vision_transfer.experiment import train
-from vision_transfer.screen import Screen
-from vision_transfer.setup import RunOptions
+from vision_transfer.runs.setup import RunOptions
+from vision_transfer.runtime.console import Screen
+from vision_transfer.tasks.train.task import train
 
 CLASSES = ("bright", "dark", "grey [or so]")
 

@@ -8,7 +8,7 @@ import pytest
 from vision_transfer.errors import UserError
 from vision_transfer.predict.calibrate import calibration_of
 from vision_transfer.predict.temperature import fitted_temperature
-from vision_transfer.trained import load_run
+from vision_transfer.runs.load import load_run
 
 
 def rewrite_predictions(run, **changes):
@@ -62,7 +62,7 @@ def test_without_logits_and_data_it_is_said_that_nothing_is_calibrated(copied_ru
     [("predictions.npz", b"PK no zip"), ("temperature.json", b'{"predictions_sha256": "SHA", "temperature": -1}')],
 )
 def test_a_damaged_file_is_named(copied_run, caches, screen, file, content):
-    from vision_transfer.files import file_sha256
+    from vision_transfer.runtime.files import file_sha256
 
     content = content.replace(b"SHA", file_sha256(copied_run / "predictions.npz").encode())
     run = load_run(copied_run, caches, screen)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from vision_transfer.errors import UserError
-from vision_transfer.evaluation import class_log_probabilities
+from vision_transfer.metrics.classification import class_log_probabilities
 from vision_transfer.predict import Predictor
 from vision_transfer.predict.evaluate import evaluate
 from vision_transfer.predict.task import predict

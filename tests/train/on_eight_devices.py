@@ -16,16 +16,16 @@ from jax.sharding import Mesh
 from rich.console import Console
 
 from vision_transfer import freezing
-from vision_transfer.devices import BATCH_AXIS, local_mesh, replicate, share
 from vision_transfer.models.layers import BatchNorm, Conv, Dense, Dropout, Flatten, MaxPool
 from vision_transfer.models.network import Network, init
-from vision_transfer.screen import Screen
-from vision_transfer.stopping import StopSignal
-from vision_transfer.train import feeding
-from vision_transfer.train.feeding import TrainingRows
+from vision_transfer.runtime.console import Screen
+from vision_transfer.runtime.devices import BATCH_AXIS, local_mesh, replicate, share
+from vision_transfer.runtime.preemption import StopSignal
+from vision_transfer.train import device_feed
+from vision_transfer.train.device_feed import TrainingRows
 from vision_transfer.train.loop import train_stage
 from vision_transfer.train.optimizers import OptimizerSpec
-from vision_transfer.train.stage import StageData, StagePlan, Watch
+from vision_transfer.train.stage_types import StageData, StagePlan, Watch
 from vision_transfer.train.step import StepProgram
 
 # Batches of 6 are padded to 8; the last of an epoch has 5 real examples.
@@ -105,7 +105,7 @@ def main(folder):
     np.savez(folder / "one.npz", **train(one, folder / "one"))
     np.savez(folder / "eight.npz", **train(eight, folder / "eight"))
     # One step of 8 images at a time.
-    feeding.CHUNK_BYTES = 8 * int(np.prod(NETWORK.input_shape))
+    device_feed.CHUNK_BYTES = 8 * int(np.prod(NETWORK.input_shape))
     np.savez(folder / "eight_streamed.npz", **train(eight, folder / "eight_streamed"))
 
 

@@ -12,13 +12,13 @@ import jax
 import numpy as np
 import pytest
 
-from vision_transfer.augment import AugmentConfig
-from vision_transfer.augment.variants import Augmentation, BankRows
-from vision_transfer.stopping import Stopped, StopSignal
-from vision_transfer.train import pace
-from vision_transfer.train.feeding import TrainingRows
+from vision_transfer.data.augmentation import AugmentConfig
+from vision_transfer.data.augmentation.variants import Augmentation, BankRows
+from vision_transfer.runtime.preemption import Stopped, StopSignal
+from vision_transfer.train import dispatch
+from vision_transfer.train.device_feed import TrainingRows
 from vision_transfer.train.loop import train_stage
-from vision_transfer.train.stage import StageData, StagePlan, Watch
+from vision_transfer.train.stage_types import StageData, StagePlan, Watch
 
 TRAIN, VALIDATION, BATCH, STEPS, EPOCHS, BANK = 10, 4, 4, 3, 3, 2
 OPERATIONS = AugmentConfig(preset="keras_layers", flip="horizontal", rotation=0.1, zoom=0.2)
@@ -86,7 +86,7 @@ def train(request, small_network, small_data, prepared, mesh):
 
 
 def test_a_stop_inside_an_epoch_changes_no_bit(train, tmp_path, monkeypatch):
-    monkeypatch.setattr(pace, "SECONDS_PER_DISPATCH", 0)
+    monkeypatch.setattr(dispatch, "SECONDS_PER_DISPATCH", 0)
     undisturbed = train(tmp_path / "undisturbed")
     # After the first step of the first epoch; then the second of the second, where a bank uses its other variant;
     # then the first of the third.

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from vision_transfer.errors import UserError
-from vision_transfer.provenance import json_digest
+from vision_transfer.runtime.provenance import json_digest
 from vision_transfer.train import checkpoints
 
 

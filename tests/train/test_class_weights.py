@@ -10,7 +10,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from vision_transfer.config import default_config
 from vision_transfer.models.layers import Dense, Flatten
 from vision_transfer.models.network import Network
-from vision_transfer.resolve import class_weights
+from vision_transfer.runs.build import class_weights
 from vision_transfer.train.optimizers import OptimizerSpec
 from vision_transfer.train.step import StepProgram, initial_state, run_steps, zero_totals
 

@@ -9,8 +9,8 @@ import jax
 import numpy as np
 import pytest
 
-from vision_transfer.devices import local_mesh, padded_batch
 from vision_transfer.errors import UserError
+from vision_transfer.runtime.devices import local_mesh, padded_batch
 
 TOLERANCE = 1e-5
 

@@ -10,10 +10,10 @@ from jax.extend.core import jaxprs_in_params
 from jax.sharding import PartitionSpec
 
 from vision_transfer import freezing
-from vision_transfer.models import module
+from vision_transfer.models import layer_stack
 from vision_transfer.models.layers import Conv, Dense, GlobalAveragePool
 from vision_transfer.models.network import Network, all_parameter_shapes
-from vision_transfer.ops.convolution import convolution
+from vision_transfer.models.ops.convolution import convolution
 from vision_transfer.train.optimizers import OptimizerSpec
 from vision_transfer.train.step import Examples, initial_state, run_steps, single_step
 
@@ -84,7 +84,7 @@ CLIPPED = OptimizerSpec("rmsprop", clip_norm=1.0)
 @pytest.fixture
 def direct(monkeypatch):
     """Convolutions by XLA, whose FLOPs are those of the definition."""
-    monkeypatch.setattr(module, "convolution", partial(convolution, implementation="lax"))
+    monkeypatch.setattr(layer_stack, "convolution", partial(convolution, implementation="lax"))
 
 
 @pytest.mark.usefixtures("direct")

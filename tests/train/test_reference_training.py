@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from vision_transfer import freezing
-from vision_transfer.data.resize import resize_bilinear
-from vision_transfer.inference import infer
+from vision_transfer.data.images.resize import resize_bilinear
 from vision_transfer.models.backbones import backbone_layers
 from vision_transfer.models.heads import head_layers
+from vision_transfer.models.inference import infer
 from vision_transfer.models.network import Network, all_parameter_shapes
 from vision_transfer.train.optimizers import OptimizerSpec
 from vision_transfer.train.step import StepProgram, initial_state, run_steps

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from vision_transfer.errors import UserError
-from vision_transfer.evaluation import Metrics
-from vision_transfer.stopping import Stopped, StopSignal
-from vision_transfer.train import feeding, loop, pace
-from vision_transfer.train.feeding import TrainingRows
+from vision_transfer.metrics.classification import Metrics
+from vision_transfer.runtime.preemption import Stopped, StopSignal
+from vision_transfer.train import device_feed, dispatch, loop
+from vision_transfer.train.device_feed import TrainingRows
 from vision_transfer.train.loop import train_stage
-from vision_transfer.train.stage import StageData, StagePlan, Watch
+from vision_transfer.train.stage_types import StageData, StagePlan, Watch
 from vision_transfer.train.step import run_steps
 
 # 22 examples in batches of 4: six steps, the last of two examples.
@@ -130,15 +130,15 @@ def test_a_stage_learns_and_says_what_it_did(uninterrupted):
 def test_all_chunks_are_one_program(uninterrupted, train, tmp_path, monkeypatch):
     _, programs = uninterrupted
     assert programs == 1
-    monkeypatch.setattr(pace, "SECONDS_PER_DISPATCH", 1e9)
+    monkeypatch.setattr(dispatch, "SECONDS_PER_DISPATCH", 1e9)
     train(tmp_path)
     assert run_steps._cache_size() == programs
 
 
 def test_chunks_change_no_bit(uninterrupted, train, tmp_path, monkeypatch):
-    monkeypatch.setattr(pace, "SECONDS_PER_DISPATCH", 0)
+    monkeypatch.setattr(dispatch, "SECONDS_PER_DISPATCH", 0)
     assert_same_bits(train(tmp_path / "single"), uninterrupted[0])
-    monkeypatch.setattr(pace, "SECONDS_PER_DISPATCH", 1e9)
+    monkeypatch.setattr(dispatch, "SECONDS_PER_DISPATCH", 1e9)
     assert_same_bits(train(tmp_path / "long"), uninterrupted[0])
 
 
@@ -148,7 +148,7 @@ def test_a_stopped_stage_goes_on_bit_for_bit(uninterrupted, train, tmp_path, aft
     stop = StopSignal()
     screen = WatchedScreen(after, lambda: setattr(stop, "received", signal.SIGTERM))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pace, "SECONDS_PER_DISPATCH", 0)
+        patch.setattr(dispatch, "SECONDS_PER_DISPATCH", 0)
         with pytest.raises(Stopped) as stopped:
             train(tmp_path, screen=screen, stop=stop)
     assert stopped.value.signal_number == signal.SIGTERM
@@ -162,7 +162,7 @@ def test_a_stopped_stage_goes_on_bit_for_bit(uninterrupted, train, tmp_path, aft
 @pytest.mark.parametrize("after", [2, STEPS, STEPS + 3])
 @pytest.mark.parametrize("checkpoint_seconds", [0, math.inf])
 def test_a_killed_stage_goes_on_bit_for_bit(uninterrupted, train, tmp_path, monkeypatch, after, checkpoint_seconds):
-    monkeypatch.setattr(pace, "SECONDS_PER_DISPATCH", 0)
+    monkeypatch.setattr(dispatch, "SECONDS_PER_DISPATCH", 0)
     with pytest.raises(Killed):
         train(tmp_path, screen=WatchedScreen(after, killed), checkpoint_seconds=checkpoint_seconds)
     assert_same_bits(train(tmp_path), uninterrupted[0])
@@ -191,14 +191,14 @@ def test_a_finished_stage_is_found(uninterrupted, train, tmp_path):
 def streamed(train, tmp_path_factory):
     """The outcome of the stage with its rows on the host."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(feeding, "CHUNK_BYTES", SMALL_CHUNK_BYTES)
+        patch.setattr(device_feed, "CHUNK_BYTES", SMALL_CHUNK_BYTES)
         return train(tmp_path_factory.mktemp("streamed"))
 
 
 @pytest.fixture
 def small_chunks(monkeypatch, data, mesh):
-    monkeypatch.setattr(feeding, "CHUNK_BYTES", SMALL_CHUNK_BYTES)
-    assert not feeding.make_feed(data.train, mesh).resident
+    monkeypatch.setattr(device_feed, "CHUNK_BYTES", SMALL_CHUNK_BYTES)
+    assert not device_feed.make_feed(data.train, mesh).resident
 
 
 def test_streamed_rows_give_the_same_training(uninterrupted, streamed):
@@ -214,7 +214,7 @@ def test_streamed_rows_give_the_same_training(uninterrupted, streamed):
 def test_a_stopped_streamed_stage_goes_on_bit_for_bit(streamed, train, tmp_path, after):
     stop = StopSignal()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pace, "SECONDS_PER_DISPATCH", 0)
+        patch.setattr(dispatch, "SECONDS_PER_DISPATCH", 0)
         with pytest.raises(Stopped):
             train(tmp_path, screen=WatchedScreen(after, lambda: setattr(stop, "received", signal.SIGINT)), stop=stop)
     assert_same_bits(train(tmp_path), streamed)

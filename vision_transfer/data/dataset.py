@@ -17,7 +17,7 @@ class DataRequest:
 
     Attributes:
         name: `auto`, `folder`, `csv`, `embedded`, `idx`, `npz`, `tfds:NAME`, or a data set known by name
-            (`vision_transfer.data.known.KNOWN`: `cats_vs_dogs_small`, `mnist`, ...).
+            (`vision_transfer.data.public.KNOWN`: `cats_vs_dogs_small`, `mnist`, ...).
         root: the folder (or .npz or .csv file) of the data; None to look where `name` is usually found.
         image_size: height and width in pixels; None for the source's default (224 for a folder, 48 for the
             embedded digits, the stored size for arrays).

@@ -6,7 +6,7 @@ from typing import Any
 from filelock import FileLock
 
 from vision_transfer.errors import UserError
-from vision_transfer.screen import Screen
+from vision_transfer.runtime.console import Screen
 
 # To reach the server, and then between two pieces of data.
 TIMEOUT_SECONDS = (5, 30)

@@ -10,14 +10,14 @@ from filelock import FileLock
 from jaxtyping import UInt8
 from rich.markup import escape
 
-from vision_transfer.data.archive import Archive, opened_archive
-from vision_transfer.data.decode import MAX_FILE_BYTES, UndecodableError, decode_image
 from vision_transfer.data.download import download
-from vision_transfer.data.known import fetched_folder
+from vision_transfer.data.formats.archive import Archive, opened_archive
+from vision_transfer.data.images.decode import MAX_FILE_BYTES, UndecodableError, decode_image
 from vision_transfer.data.make_subset import TEST_RANGES, TRAIN_RANGE, VALIDATION_RANGE
+from vision_transfer.data.public import fetched_folder
 from vision_transfer.errors import UserError
-from vision_transfer.files import new_folder, remove_leftovers
-from vision_transfer.screen import Screen
+from vision_transfer.runtime.console import Screen
+from vision_transfer.runtime.files import new_folder, remove_leftovers
 
 DOWNLOADS_FOLDER = "downloads"
 _FASHION = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"

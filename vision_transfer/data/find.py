@@ -3,19 +3,18 @@
 import os
 from pathlib import Path
 
-from vision_transfer.data.csv_file import csv_source, is_csv
 from vision_transfer.data.dataset import DataRequest
-from vision_transfer.data.embedded import embedded_source
-from vision_transfer.data.files import is_folder
-from vision_transfer.data.folder import folder_source, has_splits
-from vision_transfer.data.idx import idx_source
-from vision_transfer.data.known import KNOWN, known_places
-from vision_transfer.data.npz import npz_source
+from vision_transfer.data.formats.csv_file import csv_source, is_csv
+from vision_transfer.data.formats.embedded import embedded_source
+from vision_transfer.data.formats.folder import folder_source, has_splits
+from vision_transfer.data.formats.idx import idx_source
+from vision_transfer.data.formats.image_files import is_folder
+from vision_transfer.data.formats.npz import npz_source
+from vision_transfer.data.formats.tfds import PREFIX, tfds_source
+from vision_transfer.data.public import KNOWN, known_places
 from vision_transfer.data.source import Source
-from vision_transfer.data.tfds import PREFIX, tfds_source
-from vision_transfer.errors import UserError
-from vision_transfer.nearest import nearest_names
-from vision_transfer.screen import Screen
+from vision_transfer.errors import UserError, nearest_names
+from vision_transfer.runtime.console import Screen
 
 DATA_VARIABLE = "VISION_TRANSFER_DATA"
 CLASSIC = "cats_vs_dogs_small"

@@ -8,18 +8,18 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int32
 
-from vision_transfer.data.arrays import MAX_CLASSES
 from vision_transfer.data.dataset import SPLITS, DataRequest, Dataset, Skipped, Split
-from vision_transfer.data.decoded_cache import load_cached
-from vision_transfer.data.decoding import Form, decode_in_memory
 from vision_transfer.data.find import find_source
-from vision_transfer.data.near_duplicates import connected, equal_contents, near_duplicates
-from vision_transfer.data.resize import RESAMPLINGS
+from vision_transfer.data.formats.arrays import MAX_CLASSES
+from vision_transfer.data.images.cache import load_cached
+from vision_transfer.data.images.decode_all import Form, decode_in_memory
+from vision_transfer.data.images.near_duplicates import connected, equal_contents, near_duplicates
+from vision_transfer.data.images.resize import RESAMPLINGS
+from vision_transfer.data.images.thumbnails import load_thumbnails
 from vision_transfer.data.source import Source, fingerprint
 from vision_transfer.data.subset import balanced_subset, hold_out
-from vision_transfer.data.thumbnails import load_thumbnails
 from vision_transfer.errors import UserError
-from vision_transfer.screen import Screen
+from vision_transfer.runtime.console import Screen
 
 # How many left-out files an error message names; all are in `Dataset.skipped`.
 _NAMED_IN_ERRORS = 3

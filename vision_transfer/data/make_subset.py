@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from vision_transfer.errors import UserError
-from vision_transfer.files import new_folder
+from vision_transfer.runtime.files import new_folder
 
 CLASSES = ("cat", "dog")
 TRAIN_RANGE = (0, 1000)

@@ -12,7 +12,7 @@ from rich.filesize import decimal
 from vision_transfer.features.extraction import missing_rows
 from vision_transfer.features.prefix import Prefix
 from vision_transfer.features.store import FOLDER, row_keys
-from vision_transfer.inference import Rows
+from vision_transfer.models.inference import Rows
 from vision_transfer.models.layers import GlobalAveragePool, MaxPool
 from vision_transfer.models.network import Network
 

@@ -14,9 +14,9 @@ from vision_transfer.errors import UserError
 from vision_transfer.features.prefix import Prefix
 from vision_transfer.features.rows import FeatureRows
 from vision_transfer.features.store import Store, open_store, row_keys, write_shard
-from vision_transfer.inference import Rows, TakenRows, infer_batches
+from vision_transfer.models.inference import Rows, TakenRows, infer_batches
 from vision_transfer.models.layers import GlobalAveragePool, MaxPool, layer_names
-from vision_transfer.screen import Advance, Screen
+from vision_transfer.runtime.console import Advance, Screen
 
 # A shard is written when it has so many bytes or so old a row: what an interrupted extraction loses at most.
 SHARD_BYTES = 64 << 20

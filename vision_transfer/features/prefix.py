@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from vision_transfer.augment.variants import Augmentation
+from vision_transfer.data.augmentation.variants import Augmentation
 from vision_transfer.features.store import FOLDER, Store
 from vision_transfer.models.layers import layer_names
 from vision_transfer.models.network import Network, Params
-from vision_transfer.provenance import PREFIX_MODULES, code_digest, json_digest, params_sha256
+from vision_transfer.runtime.provenance import PREFIX, PREFIX_HARMLESS, code_digest, json_digest, params_sha256
 
 
 @dataclass(frozen=True)
@@ -90,4 +90,4 @@ def computed_by(*, augmented: bool) -> dict[str, object]:
 @cache
 def _code(augmented: bool) -> str:
     """Digest of what computes features; read once, since this process will not run what is edited meanwhile."""
-    return code_digest((*PREFIX_MODULES, "augment") if augmented else PREFIX_MODULES)
+    return code_digest((*PREFIX, "data/augmentation") if augmented else PREFIX, PREFIX_HARMLESS)

@@ -4,9 +4,8 @@ VGG: Simonyan and Zisserman 2015, arXiv:1409.1556, configurations D (VGG16) and 
 The small convnets are those of the classic small-data experiments (MNIST; cats and dogs at 150 and 180 pixels).
 """
 
-from vision_transfer.errors import UserError
+from vision_transfer.errors import UserError, nearest_names
 from vision_transfer.models.layers import BatchNorm, Conv, GlobalAveragePool, Layer, MaxPool, layer_names
-from vision_transfer.nearest import nearest_names
 
 VGG_FEATURES = (64, 128, 256, 512, 512)
 VGG_CONVOLUTIONS = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}

@@ -11,12 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key, Real
 
-from vision_transfer.errors import UserError
+from vision_transfer.errors import UserError, nearest_names
+from vision_transfer.models.layer_stack import LayerStack
 from vision_transfer.models.layers import Layer, layer_names, output_shape, parameter_shapes
-from vision_transfer.models.module import LayerStack
 from vision_transfer.models.precision import FLOAT32, Numerics
 from vision_transfer.models.preprocessing import Preprocessing, preprocess
-from vision_transfer.nearest import nearest_names
 
 # layer name -> parameter name -> array
 Params = dict[str, dict[str, Any]]

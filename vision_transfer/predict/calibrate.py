@@ -8,15 +8,15 @@ import numpy as np
 from rich.markup import escape
 
 from vision_transfer.data.load import load_dataset
-from vision_transfer.devices import local_mesh
 from vision_transfer.errors import UserError
-from vision_transfer.files import file_sha256, write_json
-from vision_transfer.inference import infer
+from vision_transfer.models.inference import infer
 from vision_transfer.predict.temperature import Fit, fit_of, fitted_temperature
-from vision_transfer.resolve import data_request
-from vision_transfer.run_folder import read_json
-from vision_transfer.screen import Screen
-from vision_transfer.trained import TrainedRun
+from vision_transfer.runs.build import data_request
+from vision_transfer.runs.folder import read_json
+from vision_transfer.runs.load import TrainedRun
+from vision_transfer.runtime.console import Screen
+from vision_transfer.runtime.devices import local_mesh
+from vision_transfer.runtime.files import file_sha256, write_json
 
 Examples = tuple[np.ndarray, np.ndarray]
 

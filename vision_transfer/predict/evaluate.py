@@ -9,13 +9,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from vision_transfer.config import Config
-from vision_transfer.evaluation import TestResult, evaluate_test, wilson_interval
-from vision_transfer.files import write_json
-from vision_transfer.per_class import PerClass, per_class
+from vision_transfer.metrics.classification import TestResult, evaluate_test, wilson_interval
+from vision_transfer.metrics.per_class import PerClass, per_class
 from vision_transfer.predict.labelled import Labelled, of_class_folders, of_test_split
 from vision_transfer.predict.predictor import Predictor
 from vision_transfer.predict.temperature import Fit, fit_of
-from vision_transfer.screen import Screen
+from vision_transfer.runtime.console import Screen
+from vision_transfer.runtime.files import write_json
 
 
 def evaluate(

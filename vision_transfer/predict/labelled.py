@@ -9,14 +9,14 @@ from jaxtyping import Float, Int
 
 from vision_transfer.config import Config
 from vision_transfer.data.dataset import Skipped, Split
-from vision_transfer.data.files import display, is_folder
+from vision_transfer.data.formats.image_files import display, is_folder
 from vision_transfer.data.load import load_dataset
 from vision_transfer.errors import UserError
-from vision_transfer.inference import infer_stream
-from vision_transfer.predict.pictures import pictures_below, shown
+from vision_transfer.models.inference import infer_stream
+from vision_transfer.predict.image_files import pictures_below, shown
 from vision_transfer.predict.predictor import Predictor
-from vision_transfer.resolve import data_request
-from vision_transfer.screen import Screen
+from vision_transfer.runs.build import data_request
+from vision_transfer.runtime.console import Screen
 
 
 @dataclass(frozen=True)

@@ -16,17 +16,18 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float, Float64, UInt8
 
-from vision_transfer.data.decode import UndecodableError, decode_file
-from vision_transfer.data.decoding import Form
-from vision_transfer.data.parallel import map_in_order
-from vision_transfer.data.resize import resize
-from vision_transfer.devices import local_mesh, padded_batch
-from vision_transfer.inference import infer_stream, on_devices
+from vision_transfer.data.images.decode import UndecodableError, decode_file
+from vision_transfer.data.images.decode_all import Form
+from vision_transfer.data.images.parallel import map_in_order
+from vision_transfer.data.images.resize import resize
+from vision_transfer.models.inference import infer_stream, on_devices
 from vision_transfer.models.network import Network, Params
 from vision_transfer.predict.calibrate import Calibration, calibration_of
 from vision_transfer.predict.temperature import probabilities
-from vision_transfer.screen import Screen
-from vision_transfer.trained import TrainedRun, load_run
+from vision_transfer.runs.load import TrainedRun, load_run
+from vision_transfer.runtime.cache_folder import cache_folder
+from vision_transfer.runtime.console import Screen
+from vision_transfer.runtime.devices import local_mesh, padded_batch
 
 
 @dataclass(frozen=True)
@@ -86,8 +87,6 @@ class Predictor:
         Raises:
             UserError: no finished run, or weights that are not found.
         """
-        from vision_transfer.command_line import cache_folder
-
         cache_dir, screen = cache_dir or cache_folder(), screen or Screen()
         run = load_run(Path(folder).expanduser(), cache_dir, screen)
         return predictor_of(run, calibration_of(run, cache_dir, screen))

@@ -9,12 +9,12 @@ from rich.table import Table as ScreenTable
 
 from vision_transfer.errors import UserError
 from vision_transfer.predict.calibrate import say_calibration
-from vision_transfer.predict.pictures import find_pictures, shown
+from vision_transfer.predict.csv_table import Content, Table, append, resume
+from vision_transfer.predict.image_files import find_pictures, shown
 from vision_transfer.predict.predictor import Predictor
-from vision_transfer.predict.table import Content, Table, append, resume
-from vision_transfer.provenance import code_digest, json_digest, params_sha256, versions
-from vision_transfer.screen import Screen, duration
-from vision_transfer.setup import device_text
+from vision_transfer.runs.setup import device_text
+from vision_transfer.runtime.console import Screen, duration
+from vision_transfer.runtime.provenance import code_digest, json_digest, params_sha256, versions
 
 LOCKS = "locks"
 

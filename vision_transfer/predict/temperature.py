@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Float64, Int
 
-from vision_transfer.calibration import expected_calibration_error
-from vision_transfer.evaluation import class_log_probabilities, metrics
+from vision_transfer.metrics.calibration import expected_calibration_error
+from vision_transfer.metrics.classification import class_log_probabilities, metrics
 
 # So that the search has an end. Heads on raw VGG features can be a hundred times too certain.
 SMALLEST, LARGEST = 1e-3, 1e4

@@ -17,8 +17,8 @@ import jax
 import numpy as np
 
 from vision_transfer.errors import UserError
-from vision_transfer.files import file_sha256, new_folder, remove_leftovers, write_json
-from vision_transfer.provenance import json_digest
+from vision_transfer.runtime.files import file_sha256, new_folder, remove_leftovers, write_json
+from vision_transfer.runtime.provenance import json_digest
 
 MANIFEST = "manifest.json"
 ARRAYS = "arrays"

@@ -12,18 +12,18 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Key
 
-from vision_transfer.augment import bank_variant
-from vision_transfer.data.order import training_batches
-from vision_transfer.devices import padded_batch, replicate, share
+from vision_transfer.data.augmentation import bank_variant
+from vision_transfer.data.batches import training_batches
 from vision_transfer.errors import UserError
 from vision_transfer.models.network import Params
-from vision_transfer.screen import Advance
-from vision_transfer.stopping import Stopped
+from vision_transfer.runtime.console import Advance
+from vision_transfer.runtime.devices import padded_batch, replicate, share
+from vision_transfer.runtime.preemption import Stopped
 from vision_transfer.train import checkpoints
-from vision_transfer.train.feeding import EpochOrder, Feed, make_feed
-from vision_transfer.train.multipliers import factors
-from vision_transfer.train.pace import Pace
-from vision_transfer.train.stage import (
+from vision_transfer.train.device_feed import EpochOrder, Feed, make_feed
+from vision_transfer.train.dispatch import Pace
+from vision_transfer.train.lr_multipliers import factors
+from vision_transfer.train.stage_types import (
     Progress,
     StageData,
     StageOutcome,

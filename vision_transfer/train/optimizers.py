@@ -22,7 +22,7 @@ ADAM_DECAYS = (0.9, 0.999)
 
 @dataclass(frozen=True)
 class OptimizerSpec:
-    """What determines a step but for its rate; see `vision_transfer.fields.STAGE_FIELDS` for the meanings."""
+    """What determines a step but for its rate; see `vision_transfer.config.schema.STAGE_FIELDS` for the meanings."""
 
     name: Literal["rmsprop", "adam", "sgd"]
     momentum: float = 0.0

@@ -14,10 +14,10 @@ from jax import lax
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Int, Key, UInt
 
-from vision_transfer.augment.variants import Augmentation
-from vision_transfer.devices import BATCH_AXIS
+from vision_transfer.data.augmentation.variants import Augmentation
 from vision_transfer.freezing import merge
 from vision_transfer.models.network import Network, Params, apply_train
+from vision_transfer.runtime.devices import BATCH_AXIS
 from vision_transfer.train.losses import example_losses, hits, kernel_penalty
 from vision_transfer.train.optimizers import OptimizerSpec, descent
 

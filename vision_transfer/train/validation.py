@@ -4,12 +4,12 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Int32
 
-from vision_transfer.data.order import training_batches
-from vision_transfer.evaluation import Metrics, metrics
+from vision_transfer.data.batches import training_batches
 from vision_transfer.freezing import merge
-from vision_transfer.inference import TakenRows, infer
+from vision_transfer.metrics.classification import Metrics, metrics
+from vision_transfer.models.inference import TakenRows, infer
 from vision_transfer.models.network import Params
-from vision_transfer.train.stage import StageData, StagePlan, Weights
+from vision_transfer.train.stage_types import StageData, StagePlan, Weights
 
 
 def validate(

@@ -4,7 +4,7 @@ python launch.py --config=tests/end_to_end/configs/small.py:epochs=1
 """
 
 from vision_transfer.config import Config, default_config, stage, with_stages
-from vision_transfer.recipe import parse_recipe
+from vision_transfer.config.arguments import parse_recipe
 
 
 def get_config(argument: str | None = None) -> Config:

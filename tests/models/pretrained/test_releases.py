@@ -1,0 +1,76 @@
+"""The facts about the published weights; and the weights themselves, where they are in the cache."""
+
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vision_transfer.models.pretrained import load_pretrained
+from vision_transfer.models.pretrained.keras_h5 import write_keras_h5
+from vision_transfer.models.pretrained.releases import RELEASES, find_release
+from vision_transfer.models.pretrained.tensors import tensors_sha256
+from vision_transfer.models.pretrained.weights_file import read_weights_file
+
+# Sha256 over the 26 tensors of VGG16's base and some of their values, known independently of this package.
+VGG16_BASE_SHA256 = "d9a27cc1fc7f975ef8cff49180e794ccd7c4bc868ebb49740803b3bbaa8dbefd"
+FIRST_KERNEL_VALUES = (0.42947057, 0.11727387, 0.03401296)
+LAST_BIAS_VALUE = 0.18837857
+VGG16_BASE_PARAMETERS = 14_714_688
+
+
+def vgg16_base_shapes():
+    shapes, inputs = {}, 3
+    for block, (count, features) in enumerate([(2, 64), (2, 128), (3, 256), (3, 512), (3, 512)], 1):
+        for convolution in range(1, count + 1):
+            shapes[f"block{block}_conv{convolution}"] = {"kernel": (3, 3, inputs, features), "bias": (features,)}
+            inputs = features
+    return shapes
+
+
+def test_each_network_has_one_release():
+    assert {(release.architecture, release.include_classifier) for release in RELEASES} == {
+        (architecture, classifier) for architecture in ("vgg16", "vgg19") for classifier in (False, True)
+    }
+    assert len({release.md5 for release in RELEASES}) == len(RELEASES)
+    for release in RELEASES:
+        assert re.fullmatch("[0-9a-f]{32}", release.md5)
+        assert release.architecture in release.file_name
+        assert ("notop" in release.file_name) != release.include_classifier
+
+
+def test_sizes_are_those_of_the_tensors_and_a_little():
+    base = sum(4 * int(np.prod(shape)) for layer in vgg16_base_shapes().values() for shape in layer.values())
+    assert base == 4 * VGG16_BASE_PARAMETERS
+    release = find_release("vgg16", False)
+    assert 0 < release.size - base < 100_000
+
+
+def test_there_is_none_of_another_network():
+    assert find_release("mnist_convnet", False) is None
+
+
+@pytest.fixture
+def cache_dir():
+    folder = os.environ.get("VISION_TRANSFER_CACHE")
+    if not folder or not (Path(folder) / "weights" / "vgg16_notop.safetensors").exists():
+        pytest.skip("VGG16's weights are not in $VISION_TRANSFER_CACHE; --mode=fetch puts them there")
+    return Path(folder)
+
+
+def test_vgg16_base_is_the_published_one(cache_dir, screen, shown, tmp_path, same):
+    shapes = vgg16_base_shapes()
+    weights = load_pretrained(
+        "vgg16", include_classifier=False, shapes=shapes, cache_dir=cache_dir, screen=screen, allow_download=False
+    )
+    assert weights.sha256 == tensors_sha256(weights.params) == VGG16_BASE_SHA256
+    assert sum(values.size for layer in weights.params.values() for values in layer.values()) == VGG16_BASE_PARAMETERS
+    np.testing.assert_array_equal(
+        weights.params["block1_conv1"]["kernel"][0, 0, 0, :3], np.float32(FIRST_KERNEL_VALUES)
+    )
+    assert weights.params["block5_conv3"]["bias"][0] == np.float32(LAST_BIAS_VALUE)
+    assert weights.preprocessing == "caffe"
+    assert "CC BY 4.0" in shown()
+    write_keras_h5(tmp_path / "vgg16.h5", weights.params)
+    same(read_weights_file(tmp_path / "vgg16.h5", shapes).params, weights.params)

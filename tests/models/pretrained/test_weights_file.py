@@ -1,0 +1,201 @@
+"""Which file is read as what, and which is not read at all; and mutations of good files of every format."""
+
+import json
+import os
+import pickle
+import random
+import select
+import signal
+import subprocess
+import sys
+import zipfile
+
+import h5py
+import numpy as np
+import pytest
+
+from vision_transfer.errors import UserError
+from vision_transfer.models.pretrained import keras_h5, write_keras_h5
+from vision_transfer.models.pretrained.safetensors_file import write_safetensors
+from vision_transfer.models.pretrained.weights_file import read_weights_file
+
+# Mutations of each format, the same in every run; more of them by this variable.
+MUTATIONS = int(os.environ.get("VISION_TRANSFER_MUTATIONS", "400"))
+MUTATION_SECONDS = 20
+
+
+def refusal(path, shapes):
+    with pytest.raises(UserError) as error:
+        read_weights_file(path, shapes)
+    assert str(path) in str(error.value)
+    return str(error.value)
+
+
+def test_the_format_is_told_by_content_not_by_name(params, shapes, tmp_path, same):
+    write_keras_h5(tmp_path / "a.h5", params)
+    (tmp_path / "a.h5").rename(tmp_path / "a.safetensors")
+    same(read_weights_file(tmp_path / "a.safetensors", shapes).params, params)
+
+
+def test_a_pickle_is_never_loaded(base_shapes, tmp_path):
+    class Bomb:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "was run"),)
+
+    (tmp_path / "old.pth").write_bytes(pickle.dumps(Bomb()))
+    with zipfile.ZipFile(tmp_path / "new.pth", "w") as archive:
+        archive.writestr("archive/data.pkl", pickle.dumps(Bomb()))
+    for name in ("old.pth", "new.pth"):
+        assert "A pickle can run code" in refusal(tmp_path / name, base_shapes)
+    assert not (tmp_path / "was run").exists()
+
+
+def test_what_is_no_weights_file(base_shapes, tmp_path):
+    (tmp_path / "page.h5").write_bytes(b"<!DOCTYPE html><html>not found</html>")
+    (tmp_path / "empty.h5").write_bytes(b"")
+    os.mkfifo(tmp_path / "pipe.h5")
+    assert "<!DOCTYPE" in refusal(tmp_path / "page.h5", base_shapes)
+    assert "empty" in refusal(tmp_path / "empty.h5", base_shapes)
+    assert "not a file" in refusal(tmp_path / "pipe.h5", base_shapes)
+    assert "not a file" in refusal(tmp_path, base_shapes)
+    assert "No such file" in refusal(tmp_path / "nowhere.h5", base_shapes)
+    assert "config.model.weights_path" in refusal(tmp_path / "nowhere.h5", base_shapes)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_that_may_not_be_read(params, base_shapes, tmp_path):
+    write_keras_h5(tmp_path / "a.h5", params)
+    (tmp_path / "a.h5").chmod(0)
+    assert "Permission denied" in refusal(tmp_path / "a.h5", base_shapes)
+
+
+def mutated(content, seed):
+    """The bytes cut off somewhere, or with some of them changed."""
+    draw = random.Random(seed)
+    if draw.random() < 0.1:
+        return content[: draw.randrange(1, len(content))]
+    changed = bytearray(content)
+    for _ in range(draw.choice([1, 1, 2, 5, 20])):
+        place = draw.randrange(len(changed))
+        changed[place] = draw.choice([draw.randrange(256), 0, 255, changed[place] ^ (1 << draw.randrange(8))])
+    return bytes(changed)
+
+
+@pytest.fixture
+def time_is_bounded():
+    """Ends the test with an error where one case takes long."""
+
+    def ring(_number, _frame):
+        raise AssertionError(f"a mutation took more than {MUTATION_SECONDS} s")
+
+    before = signal.signal(signal.SIGALRM, ring)
+    yield lambda: signal.alarm(MUTATION_SECONDS)
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+LISTER = """
+import json, sys
+from vision_transfer.models.pretrained import hdf5_listing
+hdf5_listing._limit_memory()
+for line in sys.stdin:
+    try:
+        answer = hdf5_listing.list_datasets(line.rstrip())
+    except hdf5_listing.DAMAGE as error:
+        answer = str(error)
+    print(json.dumps(answer), flush=True)
+"""
+
+
+@pytest.fixture
+def lister():
+    """Lists HDF5 files as the real thing does, but many in one process, which is started anew if it hangs."""
+    processes = []
+
+    def start():
+        command = [sys.executable, "-c", LISTER]
+        processes.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
+
+    def end():
+        process = processes.pop()
+        process.kill()
+        process.communicate()
+
+    def listing(path):
+        if not processes:
+            start()
+        print(path, file=processes[0].stdin, flush=True)
+        if not select.select([processes[0].stdout], [], [], MUTATION_SECONDS / 2)[0]:
+            end()
+            raise UserError("it hangs")
+        answer = processes[0].stdout.readline()
+        if not answer:
+            end()
+            raise UserError("it crashed")
+        answer = json.loads(answer)
+        if isinstance(answer, str):
+            raise UserError(answer)
+        return answer
+
+    yield listing
+    if processes:
+        end()
+
+
+def write_hdf5(path, params, onnx_bytes, onnx_tensors):
+    write_keras_h5(path.with_suffix(".h5"), params)
+    path.with_suffix(".h5").rename(path)
+
+
+def write_new_hdf5(path, params, onnx_bytes, onnx_tensors):
+    """HDF5's newer structures of groups."""
+    with h5py.File(path, "w", libver="latest") as file:
+        for layer, parameters in params.items():
+            for name, values in parameters.items():
+                file[f"{layer}/{name}"] = values
+
+
+def write_onnx(path, params, onnx_bytes, onnx_tensors):
+    path.write_bytes(onnx_bytes(onnx_tensors(params)))
+
+
+def write_ours(path, params, onnx_bytes, onnx_tensors):
+    write_safetensors(path, params, {"source": "a test"})
+
+
+@pytest.mark.parametrize("write", [write_hdf5, write_new_hdf5, write_onnx, write_ours])
+def test_every_mutation_ends_in_weights_or_a_message(
+    write, params, shapes, onnx_bytes, onnx_tensors, tmp_path, monkeypatch, time_is_bounded, lister
+):
+    monkeypatch.setattr(keras_h5, "_listing", lister)
+    path = tmp_path / "weights"
+    write(path, params, onnx_bytes, onnx_tensors)
+    content = path.read_bytes()
+    outcomes = {"read": 0, "refused": 0}
+    for seed in range(MUTATIONS):
+        path.write_bytes(mutated(content, seed))
+        time_is_bounded()
+        try:
+            read = read_weights_file(path, shapes)
+        except UserError:
+            outcomes["refused"] += 1
+            continue
+        outcomes["read"] += 1
+        for layer, parameters in shapes.items():
+            for name, shape in parameters.items():
+                assert read.params[layer][name].shape == shape
+                assert np.isfinite(read.params[layer][name]).all()
+    assert min(outcomes.values()) > MUTATIONS // 20
+
+
+def test_mutations_of_hdf5_through_its_own_process(params, shapes, tmp_path, time_is_bounded):
+    path = tmp_path / "weights.h5"
+    write_keras_h5(path, params)
+    content = path.read_bytes()
+    for seed in range(1000, 1010):
+        path.write_bytes(mutated(content, seed))
+        time_is_bounded()
+        try:
+            read_weights_file(path, shapes)
+        except UserError as error:
+            assert str(path) in str(error)

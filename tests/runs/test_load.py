@@ -1,0 +1,81 @@
+"""A finished run read back: the parameters that it gives are those that were tested."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from vision_transfer.config import default_config, stage, with_stages
+from vision_transfer.config.load import read_config
+from vision_transfer.data.load import load_dataset
+from vision_transfer.errors import UserError
+from vision_transfer.models.inference import infer
+from vision_transfer.runs.build import data_request
+from vision_transfer.runs.load import load_run
+from vision_transfer.runs.setup import RunOptions
+from vision_transfer.runtime.devices import local_mesh
+from vision_transfer.tasks.train.task import train
+
+
+def _config(evaluate):
+    config = default_config()
+    config.dataset.name = "embedded"
+    config.dataset.image_size = 12
+    config.dataset.channels = 1
+    config.dataset.train_examples = 100
+    config.model.backbone = "dense"
+    config.model.weights = "random"
+    config.model.hidden = (8,)
+    config.evaluate = evaluate
+    fast = {"name": "adam", "lr": 3e-2}
+    return with_stages(
+        config,
+        head=stage(freeze="none", epochs=3, optimizer=fast),
+        more=stage(freeze="none", epochs=4, optimizer=fast, start_from="last"),
+    )
+
+
+@pytest.fixture(scope="module")
+def caches(tmp_path_factory):
+    return tmp_path_factory.mktemp("caches")
+
+
+@pytest.mark.parametrize(
+    ("evaluate", "second_lr", "tested"), [("best", 3e-2, "more"), ("last", 3e-2, "more"), ("best_stage", 30.0, "head")]
+)
+def test_a_run_read_back_predicts_what_it_predicted(tmp_path, caches, screen, evaluate, second_lr, tested):
+    config = _config(evaluate)
+    config.stages.more.optimizer.lr = second_lr
+    folder = train(config, RunOptions(tmp_path / "run", caches), screen)
+    assert folder.result()["tested"]["stage"] == tested
+    run = load_run(folder.path, caches, screen)
+    split = load_dataset(data_request(run.config), cache_dir=caches, screen=screen).test
+    logits = infer(run.network, run.variables, split.images, local_mesh(), batch_size=run.config.eval_batch_size)
+    with np.load(folder.predictions_file) as predicted:
+        np.testing.assert_array_equal(logits, predicted["logits"])
+    assert run.classes == tuple(str(digit) for digit in range(10))
+
+
+def test_the_saved_config_is_the_config(tmp_path, caches, screen):
+    folder = train(_config("best"), RunOptions(tmp_path / "run", caches), screen)
+    config = read_config(folder.config_file)
+    assert json.loads(folder.config_file.read_text()) == json.loads(json.dumps(config.to_dict()))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda run: (run / "result.json").unlink(), "not finished"),
+        (lambda run: (run / "config.json").unlink(), "not the folder of a run"),
+        (lambda run: (run / "config.json").write_text("{"), "cannot be read"),
+        (lambda run: (run / "config.json").write_text('{"stages": {}, "speed": 1}'), "does not know"),
+        (lambda run: (run / "result.json").write_text("{}"), "not as it was written"),
+        (lambda run: shutil.rmtree(run / "checkpoints" / "more"), "not finished"),
+    ],
+)
+def test_what_is_missing_is_said(tmp_path, caches, screen, damage, message):
+    folder = train(_config("best"), RunOptions(tmp_path / "run", caches), screen)
+    damage(folder.path)
+    with pytest.raises(UserError, match=message):
+        load_run(folder.path, caches, screen)

@@ -1,0 +1,71 @@
+"""The line that says what was compiled and is kept."""
+
+import subprocess
+import sys
+
+import jax.monitoring
+import pytest
+
+from vision_transfer.runtime.compilation import COMPILED_EVENT, MISS_EVENT, compilations_said
+
+SCRIPT = """
+import io, sys
+from pathlib import Path
+import jax, jax.numpy as jnp
+from rich.console import Console
+from vision_transfer.runtime import jax_setup
+from vision_transfer.runtime.compilation import compilations_said
+from vision_transfer.runtime.console import Screen
+
+jax_setup.configure(Path(sys.argv[1]))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+values = jnp.ones(3).block_until_ready()
+for _ in range(2):
+    jax.clear_caches()
+    screen = Screen(Console(file=io.StringIO()))
+    with compilations_said(screen, noticeable=0.0):
+        jax.jit(lambda values: jnp.sin(values) * 2)(values).block_until_ready()
+    print(repr(screen.console.file.getvalue()))
+"""
+
+
+def record(seconds, name="run_steps", *, missed=True):
+    """What JAX reports of a compilation."""
+    if missed:
+        jax.monitoring.record_event(MISS_EVENT)
+    jax.monitoring.record_event_duration_secs(COMPILED_EVENT, seconds, fun_name=f"jit({name})")
+
+
+@pytest.fixture
+def said(screen):
+    def lines():
+        return screen.console.file.getvalue().splitlines()
+
+    return lines
+
+
+def test_jax_still_reports_what_is_listened_to(tmp_path):
+    done = subprocess.run([sys.executable, "-c", SCRIPT, tmp_path], capture_output=True, text=True, check=True)
+    first, second = done.stdout.splitlines()
+    assert first.startswith("'Compiled ") and first.endswith("; kept for next time.\\n'")
+    assert second == "''"
+
+
+def test_each_program_is_said_once_and_what_is_quick_or_kept_is_not(screen, said):
+    with compilations_said(screen, noticeable=2.0):
+        record(9.0)
+        record(9.0)
+        record(1.0, "_infer")
+        record(5.0, "other", missed=False)
+        record(3.0, "_infer")
+    assert said() == [
+        "Compiled the training step in 9.0 s; kept for next time.",
+        "Compiled the forward pass in 3.0 s; kept for next time.",
+    ]
+
+
+def test_nothing_listens_afterwards(screen, said):
+    with pytest.raises(KeyError), compilations_said(screen):
+        raise KeyError
+    record(9.0)
+    assert said() == []

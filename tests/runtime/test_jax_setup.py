@@ -1,0 +1,42 @@
+"""What is set before JAX starts."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from vision_transfer.runtime import jax_setup
+
+SCRIPT = """
+import os, sys
+from pathlib import Path
+from vision_transfer.runtime import jax_setup
+jax_setup.configure(Path(sys.argv[1]), deterministic=sys.argv[2] == "True")
+import jax.numpy
+# XLA ends the process at a flag that it does not know.
+print(float(jax.numpy.ones(3).sum()), os.environ.get("XLA_FLAGS", ""))
+"""
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_the_deterministic_switch_reaches_xla_and_keeps_other_flags(tmp_path, deterministic):
+    given = "--xla_cpu_enable_fast_math=false"
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(tmp_path), str(deterministic)],
+        env={**os.environ, "XLA_FLAGS": given},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.startswith(f"3.0 {given}")
+    assert (jax_setup.DETERMINISTIC_FLAG in done.stdout) == deterministic
+
+
+def test_processes_of_other_libraries_see_only_what_the_user_set():
+    own = f"--xla_a=1 {jax_setup.CPU_SCHEDULER_FLAG} {jax_setup.DETERMINISTIC_FLAG}"
+    tunables = "glibc.malloc.check=3:glibc.malloc.hugetlb=1"
+    seen = jax_setup.environment_of_others({"XLA_FLAGS": own, "GLIBC_TUNABLES": tunables, "PATH": "/bin"})
+    assert seen == {"XLA_FLAGS": "--xla_a=1", "GLIBC_TUNABLES": "glibc.malloc.check=3", "PATH": "/bin"}
+    alone = {"XLA_FLAGS": jax_setup.CPU_SCHEDULER_FLAG, "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+    assert jax_setup.environment_of_others(alone) == {}

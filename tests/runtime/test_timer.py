@@ -1,0 +1,38 @@
+"""Time and memory go to the activity that took them."""
+
+import time
+
+from vision_transfer.runtime import timer as clock_module
+from vision_transfer.runtime.memory import process_peak_bytes
+from vision_transfer.runtime.timer import Clock
+
+
+def test_inner_time_is_not_counted_for_the_outer(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    clock = Clock()
+    with clock.measures("train"):
+        now[0] = 1.0
+        with clock.measures("features"):
+            now[0] = 4.0
+        now[0] = 6.0
+    assert clock.seconds == {"train": 3.0, "features": 3.0}
+
+
+def test_memory_goes_to_the_activity_that_raised_it(monkeypatch):
+    peak = [100]
+    monkeypatch.setattr(clock_module, "process_peak_bytes", lambda: peak[0])
+    clock = Clock()
+    with clock.measures("data"):
+        peak[0] = 300
+    with clock.measures("train"), clock.measures("features"):
+        peak[0] = 900
+    with clock.measures("evaluate"):
+        pass
+    assert clock.peak_bytes == {"data": 300, "features": 900}
+
+
+def test_the_peak_grows_with_what_is_held():
+    before = process_peak_bytes()
+    held = bytearray(before + 50_000_000)
+    assert process_peak_bytes() >= len(held)

@@ -1,0 +1,112 @@
+"""A small network, grids over it, and runs that are pretended: a launcher that writes a result and counts its calls."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vision_transfer.config import default_config, stage, with_stages
+from vision_transfer.errors import UserError
+from vision_transfer.models.backbones import backbone_layers
+from vision_transfer.models.heads import head_layers
+from vision_transfer.models.network import Network
+from vision_transfer.runs.folder import FolderBusy, Identity, RunFolder
+from vision_transfer.runs.setup import RunOptions, device_text
+from vision_transfer.runtime.files import write_json
+from vision_transfer.runtime.provenance import versions
+
+CODE, DATA = "digest of the code", "fingerprint of the data"
+
+
+@pytest.fixture(scope="session")
+def vgg():
+    head = head_layers(1, flatten=True, hidden=(8,), activation="relu", dropout=0.0, dropout_place="before_output")
+    return Network(backbone_layers("vgg16"), head, (64, 64, 3))
+
+
+@pytest.fixture
+def grid():
+    """Builds a config of the task; keywords are fields of `config.ablation`."""
+
+    def build(sizes=(0,), seeds=(0, 1), **axes):
+        config = default_config()
+        config.name, config.task = "grid", "ablation"
+        config.study.train_examples, config.study.seeds, config.study.least_steps = sizes, seeds, 1
+        config.ablation.masks = ("all", "below:block5_conv2", "below:block4_conv3")
+        for name, value in axes.items():
+            config.ablation[name] = value
+        with_stages(config, head=stage(freeze="all", epochs=3), tune=stage(freeze="none", epochs=5))
+        config.schedule = ()
+        return config
+
+    return build
+
+
+@dataclass
+class Launcher:
+    """Stands for training: writes what a run writes, and remembers what it was asked for.
+
+    Attributes:
+        root: where runs go.
+        asked: seed and last freeze spec of each call.
+        fails: a freeze spec whose runs cannot be done.
+        busy: how often another process is said to be at work.
+        stop_before: the number of calls at which the process is killed.
+    """
+
+    root: Path
+    asked: list = field(default_factory=list)
+    fails: str | None = None
+    busy: int = 0
+    stop_before: int | None = None
+
+    def __call__(self, config, options, screen):
+        freeze = config.stages[config.schedule[-1]].freeze
+        if len(self.asked) == self.stop_before:
+            raise KeyboardInterrupt
+        if freeze == self.fails:
+            raise UserError("the loss is not finite")
+        if self.busy:
+            self.busy -= 1
+            raise FolderBusy("another process is at work")
+        self.asked.append((config.seed, freeze))
+        folder = RunFolder(self.root / f"{config.seed}-{freeze}-{config.dataset.train_examples}")
+        write_result(folder, 0.5 + 0.05 * config.seed + 0.01 * (len(freeze) % 40))
+        return folder
+
+
+def write_result(folder, test, seconds=2.0):
+    """The part of a run that tables and figures read."""
+    folder.path.mkdir(parents=True, exist_ok=True)
+    write_json(folder.identity_file, asdict(Identity("digest", CODE, versions(), device_text())))
+    right = np.arange(100) < round(100 * test)
+    logits = np.where(right, 2.0, -2.0).astype(np.float32)[:, None]
+    folder.write_predictions(logits, np.ones(100, np.int32), tuple(map(str, range(100))))
+    result = {
+        "stages": [{"seconds": seconds}],
+        "tested": {"validation": {"accuracy": test - 0.01}},
+        "test": {"accuracy": test, "accuracy_ci95": [test - 0.05, test + 0.05], "examples": 100},
+        "parameters": {"trainable": 1000},
+        "dataset": {"sizes": {"validation": 50}, "fingerprint": DATA},
+        "seconds": {"total": 3 * seconds},
+    }
+    write_json(folder.result_file, result)
+
+
+@pytest.fixture
+def launcher(tmp_path, monkeypatch):
+    """The digest of all numeric code is given: making it takes longer than everything else here."""
+    monkeypatch.setattr("vision_transfer.tasks.ablation.queue.code_digest", lambda: CODE)
+    return Launcher(tmp_path / "runs")
+
+
+@pytest.fixture
+def options(tmp_path):
+    return RunOptions(tmp_path / "sweep", tmp_path / "cache")
+
+
+@pytest.fixture
+def read_json():
+    return lambda file: json.loads(file.read_text(encoding="utf-8"))

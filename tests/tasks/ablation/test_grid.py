@@ -1,0 +1,97 @@
+"""From a grid to runs: which stages each has, and that equal runs stand in the plan once."""
+
+import pytest
+
+from vision_transfer.config import validate
+from vision_transfer.errors import UserError
+from vision_transfer.tasks.ablation.grid import ablation, first_stage_key, run_key
+from vision_transfer.tasks.ablation.masks import expanded, mask_facts, masks_table
+
+IMAGES = 2000
+
+
+def stages_of(run):
+    return [(name, run.config.stages[name].freeze) for name in run.config.schedule]
+
+
+def test_a_run_for_each_mask_and_seed(grid, vgg):
+    study = ablation(grid(), vgg, IMAGES)
+    assert [(run.labels["mask"], run.labels["seed"]) for run in study.runs] == [
+        (mask, seed) for seed in (0, 1) for mask in ("all", "below:block5_conv2", "below:block4_conv3")
+    ]
+    assert stages_of(study.runs[0]) == [("head", "all")]
+    assert stages_of(study.runs[1]) == [("head", "all"), ("tune", "below:block5_conv2")]
+    for run in study.runs:
+        validate(run.config)
+
+
+def test_masks_of_a_seed_share_their_first_stage_and_seeds_do_not(grid, vgg):
+    runs = ablation(grid(sizes=(100, 0)), vgg, IMAGES).runs
+    assert len(runs) == len({run_key(run.config) for run in runs}) == 12
+    assert len({first_stage_key(run.config) for run in runs}) == 4
+
+
+def test_the_head_alone_is_one_run_for_all_rates_and_schedules(grid, vgg):
+    config = grid(seeds=(0,), learning_rates=(1e-5, 1e-4), schedules=("head_first", "together"))
+    runs = ablation(config, vgg, IMAGES).runs
+    assert sum(run.labels["mask"] == "all" for run in runs) == 1
+    assert len(runs) == 1 + 2 * 2 * 2
+    assert {run.config.stages.tune.optimizer.lr for run in runs if "tune" in run.config.schedule} == {1e-5, 1e-4}
+
+
+def test_together_has_no_head_stage_and_gradual_goes_down_layer_by_layer(grid, vgg):
+    config = grid(seeds=(0,), masks=("below:block4_conv3",), schedules=("together", "gradual"))
+    together, gradual = ablation(config, vgg, IMAGES).runs
+    assert stages_of(together) == [("tune", "below:block4_conv3")]
+    assert stages_of(gradual) == [
+        ("head", "all"),
+        ("unfreeze_block5_conv3", "only:block5_conv3"),
+        ("unfreeze_block5_conv2", "only:block5_conv3,block5_conv2"),
+        ("unfreeze_block5_conv1", "only:block5_conv3,block5_conv2,block5_conv1"),
+        ("tune", "below:block4_conv3"),
+    ]
+    epochs = [gradual.config.stages[name].epochs for name in gradual.config.schedule]
+    assert epochs == [3, 1, 1, 1, 2]
+    assert gradual.config.stages.tune.start_from == "last"
+
+
+def test_multipliers_become_the_stage_s_rules(grid, vgg):
+    config = grid(seeds=(0,), masks=("below:block5_conv2",), multipliers=("none", "block5_.*=0.1; layer_decay=0.5"))
+    plain, scaled = ablation(config, vgg, IMAGES).runs
+    assert plain.config.stages.tune.optimizer.lr_multipliers == ()
+    assert scaled.config.stages.tune.optimizer.lr_multipliers == ("block5_.*=0.1", "layer_decay=0.5")
+    assert scaled.labels["multipliers"] != plain.labels["multipliers"]
+
+
+def test_words_for_many_masks(vgg):
+    cuts = expanded(("every_cut",), vgg)
+    assert (cuts[0], cuts[1], cuts[-1], len(cuts)) == ("all", "below:block5_conv3", "none", 14)
+    assert [mask_facts(spec, vgg).depth for spec in cuts] == list(range(14))
+    blocks = expanded(("every_block", "all"), vgg)
+    assert [mask_facts(spec, vgg).block for spec in blocks] == ["block5", "block4", "block3", "block2", "block1", None]
+    assert mask_facts("only:block3_conv1", vgg).depth is mask_facts("only:block3_conv1", vgg).block is None
+
+
+@pytest.mark.parametrize(
+    ("axes", "part"),
+    [
+        ({"masks": ("below:block9_conv1",)}, "config.ablation.masks"),
+        ({"masks": ()}, "config.ablation.masks: is empty"),
+        ({"schedules": ("downwards",)}, "config.ablation.schedules"),
+        ({"sizes": (5000,)}, "2,000 training images"),
+        ({"masks": ("regex:block5_.*/bias|.*dense.*",), "schedules": ("gradual",)}, "gradual"),
+    ],
+)
+def test_a_grid_that_cannot_be_run_says_which_field(grid, vgg, axes, part):
+    with pytest.raises(UserError, match=part):
+        ablation(grid(**axes), vgg, IMAGES)
+
+
+def test_the_summary_has_a_row_per_mask_with_what_it_trains_and_where_it_starts(vgg):
+    columns = [list(column.cells) for column in masks_table(("all", "every_block"), vgg).columns]
+    specs, trainable, frozen, start = columns
+    assert specs == expanded(("all", "every_block"), vgg)
+    assert start == ["block5_pool", "block4_pool", "block3_pool", "block2_pool", "block1_pool", "the images"]
+    # block5 has 7,079,424 parameters in three kernels and three biases
+    assert int(trainable[1].split()[0].replace(",", "")) - int(trainable[0].split()[0].replace(",", "")) == 7_079_424
+    assert (trainable[1].split()[1], frozen[1].split()[1]) == ("(10)", "(20)")

@@ -1,0 +1,105 @@
+"""Which launcher a flag names, and what a worker is given of the machine."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from vision_transfer.errors import UserError
+from vision_transfer.runtime.preemption import Stopped
+from vision_transfer.tasks.ablation import launchers
+from vision_transfer.tasks.ablation.launchers import Launcher, read_launcher, share_of_cores, worker_environment
+from vision_transfer.tasks.ablation.sweep import SweepFolder
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [(None, Launcher()), ("processes:3", Launcher("processes", 3)), ("slurm", Launcher("slurm", 1))],
+)
+def test_a_launcher_is_read(text, expected):
+    assert read_launcher(text) == expected
+
+
+@pytest.mark.parametrize("text", ["threads:2", "processes:0", "processes:two", "slurm:-1"])
+def test_another_launcher_is_refused(text):
+    with pytest.raises(UserError, match="allowed are processes:N"):
+        read_launcher(text)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+def test_workers_share_all_cores(monkeypatch, count):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {2, 3, 5, 7, 11})
+    parts = [share_of_cores(place, count) for place in range(count)]
+    assert sorted(core for part in parts for core in part) == [2, 3, 5, 7, 11]
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+def test_more_workers_than_cores_take_one_each_in_turns(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
+    assert [share_of_cores(place, 3) for place in range(3)] == [[0], [1], [0]]
+
+
+def test_a_worker_has_as_many_devices_as_the_command_and_one_accelerator(monkeypatch):
+    monkeypatch.setattr(launchers, "cpu_devices", lambda: 4)
+    own = worker_environment({"CUDA_VISIBLE_DEVICES": "4,6", "XLA_FLAGS": "--xla_other=1"}, 3)
+    assert own["CUDA_VISIBLE_DEVICES"] == "6"
+    assert own["XLA_FLAGS"] == "--xla_other=1 --xla_force_host_platform_device_count=4"
+    chosen = {"XLA_FLAGS": "--xla_force_host_platform_device_count=1"}
+    assert worker_environment(chosen, 0) == chosen
+
+
+@pytest.fixture
+def start(monkeypatch):
+    """Workers that run the given lines of Python instead, in turn; returns those that were started."""
+    started = []
+
+    def replace(*lines):
+        def worker(folder, place, count, log):
+            line = lines[min(len(started), len(lines) - 1)]
+            process = subprocess.Popen([sys.executable, "-c", line], stdout=log, stderr=log)
+            started.append(process)
+            return process
+
+        monkeypatch.setattr(launchers, "_start", worker)
+        monkeypatch.setattr(launchers, "SECONDS_BETWEEN_LOOKS", 0.02)
+        return started
+
+    return replace
+
+
+KILLED, DONE = "import os; os.kill(os.getpid(), 9)", "pass"
+
+
+def test_a_killed_worker_is_replaced(start, tmp_path, screen):
+    started = start(KILLED, DONE)
+    launchers.run_in_processes(SweepFolder(tmp_path), 1, lambda: 0, screen)
+    assert [process.returncode for process in started] == [-signal.SIGKILL, 0]
+
+
+def test_a_worker_that_reports_an_error_ends_the_sweep_with_it(start, tmp_path, screen):
+    start("raise SystemExit('the disk is full')")
+    with pytest.raises(UserError, match="the disk is full"):
+        launchers.run_in_processes(SweepFolder(tmp_path), 1, lambda: 0, screen)
+
+
+def test_workers_that_only_die_are_given_up(start, tmp_path, screen, monkeypatch):
+    monkeypatch.setattr(launchers, "MOST_DEATHS_IN_A_ROW", 2)
+    started = start(KILLED)
+    with pytest.raises(UserError, match="Too little memory"):
+        launchers.run_in_processes(SweepFolder(tmp_path), 1, lambda: 0, screen)
+    assert len(started) == 3
+
+
+def test_a_command_that_is_stopped_takes_its_workers_along(start, tmp_path, screen):
+    started = start("import time; time.sleep(60)")
+
+    def stopped():
+        if started and started[0].poll() is None:
+            raise Stopped(signal.SIGTERM)
+        return 0
+
+    with pytest.raises(Stopped):
+        launchers.run_in_processes(SweepFolder(tmp_path), 1, stopped, screen)
+    assert started[0].wait(1) == -signal.SIGTERM

@@ -1,0 +1,150 @@
+"""Workers on one sweep: each run once, whoever dies; what fails is said and does not hold up the rest."""
+
+import threading
+from dataclasses import replace
+
+import pytest
+
+from vision_transfer.config import digested
+from vision_transfer.tasks.ablation.grid import ablation, first_stage_key, run_key
+from vision_transfer.tasks.ablation.queue import work
+from vision_transfer.tasks.ablation.sweep import SweepFolder, failures, finished_run, forget, read_plan, write_plan
+
+
+@pytest.fixture
+def sweep(grid, vgg, options):
+    study = ablation(grid(), vgg, 2000)
+    folder = SweepFolder(options.workdir)
+    write_plan(study, folder, {})
+    return study, folder
+
+
+def everyone(study):
+    return [(run.config.seed, run.config.stages[run.config.schedule[-1]].freeze) for run in study.runs]
+
+
+def test_each_run_is_done_once_and_never_again(sweep, options, launcher, screen):
+    study, folder = sweep
+    work(study, folder, options, launcher, screen)
+    assert launcher.asked == everyone(study)
+    work(study, folder, options, launcher, screen)
+    assert launcher.asked == everyone(study)
+    assert all(finished_run(run, folder, None) for run in study.runs)
+
+
+def test_runs_on_other_data_are_done_again(sweep, options, launcher, screen):
+    study, folder = sweep
+
+    def on(data):
+        return replace(study, runs=tuple(replace(run, data=data) for run in study.runs))
+
+    work(on("fingerprint of the data"), folder, options, launcher, screen)
+    work(on("fingerprint of the data"), folder, options, launcher, screen)
+    assert launcher.asked == everyone(study)
+    write_plan(on("of others"), folder, {})
+    others, _ = read_plan(folder)
+    assert not any(finished_run(run, folder, None) for run in others.runs)
+
+
+def test_what_a_killed_worker_left_is_done_by_the_next(sweep, options, launcher, screen):
+    study, folder = sweep
+    launcher.stop_before = 2
+    with pytest.raises(KeyboardInterrupt):
+        work(study, folder, options, launcher, screen)
+    launcher.stop_before = None
+    work(study, folder, options, launcher, screen)
+    assert launcher.asked == everyone(study)
+
+
+def test_workers_share_the_runs_out(sweep, options, launcher, screen):
+    study, folder = sweep
+    workers = [
+        threading.Thread(target=work, args=(study, folder, options, launcher, screen, lambda seconds: None))
+        for _ in range(3)
+    ]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert sorted(launcher.asked) == sorted(everyone(study))
+
+
+def test_a_run_is_left_to_whoever_is_at_work_on_it(sweep, options, launcher, screen):
+    study, folder = sweep
+    lock, waits = folder.lock(run_key(study.runs[0].config)), []
+    lock.acquire()
+
+    def wait(seconds):
+        waits.append(len(launcher.asked))
+        lock.release()
+
+    work(study, folder, options, launcher, screen, wait)
+    assert waits == [len(study.runs) - 1]
+    assert sorted(launcher.asked) == sorted(everyone(study))
+
+
+def test_a_head_that_another_worker_trains_is_waited_for(sweep, options, launcher, screen):
+    study, folder = sweep
+    lock, waits = folder.lock(f"first-{first_stage_key(study.runs[0].config)}"), []
+    lock.acquire()
+
+    def wait(seconds):
+        waits.append(list(launcher.asked))
+        lock.release()
+
+    work(study, folder, options, launcher, screen, wait)
+    assert {seed for seed, _ in waits[0]} == {1}
+    assert len(launcher.asked) == len(study.runs)
+
+
+def test_a_run_of_another_sweep_is_waited_for(sweep, options, launcher, screen):
+    study, folder = sweep
+    launcher.busy = 2
+    work(study, folder, options, launcher, screen)
+    assert sorted(launcher.asked) == sorted(everyone(study))
+
+
+def test_a_failed_run_is_named_and_tried_again_by_the_next_command(sweep, options, launcher, screen):
+    study, folder = sweep
+    launcher.fails = "below:block5_conv2"
+    work(study, folder, options, launcher, screen)
+    assert len(launcher.asked) == len(study.runs) - 2
+    assert set(failures(study, folder).values()) == {"the loss is not finite"}
+    launcher.fails = None
+    forget(study, folder, finished=False)
+    work(study, folder, options, launcher, screen)
+    assert sorted(launcher.asked) == sorted(everyone(study))
+
+
+def test_rerun_forgets_what_is_finished(sweep, options, launcher, screen):
+    study, folder = sweep
+    work(study, folder, options, launcher, screen)
+    forget(study, folder, finished=True)
+    work(study, folder, options, launcher, screen)
+    assert launcher.asked == everyone(study) * 2
+
+
+def test_a_second_sweep_knows_the_runs_by_what_determines_them(grid, vgg):
+    first = ablation(grid(), vgg, 2000)
+    second = ablation(grid(masks=("below:block5_conv2", "none")), vgg, 2000)
+    shared = {run_key(run.config) for run in first.runs} & {run_key(run.config) for run in second.runs}
+    assert len(shared) == 2
+
+
+def test_a_plan_counts_what_sweeps_beside_it_have_finished(sweep, grid, vgg, options, launcher, screen):
+    study, folder = sweep
+    work(study, folder, options, launcher, screen)
+    second = ablation(grid(masks=("below:block5_conv2", "none")), vgg, 2000)
+    beside = SweepFolder(folder.path.parent / "second")
+    found = [finished_run(run, beside, None, beside=True) for run in second.runs]
+    shared = {run_key(run.config) for run in study.runs}
+    assert [one is not None for one in found] == [run_key(run.config) in shared for run in second.runs]
+    assert any(found)
+    assert not any(finished_run(run, beside, None) for run in second.runs)
+
+
+def test_workers_read_the_plan_that_was_written(sweep):
+    study, folder = sweep
+    found, _ = read_plan(folder)
+    assert [(run.name, run.labels) for run in found.runs] == [(run.name, run.labels) for run in study.runs]
+    assert [digested(run.config) for run in found.runs] == [digested(run.config) for run in study.runs]

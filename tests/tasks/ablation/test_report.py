@@ -1,0 +1,171 @@
+"""Tables and figures: the same numbers as in the runs, marks where they belong."""
+
+import csv
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from vision_transfer.tasks.ablation.conclusions import conclusions_by_size, write_sentences
+from vision_transfer.tasks.ablation.figures import blocks_figure, cost_figure, depth_figure, draw_figures
+from vision_transfer.tasks.ablation.grid import ablation
+from vision_transfer.tasks.ablation.pareto import pareto_front
+from vision_transfer.tasks.ablation.points import points, seconds_per_flop, series, short_name
+from vision_transfer.tasks.ablation.queue import work
+from vision_transfer.tasks.ablation.sweep import SweepFolder, finished_run, write_plan
+from vision_transfer.tasks.ablation.tables import latex, markdown, write_tables
+
+
+@pytest.fixture
+def finished(grid, vgg, options, launcher, screen):
+    study = ablation(grid(sizes=(100, 0), masks=("all", "below:block5_conv2", "every_block", "none")), vgg, 2000)
+    folder = SweepFolder(options.workdir)
+    write_plan(study, folder, {})
+    work(study, folder, options, launcher, screen)
+    return [finished_run(run, folder, None) for run in study.runs]
+
+
+@pytest.fixture
+def found(finished, vgg):
+    return points(finished, vgg)
+
+
+def test_a_point_is_the_mean_over_seeds_with_student_s_interval(found, finished):
+    accuracies = [one.result["test"]["accuracy"] for one in finished if one.run.labels["mask"] == "all"][:2]
+    point = found[0]
+    assert point.labels == {"mask": "all", "training images": 100}
+    low, high = stats.t.interval(0.95, 1, loc=np.mean(accuracies), scale=stats.sem(accuracies))
+    np.testing.assert_allclose(point.test.interval, (low, high))
+
+
+def test_a_point_has_the_wilson_interval_of_its_images(found):
+    for point in found:
+        expected = stats.binomtest(round(100 * point.test.mean), 100).proportion_ci(method="wilson")
+        np.testing.assert_allclose(point.test_interval, (expected.low, expected.high), rtol=1e-12)
+    assert f"{found[0].test_interval[0]:.4f} to {found[0].test_interval[1]:.4f}" in markdown(found)
+
+
+def test_a_run_that_was_suspended_does_not_change_the_pace(finished):
+    def taking(one, seconds):
+        stages = [dict(stage, seconds=seconds / len(one.result["stages"])) for stage in one.result["stages"]]
+        return replace(one, result=one.result | {"stages": stages})
+
+    of_one_mask = [one for one in finished if one.run.labels["mask"] == "all"][:1] * 3
+    slow = [taking(one, seconds) for one, seconds in zip(of_one_mask, (10.0, 11.0, 9000.0), strict=True)]
+    assert seconds_per_flop(slow, {one.run.name: 44 for one in slow}) == pytest.approx(11 / 44)
+
+
+def test_ece_is_that_of_the_predictions(found, finished):
+    # All confidences are sigmoid(2); a share `accuracy` of these images is right.
+    confidence = 1 / (1 + np.exp(-2))
+    accuracies = [one.result["test"]["accuracy"] for one in finished if one.run.labels["mask"] == "all"][:2]
+    expected = sorted(abs(confidence - accuracy) for accuracy in accuracies)
+    np.testing.assert_allclose([found[0].ece.smallest, found[0].ece.largest], expected, atol=1e-6)
+
+
+def test_the_tables_have_a_row_per_run_and_per_group(found, finished, tmp_path):
+    files = write_tables(finished, found, tmp_path)
+    assert [file.name for file in files] == ["runs.csv", "table.csv", "table.md", "table.tex"]
+    with files[0].open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [float(row["test accuracy"]) for row in rows] == [one.result["test"]["accuracy"] for one in finished]
+    with files[1].open(encoding="utf-8", newline="") as stream:
+        groups = list(csv.DictReader(stream))
+    assert [float(row["test accuracy"]) for row in groups] == [point.test.mean for point in found]
+    assert len(groups) * 2 == len(rows)
+
+
+def test_markdown_and_latex_say_the_same(found):
+    table = [line.strip("| ").split(" | ") for line in markdown(found).splitlines() if line.startswith("|")]
+    rows = [line.removesuffix(r" \\").split(" & ") for line in latex(found).splitlines() if line.endswith(r"\\")]
+    plain = [[cell.replace("\\_", "_").replace("--", "–") for cell in row] for row in rows]
+    assert plain == [table[0], *table[2:]]
+    assert r"below:block5\_conv2" in latex(found)
+
+
+def test_there_is_a_paragraph_per_size_about_the_mask_that_validation_chooses(finished, tmp_path):
+    paragraphs = conclusions_by_size(finished)
+    assert len(paragraphs) == 2
+    # of those with the highest accuracy, which the pretended runs give by the length of a spec, the first in the plan
+    best = max((one.run.labels["mask"] for one in finished), key=lambda spec: len(spec) % 40)
+    for paragraph, size in zip(paragraphs, ("100", "2,000"), strict=True):
+        assert paragraph[0].startswith(f"With {size} training images, validation chooses {best}: ")
+    lines = write_sentences(paragraphs, tmp_path).read_text(encoding="utf-8").splitlines()
+    assert [line.removeprefix("- ") for line in lines if line] == [one for own in paragraphs for one in own]
+
+
+def test_a_comparison_that_lacks_runs_says_which(finished):
+    first, *others = conclusions_by_size(finished[1:])
+    assert len(first) == 1 and first[0].startswith("No conclusion with 100 training images: ")
+    assert "finish the runs of all seeds first" in first[0]
+    assert all(len(paragraph) > 1 for paragraph in others)
+
+
+def test_lines_against_depth_have_the_cuts_and_a_line_per_size(found):
+    axes = depth_figure(found, lambda point: point.test, "test accuracy", "title").axes[0]
+    names = [text.get_text() for text in axes.get_xticklabels()]
+    assert names == ["head only", "block5_conv2", "block5_conv1", "everything"]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["100 images", "2,000 images"]
+    heights = axes.containers[0].lines[0].get_ydata()
+    cuts = [point for point in found if point.labels["training images"] == 100 and point.mask.depth is not None]
+    np.testing.assert_allclose(sorted(heights), sorted(point.test.mean for point in cuts))
+
+
+def test_the_head_alone_begins_the_lines_of_its_size_at_all_rates(grid, vgg, options, launcher, screen):
+    study = ablation(grid(masks=("all", "none"), learning_rates=(1e-5, 1e-4)), vgg, 2000)
+    folder = SweepFolder(options.workdir / "rates")
+    write_plan(study, folder, {})
+    work(study, folder, options, launcher, screen)
+    lines = series(points([finished_run(run, folder, None) for run in study.runs], vgg))
+    assert {name: [point.mask.spec for point in line] for name, line in lines.items()} == {
+        "learning rate 1e-05, 2,000 images": ["all", "none"],
+        "learning rate 0.0001, 2,000 images": ["all", "none"],
+    }
+
+
+def test_the_heat_map_has_a_cell_per_block_and_size(found):
+    axes = blocks_figure(found, "title").axes[0]
+    assert [text.get_text() for text in axes.get_xticklabels()] == [f"block{number}" for number in range(1, 6)]
+    values = axes.images[0].get_array()
+    assert values.shape == (2, 5)
+    alone = {p.mask.block: p.test.mean for p in found if p.mask.spec.startswith("only") and p.series[0][1] == 100}
+    np.testing.assert_allclose(values[0], [alone[f"block{number}"] for number in range(1, 6)])
+
+
+def test_the_pareto_front_is_named_on_both_panels(found):
+    figure = cost_figure(found, "title")
+    costs = (lambda point: point.trainable, lambda point: point.seconds)
+    for axes, cost in zip(figure.axes, costs, strict=True):
+        named = set()
+        for line in series(found).values():
+            front = pareto_front([cost(point) for point in line], [point.test.mean for point in line])
+            named |= {short_name(line[place].mask) for place in front}
+        assert {text.get_text() for text in axes.texts} == named
+    # Nothing trains fewer parameters.
+    assert "head only" in {text.get_text() for text in figure.axes[0].texts}
+
+
+def test_figures_are_written_where_there_is_something_to_draw(found, tmp_path):
+    names = [file.name for file in draw_figures(found, tmp_path, "title")]
+    assert names == ["depth.png", "validation.png", "calibration.png", "cost.png", "blocks.png"]
+    assert all((tmp_path / name).read_bytes().startswith(b"\x89PNG") for name in names)
+    one_run_each = [replace(point, test=replace(point.test, interval=None)) for point in found if not point.mask.block]
+    assert [file.name for file in draw_figures(one_run_each, tmp_path, "title")] == names[:4]
+    without = [replace(point, validation=None) for point in one_run_each]
+    assert "validation.png" not in [file.name for file in draw_figures(without, tmp_path, "title")]
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([1.0, 2.0, 3.0, 4.0]), st.sampled_from([0.1, 0.2, 0.3])), min_size=1, max_size=9)
+)
+def test_nothing_beats_the_front_and_something_beats_all_else(choices):
+    front = pareto_front([cost for cost, _ in choices], [value for _, value in choices])
+
+    def beaten(place):
+        cost, value = choices[place]
+        return any(c <= cost and v >= value and (c, v) != (cost, value) for c, v in choices)
+
+    assert sorted(front) == [place for place in range(len(choices)) if not beaten(place)]

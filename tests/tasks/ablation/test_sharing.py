@@ -1,0 +1,123 @@
+"""A sweep on the embedded digits, in this process: what is computed once for all masks, and that it is the same."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from vision_transfer.config import default_config, stage, with_stages
+from vision_transfer.features import extraction
+from vision_transfer.models.network import Network
+from vision_transfer.runs.build import DataFacts, build_network
+from vision_transfer.runs.setup import RunOptions
+from vision_transfer.tasks.ablation.grid import ablation
+from vision_transfer.tasks.ablation.queue import work
+from vision_transfer.tasks.ablation.sweep import SweepFolder, finished_run, write_plan
+from vision_transfer.tasks.train import task
+from vision_transfer.train import loop
+from vision_transfer.train.step import run_steps
+
+EXAMPLES = 40
+
+
+def config_of(**axes):
+    config = default_config()
+    config.name, config.task = "digits", "ablation"
+    config.dataset.name, config.dataset.image_size, config.dataset.channels = "embedded", 20, 1
+    config.study.train_examples, config.study.seeds, config.study.least_steps = (EXAMPLES,), (0,), 1
+    config.ablation.masks = ("all", "below:conv3", "below:conv2")
+    for name, value in axes.items():
+        config.ablation[name] = value
+    config.model.backbone, config.model.weights, config.model.hidden = "mnist_convnet", "random", (8,)
+    adam = {"name": "adam", "lr": 3e-3}
+    with_stages(
+        config, head=stage(freeze="all", epochs=2, optimizer=adam), tune=stage(freeze="none", epochs=2, optimizer=adam)
+    )
+    config.log.report = False
+    config.schedule = ()
+    return config
+
+
+@dataclass
+class Counts:
+    """What was computed: stages that were trained, and rows of features."""
+
+    stages: list = field(default_factory=list)
+    rows: int = 0
+
+
+@pytest.fixture
+def counts(monkeypatch):
+    counted = Counts()
+    run_epochs, compute = loop._run_epochs, extraction.infer_batches
+
+    def counted_epochs(stage, state, best, progress):
+        counted.stages.append(stage.plan.name)
+        return run_epochs(stage, state, best, progress)
+
+    def counted_stream(*arguments, **named):
+        for batch in compute(*arguments, **named):
+            counted.rows += len(batch)
+            yield batch
+
+    monkeypatch.setattr(loop, "_run_epochs", counted_epochs)
+    monkeypatch.setattr(extraction, "infer_batches", counted_stream)
+    return counted
+
+
+@pytest.fixture
+def sweep(tmp_path, monkeypatch, screen):
+    """Does a sweep; returns its finished runs by mask and what else tells them apart."""
+    monkeypatch.chdir(tmp_path)
+    facts = DataFacts(10, (20, 20, 1))
+
+    def do(config, name, **options):
+        network: Network = build_network(config, facts)
+        study = ablation(config, network, 600)
+        folder = SweepFolder(tmp_path / name)
+        write_plan(study, folder, {})
+        work(study, folder, RunOptions(None, tmp_path / "cache", **options), task.train, screen)
+        return {run.name: finished_run(run, folder, None) for run in study.runs}
+
+    return do
+
+
+def logits(finished):
+    with np.load(finished.folder / "predictions.npz") as arrays:
+        return arrays["logits"]
+
+
+def test_head_and_prefix_are_computed_once_and_the_numbers_are_those_of_single_runs(sweep, counts, tmp_path, screen):
+    runs = sweep(config_of(), "first")
+    assert counts.stages == ["head", "tune", "tune"]
+    images = sum(next(iter(runs.values())).result["dataset"]["sizes"].values())
+    # Every image goes through the convolutions before pool1 and before pool2 once; the head's run needs pool2 alone.
+    assert counts.rows == 2 * images
+    deepest = runs["below:conv2, 40 images, seed 0"]
+    alone = task.train(deepest.run.config, RunOptions(tmp_path / "alone", tmp_path / "cache"), screen)
+    assert counts.stages == ["head", "tune", "tune", "head", "tune"]
+    np.testing.assert_array_equal(logits(deepest), np.load(alone.predictions_file)["logits"])
+    assert [s["validation"] for s in alone.result()["stages"]] == [s["validation"] for s in deepest.result["stages"]]
+
+    # Rates and multipliers are arguments: no program is compiled for them, and no head is trained.
+    programs = run_steps._cache_size()
+    other = config_of(
+        masks=("below:conv3", "below:conv2"), learning_rates=(3e-3, 1e-3), multipliers=("none", "layer_decay=0.5")
+    )
+    second = sweep(other, "second")
+    assert len(second) == 8
+    assert run_steps._cache_size() == programs
+    # Of the eight, the two at the first rate without multipliers are those of the first sweep.
+    assert counts.stages[5:] == ["tune"] * 6
+    assert len({logits(one).tobytes() for one in second.values()}) == 8
+
+
+def test_gradual_unfreezing_shares_its_beginnings(sweep, counts):
+    sweep(config_of(masks=("below:conv2", "none"), schedules=("gradual",)), "gradual")
+    assert counts.stages == ["head", "unfreeze_conv3", "tune", "unfreeze_conv2", "tune"]
+
+
+def test_a_rerun_trains_everything_itself(sweep, counts):
+    sweep(config_of(masks=("all",)), "first")
+    sweep(config_of(masks=("all", "below:conv3")), "again", rerun=True)
+    assert counts.stages == ["head", "head", "head", "tune"]

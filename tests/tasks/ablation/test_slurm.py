@@ -1,0 +1,83 @@
+"""Jobs through submitit's local executor: they do the work, and those that are preempted or killed are submitted again.
+
+The worker is replaced by a script that counts how often it was begun; submitit itself is real.
+"""
+
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from vision_transfer.config import default_config
+from vision_transfer.errors import UserError
+from vision_transfer.tasks.ablation import slurm
+from vision_transfer.tasks.ablation.sweep import SweepFolder
+
+pytest.importorskip("submitit", reason="submitit is not installed (extra [slurm])")
+
+# Begins, waits at its first beginning, and ends as it is told.
+SCRIPT = """\
+import os, pathlib, signal, sys, time
+folder = pathlib.Path(sys.argv[1])
+begun = len(list(folder.glob("begun-*")))
+(folder / f"begun-{begun}-{os.getpid()}").write_text(str(os.getppid()))
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+if begun == 0 and (folder / "wait").exists():
+    time.sleep(60)
+sys.exit(int((folder / "status").read_text()))
+"""
+
+
+@pytest.fixture
+def jobs(tmp_path, monkeypatch):
+    """A sweep's folder whose workers are the script; a function that runs it in one job."""
+    script = tmp_path / "pretended_worker.py"
+    script.write_text(SCRIPT, encoding="utf-8")
+    sweep = tmp_path / "sweep"
+    sweep.mkdir()
+    (sweep / "status").write_text("0")
+    monkeypatch.setattr(slurm, "SECONDS_BETWEEN_LOOKS", 0.1)
+    monkeypatch.setattr(slurm, "worker_command", lambda folder: [sys.executable, str(script), str(folder)])
+    settings = default_config().slurm
+    settings.cluster = "local"
+    return sweep, lambda screen: slurm.run_in_jobs(SweepFolder(sweep), 1, settings, lambda: 0, screen)
+
+
+def begun(sweep):
+    return sorted(sweep.glob("begun-*"))
+
+
+def test_a_job_works_until_the_sweep_is_done(jobs, screen):
+    sweep, run = jobs
+    run(screen)
+    assert len(begun(sweep)) == 1
+
+
+@pytest.mark.parametrize("killed_by", [signal.SIGUSR2, signal.SIGKILL], ids=["preempted", "killed"])
+def test_a_job_that_ended_midway_is_requeued_and_finishes(jobs, screen, killed_by):
+    sweep, run = jobs
+    (sweep / "wait").touch()
+
+    def kill():
+        while not begun(sweep):
+            time.sleep(0.05)
+        time.sleep(0.3)
+        os.kill(int(begun(sweep)[0].read_text()), killed_by)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    run(screen)
+    killer.join()
+    assert len(begun(sweep)) == 2
+
+
+def test_a_worker_s_error_is_the_command_s(jobs, screen):
+    sweep, run = jobs
+    (sweep / "status").write_text("2")
+    with pytest.raises(UserError, match="what it said is in"):
+        run(screen)
+    assert Path(sweep / "jobs").is_dir()

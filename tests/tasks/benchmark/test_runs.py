@@ -1,0 +1,110 @@
+"""Whole runs against a stub of Keras, and the input path beside the step that it feeds."""
+
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vision_transfer.config import default_config
+from vision_transfer.errors import UserError
+from vision_transfer.tasks.benchmark import comparison, whole_runs
+from vision_transfer.tasks.benchmark.measure import INPUT_WORKER
+from vision_transfer.tasks.benchmark.processes import worker
+from vision_transfer.tasks.benchmark.tables import comparison_table, input_path_table, whole_runs_table
+from vision_transfer.tasks.benchmark.whole_runs import WholeRun, compare_whole_runs
+
+SMALL = Path(__file__).parents[2] / "end_to_end" / "configs" / "small.py"
+STUB = """
+    import time
+    from vision_transfer.tasks.benchmark.protocol import serve
+
+    def build(request):
+        seconds = {"extraction": 0.1, "epoch": 0.2}[request["work"]]
+        return lambda times: time.sleep(seconds * times), {"device": "cpu", "library": "stub 1"}, dict
+
+    if __name__ == "__main__":
+        serve(build)
+"""
+
+
+@pytest.fixture
+def config(tmp_path):
+    config = default_config()
+    config.task = "benchmark"
+    config.dataset.root = str(tmp_path / "pictures")
+    return config
+
+
+@pytest.fixture
+def stubbed(tmp_path, monkeypatch):
+    (tmp_path / "stub_run.py").write_text(textwrap.dedent(STUB))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(whole_runs, "KERAS_RUN", "stub_run")
+    small = (f"--config={SMALL}:epochs=1",)
+    runs = {
+        "cold": WholeRun("cold", (small,), False, (("extraction", 1), ("epoch", 10))),
+        "warm": WholeRun("warm", (small, (*small, "--config.seed=1")), True, (("extraction", 1),)),
+        "broken": WholeRun("broken", (("--config=none.py",),), False, (("extraction", 1),)),
+    }
+    monkeypatch.setattr(whole_runs, "RUNS", runs)
+
+
+def test_a_warm_cache_helps_and_multiplied_epochs_are_said(config, stubbed, tmp_path, screen):
+    cold, warm = compare_whole_runs(config, ("cold", "warm"), sys.executable, tmp_path / "cache", screen)
+    assert warm["ours"]["seconds"] < cold["ours"]["seconds"]
+    assert cold["keras"]["seconds"] == pytest.approx(0.1 + 10 * 0.2, rel=0.2)
+    assert cold["ratio"] == cold["ours"]["seconds"] / cold["keras"]["seconds"]
+    assert cold["ours"]["peak_memory_bytes"] > 50e6
+    low, high = cold["ours"]["test"]["accuracy_ci95"]
+    assert low < cold["ours"]["test"]["accuracy"] < high
+    screen.say(whole_runs_table([cold, warm]))
+    said = screen.console.file.getvalue()
+    assert "≈ 2" in said
+
+
+def test_what_cannot_be_run_is_said(config, stubbed, tmp_path, screen):
+    with pytest.raises(UserError, match=r"none\.py"):
+        compare_whole_runs(config, ("broken",), sys.executable, tmp_path, screen)
+    with pytest.raises(UserError, match="'walk'; allowed are cold, warm"):
+        compare_whole_runs(config, ("walk",), sys.executable, tmp_path, screen)
+    config.dataset.root = None
+    with pytest.raises(UserError, match=r"dataset\.root"):
+        compare_whole_runs(config, ("cold",), sys.executable, tmp_path, screen)
+
+
+def test_the_input_path_is_measured_beside_the_step(tmp_path, screen):
+    random = np.random.default_rng(0)
+    for split in ("train", "validation", "test"):
+        for name in ("a", "b"):
+            (tmp_path / "pictures" / split / name).mkdir(parents=True)
+            for number in range(3):
+                pixels = random.integers(0, 256, (20, 20, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(tmp_path / "pictures" / split / name / f"{number}.png")
+    request = {"root": str(tmp_path / "pictures"), "size": 16, "channels": 3, "batch": 4, "repeats": 2}
+    with worker("input", INPUT_WORKER, {**request, "cache": str(tmp_path / "cache")}) as process:
+        rates = process.facts
+    assert 0 < rates["decoded"] < rates["fed"]
+    screen.say(input_path_table({"step": {"name": "a step", "images_per_second": rates["fed"] / 8}, **rates}))
+    assert "8.0" in screen.console.file.getvalue()
+
+
+def test_cached_steps_stand_beside_the_peers_step_from_images():
+    def record(source, own, theirs):
+        def library(seconds):
+            times = {"median": seconds, "first_quartile": seconds, "third_quartile": seconds, "repeats": 1}
+            return {"seconds": times, "peak_memory_bytes": seconds * 1e9, "library": "x", "device": "cpu"}
+
+        ratio = {"time": own / theirs, "time_quartiles": [0, 1], "peak_memory": own / theirs}
+        libraries = {"ours": library(own), "keras": library(theirs)}
+        same = {"name": source, "work": "step", "freeze": "all", "batch": 2, "source": source}
+        return {**same, "libraries": libraries, "ratios": {"keras": ratio}}
+
+    records = [record("images", 4, 8), record("features", 1, 5)]
+    first, second = [comparison._beside_images(one, records) for one in records]
+    assert first == records[0]
+    assert second["ratios"]["keras"]["time"] == 1 / 5
+    assert second["ratios"]["keras"]["time_beside_images"] == 1 / 8
+    assert comparison_table([first, second]).row_count == 7

@@ -1,0 +1,190 @@
+"""The benchmark from the config to its files, with processes that really measure, and with a peer that is a stub."""
+
+import json
+import sys
+import textwrap
+
+import pytest
+
+from vision_transfer.config import default_config
+from vision_transfer.errors import UserError
+from vision_transfer.tasks.benchmark import comparison
+from vision_transfer.tasks.benchmark.cases import case_from_json, case_to_json
+from vision_transfer.tasks.benchmark.chips import known_chip
+from vision_transfer.tasks.benchmark.figures import draw_depths
+from vision_transfer.tasks.benchmark.measure import facts_of
+from vision_transfer.tasks.benchmark.plan import Named, comparison_cases, depth_cases, peers_of
+from vision_transfer.tasks.benchmark.processes import worker
+from vision_transfer.tasks.benchmark.tables import compiled_table, layer_table
+from vision_transfer.tasks.benchmark.task import benchmark
+from vision_transfer.tasks.benchmark.timing import spread, take_turns
+
+STUB = """
+    from vision_transfer.tasks.benchmark.protocol import serve
+
+    def build(request):
+        print("what libraries print must not be taken for a reply")
+        return lambda times: sum(range(20_000 * times)), {"device": "cpu", "library": "stub 1"}, dict
+
+    if __name__ == "__main__":
+        serve(build)
+"""
+
+
+@pytest.fixture
+def config():
+    """A network of a second or two."""
+    config = default_config()
+    config.name = "benchmark"
+    config.task = "benchmark"
+    config.batch_size = 2
+    config.dataset.image_size = 28
+    config.dataset.channels = 1
+    config.model.backbone = "mnist_convnet"
+    config.model.weights = "random"
+    config.model.hidden = (8,)
+    config.benchmark.freeze = ("none", "all")
+    config.benchmark.repeats = 2
+    config.benchmark.seconds_per_repeat = 0.0
+    return config
+
+
+def test_a_benchmark_writes_numbers_figure_and_traces(config, tmp_path, screen):
+    config.benchmark.freeze = ("all",)
+    config.benchmark.trace = True
+    folder = benchmark(config, tmp_path / "cache", tmp_path / "run", screen)
+    result = json.loads((folder / "benchmark.json").read_text())
+    assert [record["work"] for record in result["measured"]] == ["forward", "step", "step"]
+    for record in result["measured"]:
+        seconds = record["seconds"]
+        assert 0 < seconds["lowest"] <= seconds["first_quartile"] <= seconds["median"] <= seconds["highest"]
+        assert seconds["repeats"] == 2
+        assert record["images_per_second"] == pytest.approx(2 / seconds["median"])
+        assert record["mfu"] == pytest.approx(record["table"]["flops"] / seconds["median"] / record["peak"]["flops"])
+        assert record["compile_seconds"] > seconds["median"]
+        assert record["peak_memory_bytes"] > 50e6
+    assert (folder / "depth.png").read_bytes().startswith(b"\x89PNG")
+    assert len(list(folder.glob("trace/*/program.hlo.txt"))) == len(list(folder.glob("trace/*/plugins"))) == 3
+    with pytest.raises(UserError, match="never reused"):
+        benchmark(config, tmp_path / "cache", tmp_path / "run", screen)
+
+
+def test_the_cases_cover_depths_and_sources(config):
+    config.benchmark.forward_batches = (2, 4)
+    cases = [one.case for one in depth_cases(config)]
+    assert [(case.work, case.batch) for case in cases[:2]] == [("forward", 2), ("forward", 4)]
+    assert [(case.freeze, case.source) for case in cases[2:]] == [
+        ("none", "images"),
+        ("all", "images"),
+        ("all", "features"),
+    ]
+    assert [one.case.network.input_shape for one in comparison_cases(config)][-1] == (150, 150, 3)
+
+
+@pytest.mark.parametrize("work", ["forward", "step"])
+def test_a_case_survives_the_way_to_another_process(case_of, work):
+    case = case_of(work, "below:block2_conv2", "features")
+    assert case_from_json(json.loads(json.dumps(case_to_json(case)))) == case
+
+
+def test_an_unknown_peer_and_a_misfit_freeze_are_said(config):
+    config.benchmark.peers = ("keras,tensorflow",)
+    with pytest.raises(UserError, match=r"config\.benchmark\.peers.*'tensorflow'.*keras, torch"):
+        peers_of(config)
+    config.benchmark.freeze = ("below:block9",)
+    with pytest.raises(UserError, match=r"config\.benchmark\.freeze.*block9"):
+        depth_cases(config)
+
+
+def test_peers_and_ours_take_turns_and_their_ratio_is_reported(config, case_of, tmp_path, screen, monkeypatch):
+    (tmp_path / "stub_peer.py").write_text(textwrap.dedent(STUB))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+    def stubbed(name, module, request, python=sys.executable, env=None):
+        return worker(name, "stub_peer" if "peers" in module else module, request, python, env)
+
+    monkeypatch.setattr(comparison, "worker", stubbed)
+    named = [Named("forward", case_of("forward", batch=2))]
+    (record,) = comparison.compare(config, named, ("keras",), sys.executable, tmp_path / "cache", screen)
+    ours, peer = record["libraries"]["ours"], record["libraries"]["keras"]
+    assert peer["library"] == "stub 1"
+    ratio = record["ratios"]["keras"]
+    assert ratio["time"] == pytest.approx(ours["seconds"]["median"] / peer["seconds"]["median"])
+    assert ratio["peak_memory"] == pytest.approx(ours["peak_memory_bytes"] / peer["peak_memory_bytes"])
+
+
+def test_a_process_that_fails_is_reported_with_what_it_printed(tmp_path, monkeypatch):
+    (tmp_path / "failing.py").write_text("raise SystemExit('no such library')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    message = r"'a peer' ended with status 1; it printed last\n  no such library"
+    with pytest.raises(UserError, match=message), worker("a peer", "failing", {}):
+        pass
+    with pytest.raises(UserError, match="peer_python"), worker("a peer", "failing", {}, "/no/such/python"):
+        pass
+
+
+class Recorder:
+    def __init__(self, name, seconds, log):
+        self.name, self.seconds, self.log = name, seconds, log
+
+    def run(self, times):
+        self.log.append((self.name, times))
+        return self.seconds
+
+
+def test_turns_alternate_and_each_fills_its_time():
+    log = []
+    workers = {name: Recorder(name, seconds, log) for name, seconds in (("fast", 0.01), ("slow", 2.0))}
+    taken = take_turns(workers, 3, 0.5)
+    assert taken == {"fast": [0.01] * 3, "slow": [2.0] * 3}
+    assert log[2:] == [("fast", 50), ("slow", 1), ("slow", 1), ("fast", 50), ("fast", 50), ("slow", 1)]
+
+
+def test_cards_of_one_name_are_told_apart_by_their_memory():
+    kinds = ("NVIDIA A100-SXM4-40GB", "NVIDIA A100-SXM4-80GB", "NVIDIA A100 80GB PCIe")
+    found = [known_chip(kind) for kind in kinds]
+    assert [chip.memory for chip in found if chip is not None] == [40e9, 80e9, 80e9]
+    assert len({chip.bandwidth for chip in found if chip is not None}) == len(kinds)
+
+
+def test_spread_of_known_numbers():
+    found = spread([5, 1, 3, 2, 4])
+    assert (found.median, found.first_quartile, found.third_quartile) == (3, 2, 4)
+    assert (found.lowest, found.highest, found.repeats) == (1, 5, 5)
+    assert spread([7.0]).first_quartile == 7.0
+
+
+@pytest.mark.parametrize(
+    ("kind", "bfloat16"), [("NVIDIA H100 80GB HBM3", 989e12), ("TPU v5 lite", 197e12), ("TPU v5p", 459e12)]
+)
+def test_chips_are_known_by_their_kind(kind, bfloat16):
+    chip = known_chip(kind)
+    assert chip is not None
+    assert chip.flops["bfloat16"] == bfloat16
+    assert chip.flops["float32"] < chip.flops["bfloat16"]
+    assert known_chip("cpu") is None
+
+
+def test_the_figure_draws_measured_and_compiled_steps(case_of, tmp_path):
+    facts = {"device": "chip × 4", **facts_of(case_of(freeze="below:block3_conv1"))}
+    seconds = {"median": 2.0, "first_quartile": 1.0, "third_quartile": 3.0}
+    measured = {**facts, "seconds": seconds, "device_memory_bytes": None, "peak_memory_bytes": 1e9}
+    compiled = {
+        **facts, "compiled_not_measured": True, "memory_bytes": 1e9, "compiler": {"flops": 1e9}, "roofline": None
+    }  # fmt: skip
+    for name, record in (("measured", measured), ("compiled", compiled)):
+        draw_depths([record, {**record, "freeze": "all"}], tmp_path / f"{name}.png")
+        assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_layers_and_compiled_programs_have_tables(case_of, screen):
+    record = {"name": "step", **facts_of(case_of(freeze="below:block3_conv1"))}
+    screen.say(layer_table(record))
+    record |= {
+        "device": "TPU × 4", "compiler": {"flops": 2e9, "bytes": 1e9, "cycles": 1}, "memory_bytes": 3e9,
+        "collectives": {"all-reduce": {"count": 1, "bytes": 5e6}}, "compiler_seconds": None, "roofline": None,
+    }  # fmt: skip
+    screen.say(compiled_table([record]))
+    said = screen.console.file.getvalue()
+    assert "not measured" in said
+    assert "block2_conv2" in said

@@ -1,0 +1,112 @@
+"""Suspect labels and outliers on features made to measure, and on photos with labels exchanged."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vision_transfer.config import default_config, stage, with_stages
+from vision_transfer.tasks.check.labels import OutOfFold, out_of_fold, outliers, suspects
+from vision_transfer.tasks.check.task import check
+
+
+@pytest.fixture(scope="module")
+def clouds():
+    """Three clouds of 60 points in 16 dimensions, and their labels."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(3), 60)
+    centres = rng.normal(0, 1.5, (3, 16))
+    return centres[labels] + rng.normal(0, 1, (180, 16)), labels
+
+
+def test_wrong_labels_are_found(clouds):
+    features, truth = clouds
+    wrong = np.array([3, 70, 130, 171])
+    labels = truth.copy()
+    labels[wrong] = (truth[wrong] + 1) % 3
+    answers = out_of_fold(features, labels, np.arange(180), 3)
+    assert answers is not None
+    found = suspects(answers, labels)
+    assert {place for place, _, _ in found} >= set(wrong)
+    assert len(found) <= len(wrong) + 2
+    assert all(likelier == truth[place] for place, likelier, _ in found if place in wrong)
+
+
+def test_suspects_are_those_of_the_paper():
+    """Against the definition, class by class in a loop."""
+    rng = np.random.default_rng(1)
+    labels = rng.integers(0, 4, 300)
+    probabilities = rng.dirichlet(np.ones(4) * 0.5, 300)
+    usual = [probabilities[labels == label, label].mean() for label in range(4)]
+    expected = {}
+    for place, (row, label) in enumerate(zip(probabilities, labels, strict=True)):
+        confident = [other for other in range(4) if row[other] >= usual[other]]
+        if confident:
+            likelier = max(confident, key=lambda other: row[other])
+            if likelier != label and row[likelier] > row[label]:
+                expected[place] = (likelier, row[likelier] - row[label])
+    found = suspects(OutOfFold(probabilities, np.ones(300, bool), 0.0), labels)
+    assert {place: likelier for place, likelier, _ in found} == {place: pair[0] for place, pair in expected.items()}
+    assert [margin for _, _, margin in found] == pytest.approx([pair[1] for pair in expected.values()])
+
+
+def test_no_picture_is_asked_about_by_a_classifier_that_saw_its_copy():
+    """Noise with each point there twice: only who saw the copy can tell its class."""
+    rng = np.random.default_rng(2)
+    features = np.repeat(rng.normal(0, 1, (50, 100)), 2, axis=0)
+    labels = np.repeat(rng.integers(0, 2, 50), 2)
+    apart = out_of_fold(features, labels, np.arange(100), 2)
+    together = out_of_fold(features, labels, np.arange(100) // 2, 2)
+    assert apart is not None
+    assert together is not None
+    assert apart.accuracy > 0.8
+    assert together.accuracy < 0.75
+
+
+def test_classes_with_few_pictures_are_left_out(clouds):
+    features, labels = clouds
+    few = np.concatenate([np.arange(120), [130, 131]])
+    answers = out_of_fold(features[few], labels[few], np.arange(len(few)), 3)
+    assert answers is not None
+    assert answers.asked.tolist() == [True] * 120 + [False] * 2
+    assert not suspects(answers, labels[few]) or max(place for place, _, _ in suspects(answers, labels[few])) < 120
+    assert out_of_fold(features[:3], labels[:3], np.arange(3), 3) is None
+
+
+def test_outliers_are_far_from_all(clouds):
+    features = np.abs(clouds[0]) + 10
+    strange = features.copy()
+    strange[17, :8] *= -1
+    assert [place for place, _ in outliers(strange)] == [17]
+    assert outliers(features) == []
+    assert outliers(features[:3]) == []
+
+
+def test_labels_exchanged_among_photos(data_folder, vgg16_params, tmp_path, screen):
+    """Eighty photos at 96 pixels, four with the other's label; the network is asked about all."""
+    classic = data_folder / "cats_vs_dogs_small/train"
+    if not classic.is_dir():
+        pytest.skip("VISION_TRANSFER_DATA has no cats_vs_dogs_small")
+    root, exchanged = tmp_path / "photos", set()
+    for name, other in (("cat", "dog"), ("dog", "cat")):
+        for number in range(40):
+            wrong = number in (11, 23)
+            place = root / (other if wrong else name) / f"{name}.{number}.jpg"
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(classic / name / f"{name}.{number}.jpg", place)
+            if wrong:
+                exchanged.add(place.relative_to(root).as_posix())
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    (cache / "weights").symlink_to(Path(os.environ["VISION_TRANSFER_CACHE"]).resolve() / "weights")
+    config = with_stages(default_config(), head=stage())
+    config.dataset.root = str(root)
+    config.dataset.image_size = 96
+    report = json.loads((check(config, cache, tmp_path / "found", screen) / "check.json").read_text(encoding="utf-8"))
+    assert report["labels"]["done"]
+    found = [finding["files"][0] for finding in report["findings"] if finding["kind"] == "suspect_label"]
+    assert exchanged <= set(found)
+    assert len(found) <= len(exchanged) + 4

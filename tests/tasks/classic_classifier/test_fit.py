@@ -1,0 +1,85 @@
+"""The classifiers are scikit-learn's own pipeline of standardising and fitting, as one matrix and one vector."""
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import LinearSVC
+
+from vision_transfer.errors import UserError
+from vision_transfer.tasks.classic_classifier.fit import Candidate, Examples, Linear, accuracy, candidates, chosen, fit
+
+MODELS = {
+    "logistic_regression": lambda c: LogisticRegression(C=c, max_iter=5000),
+    "svm": lambda c: LinearSVC(C=c, dual=True, random_state=0, max_iter=5000),
+}
+
+
+@pytest.fixture(scope="module")
+def digits():
+    """Pixels as features, some of which are the same in all images."""
+    pixels, labels = load_digits(return_X_y=True)
+    return pixels.astype(np.float32), labels
+
+
+def split(digits, classes, first, last):
+    pixels, labels = digits
+    wanted = labels < classes
+    return Examples(pixels[wanted][first:last], labels[wanted][first:last])
+
+
+@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize("classes", [2, 10])
+@pytest.mark.parametrize("c", [1e-3, 0.1])
+def test_logits_are_those_of_scikit_learn(digits, kind, classes, c):
+    train, rest = split(digits, classes, 0, 200), split(digits, classes, 200, 350)
+    pipeline = make_pipeline(StandardScaler(), MODELS[kind](c)).fit(train.features.astype(np.float64), train.labels)
+    classifier, converged = fit(kind, c, train)
+    expected = pipeline.decision_function(rest.features.astype(np.float64)).reshape(len(rest.labels), -1)
+    np.testing.assert_allclose(classifier.logits(rest.features), expected, rtol=1e-6, atol=1e-8)
+    assert accuracy(classifier, rest) == pipeline.score(rest.features.astype(np.float64), rest.labels)
+    assert converged
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_balanced_classes_weigh_as_scikit_learn_weighs_them(digits, kind):
+    whole = split(digits, 3, 0, 300)
+    # all of class 0, a tenth of the others
+    kept = (whole.labels == 0) | (np.arange(len(whole.labels)) % 10 == 0)
+    train = Examples(whole.features[kept], whole.labels[kept])
+    model = MODELS[kind](0.1).set_params(class_weight="balanced")
+    pipeline = make_pipeline(StandardScaler(), model).fit(train.features.astype(np.float64), train.labels)
+    balanced, plain = (fit(kind, 0.1, train, balanced=which)[0].logits(whole.features) for which in (True, False))
+    np.testing.assert_allclose(balanced, pipeline.decision_function(whole.features.astype(np.float64)), rtol=1e-6)
+    assert np.abs(balanced - plain).max() > 0.01
+
+
+def test_each_value_of_c_is_tried_once_in_order(digits):
+    train, validation = split(digits, 10, 0, 200), split(digits, 10, 200, 300)
+    found = candidates("logistic_regression", (1.0, 0.01, 1), train, validation)
+    assert [candidate.c for candidate in found] == [0.01, 1.0]
+    for candidate in found:
+        direct = make_pipeline(StandardScaler(), MODELS["logistic_regression"](candidate.c))
+        direct.fit(train.features.astype(np.float64), train.labels)
+        assert candidate.train_accuracy == direct.score(train.features.astype(np.float64), train.labels)
+        assert candidate.validation_accuracy == direct.score(validation.features.astype(np.float64), validation.labels)
+
+
+def test_validation_chooses_and_of_equals_the_stronger_penalty_wins():
+    nothing = Linear(np.zeros((1, 1)), np.zeros(1))
+    tried = [Candidate(c, nothing, 1.0, score, True) for c, score in ((0.1, 0.8), (1.0, 0.9), (10.0, 0.9))]
+    assert chosen(tried).c == 1.0
+
+
+def test_a_solver_that_did_not_converge_says_so(digits, monkeypatch):
+    monkeypatch.setattr("vision_transfer.tasks.classic_classifier.fit.MOST_ITERATIONS", 1)
+    assert not fit("logistic_regression", 1.0, split(digits, 10, 0, 200))[1]
+
+
+@pytest.mark.parametrize("values", [(), (1.0, 0.0), (-1,), ("1",)])
+def test_values_of_c_are_numbers_above_zero(digits, values):
+    train = split(digits, 2, 0, 20)
+    with pytest.raises(UserError, match="c_values"):
+        candidates("svm", values, train, train)

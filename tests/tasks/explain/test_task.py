@@ -1,0 +1,136 @@
+"""`--mode=explain`: what is asked for is drawn, and what cannot be is said."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vision_transfer.config import default_config, stage, with_stages
+from vision_transfer.errors import UserError
+from vision_transfer.models.pretrained.load import PretrainedWeights
+from vision_transfer.tasks.explain import model
+from vision_transfer.tasks.explain.images import Picture
+from vision_transfer.tasks.explain.render import View, network_windows
+from vision_transfer.tasks.explain.task import ExplainFlags, explain
+
+
+@pytest.fixture
+def picture_file(tmp_path):
+    path = tmp_path / "pictures" / "a cat $1.png"
+    path.parent.mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (30, 44, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def backbone_config(name="mnist_convnet", weights="random"):
+    config = default_config()
+    config.model.backbone, config.model.weights = name, weights
+    config.dataset.name, config.dataset.channels = "embedded", 1
+    config.dataset.image_size = 20
+    return with_stages(config, head=stage())
+
+
+def drawn(paths):
+    """Names of the files, each of which is a picture with something on it."""
+    for path in paths:
+        with Image.open(path) as image:
+            assert np.asarray(image.convert("L")).std() > 1, path
+    return {path.name for path in paths}
+
+
+def test_teaching_windows_need_no_network(tmp_path, screen, picture_file):
+    flags = ExplainFlags(images=str(picture_file), show="filter_banks,operations", out=tmp_path / "out")
+    assert drawn(explain(flags, tmp_path, screen)) == {
+        "filter_bank-sobel-a cat _1.png",
+        "filter_bank-haar-a cat _1.png",
+        "filter_bank-gabor-a cat _1.png",
+        "operations-a cat _1.png",
+    }
+
+
+def test_a_backbone_alone_with_pictures_of_its_data_set(tmp_path, screen):
+    flags = ExplainFlags(
+        config=backbone_config(), show="activations,filters", layers="conv1", filters="0-1,5", out=tmp_path / "out"
+    )
+    names = drawn(explain(flags, tmp_path, screen))
+    assert "filters-conv1-smooth.png" in names
+    assert len(names) == 7 and all(name.startswith(("filters", "activations-")) for name in names)
+
+
+def test_broken_pictures_are_named_and_the_others_drawn(tmp_path, screen, picture_file):
+    (picture_file.parent / "broken.png").write_bytes(b"\x89PNG\r\n")
+    flags = ExplainFlags(images=str(picture_file.parent), show="operations", out=tmp_path / "out")
+    assert len(drawn(explain(flags, tmp_path, screen))) == 1
+    said = screen.console.file.getvalue()
+    assert "left out" in said and "broken.png" in said
+
+
+def test_layers_and_classes_that_do_not_exist(tmp_path, screen, network, variables):
+    classes = ("cat", "dog", "hen")[: max(2, network.outputs)]
+    picture = Picture("p", np.zeros((15, 21, 2), np.uint8))
+    for changes, message in (
+        ({"target": "cta"}, "did you mean cat"),
+        ({"layers": ("conv11",)}, "did you mean .*conv1"),
+    ):
+        view = View(network, variables, classes, "bilinear", **changes)
+        with pytest.raises(UserError, match=message):
+            network_windows(view, ["grad_cam"], [picture], tmp_path, screen)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"show": "activation"}, "--show: got 'activation'; did you mean activations"),
+        ({"show": "filters", "ascent": "plain"}, "--ascent: got 'plain'; known are smooth, textbook"),
+        ({"show": "grad_cam"}, "needs a network"),
+        ({"show": "operations"}, "needs pictures"),
+        ({"show": "operations", "images": "nowhere.png"}, "no such file"),
+        ({"config": True, "workdir": True}, "give one of them"),
+        ({"config": True, "show": "grad_cam"}, "has no head that knows classes"),
+        ({"config": True, "show": "filters", "filters": "a-b"}, "--filters=a-b: cannot read 'a-b'"),
+        ({"config": True, "show": "filters", "filters": "9-3"}, "names no filter"),
+        ({"config": True, "show": "filters", "layers": "conv9"}, "no layer 'conv9' in this network; did you mean conv"),
+        ({"config": True, "show": "filters", "filters": "99"}, "conv3 has no filter 99; it has 64"),
+        ({"workdir": True}, "is not the folder of a run"),
+    ],
+)
+def test_what_is_wrong_is_said(tmp_path, screen, flags, message):
+    filled = dict(flags)
+    if "config" in flags:
+        filled["config"] = backbone_config()
+    if "workdir" in flags:
+        filled["workdir"] = tmp_path / "run"
+    with pytest.raises(UserError, match=message):
+        explain(ExplainFlags(**{"out": tmp_path / "out", **filled}), tmp_path, screen)
+
+
+def random_vgg16(architecture, *, include_classifier, shapes, **_):
+    """Weights as the published ones are, most of the dense ones zero, which takes neither time nor memory."""
+    assert (architecture, include_classifier, shapes["fc1"]["kernel"]) == ("vgg16", True, (25088, 4096))
+    random = np.random.default_rng(0)
+    params = {}
+    for layer, leaves in shapes.items():
+        kernel = np.zeros(leaves["kernel"], np.float32)
+        some = kernel if kernel.ndim == 4 else kernel[:: kernel.shape[0] // 256]
+        some[:] = random.normal(0, np.sqrt(2 / np.prod(some.shape[:-1])), some.shape)
+        params[layer] = {"kernel": kernel, "bias": np.zeros(leaves["bias"], np.float32)}
+    return PretrainedWeights(params=params, source="a test", sha256="", preprocessing="caffe", licence="")
+
+
+def test_vgg16_with_its_imagenet_classifier(tmp_path, screen, picture_file, monkeypatch):
+    """With random weights: the real ones are 553 MB and must be given or downloaded."""
+    monkeypatch.setattr(model, "load_pretrained", random_vgg16)
+    config = backbone_config("vgg16", "imagenet")
+    config.dataset.channels, config.dataset.image_size = 3, 224
+    flags = ExplainFlags(
+        config=config, images=str(picture_file), show="grad_cam", target="African_elephant", out=tmp_path / "out"
+    )
+    assert drawn(explain(flags, tmp_path, screen)) == {
+        "grad_cam-a cat _1-block5_conv3.png",
+        "grad_cam-a cat _1-block5_conv3-picture.png",
+    }
+    with Image.open(tmp_path / "out" / "grad_cam-a cat _1-block5_conv3-picture.png") as image:
+        assert image.size == (44, 30)
+    config.dataset.image_size = 180
+    with pytest.raises(UserError, match="image_size: got 180; the ImageNet classifier of vgg16 takes 224"):
+        explain(flags, tmp_path, screen)

@@ -1,0 +1,50 @@
+"""Each format, run by the library that it is for, says what the network says."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from vision_transfer.tasks.export.inference_network import plain_network
+from vision_transfer.tasks.export.onnx_graph import onnx_model
+
+# Of float32 in another order; of logits relative to the largest, since pixels of 0–255 give large ones.
+PROBABILITY, LOGIT = 1e-5, 1e-5
+
+
+def assert_same(found, own):
+    np.testing.assert_allclose(found["probabilities"], own["probabilities"], atol=PROBABILITY)
+    np.testing.assert_allclose(found["logits"], own["logits"], atol=LOGIT * np.abs(own["logits"]).max())
+
+
+def test_stablehlo_runs_where_only_jax_is_installed(kind, exported, by_jax_alone):
+    found = by_jax_alone[kind]
+    assert_same(found, exported.own[kind])
+    np.testing.assert_allclose(found["first_logits"], exported.own[kind]["logits"][:1], rtol=1e-4, atol=1e-4)
+    assert tuple(found["platforms"]) == ("cpu", "cuda", "tpu")
+
+
+@pytest.mark.parametrize("file", ["model.keras", "model.h5"])
+def test_keras_says_the_same(kind, file, exported, by_keras):
+    assert_same(by_keras[kind, file], exported.own[kind])
+
+
+def test_onnx_runtime_says_the_same(kind, exported):
+    runtime = pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed; it comes with [export]")
+    folder = exported.folders[kind]
+    session = runtime.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
+    images = np.load(folder / "images.npy")
+    names = ["probabilities", "logits"]
+    assert_same(dict(zip(names, session.run(names, {"images": images}), strict=True)), exported.own[kind])
+    one = session.run(["logits"], {"images": images[:1]})[0]
+    np.testing.assert_allclose(one, exported.own[kind]["logits"][:1], rtol=1e-4, atol=1e-4)
+    classes = json.loads(session.get_modelmeta().custom_metadata_map["classes"])
+    assert len(classes) == exported.own[kind]["probabilities"].shape[1]
+
+
+def test_the_network_itself_is_left_as_it_was(network_and_variables):
+    network, variables = network_and_variables
+    before = jax.tree.map(np.copy, variables)
+    onnx_model(plain_network(network, variables, 1.0, ("a", "b")))
+    jax.tree.map(np.testing.assert_array_equal, variables, before)

@@ -1,0 +1,101 @@
+"""`--mode=export` of a finished run: the folder, the card, and what it refuses."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from vision_transfer.config import default_config, stage, with_stages
+from vision_transfer.errors import UserError
+from vision_transfer.runs.setup import RunOptions
+from vision_transfer.tasks.export.agreement import Answer, agreement
+from vision_transfer.tasks.export.task import export
+from vision_transfer.tasks.train.task import train
+
+
+@pytest.fixture(scope="module")
+def caches(tmp_path_factory):
+    return tmp_path_factory.mktemp("caches")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, caches):
+    """A dense network on small digits."""
+    from rich.console import Console
+
+    from vision_transfer.runtime.console import Screen
+
+    config = default_config()
+    config.name = "digits"
+    config.dataset.name = "embedded"
+    config.dataset.image_size = 12
+    config.dataset.channels = 1
+    config.dataset.train_examples = 100
+    config.model.backbone = "dense"
+    config.model.weights = "random"
+    config.model.hidden = (8,)
+    config = with_stages(config, head=stage(freeze="none", epochs=5, optimizer={"name": "adam", "lr": 3e-2}))
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    return train(config, RunOptions(folder, caches), Screen(Console(quiet=True))).path
+
+
+@pytest.fixture(scope="module")
+def folder(run, caches, tmp_path_factory):
+    from rich.console import Console
+
+    from vision_transfer.runtime.console import Screen
+
+    out = tmp_path_factory.mktemp("out") / "model"
+    export(run, str(out), "stablehlo,onnx", caches, Screen(Console(quiet=True)))
+    return out
+
+
+def test_the_folder_holds_what_was_asked_for_and_nothing_half_written(folder):
+    assert sorted(file.name for file in folder.iterdir()) == ["README.md", "model.onnx", "model.stablehlo"]
+    assert [path.name for path in folder.parent.iterdir()] == ["model"]
+
+
+def test_the_card_says_data_recipe_figures_limits_and_licence(folder):
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    for part in ("embedded digits", "95 % interval", "Wilson", "adam, 0.03", "## Limits", "## Licence", "temperature"):
+        assert part in card
+    assert re.search(r"`model.onnx` \| ONNX Runtime [\d.]+ \| \d\.\de-\d\d", card)
+
+
+@pytest.mark.parametrize("library", ["jax", "onnxruntime"])
+def test_the_lines_on_the_card_run(folder, library, tmp_path):
+    blocks = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    (code,) = [block for block in blocks if block.startswith(f"import {library}")]
+    done = subprocess.run([sys.executable, "-P", "-c", code], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert len(re.findall(r"\[", done.stdout)) >= 4
+
+
+def test_without_the_data_files_are_compared_on_noise(run, caches, screen, tmp_path):
+    copy = shutil.copytree(run, tmp_path / "copy")
+    config = json.loads((copy / "config.json").read_text())
+    config["dataset"] |= {"name": "folder", "root": str(tmp_path / "gone")}
+    (copy / "config.json").write_text(json.dumps(config))
+    export(copy, None, "onnx", caches, screen)
+    assert "on 200 images of noise" in screen.console.file.getvalue()
+    assert "200 images of noise" in (copy / "export" / "README.md").read_text()
+
+
+def test_a_folder_that_is_there_is_left_alone(folder, run, caches, screen):
+    with pytest.raises(UserError, match="is there already"):
+        export(run, str(folder), None, caches, screen)
+
+
+def test_an_unknown_format_is_named(run, caches, screen, tmp_path):
+    with pytest.raises(UserError, match="did you mean onnx"):
+        export(run, str(tmp_path / "out"), "onxx", caches, screen)
+
+
+def test_a_file_that_says_something_else_is_an_error(folder):
+    images = np.zeros((3, 12, 12, 1), np.float32)
+    with pytest.raises(UserError, match="differ from the run's own"):
+        agreement(folder / "model.onnx", images, Answer(np.full((3, 10), 0.1), np.zeros((3, 10))))

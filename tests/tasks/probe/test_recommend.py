@@ -1,0 +1,129 @@
+"""The rule from scores to a freeze spec, in each of the textbooks' four cases; scores against scikit-learn."""
+
+import numpy as np
+import pytest
+
+from vision_transfer.errors import UserError
+from vision_transfer.freezing import resolve
+from vision_transfer.models.backbones import backbone_layers
+from vision_transfer.models.heads import head_layers
+from vision_transfer.models.network import Network
+from vision_transfer.tasks.probe.figures import transfer_figure
+from vision_transfer.tasks.probe.pooled_features import Pooled, probed_layers
+from vision_transfer.tasks.probe.recommend import block_starts, recommend
+from vision_transfer.tasks.probe.scores import LayerScores, best_layer, layer_scores, nearest_class_mean, usable
+
+VGG16 = backbone_layers("vgg16", global_average=True)
+LAYERS = probed_layers(VGG16)
+IMAGES = 300
+LARGE_FROM = 1000
+
+
+def curve(heights):
+    """Scores of all layers, each right on the first images: those named as given, the others on half."""
+    return [LayerScores(layer, 8, np.arange(IMAGES) < IMAGES * heights.get(layer, 0.5), 0.5, -0.5) for layer in LAYERS]
+
+
+def advice(heights, train_images):
+    found = recommend(curve(heights), VGG16, train_images, LARGE_FROM)
+    head = head_layers(3, flatten=False, hidden=(), activation="linear", dropout=0.0, dropout_place="before_output")
+    resolve(found.freeze, Network(VGG16, head, (112, 112, 3)))  # the spec is one that the network has
+    return found
+
+
+def rising(best=0.97):
+    return {layer: 0.3 + (best - 0.3) * place / (len(LAYERS) - 1) for place, layer in enumerate(LAYERS)}
+
+
+def test_blocks():
+    assert block_starts(VGG16) == tuple(f"block{block}_conv1" for block in range(1, 6))
+    assert block_starts(backbone_layers("mnist_convnet")) == ("conv1", "conv2", "conv3")
+
+
+def test_small_and_similar_is_the_head_alone():
+    found = advice(rising(), 300)
+    assert (found.size, found.domain, found.freeze, found.best) == ("small", "similar", "all", "block5_pool")
+
+
+def test_large_and_similar_is_the_last_block():
+    assert advice(rising(), 1000).freeze == "below:block5_conv1"
+
+
+def test_small_and_different_keeps_what_transfers():
+    heights = {"block3_pool": 0.8, "block4_conv1": 0.79, "block4_conv2": 0.6}
+    found = advice(heights, 300)
+    assert (found.domain, found.best, found.as_good) == ("different", "block3_pool", ("block3_pool", "block4_conv1"))
+    assert found.freeze == "below:block4_conv2"
+
+
+def test_large_and_different_retrains_from_the_first_good_layer():
+    heights = {"block2_pool": 0.79, "block3_conv1": 0.8, "block3_conv2": 0.8}
+    assert advice(heights, 5000).freeze == "below:block3_conv1"
+    assert advice({"block1_conv1": 0.9}, 5000).freeze == "below:block1_conv2"
+
+
+def test_a_last_layer_that_only_chance_could_set_apart_is_similar():
+    nearly = {"block5_conv2": 0.90, "block5_conv3": 0.89, "block5_pool": 0.89}
+    assert advice(nearly, 300).freeze == "all"
+    worse = {"block5_conv2": 0.90, "block5_conv3": 0.89, "block5_pool": 0.80}
+    found = advice(worse, 300)
+    assert (found.domain, found.as_good) == ("different", ("block5_conv2", "block5_conv3"))
+    assert found.freeze == "below:block5_conv1"
+    assert advice(worse, 5000).freeze == "below:block4_conv1"
+
+
+def test_reasons_have_the_numbers():
+    text = " ".join(advice({"block3_pool": 0.8}, 300).reasons)
+    for part in ("300 training images, small (large from 1,000)", "Best layer: block3_pool with 0.800", "different"):
+        assert part in text
+    assert "--config.model.backbone_output=block3_pool" in text
+    assert "backbone_output" not in " ".join(advice(rising(), 300).reasons)
+
+
+def test_figure_shows_every_layer_and_where_training_begins():
+    scores = curve(rising(best=1.0))
+    figure = transfer_figure(scores, advice(rising(), 300), 0.1, "title")
+    upper, lower = figure.axes
+    assert [tick.get_text() for tick in lower.get_xticklabels()] == list(LAYERS)
+    assert "freeze all" in upper.get_title()
+    assert {"logistic probe", "nearest class mean", "as good as the best"} <= {
+        text.get_text() for text in upper.get_legend().get_texts()
+    }
+
+
+def test_scores_find_the_layer_with_the_signal(screen):
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(3), 20)
+    told = rng.normal(size=(60, 4)) + 2 * np.eye(3, 4)[labels]
+    noise = rng.normal(size=(60, 5))
+    pooled = Pooled(("noise", "signal"), np.concatenate([noise, told], axis=1).astype(np.float32), (5, 4))
+    without, with_signal = layer_scores(pooled, labels, screen)
+    assert with_signal.probe > 0.75 > 0.55 > without.probe
+    assert with_signal.nearest_mean > 0.75 > 0.55 > without.nearest_mean
+    assert with_signal.logme > without.logme
+    assert (without.width, with_signal.width) == (5, 4)
+    assert with_signal.probe_interval[0] < with_signal.probe < with_signal.probe_interval[1]
+
+
+def test_nearest_class_mean_is_scikit_learns():
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+    from sklearn.neighbors import NearestCentroid
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    rng = np.random.default_rng(1)
+    labels = rng.integers(0, 4, 90)
+    features = rng.normal(size=(90, 6)) + np.eye(4, 6)[labels]
+    folds = StratifiedKFold(5, shuffle=True, random_state=0)
+    expected = cross_val_predict(make_pipeline(StandardScaler(), NearestCentroid()), features, labels, cv=folds)
+    assert nearest_class_mean(features, labels) == pytest.approx(np.mean(expected == labels))
+
+
+def test_equal_scores_are_the_deepest_layers():
+    assert best_layer(["a", "b", "c"], [1.0, 2.0, 2.0]) == "c"
+
+
+def test_classes_with_few_images_are_left_out():
+    assert usable(np.array([0] * 5 + [1] * 4 + [2] * 6)).tolist() == [True] * 5 + [False] * 4 + [True] * 6
+    with pytest.raises(UserError, match="fewer than two classes have 5"):
+        usable(np.array([0] * 9 + [1] * 4))

@@ -1,0 +1,90 @@
+"""Runs beside each other, and the mode that makes pages."""
+
+import json
+
+import numpy as np
+import pytest
+
+from vision_transfer.errors import UserError
+from vision_transfer.metrics.significance import paired
+from vision_transfer.tasks.report.comparison import paired_sentence
+from vision_transfer.tasks.report.task import report, report_of_finished_run
+
+FILES = tuple(f"digits/{number}" for number in range(40))
+
+
+@pytest.fixture
+def two(make_run):
+    """The second run is right where the first is, and on ten images more."""
+    first = make_run("first", files=FILES)
+    with np.load(first.predictions_file) as arrays:
+        labels = arrays["labels"]
+    better = np.eye(10, dtype=np.float32)[labels] * 5
+    worse = better.copy()
+    worse[:10] = np.roll(worse[:10], 1, axis=1)
+    first.write_predictions(worse, labels, FILES)
+    second = make_run("second", files=FILES, seed=1)
+    # in another order: names decide, not places
+    second.write_predictions(better[::-1], labels[::-1], FILES[::-1])
+    return first.path, second.path
+
+
+def test_it_counts_the_images_on_which_they_differ(two, tmp_path, caches, screen):
+    file = report(",".join(map(str, two)), tmp_path / "c.html", caches, screen)
+    text = " ".join(file.read_text().split())
+    assert "A: first against B: second, on 40 images: the first alone is right on 0, the second alone on 10;" in text
+    assert f"p = {2 / 2**10:.2g}" in text and "the second is better beyond what chance would make" in text
+    assert text.count(" – wrong") == 10
+    assert "<code>seed</code>" in text and "<code>batch_size</code>" not in text
+
+
+def test_runs_of_other_classes_are_not_compared_image_by_image(two, make_run, tmp_path, caches, screen):
+    other = make_run("other", classes=["cat", "dog"], files=FILES).path
+    text = report(f"{two[0]},{other}", tmp_path / "c.html", caches, screen).read_text()
+    assert "no test images in common" in text and "There is none that all of them predicted" in text
+
+
+def test_unfinished_runs_are_compared_by_what_there_is(two, tmp_path, caches, screen):
+    for name in ("result.json", "predictions.npz"):
+        (two[1] / name).unlink()
+    text = report(",".join(map(str, two)), tmp_path / "c.html", caches, screen).read_text()
+    assert "B: second: result.json is not there" in text and "Validation loss" in text
+
+
+def test_sentences():
+    right, wrong = np.ones(9, bool), np.zeros(9, bool)
+    assert "right on the same images" in paired_sentence(paired(right, right))
+    assert "the first is better" in paired_sentence(paired(right, wrong))
+    assert "chance alone" in paired_sentence(paired(right, np.arange(9) > 0))
+
+
+@pytest.mark.parametrize(
+    ("workdir", "message"),
+    [
+        (None, "needs --workdir"),
+        (" , ", "names no folder"),
+        ("nowhere", "no such folder"),
+        (",".join("abcdefg"), "at most 6"),
+    ],
+)
+def test_bad_folders(workdir, message, caches, screen, tmp_path):
+    with pytest.raises(UserError, match=message):
+        report(workdir, tmp_path / "r.html", caches, screen)
+
+
+def test_a_folder_with_a_comma_is_one_run(make_run, caches, screen):
+    folder = make_run("a, b")
+    assert report(str(folder.path), None, caches, screen) == folder.report_file
+    assert "a, b/report.html" in screen.console.file.getvalue()
+
+
+def test_a_report_that_fails_loses_no_run(by_hand, caches, screen, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("the pen broke")
+
+    monkeypatch.setattr("vision_transfer.tasks.report.page.run_page", fail)
+    report_of_finished_run(by_hand.path, caches, screen)
+    said = screen.console.file.getvalue()
+    assert "the pen broke" in said and f"--mode=report --workdir={by_hand.path}" in said
+    assert json.loads(by_hand.result_file.read_text())["name"] == "by_hand"
+    assert not by_hand.report_file.exists()

@@ -1,0 +1,65 @@
+"""Which parameters are tested: of the last stage, or of the stage that did best on validation."""
+
+import jax
+import numpy as np
+import pytest
+
+from vision_transfer.config import default_config, stage, validate, with_stages
+from vision_transfer.errors import UserError
+from vision_transfer.train.stage_types import Progress, StageOutcome, Weights
+from vision_transfer.train.tested import chosen_epoch, chosen_variables
+
+
+def _outcome(*values, best, last):
+    """A stage whose epochs had these monitored values, and that trained `w` to `best` and `last`."""
+    known = [value for value in values if value is not None]
+    epoch = values.index(min(known)) + 1 if known else len(values)
+    progress = Progress(epoch=len(values), best_epoch=epoch, best_value=min(known, default=None))
+    weights = [Weights({"head": {"w": np.float32(value)}}, {}) for value in (best, last)]
+    return StageOutcome(*weights, progress)
+
+
+HEAD = _outcome(0.5, 0.2, 0.3, best=1, last=2)
+BETTER = _outcome(0.4, 0.1, best=3, last=4)
+WORSE = _outcome(0.4, 0.25, 0.3, best=5, last=6)
+EQUAL = _outcome(0.2, 0.3, best=7, last=8)
+BLIND = _outcome(None, None, best=9, last=9)
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "evaluate", "position", "epoch", "which"),
+    [
+        ([HEAD, WORSE], "best", 1, 2, "best"),
+        ([HEAD, WORSE], "last", 1, 3, "last"),
+        ([HEAD, WORSE], "best_stage", 0, 2, "best"),
+        ([HEAD, BETTER], "best_stage", 1, 2, "best"),
+        ([HEAD, BETTER, WORSE], "best_stage", 1, 2, "best"),
+        ([HEAD, EQUAL], "best_stage", 0, 2, "best"),
+        ([HEAD], "best_stage", 0, 2, "best"),
+        ([BLIND, BLIND], "best_stage", 1, 2, "best"),
+        ([HEAD, BLIND], "best_stage", 0, 2, "best"),
+        ([BLIND, WORSE], "best_stage", 1, 2, "best"),
+    ],
+)
+def test_the_epoch_that_is_tested(outcomes, evaluate, position, epoch, which):
+    chosen = chosen_epoch(outcomes, evaluate)
+    assert (chosen.position, chosen.epoch, chosen.which) == (position, epoch, which)
+
+
+def test_an_earlier_stage_is_tested_with_what_it_started_from():
+    starts = [
+        {"params": {"base": {"w": np.float32(base)}, "head": {"w": np.float32(0)}}, "batch_stats": {}}
+        for base in (10, 20)
+    ]
+    found = chosen_variables(starts, [HEAD, WORSE], "best_stage")
+    assert jax.tree.map(float, found["params"]) == {"base": {"w": 10.0}, "head": {"w": 1.0}}
+
+
+def test_stages_that_monitor_different_values_cannot_be_compared():
+    config = default_config()
+    config.evaluate = "best_stage"
+    with_stages(config, head=stage(epochs=1), more=stage(epochs=1, monitor="validation_accuracy"))
+    with pytest.raises(UserError, match="best_stage compares stages that monitor validation_accuracy and validation_l"):
+        validate(config)
+    config.evaluate = "best"
+    validate(config)

@@ -1,0 +1,169 @@
+"""Inference over many rows: from any layer to any layer, in padded batches spread over the devices."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, PartitionSpec
+from jaxtyping import Array, Float
+
+from vision_transfer.models.network import Network, Params, apply
+from vision_transfer.models.prepared_kernels import prepared_kernels
+from vision_transfer.runtime.devices import BATCH_AXIS, padded_batch, share, split_rows
+
+
+class Rows(Protocol):
+    """Arrays on disk or in memory whose rows can be taken: a numpy array, a memory map, cached features."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Number of rows, then the shape of one."""
+        ...
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Dtype of the values."""
+        ...
+
+    def __getitem__(self, rows: Any, /) -> Any:
+        """The rows with the numbers in an integer array, in their order, as a numpy array."""
+        ...
+
+
+@dataclass(frozen=True)
+class TakenRows:
+    """Some rows of others, in an order of their own.
+
+    Attributes:
+        rows: to take from.
+        numbers: `(taken,) int`, which.
+    """
+
+    rows: Rows
+    numbers: np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Number of rows, then the shape of one."""
+        return (len(self.numbers), *self.rows.shape[1:])
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Dtype of the values."""
+        return self.rows.dtype
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        """The rows with these numbers among the taken ones."""
+        return self.rows[self.numbers[rows]]
+
+
+def infer_batches(
+    network: Network,
+    variables: dict[str, Params],
+    inputs: Rows,
+    mesh: Mesh,
+    *,
+    batch_size: int,
+    start: str | None = None,
+    stop: str | None = None,
+) -> Iterator[Float[np.ndarray, "batch ..."]]:
+    """Outputs of layer `stop` for all rows, batch after batch, without padding.
+
+    The next batch is read and sent while the devices work on the last one.
+    """
+    size = padded_batch(batch_size, mesh)
+    firsts = range(0, inputs.shape[0], size)
+    variables = on_devices(network, variables, mesh, batch_size=batch_size, start=start, stop=stop)
+    padded = (_padded(inputs, first, size) for first in firsts)
+    outcomes = infer_stream(network, variables, padded, mesh, start=start, stop=stop)
+    for first, outputs in zip(firsts, outcomes, strict=True):
+        yield outputs[: inputs.shape[0] - first]
+
+
+def on_devices(
+    network: Network,
+    variables: dict[str, Params],
+    mesh: Mesh,
+    *,
+    batch_size: int,
+    start: str | None = None,
+    stop: str | None = None,
+) -> dict[str, Params]:
+    """The variables on every device, with the kernels prepared for batches of `padded_batch(batch_size, mesh)`."""
+    batch = padded_batch(batch_size, mesh) // mesh.size
+    prepared = prepared_kernels(network, variables["params"], batch=batch, start=start, stop=stop)
+    return share({**variables, "prepared": prepared}, mesh)
+
+
+def infer_stream(
+    network: Network,
+    variables: dict[str, Params],
+    batches: Iterable[np.ndarray],
+    mesh: Mesh,
+    *,
+    start: str | None = None,
+    stop: str | None = None,
+) -> Iterator[Float[np.ndarray, "batch ..."]]:
+    """Outputs of layer `stop` for batches as they come, one for one.
+
+    The next batch is fetched and sent while the devices work on the last one.
+
+    Args:
+        network: the tables.
+        variables: from `on_devices`.
+        batches: inputs, all of the size that the variables were prepared for.
+        mesh: devices to compute on.
+        start: first layer to run; None is the input.
+        stop: last layer to run; None gives logits.
+    """
+    waiting: Array | None = None
+    for batch in batches:
+        outputs = _infer(network, mesh, start, stop, variables, split_rows(np.ascontiguousarray(batch), mesh))
+        if waiting is not None:
+            yield np.asarray(waiting)
+        waiting = outputs
+    if waiting is not None:
+        yield np.asarray(waiting)
+
+
+def _padded(inputs: Rows, first: int, size: int) -> np.ndarray:
+    """`size` rows from `first` on; behind the end, the last one again."""
+    return inputs[np.minimum(np.arange(first, first + size), inputs.shape[0] - 1)]
+
+
+def infer(
+    network: Network,
+    variables: dict[str, Params],
+    inputs: Rows,
+    mesh: Mesh,
+    *,
+    batch_size: int,
+    start: str | None = None,
+    stop: str | None = None,
+) -> Float[np.ndarray, "rows ..."]:
+    """Outputs of layer `stop` (None: logits) for all rows, as one array; see `infer_batches`."""
+    return np.concatenate(
+        list(infer_batches(network, variables, inputs, mesh, batch_size=batch_size, start=start, stop=stop))
+    )
+
+
+@partial(jax.jit, static_argnames=("network", "mesh", "start", "stop"))
+def _infer(
+    network: Network,
+    mesh: Mesh,
+    start: str | None,
+    stop: str | None,
+    variables: dict[str, Params],
+    inputs: Array,
+) -> Array:
+    split = PartitionSpec(BATCH_AXIS)
+    return jax.shard_map(
+        partial(apply, network, start=start, stop=stop),
+        mesh=mesh,
+        in_specs=(PartitionSpec(), split),
+        out_specs=split,
+        check_vma=False,
+    )(variables, inputs)

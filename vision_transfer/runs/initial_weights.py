@@ -1,0 +1,103 @@
+"""The weights that a run starts from: published ones or a file's, and the copy that a run keeps of an earlier run's."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from vision_transfer.config import Config
+from vision_transfer.errors import UserError
+from vision_transfer.models.backbones import backbone_layers
+from vision_transfer.models.network import Network, Params, all_parameter_shapes, init
+from vision_transfer.models.pretrained.load import PretrainedWeights, load_pretrained
+from vision_transfer.runtime.console import Screen
+from vision_transfer.runtime.provenance import params_sha256
+from vision_transfer.train import checkpoints
+
+# VGG's own image size; the shapes of its convolutions are the same for any.
+NATIVE_SIZE = 224
+
+
+def load_weights(config: Config, cache_dir: Path, screen: Screen, allow_download: bool = True) -> PretrainedWeights:
+    """The pretrained weights of the config's backbone, all of it, so that their digest can be checked."""
+    path, backbone = config.model.weights_path, config.model.backbone
+    whole = Network(backbone_layers(backbone), (), (NATIVE_SIZE, NATIVE_SIZE, config.dataset.channels))
+    return load_pretrained(
+        backbone,
+        include_classifier=False,
+        shapes=all_parameter_shapes(whole),
+        cache_dir=cache_dir,
+        path=None if path is None else Path(path).expanduser(),
+        screen=screen,
+        allow_download=allow_download,
+    )
+
+
+def initial_variables(network: Network, seed: int, weights: PretrainedWeights | None) -> dict[str, Params]:
+    """Parameters drawn from the seed, and running statistics at rest; in the layers that `weights` has, those."""
+    variables = init(network, jax.random.key(seed))
+    if weights is not None:
+        for collection, by_layer in (("params", weights.params), ("batch_stats", weights.batch_stats)):
+            variables[collection] |= {
+                layer: dict(leaves) for layer, leaves in by_layer.items() if layer in variables["params"]
+            }
+    return variables
+
+
+def variables_sha256(params: Params, batch_stats: Params) -> str:
+    """Digest over names, shapes and values of parameters and running statistics."""
+    by_layer = {f"params/{layer}": leaves for layer, leaves in params.items()}
+    return params_sha256(by_layer | {f"batch_stats/{layer}": leaves for layer, leaves in batch_stats.items()})
+
+
+def keep_start(folder: Path, weights: PretrainedWeights) -> None:
+    """Keeps a copy of what a run started from, so that its folder is whole without the earlier run's."""
+    checkpoints.clean(folder)
+    if checkpoints.load_metadata(folder) is not None:
+        return
+    metadata = {
+        "source": weights.source,
+        "sha256": weights.sha256,
+        "preprocessing": weights.preprocessing,
+        "licence": weights.licence,
+        "params": list(weights.params),
+        "batch_stats": list(weights.batch_stats),
+    }
+    checkpoints.save(folder, 0, {"params": weights.params, "batch_stats": weights.batch_stats}, metadata)
+
+
+def kept_start(folder: Path, network: Network) -> PretrainedWeights | None:
+    """The copy that `keep_start` made, or None where there is none.
+
+    Raises:
+        UserError: it is damaged, or of another network.
+    """
+    metadata = checkpoints.load_metadata(folder)
+    if metadata is None:
+        return None
+    shapes = all_parameter_shapes(network)
+    try:
+        template = {
+            "params": {
+                layer: {name: _float32(shape) for name, shape in shapes[layer].items()} for layer in metadata["params"]
+            },
+            "batch_stats": {
+                layer: {name: _float32(shapes[layer]["scale"]) for name in ("mean", "variance")}
+                for layer in metadata["batch_stats"]
+            },
+        }
+        source, sha256, preprocessing, licence = (
+            metadata[name] for name in ("source", "sha256", "preprocessing", "licence")
+        )
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{folder}: is not as it was written, or of another network ({error!r})") from error
+    saved = checkpoints.load(folder, template)
+    assert saved is not None, "its metadata was just read"
+    tree = saved.tree
+    if variables_sha256(tree["params"], tree["batch_stats"]) != sha256:
+        raise UserError(f"{folder}: its parameters do not have the digest {sha256} that is written beside them")
+    return PretrainedWeights(tree["params"], source, sha256, preprocessing, licence, tree["batch_stats"])
+
+
+def _float32(shape: tuple[int, ...]) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, np.float32)

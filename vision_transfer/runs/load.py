@@ -1,0 +1,128 @@
+"""A finished run, read back from its folder: its network with the parameters that were tested."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vision_transfer import freezing
+from vision_transfer.config import Config
+from vision_transfer.config.load import read_config
+from vision_transfer.errors import UserError
+from vision_transfer.models.network import Network, Params
+from vision_transfer.models.pretrained.load import PretrainedWeights
+from vision_transfer.runs.build import (
+    DataFacts,
+    Stage,
+    build_network,
+    resolve_stages,
+    stage_plan,
+    uses_published_weights,
+)
+from vision_transfer.runs.folder import RunFolder
+from vision_transfer.runs.initial_weights import initial_variables, kept_start, load_weights
+from vision_transfer.runtime.console import Screen
+from vision_transfer.train.loop import trained_stage
+from vision_transfer.train.stage_types import StageOutcome, with_weights
+from vision_transfer.train.tested import chosen_variables
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A finished run.
+
+    Attributes:
+        folder: of the run.
+        config: as it was resolved.
+        result: the content of `result.json`.
+        network: the tables.
+        stages: in order.
+        variables: `params` and `batch_stats` as they were tested, on the host.
+    """
+
+    folder: RunFolder
+    config: Config
+    result: dict[str, Any]
+    network: Network
+    stages: list[Stage]
+    variables: dict[str, Params]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names; a label is a place in this tuple."""
+        return tuple(self.result["dataset"]["classes"])
+
+
+def load_run(path: Path, cache_dir: Path, screen: Screen, *, allow_download: bool = True) -> TrainedRun:
+    """Reads a finished run; its data need not be there, but the weights that it started from must.
+
+    Args:
+        path: folder of the run; one that went on from another run has a copy of what it took.
+        cache_dir: root of all caches, for the pretrained weights.
+        screen: for the progress of a download.
+        allow_download: whether weights that are not in the cache may be fetched.
+
+    Raises:
+        UserError: no run, not finished, damaged, or started from other weights than are found now.
+    """
+    folder = RunFolder(path)
+    config = read_config(folder.config_file)
+    result = folder.result()
+    if result is None:
+        raise UserError(f"{path}: this run is not finished; the command that began it goes on with it")
+    classes, sizes, sha256 = _facts(folder, result)
+    size = config.dataset.image_size
+    network = build_network(config, DataFacts(classes, (size, size, config.dataset.channels)))
+    weights = _starting_weights(config, folder, network, cache_dir, screen, allow_download)
+    found = None if weights is None else weights.sha256
+    if found != sha256:
+        raise UserError(
+            f"{folder.result_file}: the run started from weights with sha256 {sha256}; those found now have {found}. "
+            "Set config.model.weights_path in its config.json to the file that it used"
+        )
+    stages = resolve_stages(config, network)
+    variables = initial_variables(network, config.seed, weights)
+    starts: list[dict[str, Params]] = []
+    outcomes: list[StageOutcome] = []
+    for stage in stages:
+        if outcomes:
+            variables = with_weights(variables, outcomes[-1], stage.start_from)
+        starts.append(variables)
+        plan = stage_plan(config, stage, network, sizes)
+        trainable, _ = freezing.partition(variables["params"], stage.mask)
+        outcomes.append(trained_stage(plan, trainable, variables["batch_stats"], folder.checkpoints(stage.name)))
+    variables = chosen_variables(starts, outcomes, config.evaluate)
+    return TrainedRun(folder, config, result, network, stages, _on_host(variables))
+
+
+def _starting_weights(
+    config: Config, folder: RunFolder, network: Network, cache_dir: Path, screen: Screen, allow_download: bool
+) -> PretrainedWeights | None:
+    if config.init_from is None:
+        return load_weights(config, cache_dir, screen, allow_download) if uses_published_weights(config) else None
+    kept = kept_start(folder.start, network)
+    if kept is None:
+        raise UserError(
+            f"{folder.start}: is missing; it holds what the run took of {config.init_from}. Remove "
+            f"{folder.result_file.name}, and the run's command makes both again"
+        )
+    return kept
+
+
+def _facts(folder: RunFolder, result: dict[str, Any]) -> tuple[int, int, str | None]:
+    """Number of classes and of training images, and the digest of the starting weights."""
+    try:
+        dataset = result["dataset"]
+        return len(dataset["classes"]), int(dataset["sizes"]["train"]), result["weights"]["sha256"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{folder.result_file}: is not as it was written ({error!r}); remove it, and the run's command makes it "
+            "again from the checkpoints"
+        ) from error
+
+
+def _on_host(variables: dict[str, Params]) -> dict[str, Params]:
+    import jax
+
+    return jax.tree.map(np.asarray, variables)

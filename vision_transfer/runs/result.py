@@ -1,0 +1,116 @@
+"""`result.json`: what a finished run found, in the form that tools rely on."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from vision_transfer import freezing
+from vision_transfer.metrics.classification import TestResult
+from vision_transfer.metrics.per_class import per_class
+from vision_transfer.models.network import all_parameter_shapes
+from vision_transfer.runs.build import Stage
+from vision_transfer.runs.setup import Setup
+from vision_transfer.runtime.memory import device_peak_bytes
+from vision_transfer.runtime.timer import Clock
+from vision_transfer.train.stage_types import StageOutcome
+from vision_transfer.train.tested import chosen_epoch
+
+ACTIVITIES = ("data", "features", "train", "evaluate")
+
+
+def build_result(setup: Setup, outcomes: list[StageOutcome], test: TestResult, clock: Clock) -> dict[str, Any]:
+    """The content of `result.json`, as JSON values."""
+    dataset, weights, identity = setup.dataset, setup.weights, setup.identity
+    seconds = {activity: round(clock.seconds.get(activity, 0.0), 3) for activity in ACTIVITIES}
+    return {
+        "name": setup.config.name,
+        "digest": identity.digest,
+        "code_digest": identity.code,
+        "dataset": {
+            "name": dataset.name,
+            "note": dataset.note,
+            "fingerprint": dataset.fingerprint,
+            "classes": list(dataset.classes),
+            "sizes": {
+                "train": len(dataset.train),
+                "validation": len(dataset.validation),
+                "test": len(dataset.test),
+            },
+            "skipped": [{"file": skipped.file, "reason": skipped.reason} for skipped in dataset.skipped],
+        },
+        "weights": {
+            "source": "random initialisation" if weights is None else weights.source,
+            "sha256": None if weights is None else weights.sha256,
+            "licence": None if weights is None else weights.licence,
+        },
+        "parameters": _parameters(setup, setup.stages[-1]),
+        "stages": [_stage(setup, stage, outcome) for stage, outcome in zip(setup.stages, outcomes, strict=True)],
+        "tested": _tested(setup, outcomes),
+        "test": {
+            "loss": test.loss,
+            "accuracy": test.accuracy,
+            "accuracy_ci95": list(test.accuracy_ci95),
+            "examples": test.examples,
+            "confusion": test.confusion,
+            **class_figures(test.confusion, dataset.classes),
+        },
+        "seconds": {"total": round(sum(clock.seconds.values()), 3), **seconds},
+        "memory": {"process_peak_bytes": dict(clock.peak_bytes), "device_peak_bytes": device_peak_bytes()},
+        "device": identity.device,
+        "versions": dict(identity.versions),
+    }
+
+
+def class_figures(confusion: list[list[int]], classes: Sequence[str]) -> dict[str, Any]:
+    """Balanced accuracy, and precision, recall, F1 and support of each class; None where a figure is not defined."""
+    figures = per_class(np.asarray(confusion))
+    columns = {"precision": figures.precision, "recall": figures.recall, "f1": figures.f1}
+    return {
+        "balanced_accuracy": _defined(figures.balanced_accuracy),
+        "per_class": [
+            {"class": name, "support": int(figures.support[label])}
+            | {column: _defined(float(values[label])) for column, values in columns.items()}
+            for label, name in enumerate(classes)
+        ],
+    }
+
+
+def _defined(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def _stage(setup: Setup, stage: Stage, outcome: StageOutcome) -> dict[str, Any]:
+    progress = outcome.progress
+    best = progress.history[progress.best_epoch - 1]
+    return {
+        "name": stage.name,
+        "freeze": stage.freeze,
+        "cut": stage.cut,
+        "cached": stage.cached if stage.trains_from_cache else None,
+        "validation_cached": stage.cached,
+        "epochs": progress.epoch,
+        "best_epoch": progress.best_epoch,
+        "train": {"loss": best["train_loss"], "accuracy": best["train_accuracy"]},
+        "validation": {"loss": best["validation_loss"], "accuracy": best["validation_accuracy"]},
+        "parameters": _parameters(setup, stage),
+        "seconds": round(progress.seconds, 3),
+        "step_ms": progress.step_ms,
+    }
+
+
+def _tested(setup: Setup, outcomes: Sequence[StageOutcome]) -> dict[str, Any]:
+    """The epoch whose parameters were tested, and its validation."""
+    chosen = chosen_epoch(outcomes, setup.config.evaluate)
+    record = outcomes[chosen.position].progress.history[chosen.epoch - 1]
+    return {
+        "stage": setup.stages[chosen.position].name,
+        "epoch": chosen.epoch,
+        "validation": {"loss": record["validation_loss"], "accuracy": record["validation_accuracy"]},
+    }
+
+
+def _parameters(setup: Setup, stage: Stage) -> dict[str, int]:
+    counts = freezing.counts(all_parameter_shapes(setup.network), stage.mask)
+    return {"total": counts.total, "trainable": counts.trainable, "frozen": counts.frozen}

@@ -1,0 +1,1 @@
+"""The process and its surroundings: JAX set-up, devices, console, files and locks, signals, memory, provenance."""

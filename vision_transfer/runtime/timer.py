@@ -1,0 +1,44 @@
+"""Seconds and memory by what they were spent on."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from vision_transfer.runtime.memory import process_peak_bytes
+
+
+@dataclass
+class Clock:
+    """Measures nested activities; time spent in an inner one does not count for the outer.
+
+    Attributes:
+        seconds: by activity.
+        peak_bytes: highest memory of the process by activity, of those that raised it above what was before.
+    """
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    peak_bytes: dict[str, int] = field(default_factory=dict)
+    _highest: int = 0
+    _inside: list[str] = field(default_factory=list)
+    _since: float = 0.0
+
+    @contextmanager
+    def measures(self, activity: str) -> Iterator[None]:
+        """Counts the time inside for `activity`."""
+        self._turn()
+        self._inside.append(activity)
+        try:
+            yield
+        finally:
+            self._turn()
+            self._inside.pop()
+
+    def _turn(self) -> None:
+        now, peak = time.perf_counter(), process_peak_bytes() or 0
+        if self._inside:
+            activity = self._inside[-1]
+            self.seconds[activity] = self.seconds.get(activity, 0.0) + now - self._since
+            if peak > self._highest:
+                self.peak_bytes[activity] = peak
+        self._since, self._highest = now, peak

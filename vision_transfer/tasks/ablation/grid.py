@@ -1,0 +1,167 @@
+"""The grid of an ablation as a list of runs: masks × learning rates × multipliers × schedules × sizes × seeds.
+
+The stages are the config's: `head` trains the head alone, `tune` what a mask leaves trainable. A schedule says in which
+order:
+
+- `head_first`: `head`, then `tune` with all that the mask leaves trainable at once (the textbooks' order);
+- `together`: `tune` alone, head and backbone together from the start;
+- `gradual`: `head`, then one layer more at a time from the top (Howard and Ruder 2018, arXiv:1801.06146), each for
+  `ablation.epochs_a_layer` epochs; the stage with the whole mask has what is left of `tune`'s epochs.
+
+A mask that trains the head alone is one run of the stage `head`, whatever the schedule and the rates of `tune` are.
+"""
+
+from itertools import product
+
+from vision_transfer.config import Config, digested, with_stages
+from vision_transfer.data.batches import batches_per_pass
+from vision_transfer.errors import UserError
+from vision_transfer.models.network import Network
+from vision_transfer.runtime.provenance import json_digest
+from vision_transfer.tasks.ablation.masks import MaskFacts, expanded, mask_facts
+from vision_transfer.tasks.study.plan import Label, PlannedRun, Study
+
+HEAD, TUNE = "head", "tune"
+HEAD_FIRST, TOGETHER, GRADUAL = "head_first", "together", "gradual"
+SCHEDULES = (HEAD_FIRST, TOGETHER, GRADUAL)
+HEAD_ONLY_SCHEDULE = "head only"
+# In `ablation.multipliers`: no rules, and what stands between two rules of one value.
+NO_RULES, BETWEEN_RULES = "none", ";"
+MASK, SCHEDULE, RATE, MULTIPLIERS, SIZE, SEED = (
+    "mask",
+    "schedule",
+    "learning rate",
+    "multipliers",
+    "training images",
+    "seed",
+)
+
+
+def ablation(config: Config, network: Network, all_examples: int) -> Study:
+    """The study that a config of the task `ablation` describes; combinations that are the same run stand in it once.
+
+    A seed draws initialisation, order, dropout and which images a subset has.
+
+    Args:
+        config: of the task.
+        network: that its masks refer to.
+        all_examples: training images of the data, which size 0 stands for.
+
+    Raises:
+        UserError: a stage is missing, or a value of the grid that is not allowed.
+    """
+    _check(config, all_examples)
+    grid = config.ablation
+    masks = [mask_facts(spec, network) for spec in expanded(grid.masks, network)]
+    rates = tuple(grid.learning_rates) or (config.stages[TUNE].optimizer.lr,)
+    sizes = dict.fromkeys(size or all_examples for size in config.study.train_examples)
+    axes = {SCHEDULE: grid.schedules, RATE: rates, MULTIPLIERS: grid.multipliers}
+    shown = {MASK, SIZE, SEED, *(name for name, values in axes.items() if len(values) > 1)}
+    runs: dict[str, PlannedRun] = {}
+    for (size, seed), mask, (schedule, rate, rules) in product(
+        product(sizes, config.study.seeds), masks, product(grid.schedules, rates, grid.multipliers)
+    ):
+        own = _with_data(config, size, seed, all_examples)
+        labels: dict[str, Label] = {MASK: mask.spec}
+        if mask.layers:
+            _set_stages(own, config, mask, schedule, float(rate), rules)
+            labels |= {SCHEDULE: schedule, RATE: float(rate), MULTIPLIERS: rules}
+        else:
+            with_stages(own, **{HEAD: _stage(config, HEAD, mask.spec)})
+            labels |= {SCHEDULE: HEAD_ONLY_SCHEDULE, RATE: float(own.stages[HEAD].optimizer.lr), MULTIPLIERS: NO_RULES}
+        _set_least_steps(own, config, size)
+        labels |= {SIZE: size, SEED: seed}
+        labels = {name: value for name, value in labels.items() if name in shown}
+        runs.setdefault(run_key(own), PlannedRun(_name(labels), own, labels))
+    return Study(config.name, tuple(runs.values()), over=SEED)
+
+
+def run_key(config: Config) -> str:
+    """Digest of a planned run's config, with the place of its data."""
+    return json_digest([digested(config), config.dataset.root])
+
+
+def first_stage_key(config: Config) -> str:
+    """The same for runs that begin with the same stage on the same data, such as a head."""
+    first = config.schedule[0]
+    values = {
+        path: value
+        for path, value in digested(config).items()
+        if path != "schedule" and (not path.startswith("stages.") or path.startswith(f"stages.{first}."))
+    }
+    return json_digest([values, config.dataset.root])
+
+
+def _check(config: Config, all_examples: int) -> None:
+    for stage in (HEAD, TUNE):
+        if stage not in config.stages:
+            raise UserError(f"config.stages: an ablation needs a stage {stage!r}; it has {', '.join(config.stages)}")
+    for schedule in config.ablation.schedules:
+        if schedule not in SCHEDULES:
+            raise UserError(f"config.ablation.schedules: got {schedule!r}; allowed are {', '.join(SCHEDULES)}")
+    for name in ("masks", "schedules", "multipliers"):
+        if not config.ablation[name]:
+            raise UserError(f"config.ablation.{name}: is empty; there is nothing to run")
+    for size in config.study.train_examples:
+        if not 0 <= size <= all_examples:
+            raise UserError(
+                f"config.study.train_examples: got {size}; the data has {all_examples:,} training images; 0 means all"
+            )
+
+
+def _with_data(config: Config, size: int, seed: int, all_examples: int) -> Config:
+    own = config.copy_and_resolve_references()
+    own.task = "train"
+    own.name = f"{config.name}_run"
+    own.seed = seed
+    if size != all_examples:
+        own.dataset.train_examples, own.dataset.subset_seed = size, seed
+    return own
+
+
+def _stage(config: Config, name: str, freeze: str) -> Config:
+    own = config.stages[name].copy_and_resolve_references()
+    own.freeze = freeze
+    return own
+
+
+def _set_stages(own: Config, config: Config, mask: MaskFacts, schedule: str, rate: float, rules: str) -> None:
+    def tune(freeze: str) -> Config:
+        stage = _stage(config, TUNE, freeze)
+        stage.optimizer.lr = rate
+        if rules != NO_RULES:
+            stage.optimizer.lr_multipliers = tuple(rule.strip() for rule in rules.split(BETWEEN_RULES))
+        return stage
+
+    stages = {} if schedule == TOGETHER else {HEAD: _stage(config, HEAD, "all")}
+    last = tune(mask.spec)
+    if schedule == GRADUAL:
+        if mask.spec.startswith("regex:"):
+            raise UserError(
+                f"config.ablation.schedules: gradual unfreezing goes layer by layer, and {mask.spec!r} names "
+                "parameters; give it as below:, last: or only:"
+            )
+        from_the_top = mask.layers[::-1]
+        for count in range(1, len(from_the_top)):
+            before = tune(f"only:{','.join(from_the_top[:count])}")
+            before.epochs, before.start_from, before.patience = config.ablation.epochs_a_layer, "last", None
+            if count == 1:
+                before.start_from = last.start_from
+            stages[f"unfreeze_{from_the_top[count - 1]}"] = before
+        spent = config.ablation.epochs_a_layer * (len(from_the_top) - 1)
+        last.epochs = max(1, last.epochs - spent)
+        if spent:
+            last.start_from = "last"
+    with_stages(own, **stages, **{TUNE: last})
+
+
+def _set_least_steps(own: Config, config: Config, size: int) -> None:
+    for name in own.schedule:
+        stage = own.stages[name]
+        if stage.steps_per_epoch is None and batches_per_pass(size, config.batch_size) < config.study.least_steps:
+            stage.steps_per_epoch = config.study.least_steps
+
+
+def _name(labels: dict[str, Label]) -> str:
+    words = {SIZE: "{:,} images", SEED: "seed {}", RATE: "rate {:g}"}
+    return ", ".join(words.get(name, "{}").format(value) for name, value in labels.items())

@@ -1,0 +1,106 @@
+"""What known chips can do at most, for MFU and rooflines; and the peak of an unknown one, measured."""
+
+import math
+import time
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.sharding import Mesh
+
+from vision_transfer.models.precision import Numerics, PrecisionName
+from vision_transfer.runtime.devices import split_rows
+
+# bfloat16 passes that a TPU takes for one product of `lax.Precision.HIGHEST` and `HIGH`.
+TPU_PASSES = {"float32": 6, "tf32": 3, "bfloat16": 1}
+# Side of the square matrices of the measured peak, and how often it is tried.
+MEASURED_SIDE = 2048
+MEASURED_TRIES = 5
+
+
+@dataclass(frozen=True)
+class Chip:
+    """Peaks of one chip as its maker states them, dense.
+
+    Attributes:
+        flops: FLOP/s of products by precision.
+        bandwidth: of the main memory, bytes/s.
+        memory: bytes.
+        interconnect: to other chips of its kind, bytes/s, all links of a chip together; 0 where it is not stated.
+        clock: cycles/s; 0 where no estimate in cycles is read.
+        source: of these numbers.
+    """
+
+    flops: dict[PrecisionName, float]
+    bandwidth: float
+    memory: float
+    interconnect: float
+    clock: float
+    source: str
+
+
+def _tpu(bfloat16: float, bandwidth: float, memory: float, interconnect: float, clock: float, version: str) -> Chip:
+    flops: dict[PrecisionName, float] = {
+        "float32": bfloat16 / TPU_PASSES["float32"],
+        "tf32": bfloat16 / TPU_PASSES["tf32"],
+        "bfloat16": bfloat16,
+    }
+    return Chip(flops, bandwidth, memory, interconnect, clock, f"https://cloud.google.com/tpu/docs/{version}")
+
+
+def _gpu(float32: float, tf32: float, bfloat16: float, bandwidth: float, memory: float, source: str) -> Chip:
+    return Chip({"float32": float32, "tf32": tf32, "bfloat16": bfloat16}, bandwidth, memory, 0.0, 0.0, source)
+
+
+# By the beginning of JAX's `device_kind`; longer names first where one begins another. The clock of a TPU is its peak
+# divided by the multiply-adds of its matrix units per cycle (v5e: four of 128×128).
+CHIPS: dict[str, Chip] = {
+    "TPU v5 lite": _tpu(197e12, 819e9, 16e9, 200e9, 197e12 / (2 * 4 * 128**2), "v5e"),
+    "TPU v5": _tpu(459e12, 2765e9, 95e9, 600e9, 459e12 / (2 * 8 * 128**2), "v5p"),
+    "TPU v4": _tpu(275e12, 1228e9, 32e9, 300e9, 275e12 / (2 * 8 * 128**2), "v4"),
+    "TPU v6 lite": _tpu(918e12, 1638e9, 32e9, 448e9, 0.0, "v6e"),
+    "NVIDIA H200": _gpu(67e12, 494.5e12, 989e12, 4.8e12, 141e9, "https://www.nvidia.com/en-us/data-center/h200/"),
+    "NVIDIA H100 PCIe": _gpu(51e12, 378e12, 756e12, 2.0e12, 80e9, "NVIDIA H100 data sheet, PCIe"),
+    "NVIDIA H100": _gpu(67e12, 494.5e12, 989e12, 3.35e12, 80e9, "https://www.nvidia.com/en-us/data-center/h100/"),
+    "NVIDIA A100-SXM4-80GB": _gpu(19.5e12, 156e12, 312e12, 2.039e12, 80e9, "NVIDIA A100 data sheet, 80 GB SXM"),
+    "NVIDIA A100 80GB PCIe": _gpu(19.5e12, 156e12, 312e12, 1.935e12, 80e9, "NVIDIA A100 data sheet, 80 GB PCIe"),
+    "NVIDIA A100": _gpu(19.5e12, 156e12, 312e12, 1.555e12, 40e9, "NVIDIA A100 data sheet, 40 GB"),
+    "NVIDIA L4": _gpu(30.3e12, 60e12, 121e12, 300e9, 24e9, "NVIDIA L4 data sheet"),
+    "Tesla V100-PCIE": _gpu(14e12, 14e12, 14e12, 900e9, 16e9, "NVIDIA V100 data sheet, PCIe; no bfloat16 units"),
+    "Tesla V100": _gpu(15.7e12, 15.7e12, 15.7e12, 900e9, 16e9, "NVIDIA V100 data sheet, SXM2; no bfloat16 units"),
+    "Tesla T4": _gpu(8.1e12, 8.1e12, 8.1e12, 320e9, 16e9, "NVIDIA T4 data sheet; no bfloat16 units"),
+}
+
+
+def known_chip(device_kind: str) -> Chip | None:
+    """The chip of this `device_kind`, or None."""
+    return next((chip for kind, chip in CHIPS.items() if device_kind.startswith(kind)), None)
+
+
+def peak_flops(mesh: Mesh, numerics: Numerics) -> tuple[float, str]:
+    """FLOP/s of all devices of a mesh together, and where the number comes from."""
+    chip = known_chip(mesh.devices.flat[0].device_kind)
+    if chip is not None:
+        return chip.flops[numerics.name] * mesh.size, chip.source
+    return _measured_peak(mesh, numerics), f"measured: products of {MEASURED_SIDE}×{MEASURED_SIDE} matrices"
+
+
+def _measured_peak(mesh: Mesh, numerics: Numerics) -> float:
+    """The best of some tries; every device multiplies matrices of its own."""
+    shape = (mesh.size, MEASURED_SIDE, MEASURED_SIDE)
+    matrices = split_rows(np.ones(shape, np.float32), mesh).astype(numerics.dtype)
+
+    @jax.jit
+    def multiply(matrices: jax.Array) -> jax.Array:
+        products = lax.dot_general(matrices, matrices, (((2,), (1,)), ((0,), (0,))), precision=numerics.precision)
+        return jnp.asarray(products)
+
+    jax.block_until_ready(multiply(matrices))
+    best = math.inf
+    for _ in range(MEASURED_TRIES):
+        began = time.perf_counter()
+        jax.block_until_ready(multiply(matrices))
+        best = min(best, time.perf_counter() - began)
+    return 2 * mesh.size * MEASURED_SIDE**3 / best

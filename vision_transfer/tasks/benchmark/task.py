@@ -1,0 +1,83 @@
+"""The task `benchmark`: cases to records, tables, `benchmark.json` and a figure in a folder of their own."""
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from vision_transfer.config import Config, flatten, validate
+from vision_transfer.errors import UserError
+from vision_transfer.runs.folder import DEFAULT_ROOT
+from vision_transfer.runtime.console import Screen
+from vision_transfer.runtime.files import write_json
+from vision_transfer.runtime.provenance import code_digest, versions
+from vision_transfer.tasks.benchmark.ahead_of_time import compile_cases
+from vision_transfer.tasks.benchmark.comparison import compare
+from vision_transfer.tasks.benchmark.figures import draw_depths
+from vision_transfer.tasks.benchmark.measure import measure, measure_input_path
+from vision_transfer.tasks.benchmark.plan import comparison_cases, depth_cases, listed, peers_of
+from vision_transfer.tasks.benchmark.tables import (
+    comparison_table,
+    compiled_table,
+    input_path_table,
+    layer_table,
+    measured_table,
+    whole_runs_table,
+)
+from vision_transfer.tasks.benchmark.whole_runs import compare_whole_runs
+
+RESULT, FIGURE = "benchmark.json", "depth.png"
+
+
+def benchmark(config: Config, cache: Path, workdir: Path | None, screen: Screen) -> Path:
+    """Runs the benchmark that the config describes; returns its folder, which is always a new one.
+
+    Measured here; with `config.benchmark.target` compiled for chips that are not here; with `config.benchmark.peers`
+    measured in turns with other libraries. This process computes nothing itself, so that an accelerator is free for
+    those that measure.
+
+    Raises:
+        UserError: a config that cannot be measured, or a peer that cannot be run.
+    """
+    validate(config)
+    peers = peers_of(config)
+    if peers and config.benchmark.target:
+        raise UserError("config.benchmark: peers are measured and a target is compiled; give one of the two")
+    python = config.benchmark.peer_python or sys.executable
+    folder = _new_folder(config, workdir)
+    result: dict[str, Any] = {
+        "config": flatten(config),
+        "code_digest": code_digest(),
+        "versions": versions(),
+        "began": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+    if config.benchmark.target:
+        trace = folder / "trace" if config.benchmark.trace else None
+        result["compiled"] = compile_cases(depth_cases(config), config.benchmark.target, trace, screen)
+        screen.say(compiled_table(result["compiled"]))
+    elif whole_runs := listed(config.benchmark.whole_runs):
+        result["whole_runs"] = compare_whole_runs(config, whole_runs, python, cache, screen)
+        screen.say(whole_runs_table(result["whole_runs"]))
+    elif peers:
+        result["compared"] = compare(config, comparison_cases(config), peers, python, cache, screen)
+        screen.say(comparison_table(result["compared"]))
+    else:
+        result["measured"] = measure(config, depth_cases(config), cache, folder, screen)
+        screen.say(layer_table(max(result["measured"], key=lambda record: record["table"]["flops"])))
+        screen.say(measured_table(result["measured"]))
+        if config.dataset.root is not None:
+            result["input_path"] = measure_input_path(config, cache)
+            screen.say(input_path_table(result["input_path"]))
+    write_json(folder / RESULT, result)
+    records = result.get("compiled") or result.get("measured") or []
+    if any(record["work"] == "step" for record in records):
+        draw_depths(records, folder / FIGURE)
+    screen.say(f"Benchmark: {folder}")
+    return folder
+
+
+def _new_folder(config: Config, workdir: Path | None) -> Path:
+    folder = workdir or DEFAULT_ROOT / f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    if (folder / RESULT).exists():
+        raise UserError(f"--workdir={folder}: holds a benchmark already; they are never reused, give another folder")
+    return folder

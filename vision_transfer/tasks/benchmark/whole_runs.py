@@ -1,0 +1,160 @@
+"""Whole runs against Keras: from the command to its result, as a user waits for it.
+
+Ours is `launch.py` in a process of its own with an empty cache but for the weights: importing, compiling, decoding and
+checkpoints are in its time. Keras's time leaves out importing and building. What Keras would take hours for is
+measured for one epoch and multiplied by the number of epochs; the record says so.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vision_transfer.config import Config
+from vision_transfer.errors import UserError
+from vision_transfer.runtime.console import Screen
+from vision_transfer.runtime.jax_setup import environment_of_others
+from vision_transfer.tasks.benchmark.processes import PACKAGE_PARENT, worker
+from vision_transfer.tasks.benchmark.protocol import KILOBYTE
+
+WEIGHTS = "weights"
+KERAS_RUN = "vision_transfer.tasks.benchmark.peers.keras_run"
+CONFIGS = PACKAGE_PARENT / "configs"
+LINES_SHOWN = 12
+
+
+@dataclass(frozen=True)
+class WholeRun:
+    """A run of ours and what Keras does for the same.
+
+    Attributes:
+        name: for readers.
+        commands: our flags, one list per command; only the last is timed where `warm`, else all.
+        warm: whether earlier commands have filled the cache before.
+        keras: work of `keras_run` and how many times it is needed.
+    """
+
+    name: str
+    commands: tuple[tuple[str, ...], ...]
+    warm: bool
+    keras: tuple[tuple[str, int], ...]
+
+
+EXTRACTION = (f"--config={CONFIGS / 'feature_extraction.py'}:edition=2",)
+RUNS: dict[str, WholeRun] = {
+    "extraction": WholeRun(
+        "feature extraction, edition 2: all images read, decoded, extracted; head of 20 epochs",
+        (EXTRACTION,),
+        False,
+        (("extraction", 1),),
+    ),
+    "second_head": WholeRun(
+        "the same a second time, with another head",
+        (EXTRACTION, (*EXTRACTION, "--config.model.hidden=(128,)")),
+        True,
+        (("extraction", 1),),
+    ),
+    "finetuning": WholeRun(
+        "fine-tuning, edition 2, all stages: ours with a bank of 4, Keras's with fresh augmentation",
+        ((f"--config={CONFIGS / 'finetune.py'}:edition=2,bank=4",),),
+        False,
+        (("augmented_head_epoch", 50), ("augmented_finetuning_epoch", 30)),
+    ),
+}
+
+
+def compare_whole_runs(
+    config: Config, names: tuple[str, ...], python: str, cache: Path, screen: Screen
+) -> list[dict[str, Any]]:
+    """A record per run: seconds of both, their ratio, and peak memory.
+
+    Raises:
+        UserError: an unknown run, no data set, or a command that failed.
+    """
+    root = config.dataset.root
+    if root is None:
+        raise UserError("config.dataset.root: is empty; whole runs need a folder with train, validation and test")
+    for name in names:
+        if name not in RUNS:
+            raise UserError(f"config.benchmark.whole_runs: got {name!r}; allowed are {', '.join(RUNS)}")
+    root = str(Path(root).expanduser().absolute())
+    measured: dict[str, tuple[float, int, dict[str, Any]]] = {}
+    records = []
+    for name in names:
+        run = RUNS[name]
+        screen.say(f"{run.name}: Keras …")
+        for work, _ in run.keras:
+            if work not in measured:
+                measured[work] = _keras(work, root, python)
+        screen.say(f"{run.name}: ours …")
+        seconds, memory, results = _ours(run, root, cache)
+        keras_seconds = sum(measured[work][0] * times for work, times in run.keras)
+        keras_memory = max(measured[work][1] for work, _ in run.keras)
+        records.append(
+            {
+                "name": run.name,
+                "commands": [" ".join(command) for command in run.commands],
+                "ours": {"seconds": seconds, "peak_memory_bytes": memory, "test": results},
+                "keras": {
+                    "seconds": keras_seconds,
+                    "peak_memory_bytes": keras_memory,
+                    "measured": {work: {"seconds": measured[work][0], "times": times} for work, times in run.keras},
+                    **measured[run.keras[0][0]][2],
+                },
+                "ratio": seconds / keras_seconds,
+                "memory_ratio": memory / keras_memory,
+            }
+        )
+    return records
+
+
+def _keras(work: str, root: str, python: str) -> tuple[float, int, dict[str, Any]]:
+    request = {"work": work, "root": root}
+    with worker(f"{work} in keras", KERAS_RUN, request, python, env=environment_of_others(os.environ)) as process:
+        seconds = process.run(1)
+        return seconds, process.end()["peak_memory_bytes"], process.facts
+
+
+def _ours(run: WholeRun, root: str, cache: Path) -> tuple[float, int, dict[str, Any]]:
+    """Seconds and peak memory of the timed commands, and the test result of the last."""
+    with tempfile.TemporaryDirectory() as folder:
+        own_cache = Path(folder) / "cache"
+        if (cache / WEIGHTS).is_dir():
+            shutil.copytree(cache / WEIGHTS, own_cache / WEIGHTS)
+        seconds, memory = 0.0, 0
+        workdir = Path(folder)
+        for number, flags in enumerate(run.commands):
+            workdir = Path(folder) / f"run {number}"
+            took, used = _launch([*flags, f"--config.dataset.root={root}", f"--workdir={workdir}"], own_cache)
+            if not run.warm or number == len(run.commands) - 1:
+                seconds, memory = seconds + took, max(memory, used)
+        return seconds, memory, _test(workdir)
+
+
+def _launch(flags: list[str], cache: Path) -> tuple[float, int]:
+    launch = PACKAGE_PARENT / "launch.py"
+    if not launch.is_file():
+        raise UserError(f"{launch}: is not there; whole runs need a checkout of the repository")
+    environment = environment_of_others(os.environ) | {"VISION_TRANSFER_CACHE": str(cache)}
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
+        began = time.perf_counter()
+        process = subprocess.Popen([sys.executable, str(launch), *flags], env=environment, stdout=log, stderr=log)
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - began
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            log.seek(0)
+            printed = "\n  ".join(log.read().strip().splitlines()[-LINES_SHOWN:])
+            raise UserError(f"launch.py {' '.join(flags)}: ended with status {process.returncode}:\n  {printed}")
+    return seconds, usage.ru_maxrss * KILOBYTE
+
+
+def _test(workdir: Path) -> dict[str, Any]:
+    result = json.loads((workdir / "result.json").read_text(encoding="utf-8"))
+    return {"accuracy": result["test"]["accuracy"], "accuracy_ci95": result["test"]["accuracy_ci95"]}

@@ -1,0 +1,183 @@
+"""What lies in the cache folder, piece by piece: weights, data sets, decoded images, features, compiled programs.
+
+Only files that this program writes are listed, and so only they can be removed: each kind knows its own by their names.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vision_transfer.data.fetch import DOWNLOADS_FOLDER, PUBLIC_FILES
+from vision_transfer.data.images.cache import FOLDER as DECODED_FOLDER
+from vision_transfer.data.images.thumbnails import DIGEST_BYTES, ROW_BYTES
+from vision_transfer.data.images.thumbnails import FOLDER as THUMBNAILS_FOLDER
+from vision_transfer.data.public import FETCHED_FOLDER
+from vision_transfer.features.prefix import computed_by
+from vision_transfer.features.store import FOLDER as FEATURES_FOLDER
+from vision_transfer.features.store import Store
+from vision_transfer.models.pretrained.cache import FOLDER as WEIGHTS_FOLDER
+from vision_transfer.models.pretrained.releases import RELEASES
+from vision_transfer.runtime.jax_setup import COMPILED_FOLDER
+
+# As `provenance.json_digest` and the decoded cache name their folders, and JAX its files.
+_FEATURES_KEY = re.compile(r"[0-9a-f]{16}")
+_DECODED_KEY = re.compile(r"[0-9a-f]{32}")
+_THUMBNAILS_FILE = re.compile(rf"[0-9a-f]{{{2 * DIGEST_BYTES}}}")
+_DECODED_FILES = ("manifest.json", "images.npy", "labels.npy", "digests.npy")
+_COMPILED_FILE = re.compile(r"(?P<program>.+)-[0-9a-f]{64}-(cache|atime)")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A piece of the cache that can be removed by itself.
+
+    Attributes:
+        kind: key of `KINDS`.
+        name: its own within the kind.
+        about: what it is, for the reader.
+        files: all that belongs to it.
+        bytes: of these.
+        used: when it was last used, in seconds since 1970.
+        stale: whether no run of this program will use it again, since other code or another JAX computed it; only
+            known of features.
+    """
+
+    kind: str
+    name: str
+    about: str
+    files: tuple[Path, ...]
+    bytes: int
+    used: float
+    stale: bool = False
+
+    @property
+    def path(self) -> str:
+        """How `--prune` names it: `features/1c5bf96c570878d4`."""
+        return f"{self.kind}/{self.name}"
+
+
+def cache_entries(cache: Path) -> list[Entry]:
+    """Everything of each kind, kind after kind, by name."""
+    return [entry for kind, find in KINDS.items() for entry in find(cache / kind)]
+
+
+def _weights(folder: Path) -> Iterator[Entry]:
+    for release in RELEASES:
+        file = folder / f"{release.name}.safetensors"
+        if file.is_file():
+            yield _entry(WEIGHTS_FOLDER, release.name, f"published weights of {release.architecture}", [file])
+
+
+def _data_sets(folder: Path) -> Iterator[Entry]:
+    for name in sorted(PUBLIC_FILES):
+        if (folder / name).is_dir():
+            files = _files_below(folder / name)
+            yield _entry(FETCHED_FOLDER, name, f"a public data set, {len(files):,} files", files)
+
+
+def _downloads(folder: Path) -> Iterator[Entry]:
+    for name, public in sorted(PUBLIC_FILES.items()):
+        places = [folder / name / f"{file.name}{ending}" for file in public for ending in ("", ".part", ".lock")]
+        files = [file for file in places if file.is_file()]
+        if files:
+            yield _entry(DOWNLOADS_FOLDER, name, "a download that was begun", files)
+
+
+def _decoded(folder: Path) -> Iterator[Entry]:
+    for place in _folders(folder, _DECODED_KEY):
+        files = [file for file in _files_below(place) if file.name in _DECODED_FILES]
+        if files:
+            yield _entry(DECODED_FOLDER, place.name, _about_decoded(place / "data" / "manifest.json"), files)
+
+
+def _about_decoded(manifest: Path) -> str:
+    try:
+        splits = json.loads(manifest.read_text(encoding="utf-8"))["content"]["splits"]
+        shapes = [split["shape"] for split in splits.values()]
+        return f"{sum(shape[0] for shape in shapes):,} images of {'×'.join(map(str, shapes[0][1:]))}"
+    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError):
+        return "unfinished"
+
+
+def _thumbnails(folder: Path) -> Iterator[Entry]:
+    files = sorted(file for file in folder.glob("*") if _THUMBNAILS_FILE.fullmatch(file.name) and file.is_file())
+    for file in files:
+        about = f"{(file.stat().st_size - DIGEST_BYTES) // ROW_BYTES:,} pictures, to find near-duplicates by"
+        yield _entry(THUMBNAILS_FOLDER, file.name, about, [file])
+
+
+def _features(folder: Path) -> Iterator[Entry]:
+    now: dict[bool, Mapping[str, object]] = {}
+    for place in _folders(folder, _FEATURES_KEY):
+        store = Store(place)
+        used = store.used_file
+        files = [*store.files, *([used] if used.is_file() else [])]
+        if not files:
+            continue
+        about = store.description()
+        key = _mapping(about.get("key"))
+        augmented = key.get("variant") is not None
+        if augmented not in now:
+            now[augmented] = computed_by(augmented=augmented)
+        stale = any(key.get(name) != value for name, value in now[augmented].items())
+        last = used.stat().st_mtime if used.is_file() else place.stat().st_mtime
+        text = _about_features(about, key, len(store.keys()))
+        yield Entry(FEATURES_FOLDER, place.name, text, tuple(files), _size(files), last, stale)
+
+
+def _about_features(about: Mapping[str, Any], key: Mapping[str, Any], rows: int) -> str:
+    """Layer, network, image size, dtype and number of rows."""
+    try:
+        size = "×".join(map(str, key["input_shape"]))
+        variant = "" if key["variant"] is None else f", variant {key['variant'][1]}"
+        return f"{about['layer']} of {about['backbone']}, {size}, {key['stored']}{variant}: {rows:,} rows"
+    except (KeyError, TypeError, IndexError):
+        return f"of another version of this program: {rows:,} rows"
+
+
+def _compiled(folder: Path) -> Iterator[Entry]:
+    for file in sorted(folder.glob("*-cache")):
+        named = _COMPILED_FILE.fullmatch(file.name)
+        if named and file.is_file():
+            time = file.with_name(f"{file.name.removesuffix('cache')}atime")
+            files = [file, *([time] if time.is_file() else [])]
+            yield _entry(COMPILED_FOLDER, file.name.removesuffix("-cache"), str(named["program"]), files)
+
+
+# How the pieces of each kind are found in its folder.
+KINDS: dict[str, Callable[[Path], Iterator[Entry]]] = {
+    WEIGHTS_FOLDER: _weights,
+    FETCHED_FOLDER: _data_sets,
+    DOWNLOADS_FOLDER: _downloads,
+    DECODED_FOLDER: _decoded,
+    THUMBNAILS_FOLDER: _thumbnails,
+    FEATURES_FOLDER: _features,
+    COMPILED_FOLDER: _compiled,
+}
+
+
+def _entry(kind: str, name: str, about: str, files: list[Path]) -> Entry:
+    """An entry that was last used when any of its files was last read or written, as far as the disk notes it."""
+    times = [max(file.stat().st_atime, file.stat().st_mtime) for file in files]
+    return Entry(kind, name, about, tuple(files), _size(files), max(times, default=0.0))
+
+
+def _folders(folder: Path, key: re.Pattern[str]) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted(place for place in folder.iterdir() if key.fullmatch(place.name) and place.is_dir())
+
+
+def _files_below(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.rglob("*") if file.is_file() and not file.is_symlink())
+
+
+def _size(files: list[Path]) -> int:
+    return sum(file.stat().st_size for file in files)
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}

@@ -1,0 +1,170 @@
+"""The task `classic_classifier`: pooled features of a frozen backbone, a linear classifier fitted on them, one test.
+
+What is fitted is a dense layer of logits, so it is kept as any other head is: as the checkpoint of a finished stage,
+which prediction, evaluation and later runs read. `classifier.npz` holds the same numbers for other programs.
+"""
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vision_transfer.config import Config, validate
+from vision_transfer.data.dataset import Split
+from vision_transfer.errors import UserError
+from vision_transfer.metrics.classification import metrics
+from vision_transfer.models.heads import LOGITS
+from vision_transfer.models.inference import infer
+from vision_transfer.models.layers import layer_names
+from vision_transfer.models.network import Params
+from vision_transfer.runs.build import build_augmentation, stage_plan
+from vision_transfer.runs.folder import RunFolder
+from vision_transfer.runs.initial_weights import initial_variables
+from vision_transfer.runs.result import build_result
+from vision_transfer.runs.setup import RunOptions
+from vision_transfer.runtime.console import Screen
+from vision_transfer.runtime.files import replaced_file
+from vision_transfer.tasks.classic_classifier.fit import Candidate, Examples, Linear, candidates, chosen
+from vision_transfer.tasks.train.task import Run, completed, run_test, stage_inputs
+from vision_transfer.train import checkpoints
+from vision_transfer.train.loop import LAST
+from vision_transfer.train.stage_types import Progress, StageOutcome, Weights, with_weights
+from vision_transfer.train.step import initial_state
+
+COEFFICIENTS = "classifier.npz"
+
+
+def classify(config: Config, options: RunOptions, screen: Screen) -> RunFolder:
+    """Fits a classifier for each C, keeps the best on validation and tests it; returns the run's folder.
+
+    `result.json` has the shape of a training run's, with one stage of one epoch; `classifier` in it lists what was
+    tried. The loss of a support vector machine is that of its margins read as logits.
+
+    Raises:
+        UserError: a config, data, weights or folder that cannot be used.
+        Stopped: asked to stop; the same command begins the fit again, on cached features.
+    """
+    validate(config)
+    _check(config)
+    return completed(config, options, screen, _fit)
+
+
+def _check(config: Config) -> None:
+    """Refuses what this task cannot mean.
+
+    Raises:
+        UserError: with one line per field.
+    """
+    stages = [config.stages[name] for name in config.schedule]
+    problems = []
+    if len(stages) != 1 or stages[0].freeze != "all" or stages[0].optimizer.ema:
+        problems.append("config.schedule: a classic classifier is one stage with freeze='all' and no average (ema=0)")
+    if config.model.pooling != "average":
+        problems.append(f"config.model.pooling: got {config.model.pooling!r}; a classic classifier needs 'average'")
+    if tuple(config.model.hidden):
+        problems.append(
+            f"config.model.hidden: got {config.model.hidden!r}; a classic classifier has none: set it to ()"
+        )
+    if build_augmentation(config) is not None:
+        problems.append("config.augment: a classic classifier sees each image once; leave augmentation out")
+    if config.balance == "sampling":
+        problems.append(
+            "config.balance: a classic classifier draws no batches; for classes of unequal size: class_weights"
+        )
+    if problems:
+        raise UserError("\n".join(problems))
+
+
+def _fit(run: Run) -> dict[str, Any]:
+    setup, dataset, values = run.setup, run.setup.dataset, run.setup.config.classifier
+    if not len(dataset.validation):
+        raise UserError("config.dataset.validation_fraction: is 0; C is chosen on validation, so some must be held out")
+    variables = initial_variables(setup.network, setup.config.seed, setup.weights)
+    with run.clock.measures("features"):
+        train, validation = (_pooled(run, variables, split) for split in (dataset.train, dataset.validation))
+    began = time.perf_counter()
+    with run.clock.measures("train"):
+        balanced = setup.config.balance == "class_weights"
+        fitted = candidates(values.kind, values.c_values, train, validation, balanced=balanced)
+    best = chosen(fitted)
+    _say_candidates(fitted, best, run.screen)
+    outcome = _as_stage(run, variables, best.classifier, train, validation, time.perf_counter() - began)
+    run.folder.write_metrics(list(outcome.progress.history))
+    _write_coefficients(best, dataset.classes, run.folder.path / COEFFICIENTS)
+    with run.clock.measures("evaluate"):
+        test = run_test(run, with_weights(variables, outcome, "best"))
+    tried = [{name: value for name, value in asdict(candidate).items() if name != "classifier"} for candidate in fitted]
+    return {
+        **build_result(setup, [outcome], test, run.clock),
+        "classifier": {
+            "kind": values.kind,
+            # the layer whose maps are averaged stands before the averaging
+            "layer": layer_names(setup.network.backbone)[-2:][0],
+            "c": best.c,
+            "candidates": tried,
+        },
+    }
+
+
+def _pooled(run: Run, variables: dict[str, Params], split: Split) -> Examples:
+    """The global averages of a split's feature maps, from the cache where there is one."""
+    setup, stage = run.setup, run.setup.stages[0]
+    inputs, last = stage_inputs(run, stage, variables, split), setup.network.backbone[-1].name
+    if stage.cached == last:
+        return Examples(inputs[np.arange(inputs.shape[0])].astype(np.float32), split.labels)
+    batch_size = setup.config.eval_batch_size
+    pooled = infer(setup.network, variables, inputs, run.mesh, batch_size=batch_size, start=stage.start, stop=last)
+    return Examples(pooled, split.labels)
+
+
+def _as_stage(
+    run: Run, variables: dict[str, Params], classifier: Linear, train: Examples, validation: Examples, seconds: float
+) -> StageOutcome:
+    """The fitted classifier as the outcome of a stage, saved as a checkpoint that readers of runs understand."""
+    setup, stage = run.setup, run.setup.stages[0]
+    kernel, bias = _for_outputs(classifier, setup.network.outputs)
+    head = {LOGITS: {"kernel": kernel.astype(np.float32), "bias": bias.astype(np.float32)}}
+    trained, seen = (metrics(examples.features @ kernel + bias, examples.labels) for examples in (train, validation))
+    record = {
+        "stage": stage.name,
+        "epoch": 1,
+        "train_loss": trained.loss,
+        "train_accuracy": trained.accuracy,
+        "validation_loss": seen.loss,
+        "validation_accuracy": seen.accuracy,
+        "lr": None,
+        "seconds": round(seconds, 4),
+    }
+    progress = Progress(epoch=1, history=(record,), best_epoch=1, seconds=seconds, finished=True)
+    plan = stage_plan(setup.config, stage, setup.network, len(setup.dataset.train))
+    weights = Weights(head, variables["batch_stats"])
+    state = initial_state(plan.program, head, variables["batch_stats"])
+    checkpoints.save(run.folder.checkpoints(stage.name) / LAST, 0, (state, weights), asdict(progress))
+    return StageOutcome(weights, weights, progress)
+
+
+def _for_outputs(classifier: Linear, outputs: int) -> tuple[np.ndarray, np.ndarray]:
+    """Kernel and bias for a network's logits; two classes with a softmax have class 0's at zero."""
+    kernel, bias = classifier.kernel, classifier.bias
+    missing = outputs - kernel.shape[1]
+    return np.pad(kernel, ((0, 0), (missing, 0))), np.pad(bias, (missing, 0))
+
+
+def _write_coefficients(best: Candidate, classes: tuple[str, ...], path: Path) -> None:
+    """Kernel `(features, outputs)`, bias `(outputs,)`, both float64 and for features as they are; C; class names."""
+    with replaced_file(path) as temporary, temporary.open("wb") as stream:
+        np.savez_compressed(
+            stream, kernel=best.classifier.kernel, bias=best.classifier.bias, c=best.c, classes=np.array(classes)
+        )
+
+
+def _say_candidates(fitted: list[Candidate], best: Candidate, screen: Screen) -> None:
+    screen.say()
+    for candidate in fitted:
+        notes = ("  best" if candidate is best else "") + ("" if candidate.converged else "  did not converge")
+        screen.say(
+            f"  C {candidate.c:<8g} train {candidate.train_accuracy:.4f}  "
+            f"validation {candidate.validation_accuracy:.4f}{notes}"
+        )

@@ -1,0 +1,109 @@
+"""What is looked into: a trained run, a pretrained backbone alone, or VGG with its ImageNet classifier."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import jax
+
+from vision_transfer.config import Config
+from vision_transfer.errors import UserError
+from vision_transfer.models.backbones import VGG_CONVOLUTIONS, backbone_layers
+from vision_transfer.models.heads import IMAGENET_CLASSIFIER
+from vision_transfer.models.network import Network, Params, all_parameter_shapes, init
+from vision_transfer.models.precision import Numerics
+from vision_transfer.models.pretrained.load import load_pretrained
+from vision_transfer.runs.build import uses_published_weights
+from vision_transfer.runs.load import load_run
+from vision_transfer.runtime.console import Screen
+from vision_transfer.tasks.explain.imagenet import imagenet_classes
+
+# What ImageNet's classifiers take, and what a backbone alone is shown unless the config says a size.
+IMAGENET_SIZE = 224
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network to look into.
+
+    Attributes:
+        network: the tables; without a head where the backbone is alone.
+        variables: `params` and `batch_stats`.
+        classes: what the head tells apart; empty where there is no head.
+        config: where the data and the resampling stand.
+        figures: folder for its figures, unless the user names one.
+    """
+
+    network: Network
+    variables: dict[str, Params]
+    classes: tuple[str, ...]
+    config: Config
+    figures: Path
+
+
+def run_subject(workdir: Path, cache_dir: Path, screen: Screen) -> Subject:
+    """A finished run, with the parameters that were tested.
+
+    Raises:
+        UserError: no run, not finished, or damaged.
+    """
+    run = load_run(workdir, cache_dir, screen)
+    return Subject(run.network, run.variables, run.classes, run.config, workdir / "figures" / "explain")
+
+
+def backbone_subject(
+    config: Config, data_size: int | None, with_classifier: bool, cache_dir: Path, screen: Screen
+) -> Subject:
+    """The backbone that a config names with the weights that it starts from.
+
+    Args:
+        config: only `model`, `dataset`, `precision` and `seed` matter.
+        data_size: height and width of the data set's images; None where the pictures are a user's, of any size.
+        with_classifier: adds the dense layers for ImageNet's classes.
+        cache_dir: root of all caches.
+        screen: for the progress of a download.
+
+    Raises:
+        UserError: a classifier is asked for where there is none, or the weights cannot be had.
+    """
+    model = config.model
+    default_size = data_size if data_size is not None and not with_classifier else IMAGENET_SIZE
+    size = config.dataset.image_size or default_size
+    published = uses_published_weights(config)
+    if with_classifier and not (model.backbone in VGG_CONVOLUTIONS and published):
+        raise UserError(
+            f"--mode=explain: {model.backbone} with {model.weights} weights has no head that knows classes; give "
+            "--workdir=RUN, or vgg16 or vgg19 with ImageNet weights"
+        )
+    if with_classifier and size != IMAGENET_SIZE:
+        raise UserError(
+            f"config.dataset.image_size: got {size}; the ImageNet classifier of {model.backbone} takes {IMAGENET_SIZE}"
+        )
+    layers = backbone_layers(
+        model.backbone,
+        output=None if with_classifier else model.backbone_output,
+        batch_norm=model.batch_norm,
+    )
+    default = "caffe" if model.backbone in VGG_CONVOLUTIONS else "rescale"
+    network = Network(
+        layers,
+        IMAGENET_CLASSIFIER if with_classifier else (),
+        (size, size, config.dataset.channels),
+        preprocessing=model.preprocessing or default,
+        numerics=Numerics(config.precision),
+    )
+    variables = {"params": {}, "batch_stats": {}} if with_classifier else init(network, jax.random.key(config.seed))
+    if published:
+        whole = network if with_classifier else Network(backbone_layers(model.backbone), (), network.input_shape)
+        weights = load_pretrained(
+            model.backbone,
+            include_classifier=with_classifier,
+            shapes=all_parameter_shapes(whole),
+            cache_dir=cache_dir,
+            path=None if model.weights_path is None else Path(model.weights_path).expanduser(),
+            screen=screen,
+        )
+        names = all_parameter_shapes(network)
+        for collection, leaves in (("params", weights.params), ("batch_stats", weights.batch_stats)):
+            variables[collection] |= {layer: dict(leaves[layer]) for layer in names if layer in leaves}
+        network = replace(network, preprocessing=model.preprocessing or weights.preprocessing)
+    return Subject(network, variables, imagenet_classes() if with_classifier else (), config, Path("explain"))

@@ -1,0 +1,72 @@
+"""The likeliest classes of an image, by name; and a class that a user names."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from vision_transfer.errors import UserError, nearest_names
+from vision_transfer.metrics.classification import class_log_probabilities
+
+TOP = 3
+# A longer list of classes is not printed in full.
+MOST_NAMES_LISTED = 20
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A class and how likely the network holds it to be.
+
+    Attributes:
+        number: place in the tuple of class names.
+        name: of the class.
+        probability: 0–1.
+    """
+
+    number: int
+    name: str
+    probability: float
+
+    @property
+    def text(self) -> str:
+        """`African_elephant 0.909`."""
+        return f"{self.name} {self.probability:.3f}"
+
+
+def top_predictions(
+    logits: Float[np.ndarray, "examples outputs"], classes: Sequence[str], top: int = TOP
+) -> list[list[Prediction]]:
+    """The `top` likeliest classes of each example, the likeliest first.
+
+    Args:
+        logits: of a head with a softmax, or with one sigmoid.
+        classes: their names.
+        top: how many; all where there are fewer.
+    """
+    probabilities = np.exp(class_log_probabilities(logits))
+    order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
+    return [
+        [Prediction(number, classes[number], float(row[number])) for number in map(int, numbers)]
+        for row, numbers in zip(probabilities, order, strict=True)
+    ]
+
+
+def class_number(text: str, classes: Sequence[str]) -> int:
+    """The class that a user means by its name or its number.
+
+    Raises:
+        UserError: there is none, or several have this name.
+    """
+    numbers = [number for number, name in enumerate(classes) if name == text]
+    if len(numbers) > 1:
+        several = " and ".join(map(str, numbers))
+        raise UserError(f"--target={text}: several classes have this name; give the number of one: {several}")
+    if numbers:
+        return numbers[0]
+    if text.isascii() and text.isdigit() and int(text) < len(classes):
+        return int(text)
+    hint = nearest_names(text, classes)
+    if len(classes) > MOST_NAMES_LISTED and not hint.startswith("did you mean"):
+        hint = f"its {len(classes)} classes go from {classes[0]} to {classes[-1]}"
+    raise UserError(f"--target={text}: the network knows no such class; {hint} (or a number, 0 to {len(classes) - 1})")

@@ -1,0 +1,134 @@
+"""The mode `export`: a finished run as files for other programs, each compared with the run where that is possible."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from rich.markup import escape
+from rich.table import Table
+
+from vision_transfer.data.load import load_dataset
+from vision_transfer.errors import UserError, nearest_names
+from vision_transfer.models.inference import infer
+from vision_transfer.models.precision import FLOAT32
+from vision_transfer.predict.calibrate import calibration_of
+from vision_transfer.predict.temperature import probabilities
+from vision_transfer.runs.build import data_request
+from vision_transfer.runs.load import TrainedRun, load_run
+from vision_transfer.runtime.console import Screen
+from vision_transfer.runtime.devices import local_mesh
+from vision_transfer.runtime.files import new_folder
+from vision_transfer.tasks.export.agreement import Agreement, Answer, agreement
+from vision_transfer.tasks.export.inference_network import PlainNetwork, plain_network
+from vision_transfer.tasks.export.keras_files import write_keras, write_legacy_h5
+from vision_transfer.tasks.export.keras_layers import keras_layers
+from vision_transfer.tasks.export.model_card import CheckedOn, model_card
+from vision_transfer.tasks.export.onnx_graph import onnx_model
+from vision_transfer.tasks.export.stablehlo import stablehlo
+
+FORMATS = {"stablehlo": ("model.stablehlo",), "keras": ("model.keras", "model.h5"), "onnx": ("model.onnx",)}
+CARD = "README.md"
+DEFAULT_FOLDER = "export"
+# Images on which files are compared with the run.
+CHECKED_IMAGES = 200
+
+
+def export(workdir: Path, out: str | None, formats: str | None, cache_dir: Path, screen: Screen) -> None:
+    """Writes a new folder with the run's network in each format and a model card.
+
+    Args:
+        workdir: folder of a finished run.
+        out: the folder to make; empty: `export` in the run's folder.
+        formats: names of `FORMATS`, separated by commas; empty: all.
+        cache_dir: root of all caches.
+        screen: for what is done.
+
+    Raises:
+        UserError: no run, an unknown format, a folder that is there already, or a file that does not agree with the
+            run.
+    """
+    chosen = _chosen(formats)
+    folder = workdir / DEFAULT_FOLDER if out is None else Path(out).expanduser()
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise UserError(f"--out={folder}: is there already; remove it, or give a folder that is not there yet")
+    run = load_run(workdir, cache_dir, screen)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out={folder}: cannot be made ({error.strerror}); give another folder") from error
+    calibration = calibration_of(run, cache_dir, screen)
+    temperature = 1.0 if calibration is None else calibration.temperature
+    with new_folder(folder) as growing:
+        files = _write(growing, run, temperature, chosen)
+        screen.say(f"Written: {', '.join(file.name for file in files)}.")
+        images, name = _images(run, cache_dir, screen)
+        own = _own_answer(run, images, temperature)
+        pixels = images.astype(np.float32)
+        agreements = []
+        with screen.bar(f"Comparing on {len(pixels):,} {name}", len(files), "files") as advance:
+            for file in files:
+                agreements.append(agreement(file, pixels, own))
+                advance(1)
+        checked = CheckedOn(len(images), name, float(np.abs(own.logits).max()))
+        card = model_card(run, calibration, agreements, checked)
+        (growing / CARD).write_text(card, encoding="utf-8")
+    _say(agreements, checked, folder, screen)
+
+
+def _chosen(formats: str | None) -> list[str]:
+    names = list(FORMATS) if formats is None else [name.strip() for name in formats.split(",")]
+    for name in names:
+        if name not in FORMATS:
+            raise UserError(
+                f"--format: {nearest_names(name, list(FORMATS))}; it is a list such as stablehlo,keras,onnx"
+            )
+    return names
+
+
+def _write(folder: Path, run: TrainedRun, temperature: float, formats: list[str]) -> list[Path]:
+    plain = plain_network(run.network, run.variables, temperature, run.classes)
+    if "stablehlo" in formats:
+        (folder / "model.stablehlo").write_bytes(stablehlo(run.network, run.variables, temperature))
+    if "keras" in formats:
+        _write_keras(folder, plain)
+    if "onnx" in formats:
+        (folder / "model.onnx").write_bytes(onnx_model(plain))
+    return [folder / file for name in formats for file in FORMATS[name]]
+
+
+def _write_keras(folder: Path, plain: PlainNetwork) -> None:
+    layers = keras_layers(plain)
+    write_keras(folder / "model.keras", layers, plain.input_shape)
+    write_legacy_h5(folder / "model.h5", layers, plain.input_shape)
+
+
+def _images(run: TrainedRun, cache_dir: Path, screen: Screen) -> tuple[np.ndarray, str]:
+    """Test images spread over the split, or noise where the data is gone; and what they are."""
+    try:
+        split = load_dataset(data_request(run.config), cache_dir=cache_dir, screen=screen).test
+    except UserError as error:
+        screen.say(escape(f"The run's data cannot be read ({error}); the files are compared on noise instead."))
+        noise = np.random.default_rng(0).integers(0, 256, (CHECKED_IMAGES, *run.network.input_shape), np.uint8)
+        return noise, "images of noise"
+    rows = np.linspace(0, len(split) - 1, min(CHECKED_IMAGES, len(split))).round().astype(int)
+    return split.images[rows], "test images"
+
+
+def _own_answer(run: TrainedRun, images: np.ndarray, temperature: float) -> Answer:
+    """The run's own network on these images, by its own convolutions; in float32, as the files are."""
+    network = replace(run.network, numerics=FLOAT32)
+    logits = infer(network, run.variables, images, local_mesh(), batch_size=run.config.eval_batch_size)
+    return Answer(probabilities(logits, temperature), logits)
+
+
+def _say(agreements: list[Agreement], checked: CheckedOn, folder: Path, screen: Screen) -> None:
+    table = Table(title=escape(f"{folder}, on {checked.images:,} {checked.name}"), title_justify="left")
+    for column in ("File", "Run by", "Probabilities differ by", "Logits"):
+        table.add_column(column)
+    for row in agreements:
+        if row.library is None or row.probabilities is None or row.logits is None:
+            table.add_row(row.file, "not checked: pip install 'vision_transfer\\[export]'", "", "")
+        else:
+            table.add_row(row.file, row.library, f"≤ {row.probabilities:.1e}", f"≤ {row.logits:.1e}")
+    screen.say(table)
+    screen.say(escape(f"The model card is {folder / CARD}."))

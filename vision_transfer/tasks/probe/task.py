@@ -1,0 +1,143 @@
+"""The task `probe`: scores of every layer, the curve, and the freeze spec that they speak for; nothing is trained."""
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+
+from vision_transfer.config import Config
+from vision_transfer.errors import UserError
+from vision_transfer.features import Prefix
+from vision_transfer.models.inference import TakenRows
+from vision_transfer.models.layers import Conv
+from vision_transfer.runs.folder import default_folder
+from vision_transfer.runs.initial_weights import initial_variables
+from vision_transfer.runs.setup import RunOptions, Setup, prepare
+from vision_transfer.runtime.console import Screen, duration
+from vision_transfer.runtime.devices import local_mesh
+from vision_transfer.runtime.files import write_json
+from vision_transfer.runtime.provenance import json_digest
+from vision_transfer.tasks.probe.figures import draw_transfer
+from vision_transfer.tasks.probe.pooled_features import pooled_features, probed_layers
+from vision_transfer.tasks.probe.recommend import Recommendation, commonest_share, recommend
+from vision_transfer.tasks.probe.scores import LayerScores, best_layer, layer_scores, usable
+
+RESULT, FIGURE = "probe.json", "probe.png"
+
+
+def probe(config: Config, options: RunOptions, screen: Screen) -> Path:
+    """Scores all layers on the training images and recommends a freeze spec; returns the folder of the result.
+
+    Validation and test images are not looked at. `probe.json` has all scores and the reasons, `probe.png` the curve.
+
+    Raises:
+        UserError: a config, data or weights that cannot be used, or too few images to cross-validate.
+    """
+    began = time.monotonic()
+    setup = prepare(config, options.cache_dir, screen)
+    backbone = setup.network.backbone
+    if not any(isinstance(layer, Conv) for layer in backbone):
+        raise UserError(f"config.model.backbone: {config.model.backbone!r} has no convolutions, so no depth to choose")
+    train = setup.dataset.train
+    kept = np.flatnonzero(usable(train.labels))
+    labels = train.labels[kept]
+    screen.say(escape(setup.dataset.note))
+    variables = initial_variables(setup.network, setup.config.seed, setup.weights)
+    layers = probed_layers(backbone)
+    prefix = Prefix(
+        setup.network,
+        variables,
+        local_mesh(),
+        setup.config.eval_batch_size,
+        options.cache_dir,
+        backbone=setup.config.model.backbone,
+    )
+    pooled = pooled_features(prefix, layers, TakenRows(train.images, kept), train.digests[kept], screen)
+    features_seconds = time.monotonic() - began
+    scores = layer_scores(pooled, labels, screen)
+    chance = commonest_share(labels)
+    large_from = config.probe.large_from
+    advice = recommend(scores, backbone, len(train), large_from)
+    folder = options.workdir or default_folder(config.name, json_digest([setup.identity.digest, large_from])).path
+    seconds = {"total": time.monotonic() - began, "features": features_seconds}
+    title = f"{setup.dataset.name}, {len(kept):,} images of {setup.config.dataset.image_size} pixels"
+    draw_transfer(scores, advice, chance, title, folder / FIGURE)
+    write_json(folder / RESULT, _result(setup, scores, advice, chance, seconds))
+    _say(scores, advice, title, screen)
+    screen.say(escape(f"In {folder}: {RESULT}, {FIGURE}. It took {duration(seconds['total'])}."))
+    return folder
+
+
+def _result(
+    setup: Setup,
+    scores: list[LayerScores],
+    advice: Recommendation,
+    chance: float,
+    seconds: dict[str, float],
+) -> dict[str, Any]:
+    """The content of `probe.json`, as JSON values."""
+    return {
+        "name": setup.config.name,
+        "digest": setup.identity.digest,
+        "dataset": {
+            "name": setup.dataset.name,
+            "fingerprint": setup.dataset.fingerprint,
+            "classes": list(setup.dataset.classes),
+            "train": len(setup.dataset.train),
+            "scored": len(scores[0].right),
+            "image_size": setup.config.dataset.image_size,
+        },
+        "weights": None if setup.weights is None else {"source": setup.weights.source, "sha256": setup.weights.sha256},
+        "chance": chance,
+        "layers": [
+            {
+                "layer": one.layer,
+                "features": one.width,
+                "probe": one.probe,
+                "probe_ci95": list(one.probe_interval),
+                "nearest_mean": one.nearest_mean,
+                "logme": one.logme,
+                "as_good_as_best": one.layer in advice.as_good,
+            }
+            for one in scores
+        ],
+        "recommendation": asdict(advice) | {"as_good": list(advice.as_good), "reasons": list(advice.reasons)},
+        "large_from": setup.config.probe.large_from,
+        "seconds": {name: round(value, 3) for name, value in seconds.items()},
+        "device": setup.identity.device,
+        "versions": setup.identity.versions,
+    }
+
+
+def _say(scores: list[LayerScores], advice: Recommendation, title: str, screen: Screen) -> None:
+    table = Table(title=escape(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.caption, table.caption_justify = (
+        "Cross-validated accuracy of a logistic probe (95 % Wilson interval) and of nearest class means, and LogME in "
+        "nats per image, on the averaged maps. * as good as the best probe.",
+        "left",
+    )
+    table.add_column("Layer")
+    for column in ("Probe", "95 %", "Means", "LogME"):
+        table.add_column(column, justify="right")
+    for one in scores:
+        low, high = one.probe_interval
+        mark = "*" if one.layer in advice.as_good else " "
+        table.add_row(
+            one.layer, f"{one.probe:.3f}{mark}", f"{low:.3f}–{high:.3f}", f"{one.nearest_mean:.3f}", f"{one.logme:.3f}"
+        )
+    screen.say(table)
+    names = [one.layer for one in scores]
+    others = {
+        "nearest class mean": best_layer(names, [one.nearest_mean for one in scores]),
+        "LogME": best_layer(names, [one.logme for one in scores]),
+    }
+    for reason in advice.reasons:
+        screen.say(escape(reason))
+    second = "; ".join(f"{score}'s best layer is {layer}" for score, layer in others.items())
+    screen.say(escape(f"For comparison, with no say in this: {second}."))
+    screen.say(escape(f"Recommended: --config.stages.<stage>.freeze={advice.freeze}"), style="bold")

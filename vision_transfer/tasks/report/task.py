@@ -1,0 +1,62 @@
+"""`--mode=report`: the page of one run, or of several beside each other."""
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+
+from vision_transfer.errors import UserError
+from vision_transfer.runtime.console import Screen
+
+
+def report_of_finished_run(path: Path, cache_dir: Path, screen: Screen) -> None:
+    """Writes the report at the end of a run; says so where that fails, and nothing of the run is lost by it."""
+    from vision_transfer.tasks.report.page import write_report
+
+    # data and weights were told of when they were first loaded
+    silent = Screen(Console(quiet=True))
+    try:
+        write_report(path, cache_dir, silent)
+    # whatever it is, the run's result is worth more than its page
+    except Exception as error:
+        screen.say(
+            escape(
+                f"report.html could not be made ({type(error).__name__}: {error}); the result is there. To try again: "
+                f"--mode=report --workdir={path} --debug"
+            ),
+            style="yellow",
+        )
+
+
+def report(workdir: str | None, out: Path | None, cache_dir: Path, screen: Screen) -> Path:
+    """Writes the page and says where it is.
+
+    Args:
+        workdir: folder of a run, or several with commas between them.
+        out: the file to write; None for `report.html` in the run's folder, or `comparison.html` here.
+        cache_dir: root of all caches.
+        screen: for progress bars and that line.
+
+    Returns:
+        The file.
+
+    Raises:
+        UserError: no folder was given, or one is not of a run.
+    """
+    if workdir is None:
+        raise UserError("--mode=report needs --workdir=RUN, the folder of a run; or several: --workdir=RUN,RUN")
+    whole = Path(workdir).expanduser()
+    parts = [part.strip() for part in workdir.split(",") if part.strip()]
+    paths = [whole] if whole.is_dir() else [Path(part).expanduser() for part in parts]
+    if not paths:
+        raise UserError(f"--workdir={workdir}: names no folder; give that of a run")
+    if len(paths) == 1:
+        from vision_transfer.tasks.report.page import write_report
+
+        file = write_report(paths[0], cache_dir, screen, out)
+    else:
+        from vision_transfer.tasks.report.comparison import write_comparison
+
+        file = write_comparison(paths, Path("comparison.html") if out is None else out, cache_dir, screen)
+    screen.say(escape(f"The report is in {file}."))
+    return file

@@ -1,0 +1,157 @@
+"""`--mode=show_augmentation`: one image and what training would see of it, as a picture of three by three variants."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import jax
+import numpy as np
+from jaxtyping import Float32, UInt8
+from rich.markup import escape
+
+from vision_transfer.config import Config, validate
+from vision_transfer.data.augmentation import AugmentConfig
+from vision_transfer.data.augmentation.variants import Augmentation
+from vision_transfer.data.dataset import Split, digest_image
+from vision_transfer.data.find import find_source
+from vision_transfer.data.formats.image_files import display
+from vision_transfer.data.images.decode import UndecodableError, decode_file
+from vision_transfer.data.images.decode_all import stack_digests
+from vision_transfer.data.images.resize import resize
+from vision_transfer.data.load import with_held_out_splits
+from vision_transfer.errors import UserError
+from vision_transfer.predict.image_files import find_pictures
+from vision_transfer.runs.build import build_augmentation, data_request
+from vision_transfer.runtime.console import Screen
+from vision_transfer.runtime.files import replaced_file
+from vision_transfer.train.stage_types import stage_key
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SIDE = 3
+INCHES_PER_IMAGE, PIXELS_PER_INCH = 2.0, 120
+# Fields of an AugmentConfig that say how, and not what is done.
+NOT_SHOWN = ("preset", "fill", "fill_value", "interpolation", "crop_ratio")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One image as training takes it, `(size, size, channels) uint8`, and the name of its file."""
+
+    name: str
+    image: UInt8[np.ndarray, "size size channels"]
+
+
+def show_augmentation(config: Config, images: str | None, out: Path | None, cache_dir: Path, screen: Screen) -> Path:
+    """Draws the grid and says where it is.
+
+    Args:
+        config: its augmentation, image size and seed count.
+        images: a file (of a folder or a pattern the first picture); None for the first training image of the data.
+        out: file or folder to write to; None for `augmentation.png` in the working directory.
+        cache_dir: root of all caches, for data that was fetched before.
+        screen: for the message.
+
+    Raises:
+        UserError: the config augments nothing, or there is no such picture or data.
+    """
+    validate(config)
+    augmentation = build_augmentation(config)
+    if augmentation is None:
+        raise UserError(
+            "config.augment: nothing is switched on, so every variant is the image itself; try "
+            "--config.augment.preset=keras_layers --config.augment.flip=horizontal --config.augment.rotation=0.1 "
+            "--config.augment.zoom=0.2, or a recipe such as configs/from_scratch.py:augment=True"
+        )
+    path = _png(out)
+    picture = (
+        _first_training_image(config, cache_dir, screen)
+        if images is None
+        else _named(config, images, cache_dir, screen)
+    )
+    figure = draw_grid(picture, variants(picture.image, augmentation, config), augmentation)
+    with replaced_file(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=PIXELS_PER_INCH)
+    screen.say(escape(f"{SIDE * SIDE} variants of {picture.name} are in {path}."))
+    return path
+
+
+def variants(
+    image: UInt8[np.ndarray, "size size channels"], augmentation: Augmentation, config: Config
+) -> Float32[np.ndarray, "9 size size channels"]:
+    """What the first nine epochs of the first stage make of an image, values 0–255; of a bank, the variants in turn."""
+    key = stage_key(config.seed, config.schedule[0] if config.schedule else "")
+    one = Split(image[None], np.zeros(1, np.int32), ("",), stack_digests([digest_image(image)]))
+    apply = jax.jit(augmentation.apply)
+    return np.concatenate([np.asarray(apply(one.images, one.example_ids, key, epoch)) for epoch in range(SIDE * SIDE)])
+
+
+def draw_grid(
+    picture: Picture, varied: Float32[np.ndarray, "9 size size channels"], augmentation: Augmentation
+) -> "Figure":
+    """The original at the left and three by three variants beside it."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    size = picture.image.shape[0]
+    figure = Figure(figsize=(INCHES_PER_IMAGE * (SIDE + 1), INCHES_PER_IMAGE * SIDE + 1.0), layout="constrained")
+    FigureCanvasAgg(figure)
+    grid = figure.add_gridspec(SIDE, SIDE + 1)
+    panels = [(figure.add_subplot(grid[SIDE // 2, 0]), picture.image, "original")]
+    for number, image in enumerate(varied):
+        label = f"variant {number % augmentation.bank + 1}" if augmentation.bank else f"epoch {number + 1}"
+        panels.append((figure.add_subplot(grid[number // SIDE, number % SIDE + 1]), image, label))
+    for axes, image, label in panels:
+        axes.imshow(np.clip(np.rint(image), 0, 255).astype(np.uint8).squeeze(), cmap="gray", vmin=0, vmax=255)
+        axes.set_title(label, fontsize="small")
+        axes.set_axis_off()
+    title = f"{picture.name}, {size}×{size} pixels\n{describe(augmentation)}"
+    figure.suptitle(title, fontsize="small", parse_math=False, wrap=True)
+    return figure
+
+
+def describe(augmentation: Augmentation) -> str:
+    """What is switched on, in one line: `keras_layers: flip horizontal, rotation 0.1, zoom 0.2; fill reflect`."""
+    config, neutral = augmentation.config, AugmentConfig()
+    on = [
+        f"{name.replace('_', ' ')} {value}"
+        for name, value in vars(config).items()
+        if name not in NOT_SHOWN and value != getattr(neutral, name)
+    ]
+    bank = f"; a bank of {augmentation.bank}" if augmentation.bank else ""
+    return f"{config.preset}: {', '.join(on)}; fill {config.fill_mode}{bank}"
+
+
+def _first_training_image(config: Config, cache_dir: Path, screen: Screen) -> Picture:
+    request = data_request(config)
+    source = with_held_out_splits(find_source(request, cache_dir, screen), request, cache_dir, screen)
+    examples, size = source.splits["train"], request.image_size or source.default_size
+    for index, name in enumerate(examples.files):
+        try:
+            image = examples.pixels(index, request.channels)
+        except UndecodableError:
+            # as training, which leaves it out
+            continue
+        return Picture(name, resize(image, size, request.resampling))
+    raise UserError(f"{source.name}: no training image can be decoded; expected {source.expected}")
+
+
+def _named(config: Config, images: str, cache_dir: Path, screen: Screen) -> Picture:
+    request = data_request(config)
+    path = Path(find_pictures(images)[0])
+    size = request.image_size or find_source(request, cache_dir, screen).default_size
+    try:
+        image = decode_file(path, request.channels)
+    except UndecodableError as error:
+        raise UserError(f"--images={display(str(path))}: {error}") from error
+    return Picture(display(path.name), resize(image, size, request.resampling))
+
+
+def _png(out: Path | None) -> Path:
+    path = Path("augmentation.png") if out is None else out
+    if path.is_dir():
+        path = path / "augmentation.png"
+    if path.suffix.lower() != ".png":
+        raise UserError(f"--out={display(str(path))}: give a file that ends in .png, or a folder that is there")
+    return path

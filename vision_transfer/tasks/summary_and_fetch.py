@@ -1,0 +1,37 @@
+"""What a config can be asked for without training: a summary of its network, and what it needs of the web."""
+
+from pathlib import Path
+
+from vision_transfer.config import Config, validate
+from vision_transfer.data.fetch import PUBLIC_FILES, fetch_dataset
+from vision_transfer.data.find import find_source
+from vision_transfer.models.network import Network
+from vision_transfer.runs.build import DataFacts, build_network, data_request, resolve_stages, uses_published_weights
+from vision_transfer.runs.initial_weights import load_weights
+from vision_transfer.runtime.console import Screen
+from vision_transfer.tasks.train.messages import say_summary
+
+
+def summarise(config: Config, cache_dir: Path, screen: Screen) -> Network:
+    """Prints the network with what trains in each stage, and returns it; decodes and trains nothing."""
+    validate(config)
+    request = data_request(config)
+    source = find_source(request, cache_dir, screen)
+    size = request.image_size or source.default_size
+    network = build_network(config, DataFacts(len(source.classes), (size, size, request.channels)))
+    say_summary(config, source.name, len(source.classes), network, resolve_stages(config, network), screen)
+    return network
+
+
+def fetch(config: Config, cache_dir: Path, screen: Screen) -> None:
+    """Fetches the weights and the public data set that the config names, so that a later run needs no network."""
+    validate(config)
+    if uses_published_weights(config):
+        weights = load_weights(config, cache_dir, screen)
+        screen.say(f"{weights.source}\nsha256 {weights.sha256}\n{weights.licence}")
+    if config.dataset.name in PUBLIC_FILES:
+        screen.say(f"{config.dataset.name} is in {fetch_dataset(config.dataset.name, cache_dir, screen)}.")
+    else:
+        screen.say(
+            f"dataset.name={config.dataset.name}: no download; these have one: {', '.join(sorted(PUBLIC_FILES))}."
+        )

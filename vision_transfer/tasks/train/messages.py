@@ -1,0 +1,187 @@
+"""What a run says: the network's summary, the first screen, each stage before it starts, and the closing table."""
+
+from typing import Any
+
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+
+from vision_transfer import freezing
+from vision_transfer.config import Config
+from vision_transfer.freezing import Counts
+from vision_transfer.models.layers import MaxPool, layer_names
+from vision_transfer.models.network import Network, all_parameter_shapes
+from vision_transfer.models.summary import summary_table
+from vision_transfer.runs.build import Stage
+from vision_transfer.runs.folder import RunFolder
+from vision_transfer.runs.setup import Setup
+from vision_transfer.runtime.console import Screen, duration
+from vision_transfer.train.stage_types import StagePlan
+
+# Files that could not be used are all in result.json; the screen shows the first of them.
+SKIPPED_SHOWN = 5
+# The largest class has this many times the examples of the smallest: accuracy alone then says little of the smallest.
+UNBALANCED_RATIO = 1.5
+
+
+def say_summary(
+    config: Config, data_name: str, classes: int, network: Network, stages: list[Stage], screen: Screen
+) -> None:
+    """The network layer by layer, and what trains in each stage: parameters and, in brackets, tensors."""
+    title = f"{config.model.backbone} for {escape(data_name)}, {classes} classes"
+    screen.say(summary_table(network, {stage.name: stage.mask for stage in stages}, title))
+    if not stages:  # as of a sweep, whose runs have stages of their own
+        return
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("Stage", no_wrap=True)
+    table.add_column("Frozen by")
+    for column in ("Trainable", "Frozen"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("Starts from", no_wrap=True)
+    for stage in stages:
+        counts = freezing.counts(all_parameter_shapes(network), stage.mask)
+        table.add_row(
+            stage.name,
+            escape(stage.freeze),
+            f"{counts.trainable:,} ({counts.trainable_tensors})",
+            f"{counts.frozen:,} ({counts.frozen_tensors})",
+            str(stage.cached) if stage.trains_from_cache else "the images",
+        )
+    screen.say(table)
+
+
+def say_setup(setup: Setup, folder: RunFolder, screen: Screen) -> None:
+    """The first screen: data, network, weights, device, and where the run goes."""
+    dataset, network, config = setup.dataset, setup.network, setup.config
+    height, width, channels = network.input_shape
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column()
+    sizes = f"{len(dataset.train):,} train, {len(dataset.validation):,} validation, {len(dataset.test):,} test"
+    table.add_row(
+        "Data", f"{escape(dataset.name)}: {len(dataset.classes)} classes of {height}×{width}×{channels} images"
+    )
+    table.add_row("", sizes)
+    if dataset.note:
+        table.add_row("", escape(dataset.note))
+    kind = "one sigmoid" if network.outputs == 1 else f"softmax over {network.outputs}"
+    table.add_row("Network", f"{config.model.backbone}, {config.model.pooling}, {kind}; {network.preprocessing} input")
+    weights = setup.weights
+    table.add_row(
+        "Weights", "random initialisation" if weights is None else escape(f"{weights.source}; {weights.licence}")
+    )
+    table.add_row("Stages", escape(" → ".join(f"{stage.name} (frozen: {stage.freeze})" for stage in setup.stages)))
+    table.add_row("Device", f"{setup.identity.device}, {config.precision}")
+    table.add_row("Run folder", escape(str(folder.path)))
+    screen.say(table)
+    for skipped in dataset.skipped[:SKIPPED_SHOWN]:
+        screen.say(escape(f"left out: {skipped.file}: {skipped.reason}"), style="yellow")
+    if len(dataset.skipped) > SKIPPED_SHOWN:
+        screen.say(
+            f"left out: {len(dataset.skipped) - SKIPPED_SHOWN} more files; result.json lists them", style="yellow"
+        )
+
+
+def say_stage(stage: Stage, plan: StagePlan, counts: Counts, screen: Screen) -> None:
+    """What trains in a stage and what is frozen, and where its steps start."""
+    start = f"cached {stage.cached}" if stage.trains_from_cache else "the images"
+    if stage.cached and not stage.trains_from_cache:
+        start += f", validation from cached {stage.cached}"
+    screen.say()
+    length = f"{_counted(plan.epochs, 'epoch')} of {_counted(plan.steps_per_epoch, 'step')}"
+    screen.say(f"Stage {stage.name}: {length}, from {start}", style="bold")
+    screen.say(
+        f"  trainable {counts.trainable_tensors} tensors, {counts.trainable:,} parameters; "
+        f"frozen {counts.frozen_tensors} tensors, {counts.frozen:,} parameters"
+    )
+    screen.say("  after each epoch: loss and accuracy of training and of validation", style="dim")
+
+
+def say_result(setup: Setup, folder: RunFolder, result: dict[str, Any], screen: Screen) -> None:
+    """The closing table: each stage's validation, the test with its interval, where things are, what to try next."""
+    table = Table(title=escape(f"{setup.config.name} on {setup.dataset.name}"), title_justify="left")
+    for column in ("", "Trainable", "Epoch", "Loss", "Accuracy", "Time"):
+        table.add_column(column, justify="left" if not column else "right")
+    for stage in result["stages"]:
+        table.add_row(
+            f"{stage['name']}, validation",
+            f"{stage['parameters']['trainable']:,}",
+            f"{stage['best_epoch']} of {stage['epochs']}",
+            _figure(stage["validation"]["loss"]),
+            _figure(stage["validation"]["accuracy"]),
+            duration(stage["seconds"]),
+        )
+    test = result["test"]
+    low, high = test["accuracy_ci95"]
+    table.add_section()
+    table.add_row(
+        f"test, {test['examples']:,} images", "", "", f"{test['loss']:.4f}", f"{test['accuracy']:.4f}", "", style="bold"
+    )
+    screen.say()
+    screen.say(table)
+    screen.say(f"Test accuracy {test['accuracy']:.4f}, 95 % interval {low:.4f} to {high:.4f} (Wilson).")
+    tested, last = result["tested"], result["stages"][-1]["name"]
+    if tested["stage"] != last:
+        screen.say(
+            escape(
+                f"Tested are the parameters of stage {tested['stage']}, epoch {tested['epoch']}: {last} did not do "
+                "better on validation."
+            )
+        )
+    unbalanced = _balanced_line(test)
+    if unbalanced:
+        screen.say(unbalanced)
+    files = [folder.result_file, folder.metrics_file, folder.predictions_file]
+    files += [folder.report_file] if folder.report_file.exists() else []
+    screen.say(escape(f"Results in {folder.path}: {', '.join(file.name for file in files)}, checkpoints/"))
+    screen.say("Try next, behind the same command:")
+    found = suggestions(setup)
+    width = max(len(flag) for flag, _ in found)
+    for flag, meaning in found:
+        screen.say(f"  {flag:<{width}}  {meaning}")
+
+
+def _balanced_line(test: dict[str, Any]) -> str:
+    """What is worth knowing beside the accuracy where the test's classes are of unequal size; otherwise empty."""
+    classes = [figures for figures in test.get("per_class", []) if figures["recall"] is not None]
+    support = [figures["support"] for figures in classes]
+    if not support or max(support) < UNBALANCED_RATIO * min(support):
+        return ""
+    worst = min(classes, key=lambda figures: figures["recall"])
+    return escape(
+        f"Classes of {min(support):,} to {max(support):,} test images: balanced accuracy "
+        f"{test['balanced_accuracy']:.4f}; lowest recall {worst['recall']:.4f}, of {worst['class']}."
+    )
+
+
+def _figure(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def suggestions(setup: Setup) -> list[tuple[str, str]]:
+    """Flags to try next behind the same command, each with what it is for."""
+    config, last = setup.config, setup.stages[-1]
+    found = [(f"--config.seed={config.seed + 1}", "another seed: one run is not a result")]
+    if config.task == "classic_classifier":
+        other = "svm" if config.classifier.kind != "svm" else "logistic_regression"
+        found.append((f"--config.classifier.kind={other}", "the other classifier, on the same features"))
+    elif (deeper := _deeper(setup.network, last)) is not None:
+        found.append((f"--config.stages.{last.name}.freeze={deeper}", "another depth"))
+    found.append(("--mode=summary", "the network, and what trains"))
+    if config.dataset.name == "auto" and config.dataset.root is None:
+        found.insert(0, ("--config.dataset.root=FOLDER", "your own pictures, in class folders"))
+    return found
+
+
+def _deeper(network: Network, stage: Stage) -> str | None:
+    """The freeze spec that trains one block more than a stage does; None where all trains already."""
+    names = layer_names(network.backbone)
+    first = names.index(stage.cut) if stage.cut in names else len(names)
+    pools = [place for place, layer in enumerate(network.backbone[:first]) if isinstance(layer, MaxPool)]
+    if len(pools) > 1:
+        return f"below:{names[pools[-2] + 1]}"
+    return "none" if first else None
