@@ -1,30 +1,30 @@
-"""Which layers to freeze: VGG16 on a small data set under several masks, each over three seeds.
+"""Compare freeze specs: VGG16 on a small data set under several masks, each with three seeds.
 
     python launch.py --config=configs/ablation.py --config.dataset.root=PATH/TO/cats_vs_dogs_small --dry_run
     python launch.py --config=configs/ablation.py --config.dataset.root=PATH/TO/cats_vs_dogs_small
     python launch.py --config=configs/ablation.py:grid=sizes --launcher=processes:2
 
-The command prints the plan (runs, what they share, expected time and disk) and runs what is left of it: an interrupted
-sweep goes on, a finished run is never repeated, and runs and head stages are shared with other sweeps of the same
-name. Tables (Markdown, CSV, LaTeX) and figures are in the sweep's folder.
+The command prints the plan (runs, what they share, expected time and disk space), then does the runs that are missing.
+Run it again to resume an interrupted sweep. A finished run is never repeated; runs and head stages are shared with
+other sweeps of the same name. The sweep's folder gets tables (Markdown, CSV, LaTeX) and figures.
 
 Grids:
 
-- `depths`: the head alone, and from block5_conv3, block5_conv2, block5_conv1, block4_conv3, block4_conv1 on, on all
-  training images;
-- `deep`: from the head alone, block by block, to everything, on 300 training images and for three epochs (the mask
-  `every_cut` stands for every layer's);
-- `surgical`: one block at a time, likewise;
-- `sizes`: three depths on 100, 300, 1,000 and all training images;
-- `rates`: block 5 at three rates, with equal rates, layer-wise decay and discriminative rates by block, under the three
-  schedules.
+- `depths`: the head alone, and everything from block5_conv3, block5_conv2, block5_conv1, block4_conv3 or block4_conv1
+  on, with all training images;
+- `deep`: from the head alone to everything, one block at a time, with 300 training images and three epochs (for
+  one layer at a time, set the mask `every_cut`);
+- `surgical`: one block at a time with the head, with the same images and epochs;
+- `sizes`: three depths with 100, 300, 1,000 and all training images;
+- `rates`: block 5 with three learning rates, each with one rate for all layers, layer-wise decay, and one rate per
+  block, under the three schedules.
 
-On 2 cores (AMD EPYC) `depths` took an hour and a half on cats and dogs, where test accuracies were 0.927 to 0.934 and
-no mask, the head alone included, could be told apart from the one that validation chose; and 64 minutes on sign
-language (0.953 to 1.000 on 50 test images). `docs/ablation.md` has these and the other grids' results; `rates` has not
+Expected of `depths`: on cats and dogs test accuracies of 0.927 to 0.934, with no mask, the head alone included,
+distinguishable from the one that validation chooses, in an hour and a half on 2 cores (AMD EPYC); on sign language
+0.953 to 1.000 on 50 test images, in 64 minutes. `docs/ablation.md` has the results of the other grids; `rates` has not
 been run on photos yet.
 
-Each axis is a field of `config.ablation` and `config.study`, such as
+Each axis of a grid is a field of `config.ablation` or `config.study`, such as
 `--config.ablation.masks="('all', 'only:block3_conv1')"`.
 """
 
@@ -42,9 +42,9 @@ DEPTHS = (
 THREE_DEPTHS = ("all", "below:block5_conv3", "below:block5_conv1")
 GRIDS = ("depths", "deep", "surgical", "sizes", "rates")
 EVERY_BLOCK_ON = ("all", *(f"below:block{block}_conv1" for block in (5, 4, 3, 2)), "none")
-# Of the grids whose runs go through most of the network and take long.
+# For the grids `deep` and `surgical`, whose runs train through most of the network and take long.
 FEW_IMAGES, FEW_EPOCHS = 300, 3
-# An epoch where a pass is shorter: six passes over 100 images.
+# Least number of steps in an epoch: six passes over 100 images.
 LEAST_STEPS = 20
 
 
@@ -86,7 +86,7 @@ def get_config(argument: str | None = None) -> Config:
 
 
 def with_schedule_left_open(config: Config, **stages: Config) -> Config:
-    """The stages that the sweep makes its runs of; each run has a schedule of its own."""
+    """Sets the stages that the sweep builds its runs from, without a schedule: each run gets its own."""
     with_stages(config, **stages)
     config.schedule = ()
     return config

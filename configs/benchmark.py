@@ -1,4 +1,4 @@
-"""What a network costs: FLOPs, bytes, time, memory and MFU, and how they fall with the number of frozen layers.
+"""Measure what training costs: FLOPs, bytes, time, memory and MFU by number of frozen layers.
 
     python launch.py --config=configs/benchmark.py
     python launch.py --config=configs/benchmark.py:backbone=convnet_150 --config.batch_size=32
@@ -8,12 +8,19 @@
         --config.benchmark.whole_runs=extraction,second_head,finetuning
     python launch.py --config=configs/benchmark.py --config.benchmark.target=tpu:v5e:2x2
 
-The first measures each freeze depth on this machine's devices, from images and from cached features; with a folder in
-`dataset.root` also the input path beside the step that it feeds. The third adds a profiler trace and the HLO. The
-fourth runs the same work in turns with Keras and PyTorch (extra `peers`; `benchmark.peer_python` may name another
-interpreter); the fifth whole runs, ours from the command to its result, and what Keras needs for the same.
-The last compiles for TPUs that are not here (extra `tpu`) and measures nothing. Weights are random and images are
-noise, but for the whole runs: neither changes what a step costs.
+In this order, the commands
+
+1. measure each freeze depth on this machine's devices, from images and from cached features; if `dataset.root` names a
+   folder, they also measure the input path together with the training step that it feeds;
+2. measure another network;
+3. add a profiler trace and the HLO;
+4. alternate with Keras and PyTorch on the same work (extra `peers`; `benchmark.peer_python` may name another
+   interpreter);
+5. compare whole runs, from our command to its result, with what Keras needs for the same;
+6. compile for TPUs that are not attached (extra `tpu`), and measure nothing.
+
+Except in whole runs, weights are random and images are noise: neither changes what a step costs. `docs/speed.md` has
+the ratios to Keras on 2 cores (AMD EPYC), `docs/accelerators.md` the numbers for TPUs.
 """
 
 from vision_transfer.config import Config, default_config
@@ -24,7 +31,7 @@ VGG_DEPTHS = ("none", *(f"below:block{block}_conv1" for block in range(2, 6)), "
 
 
 def get_config(recipe: str | None = None) -> Config:
-    """VGG16 at 180 pixels with edition 2's dense head, batch 16; `backbone=NAME` for another network."""
+    """VGG16 at 180 pixels with the dense head of edition 2, batch 16; `backbone` is another network's name."""
     values = parse_recipe(recipe, backbone="vgg16")
     vgg = values.backbone.startswith("vgg")
     config = default_config()

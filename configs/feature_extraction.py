@@ -1,4 +1,4 @@
-"""A new head on a frozen ImageNet VGG16: the classic feature extraction on cats and dogs.
+"""Feature extraction: a new head on a frozen ImageNet VGG16, the textbooks' experiment on cats and dogs.
 
     python launch.py --config=configs/feature_extraction.py:edition=2 --config.dataset.root=cats_vs_dogs_small
     python launch.py --config=configs/feature_extraction.py:edition=1 --config.dataset.root=cats_vs_dogs_small
@@ -9,13 +9,14 @@
     python launch.py --config=configs/feature_extraction.py:edition=2,augment=True,bank=4 \
         --config.dataset.root=cats_vs_dogs_small
 
-Reproduces chapter 5.3 of Chollet's "Deep Learning with Python" (2017; edition=1) and chapter 8.3 of its second edition
-(2021; edition=2). Published: edition 1 validation 0.90 to 0.907, with augmentation 0.90 to 0.906; edition 2 validation
-about 0.9, with augmentation test 0.975. With `augment=True` every epoch sees fresh variants, as in the books; `bank=K`
-keeps K variants of each image, so that the frozen layers are computed K times instead of once per epoch.
+Reproduces chapter 5.3 of Chollet's "Deep Learning with Python" (2017; `edition=1`) and chapter 8.3 of its second
+edition (2021; `edition=2`). Published: edition 1 validation 0.90 to 0.907, with augmentation 0.90 to 0.906; edition 2
+validation about 0.9, with augmentation test 0.975. With `augment=True` every epoch draws fresh variants, as in the
+books; `bank=K` keeps K fixed variants of each image, so the frozen layers are computed K times instead of once per
+epoch.
 
-On cats and dogs, mean (range) over seeds 0 to 2; times on 2 cores (AMD EPYC) of the first seed, and of another that
-finds the features:
+Expected on cats and dogs, mean (range) over seeds 0 to 2. Times are for 2 cores (AMD EPYC): the first seed, and another
+seed that finds the features in the cache.
 
 | recipe | best validation | test | first, another |
 | --- | --- | --- | --- |
@@ -23,19 +24,18 @@ finds the features:
 | `edition=2` | 0.980 (0.980 to 0.981) | 0.971 (0.970 to 0.972) | 184 s, 28 s |
 | `edition=2,augment=True,bank=4` | 0.983 (0.980 to 0.985) | 0.974 (0.966 to 0.983) | –, 66 s |
 
-What a bank costs and saves, by seed 0 of edition 1:
+The bank compared with fresh variants, edition 1, seed 0:
 
 | recipe | best validation | test (95 % interval) | time |
 | --- | --- | --- | --- |
 | `edition=1,augment=True` | 0.909 | 0.901 (0.881 to 0.918) | 45 min |
 | `edition=1,augment=True,bank=4` | 0.909 | 0.903 (0.883 to 0.920) | 4.5 min, of which the frozen layers took 4 |
 
-With the bank, seeds 1 and 2 both have 0.913 on validation, 0.892 and 0.900 on the test, and took 30 s each. With fresh
-variants each of the 30 epochs goes through the whole network: 2,000 variants in 85 to 99 s together with the 1,000
-validation images, whose features have been cached since. Edition 2 has 50 such epochs and has not been run with fresh
-variants.
+With the bank, seeds 1 and 2 both reach 0.913 on validation, 0.892 and 0.900 on the test, and took 30 s each. With fresh
+variants each of the 30 epochs runs the whole network: 2,000 variants in 85 to 99 s, including the 1,000 validation
+images, whose features are now cached. Edition 2 has 50 such epochs and has not been run with fresh variants.
 
-The values are in `vision_transfer/config/chollet.py`, since `configs/finetune.py` goes on from the same runs.
+The values are in `vision_transfer/config/chollet.py`, because `configs/finetune.py` continues from the same runs.
 """
 
 from vision_transfer.config import Config, chollet, default_config, with_stages
@@ -43,7 +43,7 @@ from vision_transfer.config.arguments import check_choices, check_needs, parse_r
 
 
 def get_config(argument: str | None = None) -> Config:
-    """`edition` is 1 or 2; `strength` (mild or strong) is that of edition 1's augmentation."""
+    """`edition` is 1 or 2; `strength`, mild or strong, is for edition 1's augmentation."""
     recipe = parse_recipe(argument, edition=2, augment=False, bank=0, strength="mild")
     check_choices(argument, recipe, edition=chollet.EDITIONS, strength=chollet.STRENGTHS)
     check_needs(argument, "bank", recipe.augment, "augment=True")

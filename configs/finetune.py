@@ -1,16 +1,18 @@
-"""Fine-tuning the last block of an ImageNet VGG16 on a small data set: our recommended recipe, and the textbooks'.
+"""Fine-tune the last block of an ImageNet VGG16 on a small data set: our recommended recipe, and the textbooks'.
 
     python launch.py --config=configs/finetune.py
     python launch.py --config=configs/finetune.py --config.dataset.root=PATH/TO/cats_vs_dogs_small
 
-Stage `head` trains a small head on the average of the frozen base's last map; stage `block5` goes on from its best
-epoch and trains the last three convolutions too, at a small rate, until three epochs have brought nothing. The better
-of the two by validation loss is tested. Both start from cached features, so that the frozen layers are computed once.
+Stage `head` trains a small head on the average of the frozen base's last map. Stage `block5` starts from its best epoch
+and also trains the last three convolutions at a small learning rate, with early stopping after three epochs without
+improvement (`patience=3`). The stage with the lower validation loss is tested. Both stages start from cached features,
+so the frozen layers are computed once.
 
-On cats and dogs, seeds 0 to 4: validation 0.984 (0.980 to 0.989), test 0.978 (0.975 to 0.983). On 2 cores (AMD EPYC) a
-seed takes 11 min with an empty cache and 3 to 5 min later. For three seeds `block5` was the better, for two the head.
+Expected on cats and dogs, mean (range) over seeds 0 to 4: validation 0.984 (0.980 to 0.989), test 0.978 (0.975 to
+0.983). On 2 cores (AMD EPYC) a seed takes 11 min with an empty cache, and 3 to 5 min once the features are cached.
+Validation chose `block5` for three seeds and the head alone for two.
 
-What was chosen how, on validation of cats and dogs, stage `head` (`--config.schedule=head`), means over seeds:
+Choices were made on the validation split of cats and dogs, stage `head` (`--config.schedule=head`), means over seeds:
 
 | head | pixels | validation loss | accuracy | seeds |
 | --- | --- | --- | --- | --- |
@@ -19,8 +21,8 @@ What was chosen how, on validation of cats and dogs, stage `head` (`--config.sch
 | the same, as it is here | 224 | 0.049 | 0.986 | 5 |
 | the same with four variants of each image, edition 2's `config.augment` and `bank=4` | 224 | 0.048 | 0.983 | 5 |
 
-The flattened head has 25 times as many parameters, and where it is wrong it is wrong by logits of about 100. The bank
-quadruples the time for the frozen layers and brings nothing.
+The flattened head has 25 times as many parameters, and its wrong answers have logits of about 100. The bank quadruples
+the time for the frozen layers without a gain in accuracy.
 
 The textbooks' recipes:
 
@@ -32,22 +34,23 @@ The textbooks' recipes:
     python launch.py --config=configs/finetune.py:edition=2,init_from=runs/feature_extraction_edition2_augmented-… \
         --config.dataset.root=cats_vs_dogs_small
 
-Reproduces chapter 5.3 of Chollet's "Deep Learning with Python" (2017; edition=1) and chapter 8.3 of its second edition
-(2021; edition=2). Published: edition 1 test 0.939 to 0.97, validation 0.948; edition 2 test 0.985. Both go on from the
-augmented run of `configs/feature_extraction.py`, whose values are in `vision_transfer/config/chollet.py`:
+They reproduce chapter 5.3 of Chollet's "Deep Learning with Python" (2017; `edition=1`) and chapter 8.3 of its second
+edition (2021; `edition=2`). Published: edition 1 test 0.939 to 0.97, validation 0.948; edition 2 test 0.985. Both
+continue from the augmented run of `configs/feature_extraction.py`, whose values are in
+`vision_transfer/config/chollet.py`:
 
-- by itself, a recipe does both: its stage `head` is that run, and stage `block5` goes on from its last epoch, as the
-  books' notebooks do;
+- without `init_from`, a recipe does both: its stage `head` is that run, and stage `block5` starts from its last epoch,
+  as in the books' notebooks;
 - with `init_from=RUN` there is no stage `head`: `block5` starts from the parameters that this finished run tested.
 
-`mask=block5_conv1_only` unfreezes one convolution of block 5 (2,359,808 parameters) and `joint=True` trains a new head
-and block 5 together in one stage, as two slide decks on that chapter do. `bank=K` keeps K variants of each image,
-instead of fresh ones in each epoch, so that the frozen layers are computed K times.
+`mask=block5_conv1_only` unfreezes one convolution of block 5 (2,359,808 parameters), and `joint=True` trains a new head
+and block 5 together in one stage, as two slide decks on that chapter do. `bank=K` keeps K fixed variants of each image
+instead of drawing fresh ones in each epoch, so the frozen layers are computed K times.
 
-On cats and dogs and 2 cores (AMD EPYC), `edition=2,bank=4` gave, with seeds 0 to 2, validation 0.980 (0.976 to 0.984)
-and test 0.975 (0.974 to 0.977), in 15 min a seed without the frozen layers, which an earlier run had computed.
-`edition=1,bank=4` gave, with seed 0, validation 0.926 in the last epoch, 0.931 in the best, and test 0.936 (95 %
-interval 0.919 to 0.950); training took 42 min. From epoch 17 on it knows its four variants by heart.
+Expected on cats and dogs and 2 cores (AMD EPYC): `edition=2,bank=4`, mean (range) over seeds 0 to 2, validation 0.980
+(0.976 to 0.984) and test 0.975 (0.974 to 0.977), in 15 min a seed without the frozen layers, which an earlier run had
+computed; `edition=1,bank=4`, seed 0, validation 0.926 in the last epoch and 0.931 in the best, test 0.936 (95 %
+interval 0.919 to 0.950), after 42 min of training. It overfits its four variants from epoch 17 on.
 """
 
 from vision_transfer.config import Config, chollet, default_config, stage, with_stages
@@ -55,12 +58,12 @@ from vision_transfer.config.arguments import check_choices, check_needs, parse_r
 
 OURS = 0
 MASKS = ("block5", "block5_conv1_only")
-# What the textbooks' recipes know and ours does not.
+# Keys of the textbooks' recipes that ours does not have.
 TEXTBOOK_KEYS = ("mask", "joint", "strength", "bank", "init_from")
 
 
 def get_config(argument: str | None = None) -> Config:
-    """`edition` is 1 or 2, without it our own; `strength` (mild; strong with `joint`) is that of edition 1."""
+    """`edition` is 1 or 2 (default: our own recipe); `strength` defaults to strong with `joint`, else to mild."""
     recipe = parse_recipe(argument, edition=OURS, mask="block5", joint=False, strength="", bank=0, init_from="")
     check_choices(argument, recipe, edition=(OURS, *chollet.EDITIONS), mask=MASKS)
     if recipe.strength:
@@ -86,7 +89,7 @@ def get_config(argument: str | None = None) -> Config:
 
 
 def _ours() -> Config:
-    """VGG16, caffe input, average of the map, dense 256 with ReLU, dropout 0.5; the best stage is tested."""
+    """VGG16, caffe input, average pooling, dense 256 with ReLU, dropout 0.5; tests the best stage."""
     config = default_config()
     config.name = "finetune"
     config.model.pooling = "average"

@@ -1,15 +1,17 @@
-"""A small convnet trained from scratch on 2,000 cats and dogs: where the classic ladder starts.
+"""Train a small convnet from scratch on 2,000 cats and dogs: the baseline that transfer learning has to beat.
 
     python launch.py --config=configs/from_scratch.py:edition=1 --config.dataset.root=cats_vs_dogs_small
     python launch.py --config=configs/from_scratch.py:edition=1,augment=True --config.dataset.root=cats_vs_dogs_small
     python launch.py --config=configs/from_scratch.py:edition=2 --config.dataset.root=cats_vs_dogs_small
     python launch.py --config=configs/from_scratch.py:edition=2,augment=True --config.dataset.root=cats_vs_dogs_small
 
-Reproduces chapter 5.2 of Chollet's "Deep Learning with Python" (2017; edition=1) and chapter 8.2 of its second edition
-(2021; edition=2). Published: edition 1 validation 0.70-0.75, augmented 0.82; edition 2 test 0.695, augmented 0.82.
+Reproduces chapter 5.2 of Chollet's "Deep Learning with Python" (2017; `edition=1`) and chapter 8.2 of its second
+edition (2021; `edition=2`). Published: edition 1 validation 0.70-0.75, augmented 0.82; edition 2 test 0.695, augmented
+0.82.
 
-Mean (range) over seeds 0 to 2, or seed 0 with its 95 % interval; validation of the parameters that were tested, those
-of the last epoch (edition 1) or of the epoch of the least loss (edition 2); times of a seed on 2 cores (AMD EPYC):
+Expected, mean (range) over seeds 0 to 2, or seed 0 with its 95 % interval. Validation is that of the tested parameters:
+of the last epoch (edition 1), or of the epoch with the lowest validation loss (edition 2). Times are for one seed on 2
+cores (AMD EPYC).
 
 | recipe | validation | test | time |
 | --- | --- | --- | --- |

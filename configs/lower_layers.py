@@ -1,15 +1,16 @@
-"""A head on an earlier layer of VGG16: what the textbooks advise for few images that look little like ImageNet's.
+"""Put a head on an earlier layer of VGG16: the textbooks' advice for few images that look little like ImageNet's.
 
     python launch.py --config=configs/lower_layers.py:layer=block4_pool --config.dataset.root=FOLDER
     python launch.py --config=configs/lower_layers.py:layer=block3_pool,head=logistic --config.dataset.root=FOLDER
     python launch.py --config=configs/lower_layers.py:layer=block2_pool,head=svm --config.dataset.root=FOLDER
 
-The maps of `layer` (`block2_pool` to `block5_pool`) are averaged over height and width; on the 128 to 512 numbers that
-are left stands a dense head, or logistic regression or a linear support vector machine by scikit-learn on standardised
-features, whose C is chosen on validation. FOLDER is that of cats and dogs or of the sign-language digits, say.
+The maps of `layer` (`block2_pool` to `block5_pool`) are averaged over height and width. The resulting 128 to 512
+features go to a dense head, or, standardised, to scikit-learn's logistic regression or linear support vector machine,
+whose C is chosen on validation. FOLDER is, for example, that of cats and dogs or of the sign-language digits.
 
-With seed 0, cats and dogs at 180 pixels (1,000 validation and 1,000 test images) and the sign-language digits at 128
-(`size=128`; 300 validation images, 50 test images, 2 points each); test with its 95 % interval:
+Expected with seed 0 on cats and dogs at 180 pixels (1,000 validation and 1,000 test images) and on the sign-language
+digits at 128 pixels (`size=128`; 300 validation images, and 50 test images, so that one image is 2 points); test with
+its 95 % interval:
 
 | layer, head | cats, validation | test | signs, validation | test |
 | --- | --- | --- | --- | --- |
@@ -26,11 +27,12 @@ With seed 0, cats and dogs at 180 pixels (1,000 validation and 1,000 test images
 | `block2_pool`, svm | 0.760 | 0.748 (0.720 to 0.774) | 0.820 | 0.860 (0.738 to 0.930) |
 | `block2_pool`, dense | 0.753 | 0.726 (0.698 to 0.753) | 0.810 | 0.840 (0.715 to 0.917) |
 
-So validation chooses the last layer for cats and dogs, which are among ImageNet's classes, and `block4_pool` for signs,
-which are not. A layer's features take 1 to 4 minutes on 2 cores (AMD EPYC) with other work beside it, a head 9 to 25 s.
+Validation chooses the last layer for cats and dogs, which are among ImageNet's classes, and `block4_pool` for signs,
+which are not. On 2 cores (AMD EPYC, with other work running) the features of a layer take 1 to 4 minutes and a head 9
+to 25 s.
 
-On 1,000 training images of 48 pixels, `block4_pool` with logistic regression had 0.693 (0.692 to 0.695, 3 subsets) on
-the test of the CIFAR-10 subset and 0.853 (0.851 to 0.858) on Fashion-MNIST's, far above fine-tuning there:
+On 1,000 training images of 48 pixels, `block4_pool` with logistic regression reaches 0.693 (0.692 to 0.695, 3 subsets)
+on the test of the CIFAR-10 subset and 0.853 (0.851 to 0.858) on Fashion-MNIST's, far above fine-tuning there;
 `docs/ablation.md` has the commands and the comparison.
 """
 
@@ -41,7 +43,7 @@ CLASSIC = {"logistic": "logistic_regression", "svm": "svm"}
 
 
 def get_config(argument: str | None = None) -> Config:
-    """`layer` is a pool of VGG16; `head` is dense, logistic or svm; `size` that of the images in pixels."""
+    """`layer` is a pooling layer of VGG16; `head` is dense, logistic or svm; `size` is the images' side in pixels."""
     recipe = parse_recipe(argument, layer="block4_pool", head="dense", size=180)
     check_choices(argument, recipe, head=("dense", *CLASSIC))
     config = default_config()
@@ -55,7 +57,7 @@ def get_config(argument: str | None = None) -> Config:
         config.model.hidden = ()
         config.model.dropout = 0.0
         return with_stages(config, classifier=stage(freeze="all", epochs=1))
-    # Linear: on features of this size, which nothing standardises, ReLUs die.
+    # The hidden layer stays linear: these features are large and not standardised, so ReLUs would die.
     config.model.hidden = (256,)
     config.model.dropout = 0.5
     return with_stages(

@@ -1,18 +1,18 @@
-"""From digits to clothes: a convnet pretrained on MNIST and transferred to Fashion-MNIST, at growing numbers of images.
+"""Transfer from digits to clothes: a convnet pretrained on MNIST, on Fashion-MNIST with more and more images.
 
     python launch.py --config=configs/mnist_to_fashion.py --config.study.source_root=MNIST --config.dataset.root=FASHION
 
-One pretraining on MNIST; then, at 100, 1,000, 10,000 and all 54,000 training images, three ways each with three seeds:
-`features` (a new head on the frozen convolutions), `fine_tuning` (from there on everything trains, at a smaller rate)
-and `from_scratch`. MNIST and FASHION are the folders of the IDX files; both may be left out where $VISION_TRANSFER_DATA
-has them. The study's folder gets a table and the learning curves; every run has a folder of its own, and is shared by
-studies that need the same.
+Pretrains once on MNIST. Then, with 100, 1,000, 10,000 and all 54,000 training images and three seeds each, it trains in
+three ways: `features` (a new head on the frozen convolutions), `fine_tuning` (from there on everything, at a lower
+learning rate) and `from_scratch`. MNIST and FASHION are the folders of the IDX files; leave both out if
+$VISION_TRANSFER_DATA has them. The study's folder gets a table and the learning curves. Every run has its own folder
+and is shared by all studies that need it.
 
-A seed draws weights, order and which images are in the subset. Sizes below 3,200 images count 50 steps as an epoch. All
-runs choose their epoch on the same 6,000 validation images, which is more than most of the training sets here have:
-the curves compare the three ways, and do not say what 100 labelled images in all would give.
+A seed determines the initial weights, the order and the subset of images. With fewer than 3,200 images an epoch has 50
+steps. All runs choose their epoch on the same 6,000 validation images, more than most of the training sets have: the
+curves compare the three ways, and do not show what 100 labelled images in total would give.
 
-Test accuracy, mean over seeds 0 to 2 (95 % t interval of the mean), and seconds a run:
+Expected test accuracy, mean over seeds 0 to 2 (95 % t interval of the mean), and seconds per run for the three ways:
 
 | training images | `features` | `fine_tuning` | `from_scratch` | seconds |
 | --- | --- | --- | --- | --- |
@@ -21,16 +21,16 @@ Test accuracy, mean over seeds 0 to 2 (95 % t interval of the mean), and seconds
 | 10,000 | 0.826 (0.819 to 0.833) | 0.866 (0.858 to 0.875) | 0.871 (0.865 to 0.877) | 10, 64, 80 |
 | 54,000 | 0.855 (0.853 to 0.857) | 0.903 (0.895 to 0.911) | 0.905 (0.901 to 0.910) | 30, 280, 219 |
 
-Digits teach nothing that clothes need: from scratch has the highest mean at every size, and features that stay as MNIST
-made them fall behind from 10,000 images on. All 37 runs took 41 min on 2 cores (AMD EPYC), some of them beside other
-work.
+Digits teach nothing that clothes need: training from scratch has the highest mean at every size, and MNIST's features,
+kept frozen, fall behind from 10,000 images on. All 37 runs took 41 min on 2 cores (AMD EPYC), some of them with other
+work running.
 """
 
 from vision_transfer.config import Config, default_config, stage, with_stages
 
 
 def get_config() -> Config:
-    """The convnet and the stages of the four kinds of runs."""
+    """The convnet, and the stages of the pretraining and of the three ways."""
     config = default_config()
     config.name = "mnist_to_fashion"
     config.task = "transfer_curve"
@@ -51,8 +51,8 @@ def get_config() -> Config:
         whole=stage(freeze="none", epochs=20, patience=5, optimizer={"name": "adam", "lr": 3e-4}),
         scratch=stage(freeze="none", epochs=20, patience=5, optimizer={"name": "adam", "lr": 1e-3}),
     )
-    # A page for each of 37 runs would take longer than many of them; --mode=report makes that of a single run.
+    # Writing 37 reports would take longer than many of the runs; --mode=report writes that of a single one.
     config.log.report = False
-    # The study gives each of its runs the stage that it needs.
+    # The study gives each run the stages it needs.
     config.schedule = ()
     return config

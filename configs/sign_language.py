@@ -1,18 +1,18 @@
-"""Ten hand signs by VGG16: a widely copied course notebook's recipe, and one of our own.
+"""Ten hand signs with VGG16: the recipe of a widely copied course notebook, and our own.
 
     python launch.py --config=configs/sign_language.py --config.dataset.root=FOLDER
     python launch.py --config=configs/sign_language.py:recipe=own --config.dataset.root=FOLDER
 
-`recipe=classic` reproduces the notebook on the Sign Language Digits data (1,712 training, 300 validation and 50 test
-images): raw pixels in, global average, the last five layers of the base trained by Adam; 20 epochs of 18 steps of 10
-images with 3 batches of 30 validation images, so that an epoch sees about a tenth of the data. Published: test 0.98.
-The first command gave, with seeds 0 to 2, 0.98, 0.98 and 0.96 (49, 49 and 48 of 50), in 4.3 min on 2 cores (AMD EPYC)
-and, with the features at hand, in 2.
+`recipe=classic` (the default) reproduces the notebook on the Sign Language Digits data (1,712 training, 300 validation
+and 50 test images): raw pixels, global average pooling, the last five layers of the base trained by Adam; 20 epochs of
+18 steps of 10 images and 3 validation batches of 30 images, so an epoch sees about a tenth of the data. Published: test
+0.98. Expected with seeds 0 to 2: 0.98, 0.98 and 0.96 (49, 49 and 48 of 50). A seed takes 4.3 min on 2 cores (AMD EPYC),
+2 once the features are cached.
 
-`recipe=own` uses all data, the input that the weights were trained with, and images of 128 pixels, since the pictures
-have 100. Hands look little like ImageNet, and validation says how deep to go: the head alone reaches 0.892 (0.887 to
-0.897, seeds 0 to 2) there, with blocks 4 and 5 it is 0.996 (0.993 to 0.997). Test: 0.993 (0.980 to 1.000), that is 50,
-50 and 49 of 50; 7.6 min a seed on 2 cores (AMD EPYC).
+`recipe=own` uses all of the data, the preprocessing that the weights were trained with, and images of 128 pixels,
+because the files have 100. Hands look little like ImageNet, and validation decides how deep to train: it is 0.892
+(0.887 to 0.897, seeds 0 to 2) for the head alone and 0.996 (0.993 to 0.997) with blocks 4 and 5. Expected on the test:
+0.993 (0.980 to 1.000), that is 50, 50 and 49 of 50. A seed takes 7.6 min on 2 cores (AMD EPYC).
 """
 
 from vision_transfer.config import Config, default_config, stage, with_stages
@@ -32,7 +32,7 @@ def get_config(argument: str | None = None) -> Config:
 
 
 def _own(config: Config) -> Config:
-    """A head on the frozen base, then blocks 4 and 5 as well at a rate that falls to 0."""
+    """A head on the frozen base, then also blocks 4 and 5, with a learning rate that falls to 0."""
     config.dataset.image_size = 128
     config.model.preprocessing = "caffe"
     config.batch_size = 32
