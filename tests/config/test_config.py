@@ -245,5 +245,5 @@ def test_bad_recipes_are_named(argument, named):
 
 
 def test_recipe_a_bare_key_is_for_switches_only():
-    with pytest.raises(UserError, match=r"edition: has no value.*type int"):
+    with pytest.raises(UserError, match=r"edition has no value.*type int"):
         parse_recipe("edition", edition=2)

@@ -1,4 +1,4 @@
-"""The configs of the classic experiments, against what was published and what a reader expects of each recipe."""
+"""The configs of the classic experiments: validity, published values, and what each recipe promises."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from vision_transfer.runs.build import DataFacts, build_augmentation, build_netw
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 # From the course notebook (VGG16 without its last five layers, Adam 1e-4, 18 and 3 steps) and from chapters 2.1 and 5.1
-# of "Deep Learning with Python"; parameters as Keras's summaries print them: all, and those that train.
+# of "Deep Learning with Python"; numbers of parameters as in Keras's summaries: all, and trainable.
 PUBLISHED = [
     (
         "sign_language",
@@ -95,12 +95,12 @@ def test_a_published_recipe_has_the_published_values(name, argument, classes, va
 
 
 @pytest.mark.parametrize("block", [2, 3, 4])
-def test_a_lower_layer_is_where_the_backbone_ends(block):
+def test_the_backbone_ends_at_the_chosen_lower_layer(block):
     config = load("lower_layers", f"layer=block{block}_pool,head=svm")
     network = network_of(config, "lower_layers")
     assert network.backbone[-2].name == f"block{block}_pool"
     assert [layer.name for layer in network.head] == ["head_logits"]
-    # the features of VGG16's blocks: 64, 128, 256, 512, 512
+    # VGG16's blocks have 64, 128, 256, 512 and 512 features.
     assert all_parameter_shapes(network)["head_logits"]["kernel"] == ({2: 128, 3: 256, 4: 512}[block], 10)
 
 

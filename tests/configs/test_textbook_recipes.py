@@ -1,4 +1,4 @@
-"""The textbooks' cats and dogs, value by value: what was published stands here again, apart from the code."""
+"""The textbooks' cats and dogs recipes: every published value, written down again independently of the code."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ STRONG = {
     "augment.width_shift": 0.2,
     "augment.shear": 0.2,
     "augment.zoom": 0.2,
-    "augment.fill": None,  # the generator's: nearest
+    "augment.fill": None,  # default of the generator: nearest
     "augment.bank": 0,
 }
 MILD = STRONG | {
@@ -41,7 +41,7 @@ LAYERS = {
     "augment.width_shift": 0.0,
     "augment.shear": 0.0,
     "augment.zoom": 0.2,
-    "augment.fill": None,  # the layers': reflect
+    "augment.fill": None,  # default of the layers: reflect
     "augment.bank": 0,
 }
 CONVNET_150 = {
@@ -95,7 +95,8 @@ VGG16_180 = {
 HEAD_1, HEAD_2 = ("head", "all", "rmsprop", 2e-5, 30), ("head", "all", "rmsprop", 1e-3, 50)
 ALL_OF_150, DENSE_HEAD_150, BLOCK5 = 16_812_353, 2_097_665, 7_079_424
 
-# recipe: values; for each stage (name, freeze, optimizer, rate, epochs); steps per epoch; what trains in each stage
+# recipe: values; (name, freeze, optimizer, learning rate, epochs) of each stage; steps per epoch; trainable parameters
+# of each stage
 RECIPES = {
     "from_scratch.py:edition=1": (
         CONVNET_150 | NO_AUGMENTATION | {"model.dropout": 0.0, "batch_size": 20},
@@ -194,7 +195,7 @@ RECIPES = {
         [12_800 * 256 + 256 + 257 + BLOCK5],
     ),
 }
-# What no textbook's optimizer, loss or stage has.
+# Fields that no textbook's optimizer, loss or stage uses, at their defaults.
 NOT_IN_TEXTBOOKS = {
     "optimizer.lr_schedule": "constant",
     "optimizer.warmup_steps": 0,
@@ -238,13 +239,13 @@ def test_values_are_the_published_ones(argument):
 
 
 @pytest.mark.parametrize("edition", [1, 2])
-def test_the_second_stage_goes_on_from_the_last_epoch_of_the_first(edition):
+def test_the_second_stage_starts_from_the_last_epoch_of_the_first(edition):
     assert recipe_of(f"finetune.py:edition={edition}").stages.block5.start_from == "last"
 
 
 @pytest.mark.parametrize("edition", [1, 2])
-def test_fine_tuning_goes_on_from_the_augmented_feature_extraction(edition):
-    """The head's stage and all around it are those of the run that `init_from` would name."""
+def test_fine_tuning_continues_from_the_augmented_feature_extraction(edition):
+    """Stage `head` and everything around it equal those of the run that `init_from` would name."""
     both, first = (
         flatten(recipe_of(recipe))
         for recipe in (f"finetune.py:edition={edition}", f"feature_extraction.py:edition={edition},augment=True")
@@ -265,15 +266,15 @@ def test_vgg16_at_150_pixels_has_the_published_size():
     [
         ("from_scratch.py:edition=3", "edition: got 3; allowed are 1, 2"),
         ("feature_extraction.py:strength=weak,augment,edition=1", "strength: got 'weak'; allowed are mild, strong"),
-        ("feature_extraction.py:bank=4", "bank changes nothing here; it needs augment=True"),
-        ("feature_extraction.py:augment,strength=strong", "strength changes nothing here; it needs edition=1"),
-        ("finetune.py:joint", "joint changes nothing here; it needs edition=1"),
-        ("finetune.py:edition=2,joint", "joint changes nothing here; it needs edition=1"),
-        ("finetune.py:edition=1,joint,init_from=runs/a", "init_from changes nothing here"),
+        ("feature_extraction.py:bank=4", "bank has no effect here; it needs augment=True"),
+        ("feature_extraction.py:augment,strength=strong", "strength has no effect here; it needs edition=1"),
+        ("finetune.py:joint", "joint has no effect here; it needs edition=1"),
+        ("finetune.py:edition=2,joint", "joint has no effect here; it needs edition=1"),
+        ("finetune.py:edition=1,joint,init_from=runs/a", "init_from has no effect here"),
         ("finetune.py:edition=1,mask=block5_conv2", "mask: got 'block5_conv2'; allowed are block5"),
         ("finetune.py:edition=1,strength=weak", "strength: got 'weak'"),
     ],
 )
-def test_a_key_that_does_nothing_is_refused(argument, named):
+def test_a_key_without_effect_is_refused(argument, named):
     with pytest.raises(UserError, match=named):
         recipe_of(argument)

@@ -1,4 +1,4 @@
-"""The `key=value,…` behind a config's path: which recipe of the file is meant."""
+"""The recipe of a config file: the `key=value,…` after its path."""
 
 import ast
 from typing import Any
@@ -10,10 +10,10 @@ from vision_transfer.errors import UserError, nearest_names
 
 
 def parse_recipe(argument: str | None, **defaults: Any) -> Config:
-    """The `key=value,…` behind a config's path as values, typed by `defaults`; a bare key of a switch means True.
+    """Parses `key=value,…` to values with the keys and types of `defaults`; a boolean key without a value means True.
 
     Raises:
-        UserError: an unknown key, or a value of another type than the default's.
+        UserError: a key is unknown, or a value does not have the type of its default.
     """
     values = dict(defaults)
     for item in filter(None, (argument or "").split(",")):
@@ -22,17 +22,13 @@ def parse_recipe(argument: str | None, **defaults: Any) -> Config:
             raise UserError(f"recipe {argument!r}: unknown key {key!r}; {nearest_names(key, list(defaults))}")
         kind, what = type(defaults[key]), f"recipe {argument!r}: {key}"
         if not equals and kind is not bool:
-            raise UserError(f"{what}: has no value; write {key}=VALUE, of type {kind.__name__}")
+            raise UserError(f"{what} has no value; write {key}=VALUE, of type {kind.__name__}")
         values[key] = _literal(text, kind, what) if equals else True
     return ConfigDict(values)
 
 
 def check_choices(argument: str | None, recipe: Config, /, **choices: tuple[Any, ...]) -> None:
-    """Checks values of a recipe against those that its file knows.
-
-    Raises:
-        UserError: a value that is not among them.
-    """
+    """Raises a UserError if a value of the recipe is not among its `choices`."""
     for key, allowed in choices.items():
         if recipe[key] not in allowed:
             raise UserError(
@@ -41,13 +37,9 @@ def check_choices(argument: str | None, recipe: Config, /, **choices: tuple[Any,
 
 
 def check_needs(argument: str | None, key: str, met: bool, needed: str) -> None:
-    """Refuses a key that would change nothing without others.
-
-    Raises:
-        UserError: the recipe has `key`, but what it needs is not `met`.
-    """
+    """Raises a UserError if the recipe has `key` but its condition, described by `needed`, is not `met`."""
     if not met and key in [item.partition("=")[0] for item in (argument or "").split(",")]:
-        raise UserError(f"recipe {argument!r}: {key} changes nothing here; it needs {needed}")
+        raise UserError(f"recipe {argument!r}: {key} has no effect here; it needs {needed}")
 
 
 def _literal(text: str, kind: type, what: str) -> Any:

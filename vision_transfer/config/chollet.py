@@ -1,7 +1,7 @@
-"""What the configs of the textbooks' cats and dogs experiments share: augmentations, and heads on a frozen VGG16.
+"""Values shared by the textbooks' cats and dogs configs: augmentations, and heads on a frozen VGG16.
 
-Values are those of the notebooks to Chollet, "Deep Learning with Python" (2017, chapter 5; second edition 2021,
-chapter 8). Each function changes a config or makes a stage; the files in `configs/` say which goes where.
+The values come from the notebooks to Chollet, "Deep Learning with Python" (2017, chapter 5; second edition 2021,
+chapter 8). Each function changes a config or makes a stage; the files in `configs/` combine them.
 """
 
 from vision_transfer.config import Config, stage
@@ -31,7 +31,7 @@ def layers_augmentation(config: Config) -> None:
 
 
 def vgg16_first_edition(config: Config, *, dropout: float) -> None:
-    """150 pixels, 1/255, dense 256 with ReLU, batches of 20, tested at the last epoch."""
+    """150 pixels, 1/255, dense 256 with ReLU, batches of 20, tests the last epoch."""
     config.dataset.image_size = 150
     config.dataset.resampling = "nearest"
     config.model.preprocessing = "rescale"
@@ -43,7 +43,7 @@ def vgg16_first_edition(config: Config, *, dropout: float) -> None:
 
 
 def vgg16_second_edition(config: Config) -> None:
-    """180 pixels, caffe input, dense 256 without activation, dropout, batches of 32, tested at the best epoch."""
+    """180 pixels, caffe input, dense 256 without activation, dropout, batches of 32, tests the best epoch."""
     config.dataset.image_size = 180
     config.model.preprocessing = "caffe"
     config.model.hidden = (256,)
@@ -52,10 +52,10 @@ def vgg16_second_edition(config: Config) -> None:
 
 
 def head_first_edition() -> Config:
-    """The head on the frozen base: RMSprop 2e-5, 30 epochs."""
+    """The head on the frozen base: RMSprop at 2e-5, 30 epochs."""
     return stage(freeze="all", epochs=30, optimizer={"name": "rmsprop", "lr": 2e-5})
 
 
 def head_second_edition(*, augment: bool) -> Config:
-    """The head on the frozen base: RMSprop 1e-3, 20 epochs, 50 with augmentation."""
+    """The head on the frozen base: RMSprop at 1e-3, 20 epochs, or 50 with augmentation."""
     return stage(freeze="all", epochs=50 if augment else 20, optimizer={"name": "rmsprop", "lr": 1e-3})
