@@ -1,0 +1,110 @@
+"""Documents against the code: links, paths, commands, fields and modes that they name exist."""
+
+import ast
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+
+from vision_transfer.cli.flag_errors import load_config
+from vision_transfer.cli.main import FLAG_NAMES
+from vision_transfer.cli.modes import MODES
+from vision_transfer.config import default_config, flatten, stage, validate
+
+ROOT = Path(__file__).resolve().parents[1]
+# Without the changelog, which names things that are gone.
+PAGES = sorted({*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("tests/*/*.md")} - {ROOT / "CHANGELOG.md"})
+CONFIGS = sorted((ROOT / "configs").glob("*.py"))
+
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+PATH = re.compile(r"(?<![\w/.-])(?:\.ci|configs|docs|tests|vision_transfer)/[\w./-]*\w")
+MODULE = re.compile(r"(?:python -m |from |`)(vision_transfer(?:\.\w+)+)")
+FIELD = re.compile(r"(?:--config|(?<![\w.])config)\.(?!json\b)(\w+(?:\.\w+)*)")
+RECIPE = re.compile(r"(?:configs/)?(\w+\.py):([\w=,]+)")
+MODE = re.compile(r"--mode=(\w+)")
+FLAG = re.compile(r"(?<![\w-])--(\w+)")
+FIELDS, STAGE_FIELDS = flatten(default_config()), flatten(stage())
+
+
+def text_of(file):
+    """A page, or a config's docstring."""
+    text = file.read_text(encoding="utf-8")
+    return text if file.suffix == ".md" else ast.get_docstring(ast.parse(text)) or ""
+
+
+def anchors(file):
+    """The anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", file.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def is_field(path):
+    """Whether the schema has the field, or the group of fields, at a dotted path."""
+    group, _, rest = path.partition(".")
+    if group == "stages":
+        _, _, path = rest.partition(".")
+    fields = STAGE_FIELDS if group == "stages" else FIELDS
+    return not path or any(field == path or field.startswith(f"{path}.") for field in fields)
+
+
+def commands(text):
+    """Command lines of `launch.py`, each as one line."""
+    return re.findall(r"python launch\.py[^\n`#]*", re.sub(r"\\\n\s*", "", text))
+
+
+@pytest.fixture(params=[*PAGES, *CONFIGS], ids=lambda file: str(file.relative_to(ROOT)))
+def document(request):
+    return request.param
+
+
+def test_links_lead_somewhere(document):
+    for target in LINK.findall(text_of(document)):
+        if target.startswith(("http://", "https://")):
+            continue
+        path, _, anchor = target.partition("#")
+        file = document.parent / path if path else document
+        assert file.exists(), target
+        assert not anchor or anchor in anchors(file), target
+
+
+def test_paths_and_modules_exist(document):
+    text = text_of(document)
+    assert [path for path in PATH.findall(text) if not (ROOT / path).exists()] == []
+    assert [name for name in MODULE.findall(text) if importlib.util.find_spec(name) is None] == []
+
+
+def test_fields_exist(document):
+    assert [field for field in FIELD.findall(text_of(document)) if not is_field(field)] == []
+
+
+def test_modes_and_flags_exist(document):
+    text = text_of(document)
+    assert set(MODE.findall(text)) <= set(MODES)
+    flags = {flag for command in commands(text) for flag in FLAG.findall(command)}
+    assert flags <= set(FLAG_NAMES)
+
+
+def test_recipes_load(document):
+    for file, argument in RECIPE.findall(text_of(document)):
+        validate(load_config(f"{ROOT / 'configs' / file}:{argument.rstrip(',')}"))
+
+
+def test_each_config_has_a_command_that_runs_it():
+    for config in CONFIGS:
+        assert f"python launch.py --config=configs/{config.name}" in text_of(config), config.name
+
+
+def test_the_commands_that_continuous_integration_runs_are_in_the_readme():
+    readme, script = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", ".ci/run"))
+    assert "\n    pip install -e . && python launch.py --config=configs/finetune.py\n" in readme
+    assert "\n    pip install -e '.[test]' && pytest -n 2 --dist loadfile\n" in readme
+    assert 'launch.py" --config=configs/finetune.py' in script and "\npytest -n 2 --dist loadfile" in script
+
+
+@pytest.mark.parametrize(
+    ("path", "exists"),
+    [("dataset.root", True), ("dataset", True), ("stages.head.optimizer.lr", True), ("dataset.rot", False)],
+)
+def test_a_misspelt_field_would_be_found(path, exists):
+    assert is_field(path) == exists
