@@ -28,7 +28,7 @@ Each axis of a grid is a field of `config.ablation` or `config.study`, such as
 `--config.ablation.masks="('all', 'only:block3_conv1')"`.
 """
 
-from vision_transfer.config import Config, default_config, stage, with_stages
+from vision_transfer.config import ConfigDict, default_config, stage, with_stages
 from vision_transfer.config.arguments import check_choices, parse_recipe
 
 DEPTHS = (
@@ -48,7 +48,7 @@ FEW_IMAGES, FEW_EPOCHS = 300, 3
 LEAST_STEPS = 20
 
 
-def get_config(argument: str | None = None) -> Config:
+def get_config(argument: str | None = None) -> ConfigDict:
     """`grid` is one of `GRIDS`."""
     recipe = parse_recipe(argument, grid="depths")
     check_choices(argument, recipe, grid=GRIDS)
@@ -85,7 +85,7 @@ def get_config(argument: str | None = None) -> Config:
     )
 
 
-def with_schedule_left_open(config: Config, **stages: Config) -> Config:
+def with_schedule_left_open(config: ConfigDict, **stages: ConfigDict) -> ConfigDict:
     """Sets the stages that the sweep builds its runs from, without a schedule: each run gets its own."""
     with_stages(config, **stages)
     config.schedule = ()

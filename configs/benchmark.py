@@ -23,14 +23,14 @@ Except in whole runs, weights are random and images are noise: neither changes w
 the ratios to Keras on 2 cores (AMD EPYC), `docs/accelerators.md` the numbers for TPUs.
 """
 
-from vision_transfer.config import Config, default_config
+from vision_transfer.config import ConfigDict, default_config
 from vision_transfer.config.arguments import parse_recipe
 
 IMAGE_SIZES = {"mnist_convnet": 28, "convnet_150": 150}
 VGG_DEPTHS = ("none", *(f"below:block{block}_conv1" for block in range(2, 6)), "all")
 
 
-def get_config(recipe: str | None = None) -> Config:
+def get_config(recipe: str | None = None) -> ConfigDict:
     """VGG16 at 180 pixels with the dense head of edition 2, batch 16; `backbone` is another network's name."""
     values = parse_recipe(recipe, backbone="vgg16")
     vgg = values.backbone.startswith("vgg")

@@ -12,10 +12,10 @@ over seeds 0 to 2: validation 0.739 (0.734 to 0.742), test 0.703 (0.680 to 0.714
 EPYC).
 """
 
-from vision_transfer.config import Config
+from vision_transfer.config import ConfigDict
 from vision_transfer.config.small_convnet import modern_small_convnet
 
 
-def get_config() -> Config:
+def get_config() -> ConfigDict:
     """Shifts of at most a tenth, batches of 64, 80 epochs."""
     return modern_small_convnet("cifar10", channels=3, largest_shift=0.1, batch_size=64, epochs=80)

@@ -16,10 +16,10 @@ Validation also chose shifts of a twentieth (0.885) over shifts of a tenth (0.86
         --config.dataset.train_examples=10000 --config.stages.train.optimizer.weight_decay=0
 """
 
-from vision_transfer.config import Config
+from vision_transfer.config import ConfigDict
 from vision_transfer.config.small_convnet import modern_small_convnet
 
 
-def get_config() -> Config:
+def get_config() -> ConfigDict:
     """Shifts of at most a twentieth, batches of 128, 20 epochs."""
     return modern_small_convnet("fashion_mnist", channels=1, largest_shift=0.05, batch_size=128, epochs=20)

@@ -38,11 +38,11 @@ images, whose features are now cached. Edition 2 has 50 such epochs and has not 
 The values are in `vision_transfer/config/chollet.py`, because `configs/finetune.py` continues from the same runs.
 """
 
-from vision_transfer.config import Config, chollet, default_config, with_stages
+from vision_transfer.config import ConfigDict, chollet, default_config, with_stages
 from vision_transfer.config.arguments import check_choices, check_needs, parse_recipe
 
 
-def get_config(argument: str | None = None) -> Config:
+def get_config(argument: str | None = None) -> ConfigDict:
     """`edition` is 1 or 2; `strength`, mild or strong, is for edition 1's augmentation."""
     recipe = parse_recipe(argument, edition=2, augment=False, bank=0, strength="mild")
     check_choices(argument, recipe, edition=chollet.EDITIONS, strength=chollet.STRENGTHS)

@@ -53,7 +53,7 @@ computed; `edition=1,bank=4`, seed 0, validation 0.926 in the last epoch and 0.9
 interval 0.919 to 0.950), after 42 min of training. It overfits its four variants from epoch 17 on.
 """
 
-from vision_transfer.config import Config, chollet, default_config, stage, with_stages
+from vision_transfer.config import ConfigDict, chollet, default_config, stage, with_stages
 from vision_transfer.config.arguments import check_choices, check_needs, parse_recipe
 
 OURS = 0
@@ -62,7 +62,7 @@ MASKS = ("block5", "block5_conv1_only")
 TEXTBOOK_KEYS = ("mask", "joint", "strength", "bank", "init_from")
 
 
-def get_config(argument: str | None = None) -> Config:
+def get_config(argument: str | None = None) -> ConfigDict:
     """`edition` is 1 or 2 (default: our own recipe); `strength` defaults to strong with `joint`, else to mild."""
     recipe = parse_recipe(argument, edition=OURS, mask="block5", joint=False, strength="", bank=0, init_from="")
     check_choices(argument, recipe, edition=(OURS, *chollet.EDITIONS), mask=MASKS)
@@ -88,7 +88,7 @@ def get_config(argument: str | None = None) -> Config:
     return _first_edition(config, recipe) if recipe.edition == 1 else _second_edition(config, recipe)
 
 
-def _ours() -> Config:
+def _ours() -> ConfigDict:
     """VGG16, caffe input, average pooling, dense 256 with ReLU, dropout 0.5; tests the best stage."""
     config = default_config()
     config.name = "finetune"
@@ -105,7 +105,7 @@ def _ours() -> Config:
     )
 
 
-def _first_edition(config: Config, recipe: Config) -> Config:
+def _first_edition(config: ConfigDict, recipe: ConfigDict) -> ConfigDict:
     chollet.vgg16_first_edition(config, dropout=0.0)
     chollet.generator_augmentation(config, recipe.strength or ("strong" if recipe.joint else "mild"))
     freeze = "only:block5_conv1" if recipe.mask == "block5_conv1_only" else "below:block5_conv1"
@@ -115,7 +115,7 @@ def _first_edition(config: Config, recipe: Config) -> Config:
     return with_stages(config, head=chollet.head_first_edition(), block5=block5)
 
 
-def _second_edition(config: Config, recipe: Config) -> Config:
+def _second_edition(config: ConfigDict, recipe: ConfigDict) -> ConfigDict:
     chollet.vgg16_second_edition(config)
     chollet.layers_augmentation(config)
     freeze = "only:block5_conv1" if recipe.mask == "block5_conv1_only" else "last:4"
@@ -125,5 +125,5 @@ def _second_edition(config: Config, recipe: Config) -> Config:
     return with_stages(config, head=chollet.head_second_edition(augment=True), block5=block5)
 
 
-def _block5(freeze: str, epochs: int) -> Config:
+def _block5(freeze: str, epochs: int) -> ConfigDict:
     return stage(freeze=freeze, epochs=epochs, start_from="last", optimizer={"name": "rmsprop", "lr": 1e-5})

@@ -21,11 +21,11 @@ cores (AMD EPYC).
 | `edition=2,augment=True` | 0.853 | 0.797 (0.771 to 0.821) | 43 min |
 """
 
-from vision_transfer.config import Config, chollet, default_config, stage, with_stages
+from vision_transfer.config import ConfigDict, chollet, default_config, stage, with_stages
 from vision_transfer.config.arguments import check_choices, parse_recipe
 
 
-def get_config(argument: str | None = None) -> Config:
+def get_config(argument: str | None = None) -> ConfigDict:
     """`edition` is 1 or 2; `augment` adds augmentation and dropout."""
     recipe = parse_recipe(argument, edition=2, augment=False)
     check_choices(argument, recipe, edition=chollet.EDITIONS)
@@ -37,7 +37,7 @@ def get_config(argument: str | None = None) -> Config:
     return _first_edition(config, recipe.augment) if recipe.edition == 1 else _second_edition(config, recipe.augment)
 
 
-def _first_edition(config: Config, augment: bool) -> Config:
+def _first_edition(config: ConfigDict, augment: bool) -> ConfigDict:
     config.dataset.image_size = 150
     config.dataset.resampling = "nearest"
     config.model.backbone = "convnet_150"
@@ -59,7 +59,7 @@ def _first_edition(config: Config, augment: bool) -> Config:
     )
 
 
-def _second_edition(config: Config, augment: bool) -> Config:
+def _second_edition(config: ConfigDict, augment: bool) -> ConfigDict:
     config.dataset.image_size = 180
     config.model.backbone = "convnet_180"
     config.model.hidden = ()

@@ -36,13 +36,13 @@ on the test of the CIFAR-10 subset and 0.853 (0.851 to 0.858) on Fashion-MNIST's
 `docs/ablation.md` has the commands and the comparison.
 """
 
-from vision_transfer.config import Config, default_config, stage, with_stages
+from vision_transfer.config import ConfigDict, default_config, stage, with_stages
 from vision_transfer.config.arguments import check_choices, parse_recipe
 
 CLASSIC = {"logistic": "logistic_regression", "svm": "svm"}
 
 
-def get_config(argument: str | None = None) -> Config:
+def get_config(argument: str | None = None) -> ConfigDict:
     """`layer` is a pooling layer of VGG16; `head` is dense, logistic or svm; `size` is the images' side in pixels."""
     recipe = parse_recipe(argument, layer="block4_pool", head="dense", size=180)
     check_choices(argument, recipe, head=("dense", *CLASSIC))

@@ -11,11 +11,11 @@ Expected with `--config.seed=0`, 1 and 2: convnet 0.9907, 0.9921, 0.9896 (mean 0
 (mean 0.980). On 2 cores (AMD EPYC) a seed takes 57 s with the convnet and 11 s with the dense network.
 """
 
-from vision_transfer.config import Config, default_config, stage, with_stages
+from vision_transfer.config import ConfigDict, default_config, stage, with_stages
 from vision_transfer.config.arguments import parse_recipe
 
 
-def get_config(argument: str | None = None) -> Config:
+def get_config(argument: str | None = None) -> ConfigDict:
     """`model` is convnet or dense."""
     recipe = parse_recipe(argument, model="convnet")
     config = default_config()

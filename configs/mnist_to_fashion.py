@@ -26,10 +26,10 @@ kept frozen, fall behind from 10,000 images on. All 37 runs took 41 min on 2 cor
 work running.
 """
 
-from vision_transfer.config import Config, default_config, stage, with_stages
+from vision_transfer.config import ConfigDict, default_config, stage, with_stages
 
 
-def get_config() -> Config:
+def get_config() -> ConfigDict:
     """The convnet, and the stages of the pretraining and of the three ways."""
     config = default_config()
     config.name = "mnist_to_fashion"

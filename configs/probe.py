@@ -16,10 +16,10 @@ The averages are cached: probing the same images again, together with others or 
 them again.
 """
 
-from vision_transfer.config import Config, default_config
+from vision_transfer.config import ConfigDict, default_config
 
 
-def get_config() -> Config:
+def get_config() -> ConfigDict:
     """VGG16 with ImageNet weights; `model.backbone`, `model.weights_path` and `init_from` set another network."""
     config = default_config()
     config.name = "probe"

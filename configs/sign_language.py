@@ -15,11 +15,11 @@ because the files have 100. Hands look little like ImageNet, and validation deci
 0.993 (0.980 to 1.000), that is 50, 50 and 49 of 50. A seed takes 7.6 min on 2 cores (AMD EPYC).
 """
 
-from vision_transfer.config import Config, default_config, stage, with_stages
+from vision_transfer.config import ConfigDict, default_config, stage, with_stages
 from vision_transfer.config.arguments import check_choices, parse_recipe
 
 
-def get_config(argument: str | None = None) -> Config:
+def get_config(argument: str | None = None) -> ConfigDict:
     """`recipe` is classic or own."""
     recipe = parse_recipe(argument, recipe="classic")
     check_choices(argument, recipe, recipe=("classic", "own"))
@@ -31,7 +31,7 @@ def get_config(argument: str | None = None) -> Config:
     return _own(config) if recipe.recipe == "own" else _classic(config)
 
 
-def _own(config: Config) -> Config:
+def _own(config: ConfigDict) -> ConfigDict:
     """A head on the frozen base, then also blocks 4 and 5, with a learning rate that falls to 0."""
     config.dataset.image_size = 128
     config.model.preprocessing = "caffe"
@@ -47,7 +47,7 @@ def _own(config: Config) -> Config:
     )
 
 
-def _classic(config: Config) -> Config:
+def _classic(config: ConfigDict) -> ConfigDict:
     config.dataset.image_size = 224
     config.dataset.resampling = "nearest"
     config.model.preprocessing = "raw"

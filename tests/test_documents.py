@@ -10,7 +10,7 @@ import pytest
 from vision_transfer.cli.flag_errors import load_config
 from vision_transfer.cli.main import FLAG_NAMES
 from vision_transfer.cli.modes import MODES
-from vision_transfer.config import default_config, flatten, stage, validate
+from vision_transfer.config import checked, default_config, flatten, stage
 
 ROOT = Path(__file__).resolve().parents[1]
 # Without the changelog, which names things that are gone.
@@ -24,7 +24,7 @@ FIELD = re.compile(r"(?:--config|(?<![\w.])config)\.(?!json\b)(\w+(?:\.\w+)*)")
 RECIPE = re.compile(r"(?:configs/)?(\w+\.py):([\w=,]+)")
 MODE = re.compile(r"--mode=(\w+)")
 FLAG = re.compile(r"(?<![\w-])--(\w+)")
-FIELDS, STAGE_FIELDS = flatten(default_config()), flatten(stage())
+FIELDS, STAGE_FIELDS = flatten(default_config().to_dict()), flatten(stage().to_dict())
 
 
 def text_of(file):
@@ -87,7 +87,7 @@ def test_modes_and_flags_exist(document):
 
 def test_recipes_load(document):
     for file, argument in RECIPE.findall(text_of(document)):
-        validate(load_config(f"{ROOT / 'configs' / file}:{argument.rstrip(',')}"))
+        checked(load_config(f"{ROOT / 'configs' / file}:{argument.rstrip(',')}"))
 
 
 def test_each_config_has_a_command_that_runs_it():

@@ -6,7 +6,7 @@ import pytest
 
 from vision_transfer import freezing
 from vision_transfer.cli.flag_errors import load_config
-from vision_transfer.config import validate
+from vision_transfer.config import checked
 from vision_transfer.errors import UserError
 from vision_transfer.models.network import all_parameter_shapes
 from vision_transfer.runs.build import DataFacts, build_augmentation, build_network, resolve_stages
@@ -57,12 +57,12 @@ IMAGE_SIZES = {"cifar10": 32}
 
 
 def load(name, argument):
-    return load_config(f"{CONFIGS / name}.py" + (f":{argument}" if argument else ""))
+    return checked(load_config(f"{CONFIGS / name}.py" + (f":{argument}" if argument else "")))
 
 
 def value(config, path):
     for part in path.split("."):
-        config = config[part]
+        config = getattr(config, part)
     return config
 
 
@@ -74,7 +74,6 @@ def network_of(config, name, classes=10):
 @pytest.mark.parametrize(("name", "argument"), RECIPES)
 def test_every_recipe_is_valid_and_its_stages_fit_its_network(name, argument):
     config = load(name, argument)
-    validate(config)
     build_augmentation(config)
     network = network_of(config, name)
     for stage in config.stages:
@@ -117,7 +116,6 @@ def test_an_unknown_recipe_is_refused():
 
 def test_the_recommended_recipe_trains_a_small_head_and_lets_validation_choose():
     config = load("finetune", None)
-    validate(config)
     assert config.evaluate == "best_stage" and config.augment.preset == "none"
     network = build_network(config, DataFacts(2, (224, 224, 3)))
     counts = freezing.counts(all_parameter_shapes(network), resolve_stages(config, network)[0].mask)

@@ -6,7 +6,7 @@ import pytest
 
 from vision_transfer import freezing
 from vision_transfer.cli.flag_errors import load_config
-from vision_transfer.config import flatten, validate
+from vision_transfer.config import checked, flatten
 from vision_transfer.errors import UserError
 from vision_transfer.models.network import all_parameter_shapes
 from vision_transfer.runs.build import DataFacts, build_network, resolve_stages, stage_plan
@@ -212,14 +212,13 @@ NOT_IN_TEXTBOOKS = {
 
 
 def recipe_of(argument):
-    return load_config(f"{CONFIGS}/{argument}")
+    return checked(load_config(f"{CONFIGS}/{argument}"))
 
 
 @pytest.mark.parametrize("argument", RECIPES)
 def test_values_are_the_published_ones(argument):
     values, stages, steps, trainable = RECIPES[argument]
     config = recipe_of(argument)
-    validate(config)
     flat = flatten(config)
     assert {path: flat[path] for path in values} == values
     assert {flat[path] for path in ("augment.brightness", "augment.contrast", "augment.saturation")} == {0.0}
@@ -240,7 +239,7 @@ def test_values_are_the_published_ones(argument):
 
 @pytest.mark.parametrize("edition", [1, 2])
 def test_the_second_stage_starts_from_the_last_epoch_of_the_first(edition):
-    assert recipe_of(f"finetune.py:edition={edition}").stages.block5.start_from == "last"
+    assert recipe_of(f"finetune.py:edition={edition}").stages["block5"].start_from == "last"
 
 
 @pytest.mark.parametrize("edition", [1, 2])

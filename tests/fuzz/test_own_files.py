@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from vision_transfer.config import default_config, stage, with_stages
+from vision_transfer.config import checked, default_config, stage, with_stages
 from vision_transfer.data.formats.folder import folder_source
 from vision_transfer.data.images.cache import load_cached
 from vision_transfer.data.images.decode_all import Form
@@ -105,7 +105,7 @@ def small_run(tmp_path_factory):
     config.model.backbone = "dense"
     config.model.weights = "random"
     config.model.hidden = (3,)
-    config = with_stages(config, head=stage(freeze="none", epochs=1))
+    config = checked(with_stages(config, head=stage(freeze="none", epochs=1)))
     screen = Screen(Console(file=io.StringIO(), width=200))
     return train(config, RunOptions(folder / "run", folder / "cache"), screen), folder / "cache", config
 

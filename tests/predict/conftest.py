@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from vision_transfer.config import default_config, stage, with_stages
+from vision_transfer.config import checked, default_config, stage, with_stages
 from vision_transfer.runs.setup import RunOptions
 from vision_transfer.runtime.console import Screen
 from vision_transfer.tasks.train.task import train
@@ -49,7 +49,7 @@ def finished_run(pictures, caches, tmp_path_factory):
     config.eval_batch_size = 4
     config = with_stages(config, head=stage(freeze="none", epochs=6, optimizer={"name": "adam", "lr": 1e-2}))
     folder = tmp_path_factory.mktemp("runs") / "run"
-    return train(config, RunOptions(folder, caches), Screen(Console(quiet=True))).path
+    return train(checked(config), RunOptions(folder, caches), Screen(Console(quiet=True))).path
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from vision_transfer.config import default_config, stage, with_stages
+from vision_transfer.config import checked, default_config, stage, with_stages
 from vision_transfer.data.augmentation import AugmentConfig, augment_batch
 from vision_transfer.data.augmentation.variants import Augmentation, BankRows
 from vision_transfer.runs.setup import RunOptions
@@ -36,7 +36,7 @@ def small_config(**augment):
 
 def records(config, folder, cache):
     screen = Screen(Console(file=io.StringIO()))
-    run = task.train(config, RunOptions(folder, cache), screen)
+    run = task.train(checked(config), RunOptions(folder, cache), screen)
     return [json.loads(line) for line in run.metrics_file.read_text().splitlines()]
 
 

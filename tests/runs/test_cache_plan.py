@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from vision_transfer.config import default_config, stage, with_stages
+from vision_transfer.config import checked, default_config, stage, with_stages
 from vision_transfer.features import budget, extraction
 from vision_transfer.runs.cache_plan import settled
 from vision_transfer.runs.folder import RunFolder
@@ -42,7 +42,7 @@ def feed(mesh, screen, tmp_path):
     """A config's data and network, and what makes inputs of them."""
 
     def build(config):
-        return Feeding(prepare(config, tmp_path, screen), mesh, tmp_path, screen)
+        return Feeding(prepare(checked(config), tmp_path, screen), mesh, tmp_path, screen)
 
     return build
 
@@ -176,19 +176,19 @@ def seen(monkeypatch):
 def test_a_cached_prefix_is_computed_once_and_never_in_a_step(feed, seen, tmp_path, screen):
     """And a run without room for it gives the same numbers from the images, also when there is room later."""
     options = RunOptions(tmp_path / "cached", tmp_path)
-    cached = task.train(small_config(), options, screen)
+    cached = task.train(checked(small_config()), options, screen)
     rows = rows_of(feed(small_config()))
     assert sum(seen["prefix"]) == rows
     assert seen["steps"] == {("conv3", (5, 5, 64))}
     assert seen["validation"] == {"conv3"}
     again = RunOptions(tmp_path / "again", tmp_path)
-    task.train(small_config(lr=1e-2), again, screen)
+    task.train(checked(small_config(lr=1e-2)), again, screen)
     assert sum(seen["prefix"]) == rows
 
     for record in seen.values():
         record.clear()
     without = RunOptions(tmp_path / "without", tmp_path / "other")
-    images = task.train(small_config(budget_gb=0), without, screen)
+    images = task.train(checked(small_config(budget_gb=0)), without, screen)
     assert seen["prefix"] == []
     assert {start for start, *_ in seen["steps"]} == {None}
     assert not (tmp_path / "other" / "features").exists()
@@ -197,7 +197,7 @@ def test_a_cached_prefix_is_computed_once_and_never_in_a_step(feed, seen, tmp_pa
 
     images.result_file.unlink()
     images.predictions_file.unlink()
-    task.train(small_config(), without, screen)
+    task.train(checked(small_config()), without, screen)
     result = images.result()
     assert result is not None
     assert result["stages"][0]["cached"] is None
@@ -207,7 +207,7 @@ def test_a_cached_prefix_is_computed_once_and_never_in_a_step(feed, seen, tmp_pa
 def test_fresh_variants_are_computed_in_the_step_and_what_is_not_augmented_once(feed, seen, tmp_path, screen):
     """Features of validation and test alone, with the numbers of validation from the images."""
     fresh = {"preset": "keras_layers", "rotation": 0.1}
-    cached = task.train(small_config(**fresh), RunOptions(tmp_path / "cached", tmp_path), screen)
+    cached = task.train(checked(small_config(**fresh)), RunOptions(tmp_path / "cached", tmp_path), screen)
     dataset = feed(small_config()).setup.dataset
     assert sum(seen["prefix"]) == len(dataset.validation) + len(dataset.test)
     assert {start for start, *_ in seen["steps"]} == {None}
@@ -217,7 +217,7 @@ def test_fresh_variants_are_computed_in_the_step_and_what_is_not_augmented_once(
         record.clear()
     config = small_config(**fresh)
     config.features.cache = False
-    images = task.train(config, RunOptions(tmp_path / "images", tmp_path), screen)
+    images = task.train(checked(config), RunOptions(tmp_path / "images", tmp_path), screen)
     assert (seen["prefix"], seen["validation"]) == ([], {None})
     first, second = metrics(cached), metrics(images)
     assert [line["train_loss"] for line in first] == [line["train_loss"] for line in second]

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from vision_transfer.config import default_config, stage, with_stages
+from vision_transfer.config import checked, default_config, stage, with_stages
 from vision_transfer.errors import UserError
 from vision_transfer.models.backbones import backbone_layers
 from vision_transfer.models.heads import head_layers
@@ -62,7 +62,7 @@ def whole_run(tmp_path_factory, cache):
     folder = tmp_path_factory.mktemp("whole") / "run"
     config = config_of()
     config.stages.only.freeze = "none"
-    train(config, RunOptions(folder, cache), Screen())
+    train(checked(config), RunOptions(folder, cache), Screen())
     return folder
 
 
@@ -70,7 +70,7 @@ def whole_run(tmp_path_factory, cache):
 def resting_run(tmp_path_factory, whole_run, cache):
     """A finished run that started from it and learnt nothing, at the rate 0."""
     folder = tmp_path_factory.mktemp("resting") / "run"
-    train(config_of(init_from=str(whole_run), lr=0.0), RunOptions(folder, cache), Screen())
+    train(checked(config_of(init_from=str(whole_run), lr=0.0)), RunOptions(folder, cache), Screen())
     return folder
 
 
@@ -138,7 +138,7 @@ def test_the_run_starts_from_the_parameters_that_were_tested(whole_run, resting_
 
 
 def test_what_is_taken_is_said(whole_run, cache, screen):
-    starting_weights_of_run(config_of(init_from=str(whole_run)), network_of(), DIGITS, cache, None, screen)
+    starting_weights_of_run(checked(config_of(init_from=str(whole_run))), network_of(), DIGITS, cache, None, screen)
     lines = said(screen).splitlines()
     assert lines[0] == f"Starts from the run {whole_run}"
     assert lines[1].split()[-2:] == ["56,674", "parameters"]
@@ -160,7 +160,7 @@ def test_the_head_is_taken_with_the_classes_it_was_trained_for(
     whole_run, cache, screen, classes, layers, head_is_taken
 ):
     config = config_of(init_from=str(whole_run), init_from_layers=layers)
-    weights = starting_weights_of_run(config, network_of(), classes, cache, None, screen)
+    weights = starting_weights_of_run(checked(config), network_of(), classes, cache, None, screen)
     assert set(weights.params) == {*BACKBONE, *(HEAD if head_is_taken else ())}
     assert set(weights.batch_stats) == set(NORMS)
     if not head_is_taken:
@@ -170,14 +170,14 @@ def test_the_head_is_taken_with_the_classes_it_was_trained_for(
 
 def test_other_classes_get_a_head_of_their_own(whole_run, cache, screen):
     config = config_of(init_from=str(whole_run))
-    weights = starting_weights_of_run(config, network_of(outputs=1), ("cat", "dog"), cache, None, screen)
+    weights = starting_weights_of_run(checked(config), network_of(outputs=1), ("cat", "dog"), cache, None, screen)
     assert tuple(weights.params) == BACKBONE
 
 
 def test_what_does_not_fit_is_an_error_that_says_what_to_do(whole_run, cache, screen):
     config = config_of(init_from=str(whole_run))
     with pytest.raises(UserError) as error:
-        starting_weights_of_run(config, network_of(hidden=(9,)), DIGITS, cache, None, screen)
+        starting_weights_of_run(checked(config), network_of(hidden=(9,)), DIGITS, cache, None, screen)
     lines = str(error.value).splitlines()
     assert lines[0].startswith(f"config.init_from: {whole_run}: ")
     assert lines[1].split() == ["this", "network", "the", "run"]
@@ -189,32 +189,32 @@ def test_a_backbone_without_parameters_is_nothing_to_take(whole_run, cache, scre
     dense = Network((), head_layers(10, flatten=True), (18, 18, 1))
     config = config_of(init_from=str(whole_run), init_from_layers="backbone")
     with pytest.raises(UserError, match="nothing to take"):
-        starting_weights_of_run(config, dense, DIGITS, cache, None, screen)
+        starting_weights_of_run(checked(config), dense, DIGITS, cache, None, screen)
 
 
 def test_the_input_is_the_runs_own(whole_run, cache, screen):
     config = config_of(init_from=str(whole_run))
     config.model.preprocessing = None
-    setup = prepare(config, cache, screen)
+    setup = prepare(checked(config), cache, screen)
     assert setup.network.preprocessing == setup.config.model.preprocessing == "raw"
     assert "config.model.preprocessing" not in said(screen)
 
 
 def test_another_input_is_pointed_out(whole_run, cache, screen):
     config = config_of(**{"init_from": str(whole_run), "model.preprocessing": "rescale"})
-    assert prepare(config, cache, screen).network.preprocessing == "rescale"
+    assert prepare(checked(config), cache, screen).network.preprocessing == "rescale"
     assert "config.model.preprocessing is rescale, but the run was trained with raw" in said(screen)
 
 
 def test_another_activation_is_pointed_out(whole_run, cache, screen):
-    prepare(config_of(**{"init_from": str(whole_run), "model.activation": "relu"}), cache, screen)
+    prepare(checked(config_of(**{"init_from": str(whole_run), "model.activation": "relu"})), cache, screen)
     assert "here Dense(name='head_dense1', features=8, activation='relu'), but in the run Dense(" in said(screen)
     assert said(screen).count(", but in the run ") == 1
 
 
 def test_the_digest_is_of_the_parameters_and_not_of_the_path(whole_run, source, cache, screen):
     starts = (str(whole_run), str(source), None)
-    digests = [prepare(config_of(init_from=start), cache, screen).identity.digest for start in starts]
+    digests = [prepare(checked(config_of(init_from=start)), cache, screen).identity.digest for start in starts]
     assert digests[0] == digests[1] != digests[2]
 
 
@@ -232,15 +232,15 @@ def begun(source, tmp_path, cache, screen):
     config, folder, stop = config_of(init_from=str(source), epochs=3), tmp_path / "begun", StopSignal()
     stop.received = signal.SIGTERM
     with pytest.raises(Stopped, match="A checkpoint of stage 'only'"):
-        train(config, RunOptions(folder, cache, stop=stop), screen)
+        train(checked(config), RunOptions(folder, cache, stop=stop), screen)
     return config, RunOptions(folder, cache)
 
 
 def test_a_begun_run_goes_on_from_the_same_start_when_the_earlier_run_is_gone(begun, source, cache, screen, tmp_path):
     config, options = begun
-    undisturbed = train(config, RunOptions(tmp_path / "undisturbed", cache), screen)
+    undisturbed = train(checked(config), RunOptions(tmp_path / "undisturbed", cache), screen)
     shutil.rmtree(source)
-    folder = train(config, options, screen)
+    folder = train(checked(config), options, screen)
     assert f"{source} is gone; this run goes on from the copy in {options.workdir}" in said(screen)
     found, expected = (load_run(run.path, cache, screen) for run in (folder, undisturbed))
     assert jax.tree.all(same(found.variables, expected.variables))
@@ -250,7 +250,7 @@ def test_a_begun_run_goes_on_from_the_same_start_when_the_earlier_run_is_gone(be
 
 def test_a_source_that_is_gone_is_said(tmp_path, screen, cache):
     with pytest.raises(UserError, match=r"config.init_from: there is no folder .*source.*--workdir"):
-        prepare(config_of(init_from=str(tmp_path / "source")), cache, screen, tmp_path / "no copy")
+        prepare(checked(config_of(init_from=str(tmp_path / "source"))), cache, screen, tmp_path / "no copy")
 
 
 @pytest.mark.parametrize(
@@ -264,7 +264,7 @@ def test_a_source_that_is_gone_is_said(tmp_path, screen, cache):
 def test_a_source_that_is_no_finished_run_is_said(source, cache, screen, damage, message):
     damage(source)
     with pytest.raises(UserError, match=message):
-        prepare(config_of(init_from=str(source)), cache, screen)
+        prepare(checked(config_of(init_from=str(source))), cache, screen)
 
 
 def lose_a_layer(start):

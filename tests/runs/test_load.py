@@ -6,8 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from vision_transfer.config import default_config, stage, with_stages
-from vision_transfer.config.load import read_config
+from vision_transfer.config import checked, default_config, read_config, stage, to_dict, with_stages
 from vision_transfer.data.load import load_dataset
 from vision_transfer.errors import UserError
 from vision_transfer.models.inference import infer
@@ -47,7 +46,7 @@ def caches(tmp_path_factory):
 def test_a_run_read_back_predicts_what_it_predicted(tmp_path, caches, screen, evaluate, second_lr, tested):
     config = _config(evaluate)
     config.stages.more.optimizer.lr = second_lr
-    folder = train(config, RunOptions(tmp_path / "run", caches), screen)
+    folder = train(checked(config), RunOptions(tmp_path / "run", caches), screen)
     assert folder.result()["tested"]["stage"] == tested
     run = load_run(folder.path, caches, screen)
     split = load_dataset(data_request(run.config), cache_dir=caches, screen=screen).test
@@ -58,9 +57,9 @@ def test_a_run_read_back_predicts_what_it_predicted(tmp_path, caches, screen, ev
 
 
 def test_the_saved_config_is_the_config(tmp_path, caches, screen):
-    folder = train(_config("best"), RunOptions(tmp_path / "run", caches), screen)
+    folder = train(checked(_config("best")), RunOptions(tmp_path / "run", caches), screen)
     config = read_config(folder.config_file)
-    assert json.loads(folder.config_file.read_text()) == json.loads(json.dumps(config.to_dict()))
+    assert json.loads(folder.config_file.read_text()) == json.loads(json.dumps(to_dict(config)))
 
 
 @pytest.mark.parametrize(
@@ -69,13 +68,13 @@ def test_the_saved_config_is_the_config(tmp_path, caches, screen):
         (lambda run: (run / "result.json").unlink(), "not finished"),
         (lambda run: (run / "config.json").unlink(), "not the folder of a run"),
         (lambda run: (run / "config.json").write_text("{"), "cannot be read"),
-        (lambda run: (run / "config.json").write_text('{"stages": {}, "speed": 1}'), "does not know"),
+        (lambda run: (run / "config.json").write_text('{"stages": {}, "speed": 1}'), "this version has no such field"),
         (lambda run: (run / "result.json").write_text("{}"), "not as it was written"),
         (lambda run: shutil.rmtree(run / "checkpoints" / "more"), "not finished"),
     ],
 )
 def test_what_is_missing_is_said(tmp_path, caches, screen, damage, message):
-    folder = train(_config("best"), RunOptions(tmp_path / "run", caches), screen)
+    folder = train(checked(_config("best")), RunOptions(tmp_path / "run", caches), screen)
     damage(folder.path)
     with pytest.raises(UserError, match=message):
         load_run(folder.path, caches, screen)

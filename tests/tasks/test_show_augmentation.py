@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vision_transfer.config import default_config, stage, with_stages
+from vision_transfer.config import checked, default_config, stage, with_stages
 from vision_transfer.data.augmentation import augment_batch
 from vision_transfer.data.load import load_dataset
 from vision_transfer.errors import UserError
@@ -20,7 +20,7 @@ def config_of(**augment):
     config.dataset.name = "embedded"
     config.dataset.image_size = SIZE
     config.augment.update({"preset": "keras_layers", "flip": "horizontal", "rotation": 0.1, **augment})
-    return with_stages(config, head=stage())
+    return checked(with_stages(config, head=stage()))
 
 
 @pytest.fixture

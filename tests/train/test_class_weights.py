@@ -7,7 +7,7 @@ import pytest
 from scipy.special import log_softmax
 from sklearn.utils.class_weight import compute_class_weight
 
-from vision_transfer.config import default_config
+from vision_transfer.config import Config
 from vision_transfer.models.layers import Dense, Flatten
 from vision_transfer.models.network import Network
 from vision_transfer.runs.build import class_weights
@@ -81,9 +81,9 @@ def test_a_padded_step_by_hand(mesh, examples_of, order_of):
 
 def test_weights_are_scikit_learns_balanced_ones():
     labels = np.random.default_rng(0).choice(4, 200, p=[0.6, 0.3, 0.08, 0.02]).astype(np.int32)
-    config = default_config()
+    config = Config()
     assert class_weights(config, labels, 4) == ()
-    config.balance = "class_weights"
+    config = Config(balance="class_weights")
     found = class_weights(config, labels, 4)
     np.testing.assert_allclose(found, compute_class_weight("balanced", classes=np.arange(4), y=labels))
     assert np.mean(np.array(found)[labels]) == pytest.approx(1)

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from vision_transfer.config import default_config, stage, validate, with_stages
+from vision_transfer.config import checked, default_config, stage, with_stages
 from vision_transfer.errors import UserError
 from vision_transfer.train.stage_types import Progress, StageOutcome, Weights
 from vision_transfer.train.tested import chosen_epoch, chosen_variables
@@ -60,6 +60,6 @@ def test_stages_that_monitor_different_values_cannot_be_compared():
     config.evaluate = "best_stage"
     with_stages(config, head=stage(epochs=1), more=stage(epochs=1, monitor="validation_accuracy"))
     with pytest.raises(UserError, match="best_stage compares stages that monitor validation_accuracy and validation_l"):
-        validate(config)
+        checked(config)
     config.evaluate = "best"
-    validate(config)
+    checked(config)

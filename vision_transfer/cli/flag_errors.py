@@ -11,9 +11,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from absl import flags
-from ml_collections import ConfigDict
 
-from vision_transfer.config import Config, flatten, meaning_of
+from vision_transfer.config import ConfigDict, flatten, meaning_of
 from vision_transfer.errors import UserError, nearest_names
 
 EXAMPLE = "--config=configs/finetune.py"
@@ -42,7 +41,7 @@ def explain(error: Exception, arguments: Sequence[str], flag_names: Sequence[str
     return "\n".join(_override_mistakes(config, arguments)) or _one_line(error)
 
 
-def load_config(argument: str | None) -> Config:
+def load_config(argument: str | None) -> ConfigDict:
     """The configuration of a file, given as `FILE` or `FILE:KEY=VALUE,...`.
 
     Raises:
@@ -83,9 +82,9 @@ def _illegal_value(error: flags.IllegalFlagValueError) -> str:
     return f"--{found[1]}: got {found[2]!r}; allowed is {allowed} (--help says more)"
 
 
-def _override_mistakes(config: Config, arguments: Sequence[str]) -> Iterator[str]:
+def _override_mistakes(config: ConfigDict, arguments: Sequence[str]) -> Iterator[str]:
     """A line for each `--config.FIELD=VALUE` with an unknown field or a value of the wrong type."""
-    known = flatten(config)
+    known = flatten(config.to_dict())
     for argument in arguments:
         field, equals, text = argument.lstrip("-").partition("=")
         if not argument.startswith("-") or not field.startswith("config."):
@@ -113,11 +112,12 @@ def _nearest_fields(path: str, known: Sequence[str]) -> str:
     return nearest_names(path, names)
 
 
-def _kind(config: Config, path: str) -> type:
+def _kind(config: ConfigDict, path: str) -> type:
     *groups, name = path.split(".")
+    node = config
     for group in groups:
-        config = config[group]
-    return config.get_type(name)
+        node = node[group]
+    return node.get_type(name)
 
 
 def _reads_as(kind: type, text: str) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 
 from absl import flags
 
+from vision_transfer.config import Config, checked
 from vision_transfer.errors import UserError
 
 
@@ -37,15 +38,25 @@ class Call:
         return None if self.values.workdir is None else Path(self.values.workdir).expanduser()
 
     @property
-    def config(self) -> Any:
-        """`--config`.
+    def optional_config(self) -> Config | None:
+        """`--config`, checked; None where it was not given.
 
         Raises:
-            UserError: it was not given.
+            UserError: a value that is not allowed.
         """
-        if self.values.config is None:
+        return None if self.values.config is None else checked(self.values.config)
+
+    @property
+    def config(self) -> Config:
+        """`--config`, checked.
+
+        Raises:
+            UserError: it was not given, or a value is not allowed.
+        """
+        config = self.optional_config
+        if config is None:
             raise UserError(f"--mode={self.values.mode} needs --config=FILE, such as --config=configs/finetune.py")
-        return self.values.config
+        return config
 
 
 @dataclass(frozen=True)
@@ -124,7 +135,7 @@ def _explain(call: Call) -> None:
     out = None if values.out is None else Path(values.out).expanduser()
     flags = ExplainFlags(
         workdir=call.workdir,
-        config=values.config,
+        config=call.optional_config,
         images=values.images,
         out=out,
         show=values.show,
@@ -159,7 +170,7 @@ def _evaluate(call: Call) -> None:
     from vision_transfer.predict.evaluate import evaluate
 
     values = call.values
-    evaluate(_folder_of_a_run(call), values.images, values.config, values.out, call.cache, call.screen)
+    evaluate(_folder_of_a_run(call), values.images, call.optional_config, values.out, call.cache, call.screen)
 
 
 def _export(call: Call) -> None:

@@ -3,13 +3,11 @@
 import ast
 from typing import Any
 
-from ml_collections import ConfigDict
-
-from vision_transfer.config import Config
+from vision_transfer.config.config_dict import ConfigDict
 from vision_transfer.errors import UserError, nearest_names
 
 
-def parse_recipe(argument: str | None, **defaults: Any) -> Config:
+def parse_recipe(argument: str | None, **defaults: Any) -> ConfigDict:
     """Parses `key=value,…` to values with the keys and types of `defaults`; a boolean key without a value means True.
 
     Raises:
@@ -27,7 +25,7 @@ def parse_recipe(argument: str | None, **defaults: Any) -> Config:
     return ConfigDict(values)
 
 
-def check_choices(argument: str | None, recipe: Config, /, **choices: tuple[Any, ...]) -> None:
+def check_choices(argument: str | None, recipe: ConfigDict, /, **choices: tuple[Any, ...]) -> None:
     """Raises a UserError if a value of the recipe is not among its `choices`."""
     for key, allowed in choices.items():
         if recipe[key] not in allowed:

@@ -4,13 +4,13 @@ The values come from the notebooks to Chollet, "Deep Learning with Python" (2017
 chapter 8). Each function changes a config or makes a stage; the files in `configs/` combine them.
 """
 
-from vision_transfer.config import Config, stage
+from vision_transfer.config.config_dict import ConfigDict, stage
 
 STRENGTHS = ("mild", "strong")
 EDITIONS = (1, 2)
 
 
-def generator_augmentation(config: Config, strength: str) -> None:
+def generator_augmentation(config: ConfigDict, strength: str) -> None:
     """Edition 1's `ImageDataGenerator`: rotation, shifts, shear, zoom; `mild` is 20° and 0.1, `strong` 40° and 0.2."""
     share = 0.1 if strength == "mild" else 0.2
     config.augment.preset = "image_data_generator"
@@ -22,7 +22,7 @@ def generator_augmentation(config: Config, strength: str) -> None:
     config.augment.zoom = share
 
 
-def layers_augmentation(config: Config) -> None:
+def layers_augmentation(config: ConfigDict) -> None:
     """Edition 2's layers: `RandomFlip("horizontal")`, `RandomRotation(0.1)`, `RandomZoom(0.2)`."""
     config.augment.preset = "keras_layers"
     config.augment.flip = "horizontal"
@@ -30,7 +30,7 @@ def layers_augmentation(config: Config) -> None:
     config.augment.zoom = 0.2
 
 
-def vgg16_first_edition(config: Config, *, dropout: float) -> None:
+def vgg16_first_edition(config: ConfigDict, *, dropout: float) -> None:
     """150 pixels, 1/255, dense 256 with ReLU, batches of 20, tests the last epoch."""
     config.dataset.image_size = 150
     config.dataset.resampling = "nearest"
@@ -42,7 +42,7 @@ def vgg16_first_edition(config: Config, *, dropout: float) -> None:
     config.evaluate = "last"
 
 
-def vgg16_second_edition(config: Config) -> None:
+def vgg16_second_edition(config: ConfigDict) -> None:
     """180 pixels, caffe input, dense 256 without activation, dropout, batches of 32, tests the best epoch."""
     config.dataset.image_size = 180
     config.model.preprocessing = "caffe"
@@ -51,11 +51,11 @@ def vgg16_second_edition(config: Config) -> None:
     config.batch_size = 32
 
 
-def head_first_edition() -> Config:
+def head_first_edition() -> ConfigDict:
     """The head on the frozen base: RMSprop at 2e-5, 30 epochs."""
     return stage(freeze="all", epochs=30, optimizer={"name": "rmsprop", "lr": 2e-5})
 
 
-def head_second_edition(*, augment: bool) -> Config:
+def head_second_edition(*, augment: bool) -> ConfigDict:
     """The head on the frozen base: RMSprop at 1e-3, 20 epochs, or 50 with augmentation."""
     return stage(freeze="all", epochs=50 if augment else 20, optimizer={"name": "rmsprop", "lr": 1e-3})

@@ -1,9 +1,11 @@
 """The recipe shared by `configs/cifar10.py` and `configs/fashion_mnist.py`: a small convnet with modern training."""
 
-from vision_transfer.config import Config, default_config, stage, with_stages
+from vision_transfer.config.config_dict import ConfigDict, default_config, stage, with_stages
 
 
-def modern_small_convnet(dataset: str, *, channels: int, largest_shift: float, batch_size: int, epochs: int) -> Config:
+def modern_small_convnet(
+    dataset: str, *, channels: int, largest_shift: float, batch_size: int, epochs: int
+) -> ConfigDict:
     """The convnet of `configs/mnist.py` with batch norm, dropout, augmentation, weight decay and a cosine schedule.
 
     Args:

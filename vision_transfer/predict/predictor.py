@@ -165,7 +165,7 @@ def predictor_of(run: TrainedRun, calibration: Calibration | None) -> Predictor:
         network=run.network,
         variables=on_devices(run.network, run.variables, mesh, batch_size=batch_size),
         classes=run.classes,
-        form=Form(config.dataset.image_size, config.dataset.channels, config.dataset.resampling),
+        form=Form(run.network.input_shape[0], config.dataset.channels, config.dataset.resampling),
         batch_size=batch_size,
         calibration=calibration,
         mesh=mesh,

@@ -84,11 +84,7 @@ def data_request(config: Config) -> DataRequest:
 
 
 def build_augmentation(config: Config) -> Augmentation | None:
-    """How training images are varied, or None where they are not.
-
-    Raises:
-        UserError: a field of `config.augment` that its preset does not allow.
-    """
+    """How training images are varied, or None where they are not."""
     values = config.augment
     operations = AugmentConfig(
         preset=values.preset,
@@ -99,7 +95,7 @@ def build_augmentation(config: Config) -> Augmentation | None:
         shear=values.shear,
         zoom=values.zoom,
         fill=values.fill,
-        crop_scale=tuple(values.crop_scale) or None,
+        crop_scale=(values.crop_scale[0], values.crop_scale[1]) if values.crop_scale else None,
         brightness=values.brightness,
         contrast=values.contrast,
         saturation=values.saturation,

@@ -59,7 +59,7 @@ def starting_weights_of_run(
     Raises:
         UserError: no finished run there, or one that does not fit.
     """
-    path = Path(config.init_from).expanduser()
+    path = Path(config.init_from or "").expanduser()
     if not path.is_dir():
         return _copy_of(path, network, kept, screen)
     try:

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from vision_transfer import freezing
-from vision_transfer.config import Config
-from vision_transfer.config.load import read_config
+from vision_transfer.config import Config, read_config
 from vision_transfer.errors import UserError
 from vision_transfer.models.network import Network, Params
 from vision_transfer.models.pretrained.load import PretrainedWeights
@@ -73,6 +72,8 @@ def load_run(path: Path, cache_dir: Path, screen: Screen, *, allow_download: boo
         raise UserError(f"{path}: this run is not finished; the command that began it goes on with it")
     classes, sizes, sha256 = _facts(folder, result)
     size = config.dataset.image_size
+    if size is None:
+        raise UserError(f"{folder.config_file}: dataset.image_size is null; a run writes the size of its images there")
     network = build_network(config, DataFacts(classes, (size, size, config.dataset.channels)))
     weights = _starting_weights(config, folder, network, cache_dir, screen, allow_download)
     found = None if weights is None else weights.sha256

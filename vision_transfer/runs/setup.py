@@ -1,12 +1,12 @@
 """What a run starts from: data, network, weights and stages, and the identity that follows from them."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from vision_transfer.config import Config, digested, validate
+from vision_transfer.config import Config, digested
 from vision_transfer.data.dataset import Dataset
 from vision_transfer.data.load import load_dataset
 from vision_transfer.models.network import Network
@@ -85,7 +85,6 @@ def prepare(config: Config, cache_dir: Path, screen: Screen, kept_start: Path | 
     Raises:
         UserError: a config, data or weights that cannot be used.
     """
-    validate(config)
     dataset = load_dataset(data_request(config), cache_dir=cache_dir, screen=screen)
     image_shape = dataset.train.images.shape[1:]
     network = build_network(config, DataFacts(len(dataset.classes), image_shape))
@@ -98,7 +97,7 @@ def prepare(config: Config, cache_dir: Path, screen: Screen, kept_start: Path | 
     if weights is not None:
         network = with_preprocessing_of(network, config, weights.preprocessing)
         stages = resolve_stages(config, network)
-    resolved = _resolved(config, dataset, network)
+    resolved = _resolved(config, network)
     return Setup(resolved, dataset, network, weights, stages, _identity(resolved, dataset, weights))
 
 
@@ -110,14 +109,14 @@ def device_text() -> str:
     return f"{name} × {len(devices)}"
 
 
-def _resolved(config: Config, dataset: Dataset, network: Network) -> Config:
-    resolved = config.copy_and_resolve_references()
+def _resolved(config: Config, network: Network) -> Config:
     height, _, channels = network.input_shape
-    resolved.dataset.image_size = height
-    resolved.dataset.channels = channels
-    resolved.model.preprocessing = network.preprocessing
-    resolved.model.output = "sigmoid" if network.outputs == 1 else "softmax"
-    return resolved
+    output = "sigmoid" if network.outputs == 1 else "softmax"
+    return replace(
+        config,
+        dataset=replace(config.dataset, image_size=height, channels=channels),
+        model=replace(config.model, preprocessing=network.preprocessing, output=output),
+    )
 
 
 def _identity(config: Config, dataset: Dataset, weights: PretrainedWeights | None) -> Identity:

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 from rich.markup import escape
 
-from vision_transfer.config import Config, validate
+from vision_transfer.config import Config
 from vision_transfer.data.augmentation import AugmentConfig
 from vision_transfer.data.augmentation.variants import Augmentation
 from vision_transfer.data.dataset import Split, digest_image
@@ -56,7 +56,6 @@ def show_augmentation(config: Config, images: str | None, out: Path | None, cach
     Raises:
         UserError: the config augments nothing, or there is no such picture or data.
     """
-    validate(config)
     augmentation = build_augmentation(config)
     if augmentation is None:
         raise UserError(

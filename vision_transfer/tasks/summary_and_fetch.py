@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from vision_transfer.config import Config, validate
+from vision_transfer.config import Config
 from vision_transfer.data.fetch import PUBLIC_FILES, fetch_dataset
 from vision_transfer.data.find import find_source
 from vision_transfer.models.network import Network
@@ -14,7 +14,6 @@ from vision_transfer.tasks.train.messages import say_summary
 
 def summarise(config: Config, cache_dir: Path, screen: Screen) -> Network:
     """Prints the network with what trains in each stage, and returns it; decodes and trains nothing."""
-    validate(config)
     request = data_request(config)
     source = find_source(request, cache_dir, screen)
     size = request.image_size or source.default_size
@@ -25,7 +24,6 @@ def summarise(config: Config, cache_dir: Path, screen: Screen) -> Network:
 
 def fetch(config: Config, cache_dir: Path, screen: Screen) -> None:
     """Fetches the weights and the public data set that the config names, so that a later run needs no network."""
-    validate(config)
     if uses_published_weights(config):
         weights = load_weights(config, cache_dir, screen)
         screen.say(f"{weights.source}\nsha256 {weights.sha256}\n{weights.licence}")

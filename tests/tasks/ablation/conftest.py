@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vision_transfer.config import default_config, stage, with_stages
+from vision_transfer.config import checked, default_config, stage, with_stages
 from vision_transfer.errors import UserError
 from vision_transfer.models.backbones import backbone_layers
 from vision_transfer.models.heads import head_layers
@@ -39,7 +39,7 @@ def grid():
             config.ablation[name] = value
         with_stages(config, head=stage(freeze="all", epochs=3), tune=stage(freeze="none", epochs=5))
         config.schedule = ()
-        return config
+        return checked(config)
 
     return build
 

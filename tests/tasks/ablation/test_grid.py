@@ -36,7 +36,7 @@ def test_the_head_alone_is_one_run_for_all_rates_and_schedules(grid, vgg):
     runs = ablation(config, vgg, IMAGES).runs
     assert sum(run.labels["mask"] == "all" for run in runs) == 1
     assert len(runs) == 1 + 2 * 2 * 2
-    assert {run.config.stages.tune.optimizer.lr for run in runs if "tune" in run.config.schedule} == {1e-5, 1e-4}
+    assert {run.config.stages["tune"].optimizer.lr for run in runs if "tune" in run.config.schedule} == {1e-5, 1e-4}
 
 
 def test_together_has_no_head_stage_and_gradual_goes_down_layer_by_layer(grid, vgg):
@@ -52,14 +52,14 @@ def test_together_has_no_head_stage_and_gradual_goes_down_layer_by_layer(grid, v
     ]
     epochs = [gradual.config.stages[name].epochs for name in gradual.config.schedule]
     assert epochs == [3, 1, 1, 1, 2]
-    assert gradual.config.stages.tune.start_from == "last"
+    assert gradual.config.stages["tune"].start_from == "last"
 
 
 def test_multipliers_become_the_stage_s_rules(grid, vgg):
     config = grid(seeds=(0,), masks=("below:block5_conv2",), multipliers=("none", "block5_.*=0.1; layer_decay=0.5"))
     plain, scaled = ablation(config, vgg, IMAGES).runs
-    assert plain.config.stages.tune.optimizer.lr_multipliers == ()
-    assert scaled.config.stages.tune.optimizer.lr_multipliers == ("block5_.*=0.1", "layer_decay=0.5")
+    assert plain.config.stages["tune"].optimizer.lr_multipliers == ()
+    assert scaled.config.stages["tune"].optimizer.lr_multipliers == ("block5_.*=0.1", "layer_decay=0.5")
     assert scaled.labels["multipliers"] != plain.labels["multipliers"]
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from vision_transfer.config import default_config, stage, with_stages
+from vision_transfer.config import checked, default_config, stage, with_stages
 from vision_transfer.features import extraction
 from vision_transfer.models.network import Network
 from vision_transfer.runs.build import DataFacts, build_network
@@ -35,7 +35,7 @@ def config_of(**axes):
     )
     config.log.report = False
     config.schedule = ()
-    return config
+    return checked(config)
 
 
 @dataclass

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vision_transfer.config import default_config
+from vision_transfer.config import checked, default_config
 from vision_transfer.errors import UserError
 from vision_transfer.tasks.benchmark import comparison, whole_runs
 from vision_transfer.tasks.benchmark.measure import INPUT_WORKER
@@ -53,7 +53,7 @@ def stubbed(tmp_path, monkeypatch):
 
 
 def test_a_warm_cache_helps_and_multiplied_epochs_are_said(config, stubbed, tmp_path, screen):
-    cold, warm = compare_whole_runs(config, ("cold", "warm"), sys.executable, tmp_path / "cache", screen)
+    cold, warm = compare_whole_runs(checked(config), ("cold", "warm"), sys.executable, tmp_path / "cache", screen)
     assert warm["ours"]["seconds"] < cold["ours"]["seconds"]
     assert cold["keras"]["seconds"] == pytest.approx(0.1 + 10 * 0.2, rel=0.2)
     assert cold["ratio"] == cold["ours"]["seconds"] / cold["keras"]["seconds"]
@@ -67,12 +67,12 @@ def test_a_warm_cache_helps_and_multiplied_epochs_are_said(config, stubbed, tmp_
 
 def test_what_cannot_be_run_is_said(config, stubbed, tmp_path, screen):
     with pytest.raises(UserError, match=r"none\.py"):
-        compare_whole_runs(config, ("broken",), sys.executable, tmp_path, screen)
+        compare_whole_runs(checked(config), ("broken",), sys.executable, tmp_path, screen)
     with pytest.raises(UserError, match="'walk'; allowed are cold, warm"):
-        compare_whole_runs(config, ("walk",), sys.executable, tmp_path, screen)
+        compare_whole_runs(checked(config), ("walk",), sys.executable, tmp_path, screen)
     config.dataset.root = None
     with pytest.raises(UserError, match=r"dataset\.root"):
-        compare_whole_runs(config, ("cold",), sys.executable, tmp_path, screen)
+        compare_whole_runs(checked(config), ("cold",), sys.executable, tmp_path, screen)
 
 
 def test_the_input_path_is_measured_beside_the_step(tmp_path, screen):

@@ -6,7 +6,7 @@ import textwrap
 
 import pytest
 
-from vision_transfer.config import default_config
+from vision_transfer.config import checked, default_config
 from vision_transfer.errors import UserError
 from vision_transfer.tasks.benchmark import comparison
 from vision_transfer.tasks.benchmark.cases import case_from_json, case_to_json
@@ -52,7 +52,7 @@ def config():
 def test_a_benchmark_writes_numbers_figure_and_traces(config, tmp_path, screen):
     config.benchmark.freeze = ("all",)
     config.benchmark.trace = True
-    folder = benchmark(config, tmp_path / "cache", tmp_path / "run", screen)
+    folder = benchmark(checked(config), tmp_path / "cache", tmp_path / "run", screen)
     result = json.loads((folder / "benchmark.json").read_text())
     assert [record["work"] for record in result["measured"]] == ["forward", "step", "step"]
     for record in result["measured"]:
@@ -66,19 +66,19 @@ def test_a_benchmark_writes_numbers_figure_and_traces(config, tmp_path, screen):
     assert (folder / "depth.png").read_bytes().startswith(b"\x89PNG")
     assert len(list(folder.glob("trace/*/program.hlo.txt"))) == len(list(folder.glob("trace/*/plugins"))) == 3
     with pytest.raises(UserError, match="never reused"):
-        benchmark(config, tmp_path / "cache", tmp_path / "run", screen)
+        benchmark(checked(config), tmp_path / "cache", tmp_path / "run", screen)
 
 
 def test_the_cases_cover_depths_and_sources(config):
     config.benchmark.forward_batches = (2, 4)
-    cases = [one.case for one in depth_cases(config)]
+    cases = [one.case for one in depth_cases(checked(config))]
     assert [(case.work, case.batch) for case in cases[:2]] == [("forward", 2), ("forward", 4)]
     assert [(case.freeze, case.source) for case in cases[2:]] == [
         ("none", "images"),
         ("all", "images"),
         ("all", "features"),
     ]
-    assert [one.case.network.input_shape for one in comparison_cases(config)][-1] == (150, 150, 3)
+    assert [one.case.network.input_shape for one in comparison_cases(checked(config))][-1] == (150, 150, 3)
 
 
 @pytest.mark.parametrize("work", ["forward", "step"])
@@ -90,10 +90,11 @@ def test_a_case_survives_the_way_to_another_process(case_of, work):
 def test_an_unknown_peer_and_a_misfit_freeze_are_said(config):
     config.benchmark.peers = ("keras,tensorflow",)
     with pytest.raises(UserError, match=r"config\.benchmark\.peers.*'tensorflow'.*keras, torch"):
-        peers_of(config)
+        peers_of(checked(config))
+    config.benchmark.peers = ()
     config.benchmark.freeze = ("below:block9",)
     with pytest.raises(UserError, match=r"config\.benchmark\.freeze.*block9"):
-        depth_cases(config)
+        depth_cases(checked(config))
 
 
 def test_peers_and_ours_take_turns_and_their_ratio_is_reported(config, case_of, tmp_path, screen, monkeypatch):
@@ -105,7 +106,7 @@ def test_peers_and_ours_take_turns_and_their_ratio_is_reported(config, case_of, 
 
     monkeypatch.setattr(comparison, "worker", stubbed)
     named = [Named("forward", case_of("forward", batch=2))]
-    (record,) = comparison.compare(config, named, ("keras",), sys.executable, tmp_path / "cache", screen)
+    (record,) = comparison.compare(checked(config), named, ("keras",), sys.executable, tmp_path / "cache", screen)
     ours, peer = record["libraries"]["ours"], record["libraries"]["keras"]
     assert peer["library"] == "stub 1"
     ratio = record["ratios"]["keras"]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vision_transfer.config import default_config, stage, with_stages
+from vision_transfer.config import checked, default_config, stage, with_stages
 from vision_transfer.tasks.check.labels import OutOfFold, out_of_fold, outliers, suspects
 from vision_transfer.tasks.check.task import check
 
@@ -105,7 +105,9 @@ def test_labels_exchanged_among_photos(data_folder, vgg16_params, tmp_path, scre
     config = with_stages(default_config(), head=stage())
     config.dataset.root = str(root)
     config.dataset.image_size = 96
-    report = json.loads((check(config, cache, tmp_path / "found", screen) / "check.json").read_text(encoding="utf-8"))
+    report = json.loads(
+        (check(checked(config), cache, tmp_path / "found", screen) / "check.json").read_text(encoding="utf-8")
+    )
     assert report["labels"]["done"]
     found = [finding["files"][0] for finding in report["findings"] if finding["kind"] == "suspect_label"]
     assert exchanged <= set(found)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vision_transfer.config import default_config, stage, with_stages
+from vision_transfer.config import checked, default_config, stage, with_stages
 from vision_transfer.errors import UserError
 from vision_transfer.tasks.check.findings import KINDS
 from vision_transfer.tasks.check.task import check
@@ -46,7 +46,7 @@ def found(tmp_path, screen):
         config.check.labels = "never"
         for name, value in changes.items():
             config.dataset[name] = value
-        place = check(config, tmp_path / "cache", tmp_path / "found", screen)
+        place = check(checked(config), tmp_path / "cache", tmp_path / "found", screen)
         return json.loads((place / "check.json").read_text(encoding="utf-8"))
 
     return run

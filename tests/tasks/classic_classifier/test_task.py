@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from vision_transfer.config import default_config, stage, with_stages
+from vision_transfer.config import checked, default_config, stage, with_stages
 from vision_transfer.data.load import load_dataset
 from vision_transfer.errors import UserError
 from vision_transfer.metrics.classification import wilson_interval
@@ -46,7 +46,7 @@ def make_config(**changes):
     config.eval_batch_size = 64
     with_stages(config, classifier=stage(freeze="all", epochs=1))
     config.update_from_flattened_dict(changes)
-    return config
+    return checked(config)
 
 
 @pytest.fixture(scope="module")

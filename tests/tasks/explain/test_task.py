@@ -1,10 +1,12 @@
 """`--mode=explain`: what is asked for is drawn, and what cannot be is said."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from vision_transfer.config import default_config, stage, with_stages
+from vision_transfer.config import checked, default_config, stage, with_stages
 from vision_transfer.errors import UserError
 from vision_transfer.models.pretrained.load import PretrainedWeights
 from vision_transfer.tasks.explain import model
@@ -27,7 +29,7 @@ def backbone_config(name="mnist_convnet", weights="random"):
     config.model.backbone, config.model.weights = name, weights
     config.dataset.name, config.dataset.channels = "embedded", 1
     config.dataset.image_size = 20
-    return with_stages(config, head=stage())
+    return checked(with_stages(config, head=stage()))
 
 
 def drawn(paths):
@@ -121,7 +123,7 @@ def test_vgg16_with_its_imagenet_classifier(tmp_path, screen, picture_file, monk
     """With random weights: the real ones are 553 MB and must be given or downloaded."""
     monkeypatch.setattr(model, "load_pretrained", random_vgg16)
     config = backbone_config("vgg16", "imagenet")
-    config.dataset.channels, config.dataset.image_size = 3, 224
+    config = replace(config, dataset=replace(config.dataset, channels=3, image_size=224))
     flags = ExplainFlags(
         config=config, images=str(picture_file), show="grad_cam", target="African_elephant", out=tmp_path / "out"
     )
@@ -131,6 +133,6 @@ def test_vgg16_with_its_imagenet_classifier(tmp_path, screen, picture_file, monk
     }
     with Image.open(tmp_path / "out" / "grad_cam-a cat _1-block5_conv3-picture.png") as image:
         assert image.size == (44, 30)
-    config.dataset.image_size = 180
+    flags = replace(flags, config=replace(config, dataset=replace(config.dataset, image_size=180)))
     with pytest.raises(UserError, match="image_size: got 180; the ImageNet classifier of vgg16 takes 224"):
         explain(flags, tmp_path, screen)

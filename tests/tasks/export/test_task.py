@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from vision_transfer.config import default_config, stage, with_stages
+from vision_transfer.config import checked, default_config, stage, with_stages
 from vision_transfer.errors import UserError
 from vision_transfer.runs.setup import RunOptions
 from vision_transfer.tasks.export.agreement import Answer, agreement
@@ -40,7 +40,7 @@ def run(tmp_path_factory, caches):
     config.model.hidden = (8,)
     config = with_stages(config, head=stage(freeze="none", epochs=5, optimizer={"name": "adam", "lr": 3e-2}))
     folder = tmp_path_factory.mktemp("runs") / "run"
-    return train(config, RunOptions(folder, caches), Screen(Console(quiet=True))).path
+    return train(checked(config), RunOptions(folder, caches), Screen(Console(quiet=True))).path
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from vision_transfer.config import default_config, stage, with_stages
+from vision_transfer.config import checked, default_config, stage, to_dict, with_stages
 from vision_transfer.data.formats.embedded import embedded_source
 from vision_transfer.data.source import fingerprint
 from vision_transfer.metrics.classification import evaluate_test
@@ -53,7 +53,7 @@ def write_run(path, *, classes=CLASSES, files=None, seed=0, epochs=None, logits=
     config.model.backbone = "mnist_convnet"
     config.model.weights = "random"
     with_stages(config, head=stage(freeze="none", epochs=10))
-    folder.config_file.write_text(json.dumps(config.to_dict()), encoding="utf-8")
+    folder.config_file.write_text(json.dumps(to_dict(checked(config))), encoding="utf-8")
     source = embedded_source()
     test = source.splits["test"]
     files = test.files if files is None else files
@@ -163,7 +163,7 @@ def digits_run(tmp_path_factory, caches):
     options = RunOptions(
         tmp_path_factory.mktemp("runs") / "digits", caches, command="python launch.py --config=digits.py"
     )
-    return train(config, options, _quiet()).path
+    return train(checked(config), options, _quiet()).path
 
 
 @pytest.fixture(scope="session")
@@ -184,4 +184,4 @@ def photos_run(tmp_path_factory, caches, data_folder):
     config.batch_size = 10
     with_stages(config, whole=stage(freeze="none", epochs=3, optimizer={"name": "adam", "lr": 1e-3}))
     options = RunOptions(tmp_path_factory.mktemp("runs") / "photos", caches)
-    return train(config, options, _quiet()).path
+    return train(checked(config), options, _quiet()).path

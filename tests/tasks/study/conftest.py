@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from vision_transfer.config import default_config, stage, with_stages
+from vision_transfer.config import checked, default_config, stage, with_stages
 from vision_transfer.runs.folder import Identity, RunFolder
 from vision_transfer.runs.setup import device_text
 from vision_transfer.runtime.files import write_json
@@ -46,7 +46,7 @@ class Launcher:
         assert options.workdir is None
         if config.name == self.stop_before:
             raise KeyboardInterrupt
-        self.asked.append((config.name, config.get("init_from")))
+        self.asked.append((config.name, config.init_from))
         folder = RunFolder(self.root / config.name)
         folder.path.mkdir(parents=True, exist_ok=True)
         identity = self.recorded or Identity("digest", CODE, versions(), device_text())
@@ -65,7 +65,7 @@ def launcher(tmp_path, monkeypatch):
 def planned(name, seed=0, start=None, compared=True, **labels):
     config = with_stages(default_config(), head=stage())
     config.name, config.seed = name, seed
-    return PlannedRun(name, config, labels | {"seed": seed}, start, compared)
+    return PlannedRun(name, checked(config), labels | {"seed": seed}, start, compared)
 
 
 @pytest.fixture

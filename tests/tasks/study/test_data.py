@@ -1,5 +1,7 @@
 """The fingerprints of a plan: those that the runs' results will have, each source looked at once."""
 
+from dataclasses import replace
+
 import numpy as np
 from PIL import Image
 
@@ -18,10 +20,11 @@ def write_picture(path, seed):
 def test_a_plan_has_the_fingerprint_of_its_data_whatever_the_subset(study, tmp_path, screen, monkeypatch):
     for number in range(30):
         write_picture(tmp_path / "pictures" / ("cat" if number % 2 else "dog") / f"{number}.png", number)
+    root, runs = str(tmp_path / "pictures"), []
     for number, run in enumerate(study.runs):
-        run.config.dataset.root = str(tmp_path / "pictures")
-        run.config.dataset.train_examples = (None, 10, 20)[number]
-        run.config.dataset.subset_seed = number
+        dataset = replace(run.config.dataset, root=root, train_examples=(None, 10, 20)[number], subset_seed=number)
+        runs.append(replace(run, config=replace(run.config, dataset=dataset)))
+    study = replace(study, runs=tuple(runs))
     looked = []
     look = data_module.data_fingerprint
     monkeypatch.setattr(

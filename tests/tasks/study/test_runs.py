@@ -51,7 +51,9 @@ def test_a_run_whose_folder_went_missing_is_done_again(study, launcher, options,
 
 def test_a_changed_config_is_another_run_and_its_neighbours_are_not(study, launcher, options, screen):
     run(study, launcher, options, screen)
-    study.runs[1].config.stages.head.epochs = 3
+    config = study.runs[1].config
+    changed = replace(config, stages={"head": replace(config.stages["head"], epochs=3)})
+    study = replace(study, runs=(study.runs[0], replace(study.runs[1], config=changed), *study.runs[2:]))
     run(study, launcher, options, screen)
     assert [name for name, _ in launcher.asked] == ["base", "a", "b", "a"]
 

@@ -5,7 +5,8 @@ import struct
 
 import pytest
 
-from vision_transfer.config import default_config, digested
+from vision_transfer.config import Config, digested
+from vision_transfer.config.schema import LogConfig
 from vision_transfer.tasks.train.tensorboard import can_write_events, event_files
 
 RECORDS = [
@@ -73,8 +74,5 @@ def test_without_the_library_a_line_is_said(screen, monkeypatch):
 
 
 def test_logging_is_not_part_of_what_a_run_is():
-    config = default_config()
-    before = digested(config)
-    config.log.tensorboard, config.log.report = True, False
-    assert digested(config) == before
-    assert default_config().log.tensorboard is False
+    assert digested(Config(log=LogConfig(tensorboard=True, report=False))) == digested(Config())
+    assert Config().log.tensorboard is False

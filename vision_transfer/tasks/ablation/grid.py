@@ -11,19 +11,18 @@ order:
 A mask that trains the head alone is one run of the stage `head`, whatever the schedule and the rates of `tune` are.
 """
 
+from dataclasses import replace
 from itertools import product
 
-from vision_transfer.config import Config, digested, with_stages
-from vision_transfer.data.batches import batches_per_pass
+from vision_transfer.config import Config, StageConfig, digested
 from vision_transfer.errors import UserError
 from vision_transfer.models.network import Network
 from vision_transfer.runtime.provenance import json_digest
 from vision_transfer.tasks.ablation.masks import MaskFacts, expanded, mask_facts
-from vision_transfer.tasks.study.plan import Label, PlannedRun, Study
+from vision_transfer.tasks.study.plan import Label, PlannedRun, Study, with_least_steps
 
 HEAD, TUNE = "head", "tune"
 HEAD_FIRST, TOGETHER, GRADUAL = "head_first", "together", "gradual"
-SCHEDULES = (HEAD_FIRST, TOGETHER, GRADUAL)
 HEAD_ONLY_SCHEDULE = "head only"
 # In `ablation.multipliers`: no rules, and what stands between two rules of one value.
 NO_RULES, BETWEEN_RULES = "none", ";"
@@ -64,12 +63,12 @@ def ablation(config: Config, network: Network, all_examples: int) -> Study:
         own = _with_data(config, size, seed, all_examples)
         labels: dict[str, Label] = {MASK: mask.spec}
         if mask.layers:
-            _set_stages(own, config, mask, schedule, float(rate), rules)
-            labels |= {SCHEDULE: schedule, RATE: float(rate), MULTIPLIERS: rules}
+            own = _with_stages(own, _stages(config, mask, schedule, rate, rules))
+            labels |= {SCHEDULE: schedule, RATE: rate, MULTIPLIERS: rules}
         else:
-            with_stages(own, **{HEAD: _stage(config, HEAD, mask.spec)})
-            labels |= {SCHEDULE: HEAD_ONLY_SCHEDULE, RATE: float(own.stages[HEAD].optimizer.lr), MULTIPLIERS: NO_RULES}
-        _set_least_steps(own, config, size)
+            own = _with_stages(own, {HEAD: replace(config.stages[HEAD], freeze=mask.spec)})
+            labels |= {SCHEDULE: HEAD_ONLY_SCHEDULE, RATE: own.stages[HEAD].optimizer.lr, MULTIPLIERS: NO_RULES}
+        own = with_least_steps(own, size)
         labels |= {SIZE: size, SEED: seed}
         labels = {name: value for name, value in labels.items() if name in shown}
         runs.setdefault(run_key(own), PlannedRun(_name(labels), own, labels))
@@ -93,14 +92,8 @@ def first_stage_key(config: Config) -> str:
 
 
 def _check(config: Config, all_examples: int) -> None:
-    for stage in (HEAD, TUNE):
-        if stage not in config.stages:
-            raise UserError(f"config.stages: an ablation needs a stage {stage!r}; it has {', '.join(config.stages)}")
-    for schedule in config.ablation.schedules:
-        if schedule not in SCHEDULES:
-            raise UserError(f"config.ablation.schedules: got {schedule!r}; allowed are {', '.join(SCHEDULES)}")
     for name in ("masks", "schedules", "multipliers"):
-        if not config.ablation[name]:
+        if not getattr(config.ablation, name):
             raise UserError(f"config.ablation.{name}: is empty; there is nothing to run")
     for size in config.study.train_examples:
         if not 0 <= size <= all_examples:
@@ -110,56 +103,42 @@ def _check(config: Config, all_examples: int) -> None:
 
 
 def _with_data(config: Config, size: int, seed: int, all_examples: int) -> Config:
-    own = config.copy_and_resolve_references()
-    own.task = "train"
-    own.name = f"{config.name}_run"
-    own.seed = seed
-    if size != all_examples:
-        own.dataset.train_examples, own.dataset.subset_seed = size, seed
-    return own
+    own = replace(config, task="train", name=f"{config.name}_run", seed=seed)
+    if size == all_examples:
+        return own
+    return replace(own, dataset=replace(config.dataset, train_examples=size, subset_seed=seed))
 
 
-def _stage(config: Config, name: str, freeze: str) -> Config:
-    own = config.stages[name].copy_and_resolve_references()
-    own.freeze = freeze
-    return own
-
-
-def _set_stages(own: Config, config: Config, mask: MaskFacts, schedule: str, rate: float, rules: str) -> None:
-    def tune(freeze: str) -> Config:
-        stage = _stage(config, TUNE, freeze)
-        stage.optimizer.lr = rate
-        if rules != NO_RULES:
-            stage.optimizer.lr_multipliers = tuple(rule.strip() for rule in rules.split(BETWEEN_RULES))
-        return stage
-
-    stages = {} if schedule == TOGETHER else {HEAD: _stage(config, HEAD, "all")}
-    last = tune(mask.spec)
+def _stages(config: Config, mask: MaskFacts, schedule: str, rate: float, rules: str) -> dict[str, StageConfig]:
+    """The stages of a run, in their order."""
+    optimizer = replace(config.stages[TUNE].optimizer, lr=rate)
+    if rules != NO_RULES:
+        optimizer = replace(optimizer, lr_multipliers=tuple(rule.strip() for rule in rules.split(BETWEEN_RULES)))
+    tune = replace(config.stages[TUNE], freeze=mask.spec, optimizer=optimizer)
+    stages = {} if schedule == TOGETHER else {HEAD: replace(config.stages[HEAD], freeze="all")}
     if schedule == GRADUAL:
         if mask.spec.startswith("regex:"):
             raise UserError(
                 f"config.ablation.schedules: gradual unfreezing goes layer by layer, and {mask.spec!r} names "
                 "parameters; give it as below:, last: or only:"
             )
-        from_the_top = mask.layers[::-1]
+        epochs, from_the_top = config.ablation.epochs_a_layer, mask.layers[::-1]
         for count in range(1, len(from_the_top)):
-            before = tune(f"only:{','.join(from_the_top[:count])}")
-            before.epochs, before.start_from, before.patience = config.ablation.epochs_a_layer, "last", None
-            if count == 1:
-                before.start_from = last.start_from
-            stages[f"unfreeze_{from_the_top[count - 1]}"] = before
-        spent = config.ablation.epochs_a_layer * (len(from_the_top) - 1)
-        last.epochs = max(1, last.epochs - spent)
-        if spent:
-            last.start_from = "last"
-    with_stages(own, **stages, **{TUNE: last})
+            stages[f"unfreeze_{from_the_top[count - 1]}"] = replace(
+                tune,
+                freeze=f"only:{','.join(from_the_top[:count])}",
+                epochs=epochs,
+                start_from=tune.start_from if count == 1 else "last",
+                patience=None,
+            )
+        if len(from_the_top) > 1:
+            left = tune.epochs - epochs * (len(from_the_top) - 1)
+            tune = replace(tune, epochs=max(1, left), start_from="last")
+    return stages | {TUNE: tune}
 
 
-def _set_least_steps(own: Config, config: Config, size: int) -> None:
-    for name in own.schedule:
-        stage = own.stages[name]
-        if stage.steps_per_epoch is None and batches_per_pass(size, config.batch_size) < config.study.least_steps:
-            stage.steps_per_epoch = config.study.least_steps
+def _with_stages(config: Config, stages: dict[str, StageConfig]) -> Config:
+    return replace(config, stages=stages, schedule=tuple(stages))
 
 
 def _name(labels: dict[str, Label]) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 from rich.markup import escape
 
-from vision_transfer.config import Config
+from vision_transfer.config.schema import SlurmConfig
 from vision_transfer.errors import UserError
 from vision_transfer.runtime.console import Screen
 from vision_transfer.tasks.ablation.launchers import MODULE
@@ -64,7 +64,9 @@ def worker_command(folder: Path) -> list[str]:
     return [sys.executable, "-m", MODULE, str(folder.absolute()), ""]
 
 
-def run_in_jobs(folder: SweepFolder, count: int, slurm: Config, finished: Callable[[], int], screen: Screen) -> None:
+def run_in_jobs(
+    folder: SweepFolder, count: int, slurm: SlurmConfig, finished: Callable[[], int], screen: Screen
+) -> None:
     """Submits workers as jobs and waits for their end; a job that died or ran out of its time is submitted again.
 
     Args:
@@ -101,7 +103,7 @@ def run_in_jobs(folder: SweepFolder, count: int, slurm: Config, finished: Callab
     finished()
 
 
-def _executor(folder: Path, slurm: Config) -> Any:
+def _executor(folder: Path, slurm: SlurmConfig) -> Any:
     try:
         import submitit
     except ImportError as error:

@@ -17,7 +17,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from vision_transfer.config.load import read_config
+from vision_transfer.config import read_config, to_dict
 from vision_transfer.runs.folder import Identity, RunFolder, read_json
 from vision_transfer.runtime.files import remove_leftovers, replaced_file, write_json
 from vision_transfer.tasks.ablation.grid import first_stage_key, run_key
@@ -73,7 +73,7 @@ def write_plan(study: Study, folder: SweepFolder, options: dict[str, Any]) -> No
     runs = []
     for run in study.runs:
         key = run_key(run.config)
-        write_json(folder.config_file(key), run.config.to_dict())
+        write_json(folder.config_file(key), to_dict(run.config))
         runs.append({"name": run.name, "labels": run.labels, "key": key, "data": run.data})
     write_json(folder.sweep_file, {"name": study.name, "over": study.over, "runs": runs, "options": options})
 

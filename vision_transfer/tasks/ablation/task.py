@@ -9,7 +9,7 @@ from rich.filesize import decimal
 from rich.markup import escape
 from rich.table import Table
 
-from vision_transfer.config import Config, validate
+from vision_transfer.config import Config
 from vision_transfer.data.load import load_dataset
 from vision_transfer.errors import UserError
 from vision_transfer.models.network import Network
@@ -68,7 +68,6 @@ def run_ablation(
         Stopped: asked to stop; the same command goes on from there.
     """
     chosen = read_launcher(launcher)
-    validate(config)
     plan = make_plan(config, options, screen)
     # Other processes have devices of their own, which this one must not open.
     now = None if options.reuse or chosen.kind else conditions()

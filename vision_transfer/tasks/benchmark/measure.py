@@ -62,7 +62,7 @@ def measure_input_path(config: Config, cache: Path) -> dict[str, Any]:
         seconds = take_turns({"ours": process}, config.benchmark.repeats, config.benchmark.seconds_per_repeat)["ours"]
     height, _, channels = step.case.network.input_shape
     request = {
-        "root": str(Path(config.dataset.root).expanduser().absolute()),
+        "root": str(Path(config.dataset.root or "").expanduser().absolute()),
         "size": height,
         "channels": channels,
         "batch": step.case.batch,

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from vision_transfer.config import Config, flatten, validate
+from vision_transfer.config import Config, flatten
 from vision_transfer.errors import UserError
 from vision_transfer.runs.folder import DEFAULT_ROOT
 from vision_transfer.runtime.console import Screen
@@ -39,7 +39,6 @@ def benchmark(config: Config, cache: Path, workdir: Path | None, screen: Screen)
     Raises:
         UserError: a config that cannot be measured, or a peer that cannot be run.
     """
-    validate(config)
     peers = peers_of(config)
     if peers and config.benchmark.target:
         raise UserError("config.benchmark: peers are measured and a target is compiled; give one of the two")

@@ -8,7 +8,7 @@ import numpy as np
 from rich.markup import escape
 from rich.table import Table
 
-from vision_transfer.config import Config, validate
+from vision_transfer.config import Config
 from vision_transfer.data.find import find_source
 from vision_transfer.data.images.near_duplicates import connected
 from vision_transfer.data.source import Source, fingerprint
@@ -48,7 +48,6 @@ def check(config: Config, cache_dir: Path, folder: Path | None, screen: Screen) 
         UserError: no such data, or none that can be looked at.
     """
     began = time.monotonic()
-    validate(config)
     request = data_request(config)
     source = find_source(request, cache_dir, screen)
     looked = look_at(source, screen)

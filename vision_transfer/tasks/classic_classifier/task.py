@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from vision_transfer.config import Config, validate
+from vision_transfer.config import Config
 from vision_transfer.data.dataset import Split
 from vision_transfer.errors import UserError
 from vision_transfer.metrics.classification import metrics
@@ -46,7 +46,6 @@ def classify(config: Config, options: RunOptions, screen: Screen) -> RunFolder:
         UserError: a config, data, weights or folder that cannot be used.
         Stopped: asked to stop; the same command begins the fit again, on cached features.
     """
-    validate(config)
     _check(config)
     return completed(config, options, screen, _fit)
 

@@ -6,7 +6,7 @@ from typing import cast
 
 from rich.markup import escape
 
-from vision_transfer.config import Config, validate
+from vision_transfer.config import Config
 from vision_transfer.data.load import load_dataset
 from vision_transfer.errors import UserError, nearest_names
 from vision_transfer.runs.build import data_request
@@ -77,7 +77,6 @@ def explain(flags: ExplainFlags, cache_dir: Path, screen: Screen) -> list[Path]:
         pictures, data_size = _pictures(flags.images, config, cache_dir, screen)
     subject = run
     if run is None and config is not None and set(show) & NEEDS_NETWORK:
-        validate(config)
         subject = backbone_subject(config, data_size, bool(set(show) & NEEDS_HEAD), cache_dir, screen)
     out = flags.out or (subject.figures if subject else Path("explain"))
     written = draw_picture_windows(show, pictures, out)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vision_transfer.config.load import read_config
+from vision_transfer.config import read_config
 from vision_transfer.errors import UserError
 from vision_transfer.runtime.console import Screen
 from vision_transfer.tasks.report.grad_cam import heat_overlays

@@ -59,7 +59,7 @@ def heat_overlays(
     """
     run = load_run(path, cache_dir, screen, allow_download=False)
     layer = heat_layer(run.network)
-    size, resampling = run.config.dataset.image_size, run.config.dataset.resampling
+    size, resampling = run.network.input_shape[0], run.config.dataset.resampling
     batch = np.stack([resize(image, size, resampling) for image in images.values()])
     heat = []
     for first in range(0, len(batch), TOGETHER):

@@ -4,8 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vision_transfer.config import meaning_of
-from vision_transfer.config.schema import FIELDS, STAGE_FIELDS
+from vision_transfer.config import FIELDS, STAGE_FIELDS, meaning_of
 from vision_transfer.runtime.console import duration
 from vision_transfer.tasks.report.record import RunRecord, get, number
 

@@ -1,10 +1,11 @@
 """A study as plain data: the runs, what each starts from, and what its table tells apart."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from vision_transfer.config import Config, digested, validate
+from vision_transfer.data.batches import batches_per_pass
 from vision_transfer.errors import UserError
 from vision_transfer.runtime.provenance import json_digest
 
@@ -75,6 +76,17 @@ def check_study(study: Study) -> None:
             validate(run.config)
         except UserError as error:
             raise UserError(f"{study.name}: run {run.name!r}:\n{error}") from error
+
+
+def with_least_steps(config: Config, examples: int) -> Config:
+    """The config with `study.least_steps` as an epoch of each stage whose pass over the examples has fewer steps."""
+    if batches_per_pass(examples, config.batch_size) >= config.study.least_steps:
+        return config
+    stages = {
+        name: replace(stage, steps_per_epoch=stage.steps_per_epoch or config.study.least_steps)
+        for name, stage in config.stages.items()
+    }
+    return replace(config, stages=stages)
 
 
 def _check_order(runs: Iterable[PlannedRun]) -> None:

@@ -106,9 +106,7 @@ def _started(run: PlannedRun, done: Mapping[str, FinishedRun]) -> Config:
     """The run's config, told where the run that it starts from is."""
     if run.start is None:
         return run.config
-    config = run.config.copy_and_resolve_references()
-    config.init_from = str(done[run.start].folder)
-    return config
+    return replace(run.config, init_from=str(done[run.start].folder))
 
 
 def _entry(run: PlannedRun, done: Mapping[str, FinishedRun], folder: Path) -> dict[str, str]:

@@ -7,7 +7,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from vision_transfer.config import Config, validate
+from vision_transfer.config import Config
 from vision_transfer.data.load import load_dataset
 from vision_transfer.runs.build import data_request
 from vision_transfer.runs.folder import default_folder
@@ -35,7 +35,6 @@ def run_transfer_curve(config: Config, options: RunOptions, screen: Screen) -> P
         UserError: a config or data that cannot be used.
         Stopped: asked to stop; the same command goes on from there.
     """
-    validate(config)
     dataset = load_dataset(data_request(config), cache_dir=options.cache_dir, screen=screen)
     study = transfer_curve(config, len(dataset.train))
     check_study(study)

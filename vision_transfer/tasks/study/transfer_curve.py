@@ -4,15 +4,17 @@ The stages are the config's, so that each of their values can be set from the co
 `head` on its frozen convolutions, `whole` from there on with all that trains, `scratch` from random weights.
 """
 
-from vision_transfer.config import Config, with_stages
-from vision_transfer.data.batches import batches_per_pass
+from dataclasses import replace
+from typing import Literal
+
+from vision_transfer.config import Config
 from vision_transfer.errors import UserError
-from vision_transfer.tasks.study.plan import PlannedRun, Study
+from vision_transfer.tasks.study.plan import Label, PlannedRun, Study, with_least_steps
 
 PRETRAINING, FEATURES, FINE_TUNING, FROM_SCRATCH = "pretraining", "features", "fine_tuning", "from_scratch"
 STAGES = {PRETRAINING: "pretrain", FEATURES: "head", FINE_TUNING: "whole", FROM_SCRATCH: "scratch"}
 # What is taken of the run that one starts from: a new task needs a new head, going on does not.
-TAKEN = {FEATURES: "backbone", FINE_TUNING: "all"}
+TAKEN: dict[str, Literal["backbone", "all"]] = {FEATURES: "backbone", FINE_TUNING: "all"}
 METHOD, SIZE, SEED = "method", "training images", "seed"
 
 
@@ -27,13 +29,8 @@ def transfer_curve(config: Config, all_examples: int) -> Study:
         all_examples: training images of the target data, which size 0 stands for.
 
     Raises:
-        UserError: a stage is missing, or a size that the data does not have.
+        UserError: a size that the data does not have.
     """
-    for stage in STAGES.values():
-        if stage not in config.stages:
-            raise UserError(
-                f"config.stages: a transfer curve needs a stage {stage!r}; it has {', '.join(config.stages)}"
-            )
     runs = [_pretraining(config)]
     sizes = dict.fromkeys(size or all_examples for size in config.study.train_examples)
     for size in sizes:
@@ -50,28 +47,30 @@ def transfer_curve(config: Config, all_examples: int) -> Study:
 
 
 def _pretraining(config: Config) -> PlannedRun:
-    own = _single(config, PRETRAINING)
-    own.dataset.name, own.dataset.root = config.study.source_name, config.study.source_root
-    return PlannedRun(PRETRAINING, own, {}, compared=False)
+    study = config.study
+    source = replace(config.dataset, name=study.source_name, root=study.source_root)
+    return PlannedRun(PRETRAINING, replace(_single(config, PRETRAINING), dataset=source), {}, compared=False)
 
 
 def _run(config: Config, method: str, size: int, seed: int, start: str | None, all_examples: int) -> PlannedRun:
-    own = _single(config, method)
-    own.seed = own.dataset.subset_seed = seed
-    own.dataset.train_examples = config.dataset.train_examples if size == all_examples else size
-    own.init_from_layers = TAKEN.get(method, own.init_from_layers)
-    stage = own.stages[STAGES[method]]
-    if batches_per_pass(size, config.batch_size) < config.study.least_steps and stage.steps_per_epoch is None:
-        stage.steps_per_epoch = config.study.least_steps
-    labels = {METHOD: method, SIZE: size, SEED: seed}
-    return PlannedRun(f"{method}, {size:,} images, seed {seed}", own, labels, start)
+    examples = config.dataset.train_examples if size == all_examples else size
+    own = replace(
+        _single(config, method),
+        seed=seed,
+        dataset=replace(config.dataset, train_examples=examples, subset_seed=seed),
+        init_from_layers=TAKEN.get(method, config.init_from_layers),
+    )
+    labels: dict[str, Label] = {METHOD: method, SIZE: size, SEED: seed}
+    return PlannedRun(f"{method}, {size:,} images, seed {seed}", with_least_steps(own, size), labels, start)
 
 
 def _single(config: Config, method: str) -> Config:
     """A training run of the one stage of a method."""
-    own = config.copy_and_resolve_references()
     stage = STAGES[method]
-    with_stages(own, **{stage: config.stages[stage].copy_and_resolve_references()})
-    own.task = "train"
-    own.name = f"{config.name}_{method}"
-    return own
+    return replace(
+        config,
+        task="train",
+        name=f"{config.name}_{method}",
+        stages={stage: config.stages[stage]},
+        schedule=(stage,),
+    )

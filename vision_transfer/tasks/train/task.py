@@ -12,7 +12,7 @@ from jaxtyping import Float
 from rich.markup import escape
 
 from vision_transfer import freezing
-from vision_transfer.config import Config
+from vision_transfer.config import Config, to_dict
 from vision_transfer.data.dataset import Split
 from vision_transfer.errors import UserError
 from vision_transfer.metrics.classification import TestResult, evaluate_test
@@ -78,7 +78,7 @@ def completed(
         _check_unchanged(setup, folder, options)
         result = folder.result()
         if result is None:
-            write_json(folder.config_file, setup.config.to_dict())
+            write_json(folder.config_file, to_dict(setup.config))
             write_json(folder.identity_file, {**asdict(setup.identity), "command": options.command})
             if setup.config.init_from is not None and setup.weights is not None:
                 keep_start(folder.start, setup.weights)

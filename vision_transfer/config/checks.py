@@ -1,0 +1,194 @@
+"""The border between what people write and typed configurations: every value is checked here, once.
+
+`checked` turns a `ConfigDict` or the JSON of a `config.json` into a `Config`; `validate` checks a `Config` that the
+program itself has made of another. A message names the field, the value, and what is allowed.
+"""
+
+import dataclasses
+import json
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from vision_transfer.config.config_dict import ConfigDict
+from vision_transfer.config.fields import FIELDS, STAGE_FIELDS, Field, fields_of
+from vision_transfer.config.schema import AugmentConfig, Config, StageConfig
+from vision_transfer.errors import UserError, nearest_names
+
+Group = TypeVar("Group")
+KIND_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", tuple: "a list"}
+# Largest values in the units of a preset: turns and columns per row, instead of degrees.
+LAYERS_MAXIMUM = {"rotation": 1.0, "shear": 1.0}
+# Stages that a task makes its runs of; the schedule of each run is made by the task.
+STAGES_OF_TASKS = {
+    "ablation": ("head", "tune"),
+    "transfer_curve": ("pretrain", "head", "whole", "scratch"),
+}
+
+
+def checked(values: ConfigDict | Mapping[str, Any]) -> Config:
+    """The typed configuration of a config file's values.
+
+    Raises:
+        UserError: with one line for each field that is wrong.
+    """
+    config = _typed(values if isinstance(values, Mapping) else values.to_dict(), "config.")
+    validate(config)
+    return config
+
+
+def read_config(file: Path) -> Config:
+    """The configuration that a run wrote, checked against today's fields.
+
+    Args:
+        file: a run's `config.json`.
+
+    Raises:
+        UserError: the file is missing or damaged, or names a field that this version does not have.
+    """
+    try:
+        saved = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{file.parent}: is not the folder of a run; it has no {file.name}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{file}: cannot be read ({error})") from error
+    if not isinstance(saved, dict) or not isinstance(saved.get("stages"), dict):
+        raise UserError(f"{file}: is not the configuration of a run")
+    config = _typed(saved, f"{file}: ")
+    try:
+        validate(config)
+    except UserError as error:
+        raise UserError(f"{file}: {error}") from error
+    return config
+
+
+def validate(config: Config) -> None:
+    """Checks every value against the schema, and the rules that relate fields to each other.
+
+    Raises:
+        UserError: with one line for each field that is wrong.
+    """
+    problems = list(_problems(config))
+    if problems:
+        raise UserError("\n".join(problems))
+
+
+def _typed(values: Mapping[str, Any], where: str) -> Config:
+    """A `Config` of nested values; every value has its field's type, missing fields have their default."""
+    problems: list[str] = []
+    stages = values.get("stages", {})
+    config = _group(Config, {key: values[key] for key in values if key != "stages"}, where, problems)
+    made = {name: _group(StageConfig, stages[name], f"{where}stages.{name}.", problems) for name in stages}
+    if problems or config is None:
+        raise UserError("\n".join(problems))
+    return dataclasses.replace(config, stages={name: stage for name, stage in made.items() if stage is not None})
+
+
+def _group(kind: type[Group], values: Any, where: str, problems: list[str]) -> Group | None:
+    """One group of fields; None, and a line for each problem, where a value does not fit."""
+    if not isinstance(values, Mapping):
+        problems.append(f"{where.rstrip('.')}: got {values!r}; expected a group of fields")
+        return None
+    known, before = dict(fields_of(kind)), len(problems)
+    groups = {declared.name: declared for declared in dataclasses.fields(kind) if declared.name not in known}  # type: ignore[arg-type]
+    given: dict[str, Any] = {}
+    for name in values:
+        if name in known:
+            given[name] = _value(known[name], values[name], f"{where}{name}", problems)
+        elif name in groups and name != "stages":
+            given[name] = _group(groups[name].default_factory, values[name], f"{where}{name}.", problems)  # type: ignore[arg-type]
+        else:
+            problems.append(f"{where}{name}: this version has no such field; {nearest_names(name, [*known, *groups])}")
+    return kind(**given) if len(problems) == before else None
+
+
+def _value(field: Field, found: Any, where: str, problems: list[str]) -> Any:
+    """A value with its field's type: lists become tuples, and whole numbers become floats."""
+    if found is None and field.optional:
+        return None
+    if field.kind is tuple and isinstance(found, tuple | list):
+        # absl gives `--config.benchmark.peers=keras,torch` as a tuple of one text.
+        listed = ",".join(found).split(",") if found and field.choices and set(map(type, found)) == {str} else found
+        elements = [_element(field.element, element) for element in listed]
+        if all(type(element) is field.element for element in elements):
+            return tuple(elements)
+    elif type(value := _element(field.kind, found)) is field.kind:
+        return value
+    allowed = KIND_NAMES[field.kind]
+    if field.kind is tuple:
+        allowed += f" of {KIND_NAMES[field.element].removeprefix('a ')}s"
+    problems.append(f"{where}: got {found!r}; allowed is {allowed} ({field.meaning})")
+    return None
+
+
+def _element(kind: type, found: Any) -> Any:
+    return float(found) if kind is float and type(found) is int and abs(found) < 1 << 53 else found
+
+
+def _problems(config: Config) -> Iterator[str]:
+    yield from _field_problems(config, FIELDS, "config")
+    yield from _schedule_problems(config)
+    for name in dict.fromkeys(config.schedule):
+        if name in config.stages:
+            yield from _field_problems(config.stages[name], STAGE_FIELDS, f"config.stages.{name}")
+    yield from _augment_problems(config.augment)
+
+
+def _schedule_problems(config: Config) -> Iterator[str]:
+    schedule, stages = config.schedule, config.stages
+    if config.task == "train" and not schedule:
+        yield "config.schedule: is empty; it lists the stages to run, such as ('head', 'block5')"
+    for name in dict.fromkeys(schedule):
+        if name not in stages:
+            yield f"config.schedule: names stage {name!r}, not in config.stages ({', '.join(stages)})"
+        elif schedule.count(name) > 1:
+            yield f"config.schedule: names stage {name!r} twice; give the second one a name of its own"
+    for name in STAGES_OF_TASKS.get(config.task, ()):
+        if name not in stages:
+            yield f"config.stages: the task {config.task} needs a stage {name!r}; it has {', '.join(stages) or 'none'}"
+    monitors = {stages[name].monitor for name in schedule if name in stages}
+    if config.evaluate == "best_stage" and len(monitors) > 1:
+        yield (
+            f"config.evaluate: best_stage compares stages that monitor {' and '.join(sorted(monitors))}; set one "
+            "monitor in all of them, or evaluate=best"
+        )
+
+
+def _augment_problems(augment: AugmentConfig) -> Iterator[str]:
+    if augment.preset == "keras_layers":
+        for name, most in LAYERS_MAXIMUM.items():
+            if (found := getattr(augment, name)) > most:
+                yield f"config.augment.{name}: got {found!r}; allowed is at most {most:g} with preset keras_layers"
+    if augment.crop_scale and not (len(augment.crop_scale) == 2 and 0 < augment.crop_scale[0] <= augment.crop_scale[1]):
+        yield f"config.augment.crop_scale: got {augment.crop_scale!r}; allowed are two shares, 0 < smallest <= largest"
+
+
+def _field_problems(config: Config | StageConfig, fields: Mapping[str, Field], where: str) -> Iterator[str]:
+    for path, field in fields.items():
+        value: Any = config
+        for part in path.split("."):
+            value = getattr(value, part)
+        for element in value if isinstance(value, tuple) else (value,):
+            allowed = _allowed(field, element)
+            if allowed:
+                yield f"{where}.{path}: got {value!r}; allowed {allowed}"
+                break
+
+
+def _allowed(field: Field, value: Any) -> str:
+    """What is allowed instead of a value or an element; empty where it is allowed."""
+    bounds = field.setting
+    if value is None:
+        return ""
+    if field.choices:
+        return "" if value in field.choices else f"are {', '.join(map(str, field.choices))}"
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"is a finite number ({field.meaning})"
+    if bounds.minimum is not None and not value >= bounds.minimum:
+        return f"is {bounds.minimum:g} or more ({field.meaning})"
+    if bounds.below is not None and not value < bounds.below:
+        return f"is less than {bounds.below:g} ({field.meaning})"
+    if bounds.maximum is not None and not value <= bounds.maximum:
+        return f"is at most {bounds.maximum:g} ({field.meaning})"
+    return ""

@@ -1,0 +1,116 @@
+"""Fields by their dotted paths: what the schema states about each, and the values of a configuration."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from types import UnionType
+from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
+
+from vision_transfer.config.schema import SETTING, Config, Setting, StageConfig
+
+# Fields that say where, how often or how much is written: they do not change a run's numbers, so its digest omits them.
+NOT_IN_DIGEST = (
+    "dataset.root",
+    "model.weights_path",
+    "init_from",
+    "features.budget_gb",
+    "checkpoint",
+    "log",
+    "benchmark",
+    "study",
+    "ablation",
+    "slurm",
+    "probe",
+    "check",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Field:
+    """One value of the configuration.
+
+    Attributes:
+        default: the value where none is set.
+        kind: `int`, `float`, `bool`, `str`, or `tuple`.
+        element: type of a tuple's elements; otherwise equal to `kind`.
+        optional: whether None is allowed.
+        choices: the allowed values, if they can be listed.
+        setting: meaning and bounds.
+    """
+
+    default: Any
+    kind: type
+    element: type
+    optional: bool
+    choices: tuple[Any, ...]
+    setting: Setting
+
+    @property
+    def meaning(self) -> str:
+        """One sentence for the reader."""
+        return self.setting.meaning
+
+
+def fields_of(group: type, prefix: str = "") -> Iterator[tuple[str, Field]]:
+    """All fields of a group of the schema with their dotted paths, without those of stages."""
+    hints = get_type_hints(group)
+    for declared in dataclasses.fields(cast(Any, group)):
+        path, hint = f"{prefix}{declared.name}", hints[declared.name]
+        if SETTING in declared.metadata:
+            yield path, _field(declared, hint)
+        elif isinstance(hint, type) and dataclasses.is_dataclass(hint):
+            yield from fields_of(hint, f"{path}.")
+
+
+def _field(declared: "dataclasses.Field[Any]", hint: Any) -> Field:
+    optional = get_origin(hint) in (Union, UnionType)
+    kind = next(kind for kind in get_args(hint) if kind is not type(None)) if optional else hint
+    element = get_args(kind)[0] if get_origin(kind) is tuple else kind
+    choices = get_args(element) if get_origin(element) is Literal else ()
+    element_type = type(choices[0]) if choices else element
+    is_tuple = get_origin(kind) is tuple
+    return Field(
+        declared.default,
+        tuple if is_tuple else element_type,
+        element_type,
+        optional,
+        choices,
+        declared.metadata[SETTING],
+    )
+
+
+FIELDS: Mapping[str, Field] = dict(fields_of(Config))
+STAGE_FIELDS: Mapping[str, Field] = dict(fields_of(StageConfig))
+
+
+def meaning_of(path: str) -> str:
+    """The meaning of the field at a dotted path: `batch_size`, `stages.head.optimizer.lr`."""
+    group, _, rest = path.partition(".")
+    field = STAGE_FIELDS.get(rest.partition(".")[2]) if group == "stages" else FIELDS.get(path)
+    return field.meaning if field else "of this config only"
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """Nested dictionaries of the values, as `config.json` holds them."""
+    return dataclasses.asdict(config)
+
+
+def flatten(config: Config | Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Values by dotted path, sorted; tuples become lists, as in JSON."""
+    values = to_dict(config) if isinstance(config, Config) else config
+    flat: dict[str, Any] = {}
+    for key in sorted(values):
+        value = values[key]
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
+    return flat
+
+
+def digested(config: Config) -> dict[str, Any]:
+    """The part of a configuration that determines a run's numbers, as plain JSON values."""
+    return {
+        path: value
+        for path, value in flatten(config).items()
+        if not any(path == omitted or path.startswith(f"{omitted}.") for omitted in NOT_IN_DIGEST)
+    }
