@@ -7,9 +7,10 @@ import pytest
 from vision_transfer import freezing
 from vision_transfer.cli.flag_errors import load_config
 from vision_transfer.config import checked, flatten
+from vision_transfer.data.batches import batches_per_pass
 from vision_transfer.errors import UserError
 from vision_transfer.models.network import all_parameter_shapes
-from vision_transfer.runs.build import DataFacts, build_network, resolve_stages, stage_plan
+from vision_transfer.runs.build import DataFacts, build_network, resolve_stages
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 TRAINING_IMAGES = 2_000
@@ -234,7 +235,8 @@ def test_values_are_the_published_ones(argument):
     resolved = resolve_stages(config, network)
     shapes = all_parameter_shapes(network)
     assert [freezing.counts(shapes, part.mask).trainable for part in resolved] == trainable
-    assert {stage_plan(config, part, network, TRAINING_IMAGES).steps_per_epoch for part in resolved} == {steps}
+    one_pass = batches_per_pass(TRAINING_IMAGES, config.batch_size)
+    assert {part.settings.steps_per_epoch or one_pass for part in resolved} == {steps}
 
 
 @pytest.mark.parametrize("edition", [1, 2])

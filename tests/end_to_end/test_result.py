@@ -140,7 +140,7 @@ def test_closing_table(small_run):
 
 
 def suggested_flags(out):
-    lines = out.partition("Try next, behind the same command:\n")[2].splitlines()
+    lines = out.partition("Next, try adding one of these flags:\n")[2].splitlines()
     assert len(lines) >= 2
     return [shlex.split(line)[0] for line in lines if line.strip()]
 

@@ -17,7 +17,7 @@ from vision_transfer.errors import UserError
 from vision_transfer.features.store import Store, open_store, write_shard
 from vision_transfer.runs.folder import RunFolder
 from vision_transfer.runs.load import load_run
-from vision_transfer.runs.setup import RunOptions
+from vision_transfer.runs.prepare import RunOptions
 from vision_transfer.runtime.console import Screen
 from vision_transfer.tasks.train.task import train
 from vision_transfer.train import checkpoints

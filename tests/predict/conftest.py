@@ -8,7 +8,7 @@ from PIL import Image
 from rich.console import Console
 
 from vision_transfer.config import checked, default_config, stage, with_stages
-from vision_transfer.runs.setup import RunOptions
+from vision_transfer.runs.prepare import RunOptions
 from vision_transfer.runtime.console import Screen
 from vision_transfer.tasks.train.task import train
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from vision_transfer.config import checked, default_config, stage, with_stages
 from vision_transfer.data.augmentation import AugmentConfig, augment_batch
 from vision_transfer.data.augmentation.variants import Augmentation, BankRows
-from vision_transfer.runs.setup import RunOptions
+from vision_transfer.runs.prepare import RunOptions
 from vision_transfer.runtime.console import Screen
 from vision_transfer.tasks.train import task
 

@@ -8,11 +8,9 @@ import pytest
 
 from vision_transfer.config import checked, default_config, stage, with_stages
 from vision_transfer.features import budget, extraction
-from vision_transfer.runs.cache_plan import settled
-from vision_transfer.runs.folder import RunFolder
-from vision_transfer.runs.initial_weights import initial_variables
-from vision_transfer.runs.setup import RunOptions, prepare
-from vision_transfer.runs.stage_inputs import Feeding, split_inputs, training_requests
+from vision_transfer.runs.cache_plan import with_cached_layers
+from vision_transfer.runs.prepare import RunOptions, prepare
+from vision_transfer.runs.stage_inputs import split_inputs, training_requests
 from vision_transfer.tasks.train import task
 from vision_transfer.train import loop, validation
 
@@ -38,11 +36,11 @@ def small_config(budget_gb=None, lr=1e-3, freeze="below:conv3", **augment):
 
 
 @pytest.fixture
-def feed(mesh, screen, tmp_path):
+def feed(screen, tmp_path):
     """A config's data and network, and what makes inputs of them."""
 
-    def build(config):
-        return Feeding(prepare(checked(config), tmp_path, screen), mesh, tmp_path, screen)
+    def build(config, folder=None):
+        return prepare(checked(config), RunOptions(folder, tmp_path), screen)
 
     return build
 
@@ -52,23 +50,22 @@ def settle(feed, tmp_path):
     """The layers that a config's stages start from in a run folder of its own."""
 
     def start(config, folder="run"):
-        feeding = feed(config)
-        setup = settled(feeding, RunFolder(tmp_path / folder), lambda: variables_of(feeding))
-        return [(stage.cached, stage.start) for stage in setup.stages]
+        (tmp_path / folder).mkdir(exist_ok=True)
+        return [(stage.cached, stage.start) for stage in with_cached_layers(feed(config, tmp_path / folder)).stages]
 
     return start
 
 
-def variables_of(feeding):
-    return initial_variables(feeding.setup.network, feeding.setup.config.seed, feeding.setup.weights)
+def variables_of(run):
+    return run.initial_variables()
 
 
 def said(screen):
     return screen.console.file.getvalue()
 
 
-def rows_of(feeding):
-    dataset = feeding.setup.dataset
+def rows_of(run):
+    dataset = run.dataset
     return len(dataset.train) + len(dataset.validation) + len(dataset.test)
 
 
@@ -100,7 +97,7 @@ def test_bfloat16_takes_half_of_the_budget(settle, feed):
 
 def test_stages_share_the_budget(settle, feed):
     rows = rows_of(feed(small_config()))
-    test_rows = len(feed(small_config()).setup.dataset.test)
+    test_rows = len(feed(small_config()).dataset.test)
     # The test split is only asked for behind the last stage.
     both = (rows - test_rows) * POOL2_BYTES + rows * POOL1_BYTES
     for allowed, second in ((both, "pool1"), (both - 1, None)):
@@ -118,24 +115,24 @@ def test_without_a_budget_half_of_the_free_disk_may_be_used(settle, feed, monkey
 
 
 def test_rows_that_are_there_cost_nothing_also_behind_an_earlier_pool(settle, feed, screen):
-    feeding = feed(small_config(freeze="below:conv2"))
-    variables, dataset, first = variables_of(feeding), feeding.setup.dataset, feeding.setup.stages[0]
+    run = feed(small_config(freeze="below:conv2"))
+    variables, dataset, first = variables_of(run), run.dataset, run.stages[0]
     assert first.cached == "pool1"
     for split in (dataset.train, dataset.validation, dataset.test):
-        split_inputs(feeding, first, variables, split)
+        split_inputs(run, first, variables, split)
     assert settle(small_config(budget_gb=0)) == [("pool1", "conv2")]
     assert "Stage top starts from cached pool1" in said(screen)
     deepest = replace(first, cached="pool2")
     for split in (dataset.train, dataset.validation, dataset.test):
-        split_inputs(feeding, deepest, variables, split)
+        split_inputs(run, deepest, variables, split)
     assert settle(small_config(budget_gb=0), "later") == [("pool2", "conv3")]
     assert settle(small_config()) == [("pool1", "conv2")]  # as it was recorded
 
 
 def test_rows_of_weights_that_a_stage_trains_first_are_not_there(settle, feed):
-    feeding = feed(small_config())
-    for split in (feeding.setup.dataset.train, feeding.setup.dataset.validation, feeding.setup.dataset.test):
-        split_inputs(feeding, feeding.setup.stages[0], variables_of(feeding), split)
+    run = feed(small_config())
+    for split in (run.dataset.train, run.dataset.validation, run.dataset.test):
+        split_inputs(run, run.stages[0], variables_of(run), split)
     config = small_config(budget_gb=0)
     assert settle(config) == [("pool2", "conv3")]
     config = with_stages(config, whole=stage(freeze="none"), top=stage(freeze="below:conv3"))
@@ -143,8 +140,8 @@ def test_rows_of_weights_that_a_stage_trains_first_are_not_there(settle, feed):
 
 
 def test_there_is_a_request_for_each_variant(feed):
-    feeding = feed(small_config(preset="keras_layers", rotation=0.1, bank=3))
-    requests = training_requests(feeding, variables_of(feeding))
+    run = feed(small_config(preset="keras_layers", rotation=0.1, bank=3))
+    requests = training_requests(run, variables_of(run))
     assert [request.prefix.variant for request in requests] == [0, 1, 2]
     assert len({request.prefix.store("pool2") for request in requests}) == 3
 
@@ -208,7 +205,7 @@ def test_fresh_variants_are_computed_in_the_step_and_what_is_not_augmented_once(
     """Features of validation and test alone, with the numbers of validation from the images."""
     fresh = {"preset": "keras_layers", "rotation": 0.1}
     cached = task.train(checked(small_config(**fresh)), RunOptions(tmp_path / "cached", tmp_path), screen)
-    dataset = feed(small_config()).setup.dataset
+    dataset = feed(small_config()).dataset
     assert sum(seen["prefix"]) == len(dataset.validation) + len(dataset.test)
     assert {start for start, *_ in seen["steps"]} == {None}
     assert seen["validation"] == {"conv3"}

@@ -17,7 +17,7 @@ from vision_transfer.runs.folder import RunFolder
 from vision_transfer.runs.init_from import compare, starting_weights_of_run
 from vision_transfer.runs.initial_weights import variables_sha256
 from vision_transfer.runs.load import load_run
-from vision_transfer.runs.setup import RunOptions, prepare
+from vision_transfer.runs.prepare import RunOptions, prepare
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.preemption import Stopped, StopSignal
 from vision_transfer.runtime.provenance import json_digest
@@ -195,26 +195,31 @@ def test_a_backbone_without_parameters_is_nothing_to_take(whole_run, cache, scre
 def test_the_input_is_the_runs_own(whole_run, cache, screen):
     config = config_of(init_from=str(whole_run))
     config.model.preprocessing = None
-    setup = prepare(checked(config), cache, screen)
-    assert setup.network.preprocessing == setup.config.model.preprocessing == "raw"
+    run = prepare(checked(config), RunOptions(None, cache), screen)
+    assert run.network.preprocessing == run.config.model.preprocessing == "raw"
     assert "config.model.preprocessing" not in said(screen)
 
 
 def test_another_input_is_pointed_out(whole_run, cache, screen):
     config = config_of(**{"init_from": str(whole_run), "model.preprocessing": "rescale"})
-    assert prepare(checked(config), cache, screen).network.preprocessing == "rescale"
+    assert prepare(checked(config), RunOptions(None, cache), screen).network.preprocessing == "rescale"
     assert "config.model.preprocessing is rescale, but the run was trained with raw" in said(screen)
 
 
 def test_another_activation_is_pointed_out(whole_run, cache, screen):
-    prepare(checked(config_of(**{"init_from": str(whole_run), "model.activation": "relu"})), cache, screen)
+    prepare(
+        checked(config_of(**{"init_from": str(whole_run), "model.activation": "relu"})), RunOptions(None, cache), screen
+    )
     assert "here Dense(name='head_dense1', features=8, activation='relu'), but in the run Dense(" in said(screen)
     assert said(screen).count(", but in the run ") == 1
 
 
 def test_the_digest_is_of_the_parameters_and_not_of_the_path(whole_run, source, cache, screen):
     starts = (str(whole_run), str(source), None)
-    digests = [prepare(checked(config_of(init_from=start)), cache, screen).identity.digest for start in starts]
+    digests = [
+        prepare(checked(config_of(init_from=start)), RunOptions(None, cache), screen).identity.digest
+        for start in starts
+    ]
     assert digests[0] == digests[1] != digests[2]
 
 
@@ -250,7 +255,7 @@ def test_a_begun_run_goes_on_from_the_same_start_when_the_earlier_run_is_gone(be
 
 def test_a_source_that_is_gone_is_said(tmp_path, screen, cache):
     with pytest.raises(UserError, match=r"config.init_from: there is no folder .*source.*--workdir"):
-        prepare(checked(config_of(init_from=str(tmp_path / "source"))), cache, screen, tmp_path / "no copy")
+        prepare(checked(config_of(init_from=str(tmp_path / "source"))), RunOptions(tmp_path / "no copy", cache), screen)
 
 
 @pytest.mark.parametrize(
@@ -264,7 +269,7 @@ def test_a_source_that_is_gone_is_said(tmp_path, screen, cache):
 def test_a_source_that_is_no_finished_run_is_said(source, cache, screen, damage, message):
     damage(source)
     with pytest.raises(UserError, match=message):
-        prepare(checked(config_of(init_from=str(source))), cache, screen)
+        prepare(checked(config_of(init_from=str(source))), RunOptions(None, cache), screen)
 
 
 def lose_a_layer(start):

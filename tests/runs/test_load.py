@@ -12,7 +12,7 @@ from vision_transfer.errors import UserError
 from vision_transfer.models.inference import infer
 from vision_transfer.runs.build import data_request
 from vision_transfer.runs.load import load_run
-from vision_transfer.runs.setup import RunOptions
+from vision_transfer.runs.prepare import RunOptions
 from vision_transfer.runtime.devices import local_mesh
 from vision_transfer.tasks.train.task import train
 

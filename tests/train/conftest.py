@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 from vision_transfer import freezing
+from vision_transfer.config.schema import OptimizerConfig, StageConfig
 from vision_transfer.models.layers import BatchNorm, Conv, Dense, Dropout, Flatten, MaxPool
 from vision_transfer.models.network import Network, all_parameter_shapes
 from vision_transfer.train.optimizers import OptimizerSpec
+from vision_transfer.train.stage import Stage
 from vision_transfer.train.step import Examples, StepOrder, StepProgram
 
 CLASSES = 3
@@ -68,6 +70,29 @@ def prepared():
         return step_program, trainable, {"params": frozen}, batch_stats
 
     return prepare
+
+
+@pytest.fixture(scope="session")
+def stage_of():
+    """Builds a stage of a network from a freeze spec and fields of its config; keywords of the optimizer apart."""
+
+    def build(network, freeze, *, name="stage", optimizer=None, augmentation=None, **settings):
+        mask = freezing.resolve(freeze, network)
+        settings = StageConfig(freeze=freeze, optimizer=OptimizerConfig(**(optimizer or {})), **settings)
+        return Stage(name, settings, mask, freezing.cut(network, mask), augmentation=augmentation)
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def variables_of():
+    """Draws the variables of a network from a seed."""
+
+    def build(network, seed=0):
+        params, batch_stats = random_variables(network, seed)
+        return {"params": params, "batch_stats": batch_stats}
+
+    return build
 
 
 def random_variables(network, seed):

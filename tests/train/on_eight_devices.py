@@ -16,6 +16,7 @@ from jax.sharding import Mesh
 from rich.console import Console
 
 from vision_transfer import freezing
+from vision_transfer.config.schema import CheckpointConfig, Config, OptimizerConfig, StageConfig
 from vision_transfer.models.layers import BatchNorm, Conv, Dense, Dropout, Flatten, MaxPool
 from vision_transfer.models.network import Network, init
 from vision_transfer.runtime.console import Screen
@@ -24,9 +25,7 @@ from vision_transfer.runtime.preemption import StopSignal
 from vision_transfer.train import device_feed
 from vision_transfer.train.device_feed import TrainingRows
 from vision_transfer.train.loop import train_stage
-from vision_transfer.train.optimizers import OptimizerSpec
-from vision_transfer.train.stage_types import StageData, StagePlan, Watch
-from vision_transfer.train.step import StepProgram
+from vision_transfer.train.stage import Stage, Surroundings, TrainingData
 
 # Batches of 6 are padded to 8; the last of an epoch has 5 real examples.
 EXAMPLES, BATCH, STEPS, EPOCHS, CLASSES = 11, 6, 2, 2, 3
@@ -52,30 +51,14 @@ def train(mesh, folder):
     ids = np.arange(100, 100 + EXAMPLES, dtype=np.uint32)
     variables = init(NETWORK, jax.random.key(1))
     mask = freezing.resolve("below:conv2", NETWORK)
-    trainable, frozen = freezing.partition(variables["params"], mask)
-    program = StepProgram(
-        NETWORK, None, freezing.inference_layers(NETWORK, mask), OptimizerSpec("rmsprop"), l1=0.01, l2=0.01
+    settings = StageConfig(
+        freeze="below:conv2", epochs=EPOCHS, steps_per_epoch=STEPS, l1=0.01, l2=0.01, optimizer=OptimizerConfig(lr=1e-3)
     )
-    plan = StagePlan(
-        name="stage",
-        program=program,
-        evaluation_start=program.start,
-        epochs=EPOCHS,
-        steps_per_epoch=STEPS,
-        batch_size=BATCH,
-        eval_batch_size=4,
-        validation_steps=None,
-        rates=np.full(EPOCHS * STEPS, 1e-3, np.float32),
-        monitor="validation_loss",
-        patience=None,
-        seed=3,
-        checkpoint_seconds=1e9,
-    )
-    data = StageData(TrainingRows(images, labels, ids), images, labels)
-    watch = Watch(Screen(Console(file=io.StringIO())), lambda history: None, StopSignal())
-    outcome = train_stage(
-        plan, trainable, {"params": frozen}, variables["batch_stats"], lambda: data, mesh, folder, watch
-    )
+    config = Config(seed=3, batch_size=BATCH, eval_batch_size=4, checkpoint=CheckpointConfig(every_seconds=1e9))
+    data = TrainingData(TrainingRows(images, labels, ids), images, labels)
+    around = Surroundings(folder, Screen(Console(file=io.StringIO())), lambda history: None, StopSignal())
+    stage = Stage("stage", settings, mask, freezing.cut(NETWORK, mask))
+    outcome = train_stage(config, NETWORK, stage, variables, lambda: data, mesh, around)
     leaves = jax.tree_util.tree_leaves_with_path(outcome.last._asdict())
     arrays = {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
     history = outcome.progress.history

@@ -12,13 +12,15 @@ import jax
 import numpy as np
 import pytest
 
+from vision_transfer.config import Config
+from vision_transfer.config.schema import CheckpointConfig
 from vision_transfer.data.augmentation import AugmentConfig
 from vision_transfer.data.augmentation.variants import Augmentation, BankRows
 from vision_transfer.runtime.preemption import Stopped, StopSignal
 from vision_transfer.train import dispatch
 from vision_transfer.train.device_feed import TrainingRows
 from vision_transfer.train.loop import train_stage
-from vision_transfer.train.stage_types import StageData, StagePlan, Watch
+from vision_transfer.train.stage import Surroundings, TrainingData
 
 TRAIN, VALIDATION, BATCH, STEPS, EPOCHS, BANK = 10, 4, 4, 3, 3, 2
 OPERATIONS = AugmentConfig(preset="keras_layers", flip="horizontal", rotation=0.1, zoom=0.2)
@@ -45,7 +47,7 @@ class StoppingScreen:
 
 
 @pytest.fixture(scope="module", params=KINDS)
-def train(request, small_network, small_data, prepared, mesh):
+def train(request, small_network, small_data, stage_of, variables_of, mesh):
     """Trains a stage in a folder, stopped after some steps if asked, with one kind of augmentation."""
     augmentation = Augmentation(OPERATIONS, KINDS[request.param], bank_seed=3)
     images, labels = small_data(TRAIN + VALIDATION)
@@ -57,30 +59,27 @@ def train(request, small_network, small_data, prepared, mesh):
             TrainingRows(np.concatenate(bank), np.tile(labels[:TRAIN], BANK), np.tile(ids, BANK), BANK),
             None,
         )
-    data = StageData(rows, images[TRAIN:], labels[TRAIN:])
-    program, trainable, frozen, batch_stats = prepared(
-        small_network(dropout=0.5), "all", augmentation=in_step, label_smoothing=0.1
+    data = TrainingData(rows, images[TRAIN:], labels[TRAIN:])
+    network = small_network(dropout=0.5)
+    stage = stage_of(
+        network,
+        "all",
+        name="head",
+        epochs=EPOCHS,
+        steps_per_epoch=STEPS,
+        label_smoothing=0.1,
+        optimizer={"lr": 1e-2},
+        augmentation=in_step,
     )
+    config = Config(
+        seed=7, batch_size=BATCH, eval_batch_size=BATCH, checkpoint=CheckpointConfig(every_seconds=math.inf)
+    )
+    variables = variables_of(network)
 
     def run(folder, stop_after=math.inf):
         stop = StopSignal()
-        plan = StagePlan(
-            name="head",
-            program=program,
-            evaluation_start=program.start,
-            epochs=EPOCHS,
-            steps_per_epoch=STEPS,
-            batch_size=BATCH,
-            eval_batch_size=BATCH,
-            validation_steps=None,
-            rates=np.full(EPOCHS * STEPS, 1e-2, np.float32),
-            monitor="validation_loss",
-            patience=None,
-            seed=7,
-            checkpoint_seconds=math.inf,
-        )
-        watch = Watch(StoppingScreen(stop_after, stop), lambda history: None, stop)
-        return train_stage(plan, trainable, frozen, batch_stats, lambda: data, mesh, folder, watch)
+        around = Surroundings(folder, StoppingScreen(stop_after, stop), lambda history: None, stop)
+        return train_stage(config, network, stage, variables, lambda: data, mesh, around)
 
     return run
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vision_transfer.models.network import apply
-from vision_transfer.train.step import initial_state, run_steps
+from vision_transfer.train.step import Chunk, Constants, initial_state, run_steps
 
 RATE = 1e-2
 MOMENTUM, EPSILON = 0.99, 1e-3
@@ -32,7 +32,14 @@ def step(network, prepared, data, mesh, examples_of, order_of):
     def take(rows, weights=None, key=0):
         state = initial_state(program, trainable, batch_stats)
         order = order_of([rows], RATE, None if weights is None else [weights])
-        return run_steps(program, mesh, True, state, frozen, examples_of(*data), order, 0, 1, jax.random.key(key))
+        return run_steps(
+            state,
+            Chunk(examples_of(*data), order, 0, 1),
+            Constants(frozen, jax.random.key(key)),
+            program=program,
+            mesh=mesh,
+            resident=True,
+        )
 
     return take
 
@@ -94,16 +101,12 @@ def test_statistics_of_a_frozen_norm_stay(network, prepared, data, mesh, example
     """An optimizer's mask alone would not hold them; nor do the layers around it that train."""
     program, trainable, frozen, batch_stats = prepared(network, freeze)
     state = run_steps(
-        program,
-        mesh,
-        True,
         initial_state(program, trainable, batch_stats),
-        frozen,
-        examples_of(*data),
-        order_of([[0, 1, 2, 3]], RATE),
-        0,
-        1,
-        jax.random.key(0),
+        Chunk(examples_of(*data), order_of([[0, 1, 2, 3]], RATE), 0, 1),
+        Constants(frozen, jax.random.key(0)),
+        program=program,
+        mesh=mesh,
+        resident=True,
     )
     np.testing.assert_array_equal(state.batch_stats["norm2"]["mean"], 0)
     np.testing.assert_array_equal(state.batch_stats["norm2"]["variance"], 1)

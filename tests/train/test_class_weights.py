@@ -7,12 +7,11 @@ import pytest
 from scipy.special import log_softmax
 from sklearn.utils.class_weight import compute_class_weight
 
-from vision_transfer.config import Config
 from vision_transfer.models.layers import Dense, Flatten
 from vision_transfer.models.network import Network
-from vision_transfer.runs.build import class_weights
+from vision_transfer.train.losses import class_weights
 from vision_transfer.train.optimizers import OptimizerSpec
-from vision_transfer.train.step import StepProgram, initial_state, run_steps, zero_totals
+from vision_transfer.train.step import Chunk, Constants, StepProgram, initial_state, run_steps, zero_totals
 
 RATE, BATCH, EPOCHS = 0.1, 4, 3
 
@@ -37,7 +36,12 @@ def test_training_with_class_weights_is_kerass(reference, mesh, examples_of, ord
     state = initial_state(program, params, {})
     for epoch in range(EPOCHS):
         state = run_steps(
-            program, mesh, True, state, {"params": {}}, examples_of(images, labels), order, 0, 3, jax.random.key(0)
+            state,
+            Chunk(examples_of(images, labels), order, 0, 3),
+            Constants({"params": {}}, jax.random.key(0)),
+            program=program,
+            mesh=mesh,
+            resident=True,
         )
         for name in ("kernel", "bias"):
             np.testing.assert_allclose(
@@ -58,16 +62,12 @@ def test_a_padded_step_by_hand(mesh, examples_of, order_of):
     params = {"logits": {"kernel": jnp.asarray(kernel, jnp.float32), "bias": jnp.zeros(3)}}
     order = order_of([[0, 1, 2, 3]], RATE, [[1, 1, 1, 0]])
     state = run_steps(
-        program,
-        mesh,
-        True,
         initial_state(program, params, {}),
-        {"params": {}},
-        examples_of(images, labels),
-        order,
-        0,
-        1,
-        jax.random.key(0),
+        Chunk(examples_of(images, labels), order, 0, 1),
+        Constants({"params": {}}, jax.random.key(0)),
+        program=program,
+        mesh=mesh,
+        resident=True,
     )
     inputs = images[:3].reshape(3, -1) / 255
     log_probabilities = log_softmax(inputs @ kernel, axis=1)
@@ -81,11 +81,8 @@ def test_a_padded_step_by_hand(mesh, examples_of, order_of):
 
 def test_weights_are_scikit_learns_balanced_ones():
     labels = np.random.default_rng(0).choice(4, 200, p=[0.6, 0.3, 0.08, 0.02]).astype(np.int32)
-    config = Config()
-    assert class_weights(config, labels, 4) == ()
-    config = Config(balance="class_weights")
-    found = class_weights(config, labels, 4)
+    found = class_weights(labels, 4)
     np.testing.assert_allclose(found, compute_class_weight("balanced", classes=np.arange(4), y=labels))
     assert np.mean(np.array(found)[labels]) == pytest.approx(1)
     # a class that a subset has left without examples
-    assert class_weights(config, np.array([0, 0, 2], np.int32), 3) == (0.75, 0.0, 1.5)
+    assert class_weights(np.array([0, 0, 2], np.int32), 3) == (0.75, 0.0, 1.5)

@@ -15,7 +15,7 @@ from vision_transfer.models.layers import Conv, Dense, GlobalAveragePool
 from vision_transfer.models.network import Network, all_parameter_shapes
 from vision_transfer.models.ops.convolution import convolution
 from vision_transfer.train.optimizers import OptimizerSpec
-from vision_transfer.train.step import Examples, initial_state, run_steps, single_step
+from vision_transfer.train.step import Chunk, Constants, Examples, initial_state, run_steps, single_step
 
 # A batch so large that the optimizer's work on the parameters does not count beside the convolutions.
 BATCH, SIZE = 16, 4
@@ -46,7 +46,8 @@ def step_arguments(prepared):
         state = initial_state(program, trainable, batch_stats)
         shape = network.shapes[0 if program.start is None else network.index(program.start)]
         batch = Examples(jnp.zeros((BATCH, *shape)), jnp.zeros(BATCH, jnp.int32), jnp.arange(BATCH, dtype=jnp.uint32))
-        arguments = (state, frozen, batch, jnp.ones(BATCH), jnp.float32(1e-3), jax.random.key(0))
+        constants = Constants(frozen, jax.random.key(0))
+        arguments = (state, batch, jnp.ones(BATCH), jnp.float32(1e-3), constants)
         step = jax.shard_map(
             lambda *arguments: single_step(program, *arguments),
             mesh=mesh,
@@ -138,10 +139,10 @@ def test_no_gradient_of_a_frozen_tensor_is_computed(network, mesh, step_argument
 @pytest.mark.usefixtures("direct")
 @pytest.mark.parametrize(("start", "prefix"), [(None, True), ("conv3", False)])
 def test_a_step_from_the_cache_computes_nothing_of_the_prefix(network, mesh, step_arguments, start, prefix):
-    step, (state, frozen, *rest) = step_arguments(network, "below:conv3", mesh, start=start)
+    step, (*arguments, constants) = step_arguments(network, "below:conv3", mesh, start=start)
     if not prefix:
-        frozen = {"params": {}}  # and it must not ask for them
-    products = shapes_of_products(step, (state, frozen, *rest))
+        constants = constants._replace(frozen={"params": {}})  # and it must not ask for them
+    products = shapes_of_products(step, (*arguments, constants))
     outputs = {layer: tuple(sorted((BATCH, SIZE, SIZE, features))) for layer, features in FEATURES.items()}
     assert {layer for layer, shape in outputs.items() if shape in products} == (
         set(FEATURES) if prefix else {"conv3", "conv4"}
@@ -173,16 +174,12 @@ def test_what_is_frozen_is_no_constant_of_the_program(mesh, prepared, examples_o
     program, trainable, frozen, batch_stats = prepared(wide, "all")
     assert frozen["params"]["frozen"]["kernel"].nbytes == 8 << 20
     text = run_steps.lower(
-        program,
-        mesh,
-        True,
         initial_state(program, trainable, batch_stats),
-        frozen,
-        examples_of(np.zeros((2, 1, 1, 512), np.float32), np.zeros(2, np.int32)),
-        order_of([[0, 1]], 1e-3),
-        0,
-        1,
-        jax.random.key(0),
+        Chunk(examples_of(np.zeros((2, 1, 1, 512), np.float32), np.zeros(2, np.int32)), order_of([[0, 1]], 1e-3), 0, 1),
+        Constants(frozen, jax.random.key(0)),
+        program=program,
+        mesh=mesh,
+        resident=True,
     ).as_text()
     assert len(text) < 100_000
 
@@ -194,7 +191,14 @@ def test_rates_and_numbers_of_steps_compile_nothing(small_network, small_data, m
     sizes = []
     for start, count, rate in ((0, 1, 1e-3), (1, 2, 1e-2), (0, 3, 0.0), (2, 0, 1.0)):
         order = order_of([[0, 1], [2, 3], [4, 5]], rate)
-        state = run_steps(program, mesh, True, state, frozen, examples, order, start, count, jax.random.key(count))
+        state = run_steps(
+            state,
+            Chunk(examples, order, start, count),
+            Constants(frozen, jax.random.key(count)),
+            program=program,
+            mesh=mesh,
+            resident=True,
+        )
         sizes.append(run_steps._cache_size())
     assert int(state.step) == 6
     # The first call meets a state that no step has made; from the second on nothing may change.

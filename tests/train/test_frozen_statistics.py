@@ -7,7 +7,7 @@ import pytest
 
 from vision_transfer.models.network import apply_train
 from vision_transfer.train.optimizers import OptimizerSpec
-from vision_transfer.train.step import initial_state, run_steps
+from vision_transfer.train.step import Chunk, Constants, initial_state, run_steps
 
 BATCH = 4
 # norm2 stands between conv2 and conv3.
@@ -69,6 +69,13 @@ def test_steps_keep_to_it(network, small_data, prepared, mesh, examples_of, orde
     order = order_of(np.arange(2 * BATCH).reshape(2, BATCH), 1e-2)
     state = initial_state(program, trainable, batch_stats)
     examples = examples_of(*small_data(2 * BATCH))
-    state = run_steps(program, mesh, True, state, frozen, examples, order, 0, 2, jax.random.key(0))
+    state = run_steps(
+        state,
+        Chunk(examples, order, 0, 2),
+        Constants(frozen, jax.random.key(0)),
+        program=program,
+        mesh=mesh,
+        resident=True,
+    )
     moved = jax.tree.map(lambda after, start: not np.array_equal(after, start), state.batch_stats, batch_stats)
     assert set(jax.tree.leaves(moved)) == {freeze == "none"}

@@ -13,7 +13,7 @@ from vision_transfer.models.heads import head_layers
 from vision_transfer.models.network import Network
 from vision_transfer.train.lr_multipliers import resolve_multipliers
 from vision_transfer.train.optimizers import OptimizerSpec, descent
-from vision_transfer.train.step import initial_state, run_steps
+from vision_transfer.train.step import Chunk, Constants, initial_state, run_steps
 
 RATE, STEPS = 0.01, 4
 RULES = ("conv3/.*=0.1", "hidden/kernel=3")
@@ -117,7 +117,12 @@ def test_other_multipliers_are_other_numbers_of_the_same_program(
         order = order_of(np.arange(8).reshape(1, 8), rate)
         key = jax.random.key(0)
         after = run_steps(
-            program, mesh, True, state, frozen, examples_of(*data), order, 0, 1, key, 0, multipliers
+            state,
+            Chunk(examples_of(*data), order, 0, 1),
+            Constants(frozen, key, 0, multipliers),
+            program=program,
+            mesh=mesh,
+            resident=True,
         ).trainable
         return {layer: np.asarray(after[layer]["kernel"] - trainable[layer]["kernel"]) for layer in trainable}
 

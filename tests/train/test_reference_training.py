@@ -14,7 +14,7 @@ from vision_transfer.models.heads import head_layers
 from vision_transfer.models.inference import infer
 from vision_transfer.models.network import Network, all_parameter_shapes
 from vision_transfer.train.optimizers import OptimizerSpec
-from vision_transfer.train.step import StepProgram, initial_state, run_steps
+from vision_transfer.train.step import Chunk, Constants, StepProgram, initial_state, run_steps
 
 LOSS_TOLERANCE = 1e-3
 IDX_IMAGE_HEADER, IDX_LABEL_HEADER = 16, 8
@@ -26,7 +26,14 @@ def train(program, mesh, trainable, frozen, examples, order):
     state, losses = initial_state(program, trainable, {}), []
     for step in range(len(order.rates)):
         before = float(state.totals.loss)
-        state = run_steps(program, mesh, True, state, frozen, examples, order, step, 1, jax.random.key(0))
+        state = run_steps(
+            state,
+            Chunk(examples, order, step, 1),
+            Constants(frozen, jax.random.key(0)),
+            program=program,
+            mesh=mesh,
+            resident=True,
+        )
         losses.append((float(state.totals.loss) - before) / order.rows.shape[1])
     return losses, state.trainable
 

@@ -8,13 +8,15 @@ import jax
 import numpy as np
 import pytest
 
+from vision_transfer.config import Config
+from vision_transfer.config.schema import CheckpointConfig
 from vision_transfer.errors import UserError
 from vision_transfer.metrics.classification import Metrics
 from vision_transfer.runtime.preemption import Stopped, StopSignal
 from vision_transfer.train import device_feed, dispatch, loop
 from vision_transfer.train.device_feed import TrainingRows
 from vision_transfer.train.loop import train_stage
-from vision_transfer.train.stage_types import StageData, StagePlan, Watch
+from vision_transfer.train.stage import Surroundings, TrainingData
 from vision_transfer.train.step import run_steps
 
 # 22 examples in batches of 4: six steps, the last of two examples.
@@ -53,45 +55,42 @@ def killed():
 
 
 @pytest.fixture(scope="module")
-def start(small_network, prepared):
-    """A program with all that has a state: batch norm, dropout, moments, an average."""
-    return prepared(small_network(dropout=0.5, batch_norm=True), "below:conv2", ema=0.5)
+def network(small_network):
+    """With all that has a state: batch norm and dropout; moments and an average come with the stage."""
+    return small_network(dropout=0.5, batch_norm=True)
 
 
 @pytest.fixture(scope="module")
 def data(small_data):
     images, labels = small_data(TRAIN + VALIDATION)
     ids = np.arange(TRAIN, dtype=np.uint32) + 1000
-    return StageData(TrainingRows(images[:TRAIN], labels[:TRAIN], ids), images[TRAIN:], labels[TRAIN:])
+    return TrainingData(TrainingRows(images[:TRAIN], labels[:TRAIN], ids), images[TRAIN:], labels[TRAIN:])
 
 
 @pytest.fixture(scope="module")
-def train(start, data, mesh):
+def train(network, stage_of, variables_of, data, mesh):
     """Trains the stage in a folder; what is not given is as in the uninterrupted run."""
+    variables = variables_of(network)
 
-    def run(folder, *, screen=None, stop=None, record=lambda history: None, data=lambda: data, **changes):
-        program, trainable, frozen, batch_stats = start
-        epochs = changes.get("epochs", EPOCHS)
-        plan = StagePlan(
-            **{
-                "name": "top",
-                "program": program,
-                "evaluation_start": program.start,
-                "epochs": epochs,
-                "steps_per_epoch": STEPS,
-                "batch_size": BATCH,
-                "eval_batch_size": 4,
-                "validation_steps": None,
-                "rates": np.full(epochs * STEPS, RATE, np.float32),
-                "monitor": "validation_loss",
-                "patience": None,
-                "seed": 7,
-                "checkpoint_seconds": math.inf,
-            }
-            | changes
+    def run(
+        folder,
+        *,
+        screen=None,
+        stop=None,
+        record=lambda history: None,
+        data=lambda: data,
+        checkpoint_seconds=math.inf,
+        epochs=EPOCHS,
+        **settings,
+    ):
+        optimizer = {"lr": RATE, "ema": 0.5}
+        stage = stage_of(
+            network, "below:conv2", name="top", epochs=epochs, steps_per_epoch=STEPS, optimizer=optimizer, **settings
         )
-        watch = Watch(screen or WatchedScreen(), record, stop or StopSignal())
-        return train_stage(plan, trainable, frozen, batch_stats, data, mesh, folder, watch)
+        checkpoint = CheckpointConfig(every_seconds=checkpoint_seconds)
+        config = Config(seed=7, batch_size=BATCH, eval_batch_size=4, checkpoint=checkpoint)
+        around = Surroundings(folder, screen or WatchedScreen(), record, stop or StopSignal())
+        return train_stage(config, network, stage, variables, data, mesh, around)
 
     return run
 
@@ -224,7 +223,7 @@ def test_a_stopped_streamed_stage_goes_on_bit_for_bit(streamed, train, tmp_path,
 def test_streamed_rows_may_be_on_disk(streamed, data, train, tmp_path):
     np.save(tmp_path / "rows.npy", data.train.inputs)
     rows = TrainingRows(np.load(tmp_path / "rows.npy", mmap_mode="r"), data.train.labels, data.train.ids)
-    outcome = train(tmp_path / "stage", data=lambda: StageData(rows, data.validation_inputs, data.validation_labels))
+    outcome = train(tmp_path / "stage", data=lambda: TrainingData(rows, data.validation_inputs, data.validation_labels))
     assert_same_bits(outcome, streamed)
 
 
@@ -288,12 +287,13 @@ def test_patience_counts_epochs_without_a_better_value(scripted, losses, patienc
     ("bad", "checkpoint_seconds", "named"),
     [(3, math.inf, "no checkpoint"), (STEPS + 2, 0, "after epoch 1")],
 )
-def test_a_loss_that_is_not_finite_stops_the_run(train, tmp_path, bad, checkpoint_seconds, named):
+def test_a_loss_that_is_not_finite_stops_the_run(train, tmp_path, monkeypatch, bad, checkpoint_seconds, named):
     rates = np.full(EPOCHS * STEPS, RATE, np.float32)
     # The step before ruins the parameters.
     rates[bad - 1] = 1e38
+    monkeypatch.setattr(loop, "learning_rates", lambda *_: rates)
     with pytest.raises(UserError) as error:
-        train(tmp_path, rates=rates, checkpoint_seconds=checkpoint_seconds)
+        train(tmp_path, checkpoint_seconds=checkpoint_seconds)
     message = str(error.value)
     assert f"step {bad} " in message
     assert f"epoch {bad // STEPS + 1}" in message
@@ -301,7 +301,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(train, tmp_path, bad, checkpoin
     assert "config.stages.top.optimizer.lr" in message
     # What the message names is the state before the failure: it is found and leads to the same.
     with pytest.raises(UserError, match=f"step {bad} "):
-        train(tmp_path, rates=rates, checkpoint_seconds=checkpoint_seconds)
+        train(tmp_path, checkpoint_seconds=checkpoint_seconds)
 
 
 def test_nothing_half_written_stays(train, tmp_path):

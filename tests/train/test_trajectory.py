@@ -10,7 +10,7 @@ from jax import lax
 from vision_transfer import freezing
 from vision_transfer.freezing import merge, partition
 from vision_transfer.train.optimizers import OptimizerSpec
-from vision_transfer.train.step import initial_state, run_steps
+from vision_transfer.train.step import Chunk, Constants, initial_state, run_steps
 
 BATCH, STEPS = 4, 10
 RATE = 1e-3
@@ -76,7 +76,14 @@ def train(data, mesh, examples_of, order_of):
     def run(program, trainable, frozen, batch_stats, rate=RATE):
         order = order_of(np.arange(BATCH * STEPS).reshape(STEPS, BATCH), rate)
         state = initial_state(program, trainable, batch_stats)
-        return run_steps(program, mesh, True, state, frozen, examples_of(*data), order, 0, STEPS, jax.random.key(0))
+        return run_steps(
+            state,
+            Chunk(examples_of(*data), order, 0, STEPS),
+            Constants(frozen, jax.random.key(0)),
+            program=program,
+            mesh=mesh,
+            resident=True,
+        )
 
     return run
 
@@ -170,7 +177,14 @@ def test_the_average_is_exponential(small_network, prepared, data, mesh, example
     state, expected = initial_state(program, trainable, batch_stats), trainable
     order = order_of(np.arange(12).reshape(3, 4), RATE)
     for step in range(3):
-        state = run_steps(program, mesh, True, state, frozen, examples_of(*data), order, step, 1, jax.random.key(0))
+        state = run_steps(
+            state,
+            Chunk(examples_of(*data), order, step, 1),
+            Constants(frozen, jax.random.key(0)),
+            program=program,
+            mesh=mesh,
+            resident=True,
+        )
         expected = jax.tree.map(lambda mean, leaf: 0.8 * mean + 0.2 * np.asarray(leaf), expected, state.trainable)
     assert_trees_close(state.average, expected, 1e-6)
 
@@ -182,7 +196,14 @@ def test_what_is_donated_is_a_copy(small_network, prepared, data, mesh, examples
     order, ends = order_of([[0, 1, 2, 3]], RATE), []
     for _ in range(2):
         state = initial_state(program, trainable, batch_stats)
-        after = run_steps(program, mesh, True, state, frozen, examples_of(*data), order, 0, 1, jax.random.key(0))
+        after = run_steps(
+            state,
+            Chunk(examples_of(*data), order, 0, 1),
+            Constants(frozen, jax.random.key(0)),
+            program=program,
+            mesh=mesh,
+            resident=True,
+        )
         assert all(leaf.is_deleted() for leaf in jax.tree.leaves((state.trainable, state.optimizer, state.average)))
         ends.append(jax.tree.map(np.asarray, after.trainable))
     assert_trees_close((trainable, batch_stats), shared, 0)

@@ -80,7 +80,7 @@ def _run(call: Call) -> None:
 
         benchmark(call.config, call.cache, call.workdir, call.screen)
         return
-    from vision_transfer.runs.setup import RunOptions
+    from vision_transfer.runs.prepare import RunOptions
     from vision_transfer.tasks.train import task
 
     command = shlex.join(["python", *sys.argv])

@@ -12,7 +12,7 @@ from vision_transfer.predict.calibrate import say_calibration
 from vision_transfer.predict.csv_table import Content, Table, append, resume
 from vision_transfer.predict.image_files import find_pictures, shown
 from vision_transfer.predict.predictor import Predictor
-from vision_transfer.runs.setup import device_text
+from vision_transfer.runs.prepare import device_text
 from vision_transfer.runtime.console import Screen, duration
 from vision_transfer.runtime.provenance import code_digest, json_digest, params_sha256, versions
 

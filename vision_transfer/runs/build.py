@@ -1,28 +1,21 @@
 """What follows from a config and the data together, decided in this one place: network, masks, stages."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-
-import numpy as np
-from jaxtyping import Int32
 
 from vision_transfer.config import Config
 from vision_transfer.data.augmentation import AugmentConfig
 from vision_transfer.data.augmentation.variants import Augmentation
-from vision_transfer.data.batches import batches_per_pass
 from vision_transfer.data.dataset import DataRequest
 from vision_transfer.errors import UserError
-from vision_transfer.freezing import Mask, cached_layer, cut, inference_layers, resolve
+from vision_transfer.freezing import cached_layer, cut, resolve
 from vision_transfer.models.backbones import VGG_CONVOLUTIONS, backbone_layers
 from vision_transfer.models.heads import head_layers
 from vision_transfer.models.layers import layer_names
 from vision_transfer.models.network import Network
 from vision_transfer.models.precision import Numerics
-from vision_transfer.train.lr_multipliers import Multipliers, resolve_multipliers
-from vision_transfer.train.optimizers import OptimizerSpec, learning_rates
-from vision_transfer.train.stage_types import StagePlan
-from vision_transfer.train.step import StepProgram
+from vision_transfer.train.lr_multipliers import resolve_multipliers
+from vision_transfer.train.stage import Stage
 
 RGB = 3
 
@@ -33,36 +26,6 @@ class DataFacts:
 
     classes: int
     image_shape: tuple[int, int, int]
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A stage of the config, resolved against the network.
-
-    Attributes:
-        name: of the stage.
-        freeze: its spec, as in the config.
-        mask: what trains.
-        cut: first layer with something trainable.
-        cached: the layer whose outputs are cached, or None; with fresh augmentation those of validation and test only.
-        start: first layer that runs in a step of training; None for all, from the images.
-        evaluation_start: first layer that runs where nothing is augmented, in validation and the test; None for all.
-        start_from: `best` or `last` of the previous stage.
-    """
-
-    name: str
-    freeze: str
-    mask: Mask
-    cut: str
-    cached: str | None
-    start: str | None
-    evaluation_start: str | None
-    start_from: str
-
-    @property
-    def trains_from_cache(self) -> bool:
-        """Whether the steps of training start from cached outputs, and not from the images."""
-        return self.start is not None
 
 
 def data_request(config: Config) -> DataRequest:
@@ -164,21 +127,23 @@ def resolve_stages(config: Config, network: Network) -> list[Stage]:
     """The stages in the order of the schedule.
 
     Raises:
-        UserError: a freeze spec that does not fit the network; the stage is named.
+        UserError: a freeze spec or a multiplier that does not fit the network; the stage is named.
     """
-    fresh = cached_variants(config) == 0
+    augmentation = build_augmentation(config)
     stages = []
     for name in config.schedule:
-        stage = config.stages[name]
+        settings = config.stages[name]
         try:
-            mask = resolve(stage.freeze, network)
+            mask = resolve(settings.freeze, network)
         except UserError as error:
             raise UserError(f"config.stages.{name}.{error}") from error
+        try:
+            resolve_multipliers(settings.optimizer.lr_multipliers, network)
+        except UserError as error:
+            raise UserError(f"config.stages.{name}.optimizer.{error}") from error
         cached = cached_layer(network, mask) if config.features.cache else None
-        _multipliers(name, stage.optimizer.lr_multipliers, network)
-        behind = None if cached is None else layer_behind(network, cached)
-        start = None if fresh else behind
-        stages.append(Stage(name, stage.freeze, mask, cut(network, mask), cached, start, behind, stage.start_from))
+        start = None if cached is None else layer_behind(network, cached)
+        stages.append(Stage(name, settings, mask, cut(network, mask), cached, start, augmentation))
     return stages
 
 
@@ -191,70 +156,6 @@ def cached_variants(config: Config) -> int:
 def layer_behind(network: Network, layer: str) -> str:
     """The layer that runs next."""
     return layer_names(network.layers)[network.index(layer) + 1]
-
-
-def class_weights(config: Config, labels: Int32[np.ndarray, "examples"], classes: int) -> tuple[float, ...]:
-    """What the losses of each class count for, if the config asks for class weights; empty: all for 1.
-
-    `examples / (classes * examples of the class)`, scikit-learn's "balanced" (King and Zeng 2001, "Logistic regression
-    in rare events data"): the weights of all training examples have the mean 1.
-    """
-    if config.balance != "class_weights":
-        return ()
-    counts = np.bincount(labels, minlength=classes)
-    present = np.count_nonzero(counts)
-    return tuple(len(labels) / (present * int(count)) if count else 0.0 for count in counts)
-
-
-def stage_plan(
-    config: Config,
-    stage: Stage,
-    network: Network,
-    train_examples: int,
-    weights: tuple[float, ...] = (),
-) -> StagePlan:
-    """What training does in a stage, as numbers; `weights` are those of `class_weights`."""
-    values = config.stages[stage.name]
-    optimizer = values.optimizer
-    steps_per_epoch = values.steps_per_epoch or batches_per_pass(train_examples, config.batch_size)
-    program = StepProgram(
-        network=network,
-        start=stage.start,
-        inference_layers=inference_layers(network, stage.mask),
-        optimizer=OptimizerSpec(optimizer.name, optimizer.momentum, optimizer.weight_decay, optimizer.clip_norm),
-        ema=optimizer.ema,
-        l1=values.l1,
-        l2=values.l2,
-        label_smoothing=values.label_smoothing,
-        class_weights=weights,
-        augmentation=None if stage.trains_from_cache else build_augmentation(config),
-    )
-    return StagePlan(
-        name=stage.name,
-        program=program,
-        evaluation_start=stage.evaluation_start,
-        epochs=values.epochs,
-        steps_per_epoch=steps_per_epoch,
-        batch_size=config.batch_size,
-        eval_batch_size=config.eval_batch_size,
-        validation_steps=values.validation_steps,
-        rates=learning_rates(
-            optimizer.lr, optimizer.lr_schedule, optimizer.warmup_steps, values.epochs * steps_per_epoch
-        ),
-        monitor=values.monitor,
-        patience=values.patience,
-        seed=config.seed,
-        checkpoint_seconds=config.checkpoint.every_seconds,
-        balanced=config.balance == "sampling",
-        multipliers=_multipliers(stage.name, optimizer.lr_multipliers, network),
-    )
-
-
-def _multipliers(stage: str, rules: Sequence[str], network: Network) -> Multipliers:
-    try:
-        return resolve_multipliers(rules, network)
-    except UserError as error:
-        raise UserError(f"config.stages.{stage}.optimizer.{error}") from error
 
 
 def _outputs(kind: str, classes: int) -> int:

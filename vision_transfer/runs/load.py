@@ -6,25 +6,21 @@ from typing import Any
 
 import numpy as np
 
-from vision_transfer import freezing
 from vision_transfer.config import Config, read_config
 from vision_transfer.errors import UserError
-from vision_transfer.models.network import Network, Params
+from vision_transfer.models.network import Network
 from vision_transfer.models.pretrained.load import PretrainedWeights
 from vision_transfer.runs.build import (
     DataFacts,
-    Stage,
     build_network,
     resolve_stages,
-    stage_plan,
     uses_published_weights,
 )
 from vision_transfer.runs.folder import RunFolder
 from vision_transfer.runs.initial_weights import initial_variables, kept_start, load_weights
 from vision_transfer.runtime.console import Screen
 from vision_transfer.train.loop import trained_stage
-from vision_transfer.train.stage_types import StageOutcome, with_weights
-from vision_transfer.train.tested import chosen_variables
+from vision_transfer.train.stage import Stage, StageOutcome, Variables, chosen_variables, with_weights
 
 
 @dataclass(frozen=True)
@@ -45,7 +41,7 @@ class TrainedRun:
     result: dict[str, Any]
     network: Network
     stages: list[Stage]
-    variables: dict[str, Params]
+    variables: Variables
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -70,7 +66,7 @@ def load_run(path: Path, cache_dir: Path, screen: Screen, *, allow_download: boo
     result = folder.result()
     if result is None:
         raise UserError(f"{path}: this run is not finished; the command that began it goes on with it")
-    classes, sizes, sha256 = _facts(folder, result)
+    classes, sha256 = _facts(folder, result)
     size = config.dataset.image_size
     if size is None:
         raise UserError(f"{folder.config_file}: dataset.image_size is null; a run writes the size of its images there")
@@ -84,15 +80,13 @@ def load_run(path: Path, cache_dir: Path, screen: Screen, *, allow_download: boo
         )
     stages = resolve_stages(config, network)
     variables = initial_variables(network, config.seed, weights)
-    starts: list[dict[str, Params]] = []
+    starts: list[Variables] = []
     outcomes: list[StageOutcome] = []
     for stage in stages:
         if outcomes:
-            variables = with_weights(variables, outcomes[-1], stage.start_from)
+            variables = with_weights(variables, outcomes[-1], stage.settings.start_from)
         starts.append(variables)
-        plan = stage_plan(config, stage, network, sizes)
-        trainable, _ = freezing.partition(variables["params"], stage.mask)
-        outcomes.append(trained_stage(plan, trainable, variables["batch_stats"], folder.checkpoints(stage.name)))
+        outcomes.append(trained_stage(config, network, stage, variables, folder.checkpoints(stage.name)))
     variables = chosen_variables(starts, outcomes, config.evaluate)
     return TrainedRun(folder, config, result, network, stages, _on_host(variables))
 
@@ -111,11 +105,11 @@ def _starting_weights(
     return kept
 
 
-def _facts(folder: RunFolder, result: dict[str, Any]) -> tuple[int, int, str | None]:
-    """Number of classes and of training images, and the digest of the starting weights."""
+def _facts(folder: RunFolder, result: dict[str, Any]) -> tuple[int, str | None]:
+    """Number of classes, and the digest of the initial weights."""
     try:
         dataset = result["dataset"]
-        return len(dataset["classes"]), int(dataset["sizes"]["train"]), result["weights"]["sha256"]
+        return len(dataset["classes"]), result["weights"]["sha256"]
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"{folder.result_file}: is not as it was written ({error!r}); remove it, and the run's command makes it "
@@ -123,7 +117,7 @@ def _facts(folder: RunFolder, result: dict[str, Any]) -> tuple[int, int, str | N
         ) from error
 
 
-def _on_host(variables: dict[str, Params]) -> dict[str, Params]:
+def _on_host(variables: Variables) -> Variables:
     import jax
 
     return jax.tree.map(np.asarray, variables)

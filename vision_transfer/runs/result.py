@@ -10,22 +10,19 @@ from vision_transfer import freezing
 from vision_transfer.metrics.classification import TestResult
 from vision_transfer.metrics.per_class import per_class
 from vision_transfer.models.network import all_parameter_shapes
-from vision_transfer.runs.build import Stage
-from vision_transfer.runs.setup import Setup
+from vision_transfer.runs.prepare import Run
 from vision_transfer.runtime.memory import device_peak_bytes
-from vision_transfer.runtime.timer import Clock
-from vision_transfer.train.stage_types import StageOutcome
-from vision_transfer.train.tested import chosen_epoch
+from vision_transfer.train.stage import Stage, StageOutcome, chosen_epoch
 
 ACTIVITIES = ("data", "features", "train", "evaluate")
 
 
-def build_result(setup: Setup, outcomes: list[StageOutcome], test: TestResult, clock: Clock) -> dict[str, Any]:
+def build_result(run: Run, outcomes: Sequence[StageOutcome], test: TestResult) -> dict[str, Any]:
     """The content of `result.json`, as JSON values."""
-    dataset, weights, identity = setup.dataset, setup.weights, setup.identity
-    seconds = {activity: round(clock.seconds.get(activity, 0.0), 3) for activity in ACTIVITIES}
+    dataset, weights, identity = run.dataset, run.weights, run.identity
+    seconds = {activity: round(run.timer.seconds.get(activity, 0.0), 3) for activity in ACTIVITIES}
     return {
-        "name": setup.config.name,
+        "name": run.config.name,
         "digest": identity.digest,
         "code_digest": identity.code,
         "dataset": {
@@ -45,9 +42,9 @@ def build_result(setup: Setup, outcomes: list[StageOutcome], test: TestResult, c
             "sha256": None if weights is None else weights.sha256,
             "licence": None if weights is None else weights.licence,
         },
-        "parameters": _parameters(setup, setup.stages[-1]),
-        "stages": [_stage(setup, stage, outcome) for stage, outcome in zip(setup.stages, outcomes, strict=True)],
-        "tested": _tested(setup, outcomes),
+        "parameters": _parameters(run, run.stages[-1]),
+        "stages": [_stage(run, stage, outcome) for stage, outcome in zip(run.stages, outcomes, strict=True)],
+        "tested": _tested(run, outcomes),
         "test": {
             "loss": test.loss,
             "accuracy": test.accuracy,
@@ -56,8 +53,8 @@ def build_result(setup: Setup, outcomes: list[StageOutcome], test: TestResult, c
             "confusion": test.confusion,
             **class_figures(test.confusion, dataset.classes),
         },
-        "seconds": {"total": round(sum(clock.seconds.values()), 3), **seconds},
-        "memory": {"process_peak_bytes": dict(clock.peak_bytes), "device_peak_bytes": device_peak_bytes()},
+        "seconds": {"total": round(sum(run.timer.seconds.values()), 3), **seconds},
+        "memory": {"process_peak_bytes": dict(run.timer.peak_bytes), "device_peak_bytes": device_peak_bytes()},
         "device": identity.device,
         "versions": dict(identity.versions),
     }
@@ -81,12 +78,12 @@ def _defined(value: float) -> float | None:
     return None if math.isnan(value) else value
 
 
-def _stage(setup: Setup, stage: Stage, outcome: StageOutcome) -> dict[str, Any]:
+def _stage(run: Run, stage: Stage, outcome: StageOutcome) -> dict[str, Any]:
     progress = outcome.progress
     best = progress.history[progress.best_epoch - 1]
     return {
         "name": stage.name,
-        "freeze": stage.freeze,
+        "freeze": stage.settings.freeze,
         "cut": stage.cut,
         "cached": stage.cached if stage.trains_from_cache else None,
         "validation_cached": stage.cached,
@@ -94,23 +91,23 @@ def _stage(setup: Setup, stage: Stage, outcome: StageOutcome) -> dict[str, Any]:
         "best_epoch": progress.best_epoch,
         "train": {"loss": best["train_loss"], "accuracy": best["train_accuracy"]},
         "validation": {"loss": best["validation_loss"], "accuracy": best["validation_accuracy"]},
-        "parameters": _parameters(setup, stage),
+        "parameters": _parameters(run, stage),
         "seconds": round(progress.seconds, 3),
         "step_ms": progress.step_ms,
     }
 
 
-def _tested(setup: Setup, outcomes: Sequence[StageOutcome]) -> dict[str, Any]:
+def _tested(run: Run, outcomes: Sequence[StageOutcome]) -> dict[str, Any]:
     """The epoch whose parameters were tested, and its validation."""
-    chosen = chosen_epoch(outcomes, setup.config.evaluate)
+    chosen = chosen_epoch(outcomes, run.config.evaluate)
     record = outcomes[chosen.position].progress.history[chosen.epoch - 1]
     return {
-        "stage": setup.stages[chosen.position].name,
+        "stage": run.stages[chosen.position].name,
         "epoch": chosen.epoch,
         "validation": {"loss": record["validation_loss"], "accuracy": record["validation_accuracy"]},
     }
 
 
-def _parameters(setup: Setup, stage: Stage) -> dict[str, int]:
-    counts = freezing.counts(all_parameter_shapes(setup.network), stage.mask)
+def _parameters(run: Run, stage: Stage) -> dict[str, int]:
+    counts = freezing.counts(all_parameter_shapes(run.network), stage.mask)
     return {"total": counts.total, "trainable": counts.trainable, "frozen": counts.frozen}

@@ -15,7 +15,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from vision_transfer.config import digested
-from vision_transfer.runs.setup import Setup
+from vision_transfer.runs.prepare import Run
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.files import new_folder, remove_leftovers
 from vision_transfer.runtime.provenance import json_digest
@@ -26,27 +26,27 @@ from vision_transfer.train.loop import LAST
 NOT_IN_STAGES = ("name", "evaluate", "schedule", "init_from_layers")
 
 
-def stage_keys(setup: Setup) -> list[str]:
+def stage_keys(run: Run) -> list[str]:
     """A key for each stage of a run, in their order.
 
     Args:
-        setup: with the layers that its stages really start from.
+        run: with the layers that its stages start from.
     """
-    values = digested(setup.config)
+    values = digested(run.config)
     common = {
         path: value for path, value in values.items() if path not in NOT_IN_STAGES and not path.startswith("stages.")
     }
-    identity = setup.identity
+    identity = run.identity
     key = json_digest(
         {
             "config": common,
-            "data": setup.dataset.fingerprint,
-            "weights": None if setup.weights is None else setup.weights.sha256,
+            "data": run.dataset.fingerprint,
+            "weights": None if run.weights is None else run.weights.sha256,
             "conditions": [identity.code, dict(identity.versions), identity.device],
         }
     )
     keys = []
-    for stage in setup.stages:
+    for stage in run.stages:
         prefix = f"stages.{stage.name}."
         own = {path.removeprefix(prefix): value for path, value in values.items() if path.startswith(prefix)}
         key = json_digest([key, stage.name, own, stage.start, stage.evaluation_start])

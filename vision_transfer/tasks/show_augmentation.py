@@ -24,7 +24,7 @@ from vision_transfer.predict.image_files import find_pictures
 from vision_transfer.runs.build import build_augmentation, data_request
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.files import replaced_file
-from vision_transfer.train.stage_types import stage_key
+from vision_transfer.train.loop import stage_key
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

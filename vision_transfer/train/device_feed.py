@@ -1,15 +1,14 @@
 """How examples reach the devices: held there wholly when they fit, otherwise sent a chunk ahead of the step."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Float32, Int32, UInt32
+from jaxtyping import Int32, UInt32
 
 from vision_transfer.models.inference import Rows
 from vision_transfer.runtime.devices import replicate, split_columns, split_rows
-from vision_transfer.train.step import Examples, StepOrder
+from vision_transfer.train.step import Chunk, Examples, StepOrder
 
 # An accelerator keeps the training data if it takes no more than this share of its memory.
 RESIDENT_SHARE = 0.25
@@ -40,24 +39,6 @@ class TrainingRows:
 
 
 @dataclass(frozen=True)
-class EpochOrder:
-    """For each step of an epoch: rows, their weights (0 for padding) and the learning rate."""
-
-    rows: Int32[np.ndarray, "steps batch"]
-    weights: Float32[np.ndarray, "steps batch"]
-    rates: Float32[np.ndarray, "steps"]
-
-
-class Chunk(NamedTuple):
-    """Arguments of `run_steps` for some steps."""
-
-    examples: Examples
-    order: StepOrder
-    start: int
-    steps: int
-
-
-@dataclass(frozen=True)
 class ResidentFeed:
     """Every device holds all rows; a chunk is only a list of their numbers."""
 
@@ -65,7 +46,7 @@ class ResidentFeed:
     examples: Examples
     resident: bool = True
 
-    def chunk(self, order: EpochOrder, start: int, count: int) -> Chunk:
+    def chunk(self, order: StepOrder, start: int, count: int) -> Chunk:
         """The steps `start` to `start + count` of an epoch."""
         on_devices = StepOrder(
             split_columns(order.rows, self.mesh),
@@ -74,7 +55,7 @@ class ResidentFeed:
         )
         return Chunk(self.examples, on_devices, start, count)
 
-    def most_steps(self, order: EpochOrder) -> int:
+    def most_steps(self, order: StepOrder) -> int:
         """Largest number of steps in a chunk."""
         return len(order.rates)
 
@@ -87,7 +68,7 @@ class StreamedFeed:
     rows: TrainingRows
     resident: bool = False
 
-    def chunk(self, order: EpochOrder, start: int, count: int) -> Chunk:
+    def chunk(self, order: StepOrder, start: int, count: int) -> Chunk:
         """The steps `start` to `start + count` of an epoch, in buffers of equal shape for every chunk."""
         capacity, devices = self.most_steps(order), self.mesh.size
         batch = order.rows.shape[1]
@@ -108,7 +89,7 @@ class StreamedFeed:
         )
         return Chunk(examples, on_devices, 0, count)
 
-    def most_steps(self, order: EpochOrder) -> int:
+    def most_steps(self, order: StepOrder) -> int:
         """Largest number of steps in a chunk."""
         row_bytes = int(np.prod(self.rows.inputs.shape[1:])) * self.rows.inputs.dtype.itemsize
         return max(1, min(len(order.rates), CHUNK_BYTES // (row_bytes * order.rows.shape[1])))

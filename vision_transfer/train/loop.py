@@ -2,6 +2,7 @@
 
 import math
 import time
+import zlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -10,217 +11,278 @@ from typing import Any
 import jax
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, Key
+from jaxtyping import Array, Float, Key
 
+from vision_transfer import freezing
+from vision_transfer.config import Config
 from vision_transfer.data.augmentation import bank_variant
-from vision_transfer.data.batches import training_batches
+from vision_transfer.data.batches import batches_per_pass, training_batches
 from vision_transfer.errors import UserError
-from vision_transfer.models.network import Params
-from vision_transfer.runtime.console import Advance
+from vision_transfer.models.layers import layer_names
+from vision_transfer.models.network import Network, Params
+from vision_transfer.models.prepared_kernels import prepared_kernels
+from vision_transfer.runtime.console import Advance, duration
 from vision_transfer.runtime.devices import padded_batch, replicate, share
 from vision_transfer.runtime.preemption import Stopped
 from vision_transfer.train import checkpoints
-from vision_transfer.train.device_feed import EpochOrder, Feed, make_feed
+from vision_transfer.train.device_feed import Feed, make_feed
 from vision_transfer.train.dispatch import Pace
-from vision_transfer.train.lr_multipliers import factors
-from vision_transfer.train.stage_types import (
+from vision_transfer.train.lr_multipliers import factors, resolve_multipliers
+from vision_transfer.train.optimizers import learning_rates
+from vision_transfer.train.stage import (
     Progress,
-    StageData,
+    Stage,
     StageOutcome,
-    StagePlan,
-    Watch,
+    Surroundings,
+    TrainingData,
+    Variables,
     Weights,
-    progress_from,
-    stage_key,
-    time_left,
+    step_program,
 )
-from vision_transfer.train.step import TrainState, initial_state, run_steps, zero_totals
+from vision_transfer.train.step import (
+    Constants,
+    StepOrder,
+    StepProgram,
+    TrainState,
+    initial_state,
+    run_steps,
+    zero_totals,
+)
 from vision_transfer.train.validation import monitored, validate
 
 BEST, LAST = "best", "last"
 
 
 def train_stage(
-    plan: StagePlan,
-    params: Params,
-    frozen: dict[str, Params],
-    batch_stats: Params,
-    data: Callable[[], StageData],
+    config: Config,
+    network: Network,
+    stage: Stage,
+    variables: Variables,
+    data: Callable[[], TrainingData],
     mesh: Mesh,
-    folder: Path,
-    watch: Watch,
+    around: Surroundings,
 ) -> StageOutcome:
-    """Trains a stage to its end, from where its checkpoint stands if there is one.
+    """Trains a stage to its end, from its last checkpoint if there is one.
 
     Args:
-        plan: what to do.
-        params: the trainable parameters at the start; copied, never donated.
-        frozen: collections of what does not train.
-        batch_stats: running statistics at the start.
-        data: gives the examples at the start of the program; called only if there is something left to train.
+        config: of the run.
+        network: the tables.
+        stage: what to do.
+        variables: at the start; trainable parameters and running statistics are copied, never donated.
+        data: gives the examples at the stage's start; called only if there is something left to train.
         mesh: devices.
-        folder: of the stage's checkpoints.
-        watch: screen, records and interruption.
+        around: checkpoints, screen, records and interruption.
 
     Raises:
         UserError: a loss that is not finite, or a damaged checkpoint.
-        Stopped: `watch.stop` received a signal; the same call goes on from there.
+        Stopped: `around.stop` received a signal; the same call resumes from there.
     """
     for name in (LAST, BEST):
-        checkpoints.clean(folder / name)
-    state, best, progress = _where_it_stands(plan, params, batch_stats, folder)
+        checkpoints.clean(around.checkpoints / name)
+    state, best, progress = _last_checkpoint(config, network, stage, variables, around.checkpoints)
     if not progress.finished:
-        rows = data()
-        stage = _Stage(plan, share(frozen, mesh), rows, make_feed(rows.train, mesh), mesh, folder / LAST, watch)
-        with watch.stop.deferred():
-            state, best, progress = _run_epochs(stage, replicate(state, mesh), best, progress)
-    checkpoints.save(folder / BEST, int(state.step), best, asdict(progress))
-    return StageOutcome(best, _host_copy(_evaluated(plan, state)), progress)
+        loop = _make_loop(config, network, stage, variables, data(), mesh, around)
+        with around.stop.deferred():
+            state, best, progress = _run_epochs(loop, replicate(state, mesh), best, progress)
+    checkpoints.save(around.checkpoints / BEST, int(state.step), best, asdict(progress))
+    return StageOutcome(best, _host_copy(_evaluated(stage, state)), progress)
 
 
-def trained_stage(plan: StagePlan, params: Params, batch_stats: Params, folder: Path) -> StageOutcome:
-    """How a stage that was trained to its end ended, read from its checkpoint.
+def trained_stage(config: Config, network: Network, stage: Stage, variables: Variables, folder: Path) -> StageOutcome:
+    """The outcome of a stage that was trained to its end, read from its checkpoint.
 
     Args:
-        plan: what it did.
-        params: the trainable parameters, for their names and shapes.
-        batch_stats: the same of running statistics.
+        config: of the run.
+        network: the tables.
+        stage: what it did.
+        variables: for names and shapes.
         folder: of the stage's checkpoints.
 
     Raises:
         UserError: no checkpoint, a damaged one, or the stage is not finished.
     """
-    state, best, progress = _where_it_stands(plan, params, batch_stats, folder)
+    state, best, progress = _last_checkpoint(config, network, stage, variables, folder)
     if not progress.finished:
-        raise UserError(f"{folder}: stage {plan.name!r} is not finished; the command that began it goes on with it")
-    return StageOutcome(best, _host_copy(_evaluated(plan, state)), progress)
+        raise UserError(f"{folder}: stage {stage.name!r} is not finished; the command that began it resumes it")
+    return StageOutcome(best, _host_copy(_evaluated(stage, state)), progress)
 
 
-def _where_it_stands(
-    plan: StagePlan, params: Params, batch_stats: Params, folder: Path
+def _last_checkpoint(
+    config: Config, network: Network, stage: Stage, variables: Variables, folder: Path
 ) -> tuple[TrainState, Weights, Progress]:
     """State, best weights and progress of the last checkpoint; those of the start where there is none."""
-    state = initial_state(plan.program, params, batch_stats)
-    best = _host_copy(_evaluated(plan, state))
+    trainable, _ = freezing.partition(variables["params"], stage.mask)
+    state = initial_state(step_program(config, network, stage), trainable, variables["batch_stats"])
+    best = _host_copy(_evaluated(stage, state))
     saved = checkpoints.load(folder / LAST, (state, best))
     if saved is None:
         return state, best, Progress()
     state, best = saved.tree
-    return state, best, progress_from(saved.metadata)
+    return state, best, Progress(**{**saved.metadata, "history": tuple(saved.metadata["history"])})
 
 
 @dataclass(frozen=True)
-class _Stage:
-    """What stays the same during a stage."""
+class _Loop:
+    """What stays the same while a stage trains.
 
-    plan: StagePlan
-    frozen: dict[str, Params]
-    data: StageData
-    feed: Feed
+    Attributes:
+        config, stage, data, mesh, around: as `train_stage` got them.
+        program: what a step computes.
+        constants: what steps share.
+        rates: learning rate of each step of the stage.
+        steps_per_epoch: steps that count as an epoch.
+        feed: brings examples to the devices.
+    """
+
+    config: Config
+    stage: Stage
+    data: TrainingData
     mesh: Mesh
-    folder: Path
-    watch: Watch
-
-    @property
-    def key(self) -> Key[Array, ""]:
-        """Random key of the stage, from seed and name."""
-        return stage_key(self.plan.seed, self.plan.name)
+    around: Surroundings
+    program: StepProgram
+    constants: Constants
+    rates: Float[np.ndarray, "steps"]
+    steps_per_epoch: int
+    feed: Feed
 
     def save(self, state: TrainState, best: Weights, progress: Progress) -> None:
-        """Writes a checkpoint from which the stage goes on exactly."""
-        checkpoints.save(self.folder, int(state.step), (state, best), asdict(progress))
+        """Writes a checkpoint from which the stage resumes exactly."""
+        checkpoints.save(self.around.checkpoints / LAST, int(state.step), (state, best), asdict(progress))
+
+
+def _make_loop(
+    config: Config,
+    network: Network,
+    stage: Stage,
+    variables: Variables,
+    data: TrainingData,
+    mesh: Mesh,
+    around: Surroundings,
+) -> _Loop:
+    train, settings, optimizer = data.train, stage.settings, stage.settings.optimizer
+    trainable, frozen = freezing.partition(variables["params"], stage.mask)
+    steps_per_epoch = settings.steps_per_epoch or batches_per_pass(train.examples, config.batch_size)
+    steps = settings.epochs * steps_per_epoch
+    multipliers = resolve_multipliers(optimizer.lr_multipliers, network)
+    return _Loop(
+        config,
+        stage,
+        data,
+        mesh,
+        around,
+        step_program(config, network, stage, train.labels[: train.examples]),
+        Constants(
+            share(_frozen_collections(config, network, stage, frozen, mesh), mesh),
+            stage_key(config.seed, stage.name),
+            multipliers=factors(multipliers, trainable),
+        ),
+        learning_rates(optimizer.lr, optimizer.lr_schedule, optimizer.warmup_steps, steps),
+        steps_per_epoch,
+        make_feed(train, mesh),
+    )
+
+
+def _frozen_collections(
+    config: Config, network: Network, stage: Stage, frozen: Params, mesh: Mesh
+) -> dict[str, Params]:
+    """The frozen parameters of the layers that run in a step, and their prepared kernels."""
+    batch = padded_batch(config.batch_size, mesh) // mesh.size
+    running = set(layer_names(network.layers)[0 if stage.start is None else network.index(stage.start) :])
+    return {
+        "params": {layer: leaves for layer, leaves in frozen.items() if layer in running},
+        "prepared": prepared_kernels(network, frozen, batch=batch, start=stage.start),
+    }
+
+
+def stage_key(seed: int, name: str) -> Key[Array, ""]:
+    """Random key of a stage, from the run's seed and the stage's name: of its dropout and fresh augmentation."""
+    return jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()))
 
 
 def _run_epochs(
-    stage: _Stage, state: TrainState, best: Weights, progress: Progress
+    loop: _Loop, state: TrainState, best: Weights, progress: Progress
 ) -> tuple[TrainState, Weights, Progress]:
-    pace = Pace(stage.plan.checkpoint_seconds)
+    pace = Pace(loop.config.checkpoint.every_seconds)
     while not progress.finished:
-        title = f"{stage.plan.name} epoch {progress.epoch + 1}/{stage.plan.epochs}"
-        with stage.watch.screen.bar(
-            title, stage.plan.steps_per_epoch, "steps", images_each=stage.plan.batch_size
+        title = f"{loop.stage.name} epoch {progress.epoch + 1}/{loop.stage.settings.epochs}"
+        with loop.around.screen.bar(
+            title, loop.steps_per_epoch, "steps", images_each=loop.config.batch_size
         ) as advance:
             advance(progress.step)
-            state, progress = _train_epoch(stage, state, best, progress, pace, advance)
-        state, best, progress = _close_epoch(stage, state, best, progress, pace)
+            state, progress = _train_epoch(loop, state, best, progress, pace, advance)
+        state, best, progress = _close_epoch(loop, state, best, progress, pace)
         if progress.finished or pace.checkpoint_is_due():
-            stage.save(state, best, progress)
-        stage.watch.record(progress.history)
+            loop.save(state, best, progress)
+        loop.around.record(progress.history)
     return state, best, progress
 
 
 def _train_epoch(
-    stage: _Stage, state: TrainState, best: Weights, progress: Progress, pace: Pace, advance: Advance
+    loop: _Loop, state: TrainState, best: Weights, progress: Progress, pace: Pace, advance: Advance
 ) -> tuple[TrainState, Progress]:
     """Takes the steps that the current epoch still lacks."""
-    plan, order = stage.plan, _order(stage, progress.epoch)
-    if progress.step == plan.steps_per_epoch:
-        # stopped behind its last step, before validation
+    order, steps_per_epoch, stop = _order(loop, progress.epoch), loop.steps_per_epoch, loop.around.stop
+    if progress.step == steps_per_epoch:
+        # stopped after its last step, before validation
         return state, progress
-    multipliers = factors(plan.multipliers, state.trainable)
-    most = stage.feed.most_steps(order)
-    chunk = stage.feed.chunk(order, progress.step, pace.steps(most, plan.steps_per_epoch - progress.step))
-    while progress.step < plan.steps_per_epoch:
+    constants = loop.constants._replace(epoch=progress.epoch)
+    most = loop.feed.most_steps(order)
+    chunk = loop.feed.chunk(order, progress.step, pace.steps(most, steps_per_epoch - progress.step))
+    while progress.step < steps_per_epoch:
         began = time.perf_counter()
-        state = run_steps(
-            plan.program,
-            stage.mesh,
-            stage.feed.resident,
-            state,
-            stage.frozen,
-            *chunk,
-            stage.key,
-            progress.epoch,
-            multipliers,
-        )
-        taken = chunk.steps
-        left = plan.steps_per_epoch - progress.step - taken
+        taken = int(chunk.steps)
+        state = run_steps(state, chunk, constants, program=loop.program, mesh=loop.mesh, resident=loop.feed.resident)
+        left = steps_per_epoch - progress.step - taken
         if left:
-            # read and sent while the devices are at work
-            chunk = stage.feed.chunk(order, progress.step + taken, pace.steps(most, left))
+            # read and sent while the devices compute
+            chunk = loop.feed.chunk(order, progress.step + taken, pace.steps(most, left))
         bad_step = int(state.bad_step)
         seconds = time.perf_counter() - began
         pace.took(taken, seconds)
         progress = replace(progress, step=progress.step + taken, seconds=progress.seconds + seconds)
         if bad_step >= 0:
-            raise UserError(_not_finite(stage, bad_step))
-        advance(taken, time_left(plan, progress))
-        if stage.watch.stop.received is not None:
-            stage.save(state, best, progress)
-            where = f"A checkpoint of stage {plan.name!r} is at epoch {progress.epoch + 1}, step {progress.step}."
-            raise Stopped(stage.watch.stop.received, where)
+            raise UserError(_not_finite(loop, bad_step))
+        advance(taken, _time_left(loop, progress))
+        if stop.received is not None:
+            loop.save(state, best, progress)
+            where = f"A checkpoint of stage {loop.stage.name!r} is at epoch {progress.epoch + 1}, step {progress.step}."
+            raise Stopped(stop.received, where)
         if left and pace.checkpoint_is_due():
-            stage.save(state, best, progress)
+            loop.save(state, best, progress)
     return state, progress
 
 
 def _close_epoch(
-    stage: _Stage, state: TrainState, best: Weights, progress: Progress, pace: Pace
+    loop: _Loop, state: TrainState, best: Weights, progress: Progress, pace: Pace
 ) -> tuple[TrainState, Weights, Progress]:
     """Validation, the epoch's record, the best epoch so far, and whether to stop."""
-    plan, began = stage.plan, time.perf_counter()
-    weights = _evaluated(plan, state)
-    validation = validate(plan, stage.frozen, stage.data, stage.mesh, weights, progress.epoch)
+    stage, settings, began = loop.stage, loop.stage.settings, time.perf_counter()
+    weights = _evaluated(stage, state)
+    variables = loop.constants.frozen | {
+        "params": freezing.merge(loop.constants.frozen["params"], weights.trainable),
+        "batch_stats": weights.batch_stats,
+    }
+    validation = validate(loop.config, loop.program.network, stage, variables, loop.data, loop.mesh, progress.epoch)
     totals = jax.device_get(state.totals)
     seconds = progress.seconds + time.perf_counter() - began
     epoch = progress.epoch + 1
     record = {
-        "stage": plan.name,
+        "stage": stage.name,
         "epoch": epoch,
         "train_loss": float(totals.loss / totals.weight),
         "train_accuracy": float(totals.hits / totals.weight),
         "validation_loss": None if validation is None else validation.loss,
         "validation_accuracy": None if validation is None else validation.accuracy,
-        "lr": float(plan.rates[int(state.step) - 1]),
+        "lr": float(loop.rates[int(state.step) - 1]),
         "seconds": round(seconds - sum(past["seconds"] for past in progress.history), 4),
     }
-    value = monitored(plan, validation)
+    value = monitored(settings.monitor, validation)
     is_best = value is None or (not math.isnan(value) and (progress.best_value is None or value < progress.best_value))
     if is_best:
         best = _host_copy(weights)
     best_epoch = epoch if is_best else progress.best_epoch
-    out_of_patience = plan.patience is not None and epoch - best_epoch >= plan.patience
-    stage.watch.screen.say(_epoch_line(plan, record, is_best))
+    out_of_patience = settings.patience is not None and epoch - best_epoch >= settings.patience
+    loop.around.screen.say(_epoch_line(stage, record, is_best))
     progress = Progress(
         epoch=epoch,
         step=0,
@@ -229,28 +291,28 @@ def _close_epoch(
         best_value=value if is_best else progress.best_value,
         seconds=seconds,
         step_ms=pace.step_ms() or progress.step_ms,
-        finished=epoch == plan.epochs or out_of_patience,
+        finished=epoch == settings.epochs or out_of_patience,
     )
-    return state._replace(totals=replicate(zero_totals(), stage.mesh)), best, progress
+    return state._replace(totals=replicate(zero_totals(), loop.mesh)), best, progress
 
 
-def _order(stage: _Stage, epoch: int) -> EpochOrder:
-    plan, steps, train = stage.plan, stage.plan.steps_per_epoch, stage.data.train
+def _order(loop: _Loop, epoch: int) -> StepOrder:
+    config, steps, train = loop.config, loop.steps_per_epoch, loop.data.train
     rows, weights = training_batches(
-        plan.seed,
+        config.seed,
         train.examples,
-        plan.batch_size,
-        padded_batch(plan.batch_size, stage.mesh),
+        config.batch_size,
+        padded_batch(config.batch_size, loop.mesh),
         start=epoch * steps,
         count=steps,
-        balanced_by=train.labels[: train.examples] if plan.balanced else None,
+        balanced_by=train.labels[: train.examples] if config.balance == "sampling" else None,
     )
     first = bank_variant(epoch, train.variants) * train.examples
-    return EpochOrder(rows + np.int32(first), weights, plan.rates[epoch * steps : (epoch + 1) * steps])
+    return StepOrder(rows + np.int32(first), weights, loop.rates[epoch * steps : (epoch + 1) * steps])
 
 
-def _evaluated(plan: StagePlan, state: TrainState) -> Weights:
-    return Weights(state.average if plan.program.ema else state.trainable, state.batch_stats)
+def _evaluated(stage: Stage, state: TrainState) -> Weights:
+    return Weights(state.average if stage.settings.optimizer.ema else state.trainable, state.batch_stats)
 
 
 def _host_copy(weights: Weights) -> Weights:
@@ -258,10 +320,19 @@ def _host_copy(weights: Weights) -> Weights:
     return jax.tree.map(lambda leaf: np.array(leaf, copy=True), weights)
 
 
-def _epoch_line(plan: StagePlan, record: dict[str, Any], is_best: bool) -> str:
+def _time_left(loop: _Loop, progress: Progress) -> str:
+    """The time that the stage still needs at its pace so far, for the bar; nothing at its start."""
+    settings, done = loop.stage.settings, progress.epoch + progress.step / loop.steps_per_epoch
+    if not done:
+        return ""
+    left = duration(progress.seconds / done * (settings.epochs - done))
+    return f"stage: {left if settings.patience is None else f'at most {left}'} more"
+
+
+def _epoch_line(stage: Stage, record: dict[str, Any], is_best: bool) -> str:
     """One line of at most 80 columns: loss and accuracy of training and, where there is one, of validation."""
     parts = [
-        f"  {plan.name} {record['epoch']:>3}/{plan.epochs}",
+        f"  {stage.name} {record['epoch']:>3}/{stage.settings.epochs}",
         f"train {record['train_loss']:.4f} {record['train_accuracy']:.4f}",
         f"{record['seconds']:.1f} s{'  best' if is_best else ''}",
     ]
@@ -270,15 +341,15 @@ def _epoch_line(plan: StagePlan, record: dict[str, Any], is_best: bool) -> str:
     return "  ".join(parts)
 
 
-def _not_finite(stage: _Stage, step: int) -> str:
-    saved = checkpoints.load_metadata(stage.folder)
+def _not_finite(loop: _Loop, step: int) -> str:
+    folder, name = loop.around.checkpoints / LAST, loop.stage.name
+    saved = checkpoints.load_metadata(folder)
     kept = (
-        f"the last good checkpoint is {stage.folder}, after epoch {saved['epoch']}"
+        f"the last good checkpoint is {folder}, after epoch {saved['epoch']}"
         if saved
         else "no checkpoint of this stage was written before"
     )
-    name, epoch = stage.plan.name, step // stage.plan.steps_per_epoch + 1
     return (
-        f"stage {name!r}: the loss is not finite at step {step} (epoch {epoch}); {kept}. "
+        f"stage {name!r}: the loss is not finite at step {step} (epoch {step // loop.steps_per_epoch + 1}); {kept}. "
         f"Try a smaller config.stages.{name}.optimizer.lr, or config.stages.{name}.optimizer.clip_norm=1.0"
     )

@@ -1,9 +1,10 @@
-"""Losses and hits per example, from logits."""
+"""Losses and hits per example, from logits; and what the losses of each class count for."""
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Int32
 
 from vision_transfer.models.network import Params
 
@@ -37,3 +38,14 @@ def kernel_penalty(trainable: Params, l1: float, l2: float) -> Float[Array, ""]:
     for kernel in kernels:
         total += l1 * jnp.sum(jnp.abs(kernel)) + l2 * jnp.sum(jax.lax.square(kernel))
     return total
+
+
+def class_weights(labels: Int32[np.ndarray, "examples"], classes: int) -> tuple[float, ...]:
+    """Weights of the losses of each class: `examples / (classes * examples of the class)`.
+
+    These are scikit-learn's "balanced" weights (King and Zeng 2001, "Logistic regression in rare events data"); their
+    mean over all training examples is 1. A class without examples has the weight 0 and does not count as a class.
+    """
+    counts = np.bincount(labels, minlength=classes)
+    present = np.count_nonzero(counts)
+    return tuple(len(labels) / (present * int(count)) if count else 0.0 for count in counts)

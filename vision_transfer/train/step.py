@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Int, Key, UInt
@@ -91,9 +92,39 @@ class Examples(NamedTuple):
 class StepOrder(NamedTuple):
     """For each step of an epoch: rows of `Examples`, their weights (0 for padding) and the learning rate."""
 
-    rows: Int[Array, "steps batch"]
-    weights: Float[Array, "steps batch"]
-    rates: Float[Array, "steps"]
+    rows: Int[Array | np.ndarray, "steps batch"]
+    weights: Float[Array | np.ndarray, "steps batch"]
+    rates: Float[Array | np.ndarray, "steps"]
+
+
+class Chunk(NamedTuple):
+    """One dispatch: a number of steps of `order`, from step `start` on.
+
+    Every device holds all rows of `examples` (then `order.rows` counts in them), or the rows are split over the devices
+    (then `order.rows` counts within each device's part).
+    """
+
+    examples: Examples
+    order: StepOrder
+    start: Int[Array, ""] | int
+    steps: Int[Array, ""] | int
+
+
+class Constants(NamedTuple):
+    """What no step of an epoch changes; never donated.
+
+    Attributes:
+        frozen: collections (`params`, `prepared`) of what does not train; shared by all runs.
+        key: random key of the stage, for dropout and augmentation.
+        epoch: number of the epoch, which augmentation depends on.
+        multipliers: of the learning rate, a scalar for each leaf of the trainable parameters, so that no value of them
+            compiles a second program; None for 1.
+    """
+
+    frozen: dict[str, Params]
+    key: Key[Array, ""]
+    epoch: Int[Array, ""] | int = 0
+    multipliers: Params | None = None
 
 
 def initial_state(program: StepProgram, trainable: Params, batch_stats: Params) -> TrainState:
@@ -117,86 +148,48 @@ def zero_totals() -> Totals:
 
 @partial(jax.jit, static_argnames=("program", "mesh", "resident"), donate_argnames=("state",))
 def run_steps(
-    program: StepProgram,
-    mesh: Mesh,
-    resident: bool,
-    state: TrainState,
-    frozen: dict[str, Params],
-    examples: Examples,
-    order: StepOrder,
-    start: Int[Array, ""],
-    count: Int[Array, ""],
-    key: Key[Array, ""],
-    epoch: Int[Array, ""] | int = 0,
-    multipliers: Params | None = None,
+    state: TrainState, chunk: Chunk, constants: Constants, *, program: StepProgram, mesh: Mesh, resident: bool
 ) -> TrainState:
-    """Takes the steps `start` to `start + count` of `order`.
+    """Takes the steps of a chunk.
 
     Args:
+        state: donated.
+        chunk: examples and the order of steps.
+        constants: what the steps share.
         program: what a step computes.
         mesh: the devices, on one axis `BATCH_AXIS`.
-        resident: whether every device holds all rows of `examples` (and `order.rows` counts in them), or the rows
-            are split over the devices (and `order.rows` counts within each device's part).
-        state: donated.
-        frozen: collections (`params`, `prepared`) of what does not train; never donated, shared by all runs.
-        examples: the rows that `order` refers to.
-        order: rows, weights and rates of an epoch's steps.
-        start: first step of `order` to take.
-        count: number of steps to take.
-        key: random key of the stage, for dropout and augmentation.
-        epoch: number of the epoch, which augmentation depends on.
-        multipliers: of the learning rate, a scalar for each leaf of the trainable parameters, so that no value of them
-            compiles a second program; None for 1.
+        resident: whether every device holds all rows of the examples.
     """
     everywhere, split = PartitionSpec(), PartitionSpec(BATCH_AXIS)
     by_column = PartitionSpec(None, BATCH_AXIS)
+    rows: Any = everywhere if resident else split
+    chunk_specs = (rows, (by_column, by_column, everywhere), everywhere, everywhere)
     sharded = jax.shard_map(
         partial(_local_steps, program),
         mesh=mesh,
-        in_specs=(
-            everywhere,
-            everywhere,
-            everywhere if resident else split,
-            (by_column, by_column, everywhere),
-            everywhere,
-            everywhere,
-            everywhere,
-            everywhere,
-            everywhere,
-        ),
+        in_specs=(everywhere, chunk_specs, everywhere),
         out_specs=everywhere,
         check_vma=False,
     )
-    return sharded(
-        state,
-        frozen,
-        examples,
-        (order.rows, order.weights, order.rates),
-        start,
-        count,
-        key,
-        jnp.asarray(epoch),
-        multipliers,
-    )
+    as_tuples: Any = (chunk.examples, tuple(chunk.order), chunk.start, chunk.steps)
+    return sharded(state, as_tuples, constants._replace(epoch=jnp.asarray(constants.epoch)))
 
 
 def single_step(
     program: StepProgram,
     state: TrainState,
-    frozen: dict[str, Params],
     batch: Examples,
     weights: Float[Array, "batch"],
     rate: Float[Array, ""],
-    key: Key[Array, ""],
-    epoch: Int[Array, ""] | int = 0,
-    multipliers: Params | None = None,
+    constants: Constants,
 ) -> TrainState:
     """One step on one device's part of a batch; sums are taken over `BATCH_AXIS`."""
-    step_key = jax.random.fold_in(key, state.step)
+    frozen = constants.frozen
+    step_key = jax.random.fold_in(constants.key, state.step)
     example_keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(step_key, batch.ids)
     inputs = batch.inputs
     if program.augmentation is not None:
-        inputs = program.augmentation.apply(inputs, batch.ids, key, epoch)
+        inputs = program.augmentation.apply(inputs, batch.ids, constants.key, constants.epoch)
     total_weight = lax.psum(jnp.sum(weights), BATCH_AXIS)
     devices = lax.axis_size(BATCH_AXIS)
 
@@ -225,7 +218,8 @@ def single_step(
 
     (_, (sums, batch_stats)), gradients = jax.value_and_grad(share_of_loss, has_aux=True)(state.trainable)
     gradients, sums = lax.psum((gradients, sums), BATCH_AXIS)
-    rates = rate if multipliers is None else jax.tree.map(lambda factor: factor * rate, multipliers)
+    factors = constants.multipliers
+    rates = rate if factors is None else jax.tree.map(lambda factor: factor * rate, factors)
     change, optimizer = descent(program.optimizer).update(gradients, state.optimizer, state.trainable, rate=rates)
     trainable = jax.tree.map(lambda leaf, less: leaf - less, state.trainable, change)
     average = state.average
@@ -245,21 +239,12 @@ def single_step(
 
 
 def _local_steps(
-    program: StepProgram,
-    state: TrainState,
-    frozen: dict[str, Params],
-    examples: Examples,
-    order: tuple[Array, Array, Array],
-    start: Array,
-    count: Array,
-    key: Array,
-    epoch: Array,
-    multipliers: Params | None,
+    program: StepProgram, state: TrainState, chunk: tuple[Examples, Any, Array, Array], constants: Constants
 ) -> TrainState:
-    rows, weights, rates = order
+    examples, (rows, weights, rates), start, steps = chunk
 
     def one(position: Array, state: TrainState) -> TrainState:
         batch = jax.tree.map(lambda column: column[rows[position]], examples)
-        return single_step(program, state, frozen, batch, weights[position], rates[position], key, epoch, multipliers)
+        return single_step(program, state, batch, weights[position], rates[position], constants)
 
-    return lax.fori_loop(start, start + count, one, state)
+    return lax.fori_loop(start, start + steps, one, state)

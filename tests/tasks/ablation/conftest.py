@@ -13,7 +13,7 @@ from vision_transfer.models.backbones import backbone_layers
 from vision_transfer.models.heads import head_layers
 from vision_transfer.models.network import Network
 from vision_transfer.runs.folder import FolderBusy, Identity, RunFolder
-from vision_transfer.runs.setup import RunOptions, device_text
+from vision_transfer.runs.prepare import RunOptions, device_text
 from vision_transfer.runtime.files import write_json
 from vision_transfer.runtime.provenance import versions
 

@@ -9,7 +9,7 @@ from vision_transfer.config import checked, default_config, stage, with_stages
 from vision_transfer.features import extraction
 from vision_transfer.models.network import Network
 from vision_transfer.runs.build import DataFacts, build_network
-from vision_transfer.runs.setup import RunOptions
+from vision_transfer.runs.prepare import RunOptions
 from vision_transfer.tasks.ablation.grid import ablation
 from vision_transfer.tasks.ablation.queue import work
 from vision_transfer.tasks.ablation.sweep import SweepFolder, finished_run, write_plan
@@ -51,9 +51,9 @@ def counts(monkeypatch):
     counted = Counts()
     run_epochs, compute = loop._run_epochs, extraction.infer_batches
 
-    def counted_epochs(stage, state, best, progress):
-        counted.stages.append(stage.plan.name)
-        return run_epochs(stage, state, best, progress)
+    def counted_epochs(under_way, state, best, progress):
+        counted.stages.append(under_way.stage.name)
+        return run_epochs(under_way, state, best, progress)
 
     def counted_stream(*arguments, **named):
         for batch in compute(*arguments, **named):

@@ -17,7 +17,7 @@ from vision_transfer.metrics.classification import wilson_interval
 from vision_transfer.models.inference import infer
 from vision_transfer.runs.build import data_request
 from vision_transfer.runs.load import load_run
-from vision_transfer.runs.setup import RunOptions, prepare
+from vision_transfer.runs.prepare import RunOptions, prepare
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.devices import local_mesh
 from vision_transfer.tasks.classic_classifier.fit import candidates
@@ -153,7 +153,7 @@ def test_class_weights_reach_the_fit(fitted, monkeypatch, balance):
 
 
 def test_what_is_suggested_next_is_for_a_classifier(caches):
-    flags = [flag for flag, _ in suggestions(prepare(make_config(**ONE), caches, quiet()))]
+    flags = [flag for flag, _ in suggestions(prepare(make_config(**ONE), RunOptions(None, caches), quiet()))]
     assert "--config.classifier.kind=svm" in flags
     assert not any("freeze" in flag for flag in flags)
 

@@ -11,7 +11,7 @@ import pytest
 
 from vision_transfer.config import checked, default_config, stage, with_stages
 from vision_transfer.errors import UserError
-from vision_transfer.runs.setup import RunOptions
+from vision_transfer.runs.prepare import RunOptions
 from vision_transfer.tasks.export.agreement import Answer, agreement
 from vision_transfer.tasks.export.task import export
 from vision_transfer.tasks.train.task import train

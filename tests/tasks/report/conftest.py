@@ -12,7 +12,7 @@ from vision_transfer.data.formats.embedded import embedded_source
 from vision_transfer.data.source import fingerprint
 from vision_transfer.metrics.classification import evaluate_test
 from vision_transfer.runs.folder import RunFolder
-from vision_transfer.runs.setup import RunOptions
+from vision_transfer.runs.prepare import RunOptions
 from vision_transfer.runtime.console import Screen
 from vision_transfer.tasks.train.task import train
 

@@ -8,7 +8,7 @@ import pytest
 
 from vision_transfer.config import checked, default_config, stage, with_stages
 from vision_transfer.runs.folder import Identity, RunFolder
-from vision_transfer.runs.setup import device_text
+from vision_transfer.runs.prepare import device_text
 from vision_transfer.runtime.files import write_json
 from vision_transfer.runtime.provenance import versions
 from vision_transfer.tasks.study.plan import PlannedRun, Study

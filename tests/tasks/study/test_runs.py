@@ -8,7 +8,7 @@ from filelock import FileLock
 
 from vision_transfer.errors import UserError
 from vision_transfer.runs.folder import Identity
-from vision_transfer.runs.setup import RunOptions
+from vision_transfer.runs.prepare import RunOptions
 from vision_transfer.tasks.study.runs import execute, finished_runs
 
 

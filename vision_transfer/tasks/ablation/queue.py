@@ -10,7 +10,7 @@ from rich.markup import escape
 from vision_transfer.config import Config
 from vision_transfer.errors import UserError
 from vision_transfer.runs.folder import DEFAULT_ROOT, FolderBusy, Identity, RunFolder, read_json
-from vision_transfer.runs.setup import RunOptions, device_text
+from vision_transfer.runs.prepare import RunOptions, device_text
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.locks import held
 from vision_transfer.runtime.provenance import code_digest, versions

@@ -15,7 +15,7 @@ from vision_transfer.errors import UserError
 from vision_transfer.models.network import Network
 from vision_transfer.runs.build import DataFacts, build_network, data_request
 from vision_transfer.runs.folder import Identity, default_folder
-from vision_transfer.runs.setup import RunOptions
+from vision_transfer.runs.prepare import RunOptions
 from vision_transfer.runtime.console import Screen, duration
 from vision_transfer.runtime.locks import held
 from vision_transfer.tasks.ablation.conclusions import conclusions_by_size, write_sentences

@@ -42,7 +42,7 @@ def main(arguments: list[str]) -> int:
 
 def work_on(path: Path, stop, screen) -> None:
     """Sets JAX up as the command would, and does what is left of the sweep."""
-    from vision_transfer.runs.setup import RunOptions
+    from vision_transfer.runs.prepare import RunOptions
     from vision_transfer.runtime import jax_setup
     from vision_transfer.tasks.ablation.queue import work
     from vision_transfer.tasks.ablation.sweep import SweepFolder, read_plan

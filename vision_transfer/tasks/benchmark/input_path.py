@@ -23,7 +23,8 @@ from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.devices import local_mesh, padded_batch
 from vision_transfer.tasks.benchmark.protocol import serve
 from vision_transfer.tasks.benchmark.timing import spread
-from vision_transfer.train.device_feed import EpochOrder, StreamedFeed, TrainingRows
+from vision_transfer.train.device_feed import StreamedFeed, TrainingRows
+from vision_transfer.train.step import StepOrder
 
 
 def build(request: dict[str, Any]) -> tuple[Callable[[int], None], dict[str, Any], Callable[[], dict[str, Any]]]:
@@ -49,7 +50,7 @@ def _epoch(split: Split, batch: int, epoch: int) -> float:
     feed = StreamedFeed(mesh, TrainingRows(split.images, split.labels, split.example_ids))
     steps = batches_per_pass(len(split), batch)
     rows, weights = training_batches(0, len(split), batch, padded_batch(batch, mesh), start=epoch * steps, count=steps)
-    order = EpochOrder(rows, weights, np.zeros(steps, np.float32))
+    order = StepOrder(rows, weights, np.zeros(steps, np.float32))
     began, done = time.perf_counter(), 0
     while done < steps:
         count = min(feed.most_steps(order), steps - done)

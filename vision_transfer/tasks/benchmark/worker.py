@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from vision_transfer.runs.setup import device_text
+from vision_transfer.runs.prepare import device_text
 from vision_transfer.runtime import jax_setup
 from vision_transfer.runtime.devices import local_mesh
 from vision_transfer.tasks.benchmark.cases import Case, case_from_json

@@ -19,18 +19,18 @@ from vision_transfer.models.heads import LOGITS
 from vision_transfer.models.inference import infer
 from vision_transfer.models.layers import layer_names
 from vision_transfer.models.network import Params
-from vision_transfer.runs.build import build_augmentation, stage_plan
+from vision_transfer.runs.build import build_augmentation
 from vision_transfer.runs.folder import RunFolder
-from vision_transfer.runs.initial_weights import initial_variables
+from vision_transfer.runs.prepare import Run, RunOptions
 from vision_transfer.runs.result import build_result
-from vision_transfer.runs.setup import RunOptions
+from vision_transfer.runs.stage_inputs import split_inputs
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.files import replaced_file
 from vision_transfer.tasks.classic_classifier.fit import Candidate, Examples, Linear, candidates, chosen
-from vision_transfer.tasks.train.task import Run, completed, run_test, stage_inputs
+from vision_transfer.tasks.train.task import claimed_run, finish, run_test
 from vision_transfer.train import checkpoints
 from vision_transfer.train.loop import LAST
-from vision_transfer.train.stage_types import Progress, StageOutcome, Weights, with_weights
+from vision_transfer.train.stage import Progress, StageOutcome, Weights, step_program, with_weights
 from vision_transfer.train.step import initial_state
 
 COEFFICIENTS = "classifier.npz"
@@ -47,7 +47,10 @@ def classify(config: Config, options: RunOptions, screen: Screen) -> RunFolder:
         Stopped: asked to stop; the same command begins the fit again, on cached features.
     """
     _check(config)
-    return completed(config, options, screen, _fit)
+    with claimed_run(config, options, screen) as run:
+        if run.folder.result() is None:
+            finish(run, _fit(run))
+    return run.folder
 
 
 def _check(config: Config) -> None:
@@ -77,30 +80,30 @@ def _check(config: Config) -> None:
 
 
 def _fit(run: Run) -> dict[str, Any]:
-    setup, dataset, values = run.setup, run.setup.dataset, run.setup.config.classifier
+    dataset, values = run.dataset, run.config.classifier
     if not len(dataset.validation):
         raise UserError("config.dataset.validation_fraction: is 0; C is chosen on validation, so some must be held out")
-    variables = initial_variables(setup.network, setup.config.seed, setup.weights)
-    with run.clock.measures("features"):
+    variables = run.initial_variables()
+    with run.timer.measures("features"):
         train, validation = (_pooled(run, variables, split) for split in (dataset.train, dataset.validation))
     began = time.perf_counter()
-    with run.clock.measures("train"):
-        balanced = setup.config.balance == "class_weights"
+    with run.timer.measures("train"):
+        balanced = run.config.balance == "class_weights"
         fitted = candidates(values.kind, values.c_values, train, validation, balanced=balanced)
     best = chosen(fitted)
     _say_candidates(fitted, best, run.screen)
     outcome = _as_stage(run, variables, best.classifier, train, validation, time.perf_counter() - began)
     run.folder.write_metrics(list(outcome.progress.history))
     _write_coefficients(best, dataset.classes, run.folder.path / COEFFICIENTS)
-    with run.clock.measures("evaluate"):
+    with run.timer.measures("evaluate"):
         test = run_test(run, with_weights(variables, outcome, "best"))
     tried = [{name: value for name, value in asdict(candidate).items() if name != "classifier"} for candidate in fitted]
     return {
-        **build_result(setup, [outcome], test, run.clock),
+        **build_result(run, [outcome], test),
         "classifier": {
             "kind": values.kind,
             # the layer whose maps are averaged stands before the averaging
-            "layer": layer_names(setup.network.backbone)[-2:][0],
+            "layer": layer_names(run.network.backbone)[-2:][0],
             "c": best.c,
             "candidates": tried,
         },
@@ -109,12 +112,12 @@ def _fit(run: Run) -> dict[str, Any]:
 
 def _pooled(run: Run, variables: dict[str, Params], split: Split) -> Examples:
     """The global averages of a split's feature maps, from the cache where there is one."""
-    setup, stage = run.setup, run.setup.stages[0]
-    inputs, last = stage_inputs(run, stage, variables, split), setup.network.backbone[-1].name
+    stage = run.stages[0]
+    inputs, last = split_inputs(run, stage, variables, split), run.network.backbone[-1].name
     if stage.cached == last:
         return Examples(inputs[np.arange(inputs.shape[0])].astype(np.float32), split.labels)
-    batch_size = setup.config.eval_batch_size
-    pooled = infer(setup.network, variables, inputs, run.mesh, batch_size=batch_size, start=stage.start, stop=last)
+    batch_size = run.config.eval_batch_size
+    pooled = infer(run.network, variables, inputs, run.mesh, batch_size=batch_size, start=stage.start, stop=last)
     return Examples(pooled, split.labels)
 
 
@@ -122,8 +125,8 @@ def _as_stage(
     run: Run, variables: dict[str, Params], classifier: Linear, train: Examples, validation: Examples, seconds: float
 ) -> StageOutcome:
     """The fitted classifier as the outcome of a stage, saved as a checkpoint that readers of runs understand."""
-    setup, stage = run.setup, run.setup.stages[0]
-    kernel, bias = _for_outputs(classifier, setup.network.outputs)
+    stage = run.stages[0]
+    kernel, bias = _for_outputs(classifier, run.network.outputs)
     head = {LOGITS: {"kernel": kernel.astype(np.float32), "bias": bias.astype(np.float32)}}
     trained, seen = (metrics(examples.features @ kernel + bias, examples.labels) for examples in (train, validation))
     record = {
@@ -137,9 +140,8 @@ def _as_stage(
         "seconds": round(seconds, 4),
     }
     progress = Progress(epoch=1, history=(record,), best_epoch=1, seconds=seconds, finished=True)
-    plan = stage_plan(setup.config, stage, setup.network, len(setup.dataset.train))
     weights = Weights(head, variables["batch_stats"])
-    state = initial_state(plan.program, head, variables["batch_stats"])
+    state = initial_state(step_program(run.config, run.network, stage), head, variables["batch_stats"])
     checkpoints.save(run.folder.checkpoints(stage.name) / LAST, 0, (state, weights), asdict(progress))
     return StageOutcome(weights, weights, progress)
 

@@ -16,10 +16,8 @@ from vision_transfer.features import Prefix
 from vision_transfer.models.inference import TakenRows
 from vision_transfer.models.layers import Conv
 from vision_transfer.runs.folder import default_folder
-from vision_transfer.runs.initial_weights import initial_variables
-from vision_transfer.runs.setup import RunOptions, Setup, prepare
+from vision_transfer.runs.prepare import Run, RunOptions, prepare
 from vision_transfer.runtime.console import Screen, duration
-from vision_transfer.runtime.devices import local_mesh
 from vision_transfer.runtime.files import write_json
 from vision_transfer.runtime.provenance import json_digest
 from vision_transfer.tasks.probe.figures import draw_transfer
@@ -39,23 +37,23 @@ def probe(config: Config, options: RunOptions, screen: Screen) -> Path:
         UserError: a config, data or weights that cannot be used, or too few images to cross-validate.
     """
     began = time.monotonic()
-    setup = prepare(config, options.cache_dir, screen)
-    backbone = setup.network.backbone
+    run = prepare(config, options, screen)
+    backbone = run.network.backbone
     if not any(isinstance(layer, Conv) for layer in backbone):
         raise UserError(f"config.model.backbone: {config.model.backbone!r} has no convolutions, so no depth to choose")
-    train = setup.dataset.train
+    train = run.dataset.train
     kept = np.flatnonzero(usable(train.labels))
     labels = train.labels[kept]
-    screen.say(escape(setup.dataset.note))
-    variables = initial_variables(setup.network, setup.config.seed, setup.weights)
+    screen.say(escape(run.dataset.note))
+    variables = run.initial_variables()
     layers = probed_layers(backbone)
     prefix = Prefix(
-        setup.network,
+        run.network,
         variables,
-        local_mesh(),
-        setup.config.eval_batch_size,
+        run.mesh,
+        run.config.eval_batch_size,
         options.cache_dir,
-        backbone=setup.config.model.backbone,
+        backbone=run.config.model.backbone,
     )
     pooled = pooled_features(prefix, layers, TakenRows(train.images, kept), train.digests[kept], screen)
     features_seconds = time.monotonic() - began
@@ -63,18 +61,18 @@ def probe(config: Config, options: RunOptions, screen: Screen) -> Path:
     chance = commonest_share(labels)
     large_from = config.probe.large_from
     advice = recommend(scores, backbone, len(train), large_from)
-    folder = options.workdir or default_folder(config.name, json_digest([setup.identity.digest, large_from])).path
+    folder = options.workdir or default_folder(config.name, json_digest([run.identity.digest, large_from])).path
     seconds = {"total": time.monotonic() - began, "features": features_seconds}
-    title = f"{setup.dataset.name}, {len(kept):,} images of {setup.config.dataset.image_size} pixels"
+    title = f"{run.dataset.name}, {len(kept):,} images of {run.config.dataset.image_size} pixels"
     draw_transfer(scores, advice, chance, title, folder / FIGURE)
-    write_json(folder / RESULT, _result(setup, scores, advice, chance, seconds))
+    write_json(folder / RESULT, _result(run, scores, advice, chance, seconds))
     _say(scores, advice, title, screen)
     screen.say(escape(f"In {folder}: {RESULT}, {FIGURE}. It took {duration(seconds['total'])}."))
     return folder
 
 
 def _result(
-    setup: Setup,
+    run: Run,
     scores: list[LayerScores],
     advice: Recommendation,
     chance: float,
@@ -82,17 +80,17 @@ def _result(
 ) -> dict[str, Any]:
     """The content of `probe.json`, as JSON values."""
     return {
-        "name": setup.config.name,
-        "digest": setup.identity.digest,
+        "name": run.config.name,
+        "digest": run.identity.digest,
         "dataset": {
-            "name": setup.dataset.name,
-            "fingerprint": setup.dataset.fingerprint,
-            "classes": list(setup.dataset.classes),
-            "train": len(setup.dataset.train),
+            "name": run.dataset.name,
+            "fingerprint": run.dataset.fingerprint,
+            "classes": list(run.dataset.classes),
+            "train": len(run.dataset.train),
             "scored": len(scores[0].right),
-            "image_size": setup.config.dataset.image_size,
+            "image_size": run.config.dataset.image_size,
         },
-        "weights": None if setup.weights is None else {"source": setup.weights.source, "sha256": setup.weights.sha256},
+        "weights": None if run.weights is None else {"source": run.weights.source, "sha256": run.weights.sha256},
         "chance": chance,
         "layers": [
             {
@@ -107,10 +105,10 @@ def _result(
             for one in scores
         ],
         "recommendation": asdict(advice) | {"as_good": list(advice.as_good), "reasons": list(advice.reasons)},
-        "large_from": setup.config.probe.large_from,
+        "large_from": run.config.probe.large_from,
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
-        "device": setup.identity.device,
-        "versions": setup.identity.versions,
+        "device": run.identity.device,
+        "versions": run.identity.versions,
     }
 
 

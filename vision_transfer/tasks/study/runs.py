@@ -12,7 +12,7 @@ from rich.markup import escape
 from vision_transfer.config import Config, flatten
 from vision_transfer.errors import UserError
 from vision_transfer.runs.folder import Identity, RunFolder, read_json
-from vision_transfer.runs.setup import RunOptions, device_text
+from vision_transfer.runs.prepare import RunOptions, device_text
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.files import remove_leftovers, write_json
 from vision_transfer.runtime.provenance import code_digest, json_digest, versions

@@ -11,7 +11,7 @@ from vision_transfer.config import Config
 from vision_transfer.data.load import load_dataset
 from vision_transfer.runs.build import data_request
 from vision_transfer.runs.folder import default_folder
-from vision_transfer.runs.setup import RunOptions
+from vision_transfer.runs.prepare import RunOptions
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.files import replaced_file
 from vision_transfer.tasks.study.data import with_fingerprints

@@ -1,4 +1,4 @@
-"""What a run says: the network's summary, the first screen, each stage before it starts, and the closing table."""
+"""Messages of a run: the network's summary, the first screen, each stage before it starts, and the closing table."""
 
 from typing import Any
 
@@ -8,15 +8,13 @@ from rich.table import Table
 
 from vision_transfer import freezing
 from vision_transfer.config import Config
-from vision_transfer.freezing import Counts
+from vision_transfer.data.batches import batches_per_pass
 from vision_transfer.models.layers import MaxPool, layer_names
 from vision_transfer.models.network import Network, all_parameter_shapes
 from vision_transfer.models.summary import summary_table
-from vision_transfer.runs.build import Stage
-from vision_transfer.runs.folder import RunFolder
-from vision_transfer.runs.setup import Setup
+from vision_transfer.runs.prepare import Run
 from vision_transfer.runtime.console import Screen, duration
-from vision_transfer.train.stage_types import StagePlan
+from vision_transfer.train.stage import Stage
 
 # Files that could not be used are all in result.json; the screen shows the first of them.
 SKIPPED_SHOWN = 5
@@ -42,7 +40,7 @@ def say_summary(
         counts = freezing.counts(all_parameter_shapes(network), stage.mask)
         table.add_row(
             stage.name,
-            escape(stage.freeze),
+            escape(stage.settings.freeze),
             f"{counts.trainable:,} ({counts.trainable_tensors})",
             f"{counts.frozen:,} ({counts.frozen_tensors})",
             str(stage.cached) if stage.trains_from_cache else "the images",
@@ -50,9 +48,9 @@ def say_summary(
     screen.say(table)
 
 
-def say_setup(setup: Setup, folder: RunFolder, screen: Screen) -> None:
-    """The first screen: data, network, weights, device, and where the run goes."""
-    dataset, network, config = setup.dataset, setup.network, setup.config
+def say_run(run: Run) -> None:
+    """The first screen: data, network, weights, device, and the run's folder."""
+    dataset, network, config, screen = run.dataset, run.network, run.config, run.screen
     height, width, channels = network.input_shape
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold", no_wrap=True)
@@ -66,13 +64,15 @@ def say_setup(setup: Setup, folder: RunFolder, screen: Screen) -> None:
         table.add_row("", escape(dataset.note))
     kind = "one sigmoid" if network.outputs == 1 else f"softmax over {network.outputs}"
     table.add_row("Network", f"{config.model.backbone}, {config.model.pooling}, {kind}; {network.preprocessing} input")
-    weights = setup.weights
+    weights = run.weights
     table.add_row(
         "Weights", "random initialisation" if weights is None else escape(f"{weights.source}; {weights.licence}")
     )
-    table.add_row("Stages", escape(" → ".join(f"{stage.name} (frozen: {stage.freeze})" for stage in setup.stages)))
-    table.add_row("Device", f"{setup.identity.device}, {config.precision}")
-    table.add_row("Run folder", escape(str(folder.path)))
+    table.add_row(
+        "Stages", escape(" → ".join(f"{stage.name} (frozen: {stage.settings.freeze})" for stage in run.stages))
+    )
+    table.add_row("Device", f"{run.identity.device}, {config.precision}")
+    table.add_row("Run folder", escape(str(run.folder.path)))
     screen.say(table)
     for skipped in dataset.skipped[:SKIPPED_SHOWN]:
         screen.say(escape(f"left out: {skipped.file}: {skipped.reason}"), style="yellow")
@@ -82,13 +82,16 @@ def say_setup(setup: Setup, folder: RunFolder, screen: Screen) -> None:
         )
 
 
-def say_stage(stage: Stage, plan: StagePlan, counts: Counts, screen: Screen) -> None:
-    """What trains in a stage and what is frozen, and where its steps start."""
+def say_stage(run: Run, stage: Stage) -> None:
+    """The length of a stage, the layer that its steps start from, and what is trainable and frozen."""
+    screen, settings = run.screen, stage.settings
+    counts = freezing.counts(all_parameter_shapes(run.network), stage.mask)
+    steps = settings.steps_per_epoch or batches_per_pass(len(run.dataset.train), run.config.batch_size)
     start = f"cached {stage.cached}" if stage.trains_from_cache else "the images"
     if stage.cached and not stage.trains_from_cache:
         start += f", validation from cached {stage.cached}"
     screen.say()
-    length = f"{_counted(plan.epochs, 'epoch')} of {_counted(plan.steps_per_epoch, 'step')}"
+    length = f"{_counted(settings.epochs, 'epoch')} of {_counted(steps, 'step')}"
     screen.say(f"Stage {stage.name}: {length}, from {start}", style="bold")
     screen.say(
         f"  trainable {counts.trainable_tensors} tensors, {counts.trainable:,} parameters; "
@@ -97,9 +100,10 @@ def say_stage(stage: Stage, plan: StagePlan, counts: Counts, screen: Screen) -> 
     screen.say("  after each epoch: loss and accuracy of training and of validation", style="dim")
 
 
-def say_result(setup: Setup, folder: RunFolder, result: dict[str, Any], screen: Screen) -> None:
-    """The closing table: each stage's validation, the test with its interval, where things are, what to try next."""
-    table = Table(title=escape(f"{setup.config.name} on {setup.dataset.name}"), title_justify="left")
+def say_result(run: Run, result: dict[str, Any]) -> None:
+    """The closing table: each stage's validation, the test with its interval, the files, and flags to try next."""
+    folder, screen = run.folder, run.screen
+    table = Table(title=escape(f"{run.config.name} on {run.dataset.name}"), title_justify="left")
     for column in ("", "Trainable", "Epoch", "Loss", "Accuracy", "Time"):
         table.add_column(column, justify="left" if not column else "right")
     for stage in result["stages"]:
@@ -124,8 +128,8 @@ def say_result(setup: Setup, folder: RunFolder, result: dict[str, Any], screen: 
     if tested["stage"] != last:
         screen.say(
             escape(
-                f"Tested are the parameters of stage {tested['stage']}, epoch {tested['epoch']}: {last} did not do "
-                "better on validation."
+                f"Tested stage {tested['stage']}, epoch {tested['epoch']}; stage {last} did not improve on it in "
+                "validation."
             )
         )
     unbalanced = _balanced_line(test)
@@ -134,15 +138,15 @@ def say_result(setup: Setup, folder: RunFolder, result: dict[str, Any], screen: 
     files = [folder.result_file, folder.metrics_file, folder.predictions_file]
     files += [folder.report_file] if folder.report_file.exists() else []
     screen.say(escape(f"Results in {folder.path}: {', '.join(file.name for file in files)}, checkpoints/"))
-    screen.say("Try next, behind the same command:")
-    found = suggestions(setup)
+    screen.say("Next, try adding one of these flags:")
+    found = suggestions(run)
     width = max(len(flag) for flag, _ in found)
     for flag, meaning in found:
         screen.say(f"  {flag:<{width}}  {meaning}")
 
 
 def _balanced_line(test: dict[str, Any]) -> str:
-    """What is worth knowing beside the accuracy where the test's classes are of unequal size; otherwise empty."""
+    """Balanced accuracy and lowest recall, where the test's classes are of unequal size; otherwise empty."""
     classes = [figures for figures in test.get("per_class", []) if figures["recall"] is not None]
     support = [figures["support"] for figures in classes]
     if not support or max(support) < UNBALANCED_RATIO * min(support):
@@ -162,23 +166,23 @@ def _counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
-def suggestions(setup: Setup) -> list[tuple[str, str]]:
-    """Flags to try next behind the same command, each with what it is for."""
-    config, last = setup.config, setup.stages[-1]
+def suggestions(run: Run) -> list[tuple[str, str]]:
+    """Flags to add to the same command, each with its purpose."""
+    config, last = run.config, run.stages[-1]
     found = [(f"--config.seed={config.seed + 1}", "another seed: one run is not a result")]
     if config.task == "classic_classifier":
         other = "svm" if config.classifier.kind != "svm" else "logistic_regression"
         found.append((f"--config.classifier.kind={other}", "the other classifier, on the same features"))
-    elif (deeper := _deeper(setup.network, last)) is not None:
+    elif (deeper := _deeper(run.network, last)) is not None:
         found.append((f"--config.stages.{last.name}.freeze={deeper}", "another depth"))
-    found.append(("--mode=summary", "the network, and what trains"))
+    found.append(("--mode=summary", "the network, and what is trainable"))
     if config.dataset.name == "auto" and config.dataset.root is None:
-        found.insert(0, ("--config.dataset.root=FOLDER", "your own pictures, in class folders"))
+        found.insert(0, ("--config.dataset.root=FOLDER", "your own images, in class folders"))
     return found
 
 
 def _deeper(network: Network, stage: Stage) -> str | None:
-    """The freeze spec that trains one block more than a stage does; None where all trains already."""
+    """The freeze spec that trains one block more than a stage does; None where everything trains already."""
     names = layer_names(network.backbone)
     first = names.index(stage.cut) if stage.cut in names else len(names)
     pools = [place for place, layer in enumerate(network.backbone[:first]) if isinstance(layer, MaxPool)]

@@ -1,10 +1,11 @@
-"""What a run starts from: data, network, weights and stages, and the identity that follows from them."""
+"""From a config and data to a run: everything that it computes with, and the identity that follows from that."""
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import jax
+from jax.sharding import Mesh
 
 from vision_transfer.config import Config, digested
 from vision_transfer.data.dataset import Dataset
@@ -13,30 +14,32 @@ from vision_transfer.models.network import Network
 from vision_transfer.models.pretrained.load import PretrainedWeights
 from vision_transfer.runs.build import (
     DataFacts,
-    Stage,
     build_network,
     data_request,
     resolve_stages,
     uses_published_weights,
     with_preprocessing_of,
 )
-from vision_transfer.runs.folder import Identity
+from vision_transfer.runs.folder import Identity, RunFolder, default_folder
 from vision_transfer.runs.init_from import starting_weights_of_run
-from vision_transfer.runs.initial_weights import load_weights
+from vision_transfer.runs.initial_weights import initial_variables, load_weights
 from vision_transfer.runtime.console import Screen
+from vision_transfer.runtime.devices import local_mesh
 from vision_transfer.runtime.preemption import StopSignal
 from vision_transfer.runtime.provenance import code_digest, json_digest, versions
+from vision_transfer.runtime.timer import Clock
+from vision_transfer.train.stage import Stage, Variables
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What the command line says of a run besides its config.
+    """A command's options for a run, besides its config.
 
     Attributes:
         workdir: folder of the run; None for `runs/<name>-<digest>`.
         cache_dir: root of all caches.
         rerun: do a run again whose code, versions or device have changed since.
-        reuse: take or continue it nevertheless.
+        reuse: take or resume it as it is.
         stop: whether to save and stop now.
         command: the command line, which the report shows; None where the run was not started by one.
         shared_stages: folder of finished stages that runs take from each other; None for a run that trains all of its
@@ -53,8 +56,8 @@ class RunOptions:
 
 
 @dataclass(frozen=True)
-class Setup:
-    """Everything that a run starts from.
+class Run:
+    """A run: what it computes on, what it computes, and where it goes.
 
     Attributes:
         config: with what follows from the data filled in.
@@ -63,6 +66,11 @@ class Setup:
         weights: the pretrained ones or those of an earlier run, or None.
         stages: in order.
         identity: of the run.
+        folder: of the run.
+        options: of the command.
+        screen: for messages.
+        timer: measures what the run spends its time on.
+        mesh: all local devices.
     """
 
     config: Config
@@ -71,34 +79,46 @@ class Setup:
     weights: PretrainedWeights | None
     stages: list[Stage]
     identity: Identity
+    folder: RunFolder
+    options: RunOptions
+    screen: Screen
+    timer: Clock
+    mesh: Mesh
+
+    def initial_variables(self) -> Variables:
+        """Parameters and running statistics that the first stage starts from."""
+        return initial_variables(self.network, self.config.seed, self.weights)
 
 
-def prepare(config: Config, cache_dir: Path, screen: Screen, kept_start: Path | None = None) -> Setup:
-    """Loads data and weights and resolves the config against them.
-
-    Args:
-        config: of the run.
-        cache_dir: root of all caches.
-        screen: for progress, and for what is taken of an earlier run.
-        kept_start: where the run keeps a copy of what it took of an earlier one, if its folder is known.
+def prepare(config: Config, options: RunOptions, screen: Screen) -> Run:
+    """Loads data and weights and resolves the config against them; writes nothing into the run's folder.
 
     Raises:
-        UserError: a config, data or weights that cannot be used.
+        UserError: data or weights that cannot be used, or a config that does not fit them.
     """
-    dataset = load_dataset(data_request(config), cache_dir=cache_dir, screen=screen)
-    image_shape = dataset.train.images.shape[1:]
-    network = build_network(config, DataFacts(len(dataset.classes), image_shape))
+    timer = Clock()
+    with timer.measures("data"):
+        dataset = load_dataset(data_request(config), cache_dir=options.cache_dir, screen=screen)
+        network = build_network(config, DataFacts(len(dataset.classes), dataset.train.images.shape[1:]))
+        resolve_stages(config, network)  # a freeze spec that does not fit is found before weights are fetched
+        weights = _load_weights(config, network, dataset, options, screen)
+        if weights is not None:
+            network = with_preprocessing_of(network, config, weights.preprocessing)
+        resolved = _resolved(config, network)
+        identity = _identity(resolved, dataset, weights)
+    workdir = options.workdir
+    folder = default_folder(config.name, identity.digest) if workdir is None else RunFolder(workdir)
     stages = resolve_stages(config, network)
-    weights = None
+    return Run(resolved, dataset, network, weights, stages, identity, folder, options, screen, timer, local_mesh())
+
+
+def _load_weights(
+    config: Config, network: Network, dataset: Dataset, options: RunOptions, screen: Screen
+) -> PretrainedWeights | None:
     if config.init_from is not None:
-        weights = starting_weights_of_run(config, network, dataset.classes, cache_dir, kept_start, screen)
-    elif uses_published_weights(config):
-        weights = load_weights(config, cache_dir, screen)
-    if weights is not None:
-        network = with_preprocessing_of(network, config, weights.preprocessing)
-        stages = resolve_stages(config, network)
-    resolved = _resolved(config, network)
-    return Setup(resolved, dataset, network, weights, stages, _identity(resolved, dataset, weights))
+        kept = None if options.workdir is None else RunFolder(options.workdir).start
+        return starting_weights_of_run(config, network, dataset.classes, options.cache_dir, kept, screen)
+    return load_weights(config, options.cache_dir, screen) if uses_published_weights(config) else None
 
 
 def device_text() -> str:

@@ -6,8 +6,7 @@ import pytest
 
 from vision_transfer.config import checked, default_config, stage, with_stages
 from vision_transfer.errors import UserError
-from vision_transfer.train.stage_types import Progress, StageOutcome, Weights
-from vision_transfer.train.tested import chosen_epoch, chosen_variables
+from vision_transfer.train.stage import Progress, StageOutcome, Weights, chosen_epoch, chosen_variables
 
 
 def _outcome(*values, best, last):
