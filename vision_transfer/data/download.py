@@ -1,33 +1,141 @@
-"""Public downloads: checked by size and digest, with progress, and going on where an interrupted one stopped."""
+"""Public data sets, downloaded into the cache (`--mode=fetch`): checked by size and digest, and resumed."""
 
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from filelock import FileLock
+from jaxtyping import UInt8
+from rich.markup import escape
 
+from vision_transfer.data.formats.archive import Archive, opened_archive
+from vision_transfer.data.images.decode import MAX_FILE_BYTES, UndecodableError, decode_image
+from vision_transfer.data.make_subset import TEST_RANGES, TRAIN_RANGE, VALIDATION_RANGE
+from vision_transfer.data.public import fetched_folder
 from vision_transfer.errors import UserError
 from vision_transfer.runtime.console import Screen
+from vision_transfer.runtime.files import new_folder, remove_leftovers
 
+DOWNLOADS_FOLDER = "downloads"
 # To reach the server, and then between two pieces of data.
 TIMEOUT_SECONDS = (5, 30)
 _CHUNK_BYTES = 1 << 20
 _BYTES_PER_MEGABYTE = 1_000_000
+_IDX_FILES = tuple(f"{split}-{kind}-ubyte.gz" for split in ("train", "t10k") for kind in ("images-idx3", "labels-idx1"))
+_CIFAR10_SHAPE = (3, 32, 32)
+_CIFAR10_FILES = {"train": tuple(f"data_batch_{number}.bin" for number in range(1, 6)), "test": ("test_batch.bin",)}
+_PET_NAME = re.compile(r"PetImages/(Cat|Dog)/(\d+)\.jpg")
+_NAMED_ON_SCREEN = 3
 
 
-def download(url: str, target: Path, *, sha256: str, size: int, screen: Screen) -> Path:
-    """Downloads a file, unless it is there already and intact.
+@dataclass(frozen=True)
+class PublicFile:
+    """A file on a public server: its URL, its digest in hexadecimal, and its size in bytes."""
 
-    What has arrived stays in `target.part`, and the next call goes on from there.
+    url: str
+    sha256: str
+    size: int
 
-    Args:
-        url: where it is.
-        target: where it goes; named only once it is whole and its digest is right.
-        sha256: digest in hexadecimal.
-        size: bytes; no more than these are ever written.
-        screen: for the progress bar.
+    @property
+    def name(self) -> str:
+        """The last part of the URL."""
+        return self.url.rsplit("/", 1)[1]
+
+
+def _idx_files(server: str, *digests_and_sizes: tuple[str, int]) -> tuple[PublicFile, ...]:
+    return tuple(
+        PublicFile(f"{server}/{name}", *file) for name, file in zip(_IDX_FILES, digests_and_sizes, strict=True)
+    )
+
+
+# URLs, digests and sizes as in TensorFlow Datasets 4.9.10 (its files of checksums).
+PUBLIC_FILES: Mapping[str, tuple[PublicFile, ...]] = {
+    "mnist": _idx_files(
+        "https://storage.googleapis.com/cvdf-datasets/mnist",
+        ("440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609", 9_912_422),
+        ("3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c", 28_881),
+        ("8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6", 1_648_877),
+        ("f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6", 4_542),
+    ),
+    "fashion_mnist": _idx_files(
+        "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com",
+        ("3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84", 26_421_880),
+        ("a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845", 29_515),
+        ("346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073", 4_422_102),
+        ("67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5", 5_148),
+    ),
+    "cifar10": (
+        # The binary edition: the one for Python is a pickle.
+        PublicFile(
+            "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
+            "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
+            170_052_171,
+        ),
+    ),
+    "cats_vs_dogs_small": (
+        PublicFile(
+            "https://download.microsoft.com/download/3/E/1/3E1C3F21-ECDB-4869-8368-6DEBA77B919F/"
+            "kagglecatsanddogs_5340.zip",
+            "b7974bd00a84a99921f36ee4403f089853777b5ae8d151c76a86e64900334af9",
+            824_887_076,
+        ),
+    ),
+}
+
+
+def fetch_dataset(
+    name: str, cache_dir: Path, screen: Screen, public_files: Mapping[str, tuple[PublicFile, ...]] = PUBLIC_FILES
+) -> Path:
+    """Downloads a data set (a key of `public_files`) into the cache, unless it is already there; returns its folder.
 
     Raises:
-        UserError: no connection, an answer that is no file, or another digest.
+        UserError: the name cannot be fetched, a download failed, or an archive has unexpected content. Only the
+            downloaded part of a file is kept, from which the next call resumes.
+    """
+    if name not in public_files:
+        raise UserError(
+            f"--config.dataset.name={name} cannot be fetched; these can: {', '.join(sorted(public_files))}."
+        )
+    try:
+        return _fetch(name, fetched_folder(name, cache_dir), cache_dir / DOWNLOADS_FOLDER, public_files[name], screen)
+    except OSError as error:
+        raise UserError(
+            f"the cache folder {cache_dir} cannot be written: {error.strerror or error}. Free some space there, or "
+            "name another folder in the environment variable VISION_TRANSFER_CACHE."
+        ) from error
+
+
+def _fetch(name: str, folder: Path, downloads: Path, public_files: tuple[PublicFile, ...], screen: Screen) -> Path:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # One lock for all data sets: whatever is half-written in this folder was left there by a killed process.
+    with FileLock(folder.parent.with_suffix(".lock")):
+        if folder.is_dir():
+            screen.say(escape(f"{name} is already in {folder}."))
+            return folder
+        remove_leftovers(folder.parent)
+        files = []
+        for file in public_files:
+            screen.say(escape(f"Fetching {file.url} ({file.size / 1e6:,.1f} MB)"))
+            files.append(download(file, downloads / name / file.name, screen))
+        with new_folder(folder) as temporary:
+            _BUILDERS[name](files, temporary, screen)
+        for file in files:
+            file.unlink(missing_ok=True)
+    screen.say(escape(f"{name} is in {folder}."))
+    return folder
+
+
+def download(file: PublicFile, target: Path, screen: Screen) -> Path:
+    """Downloads a file to `target`, unless it is already there and intact.
+
+    Received data is kept in `target.part`, from which the next call resumes; `target` appears only once it is complete
+    and its digest is right. No more than the expected size is ever written.
+
+    Raises:
+        UserError: no connection, an answer that is not a file, or another digest.
     """
     import pooch
     import requests
@@ -35,7 +143,7 @@ def download(url: str, target: Path, *, sha256: str, size: int, screen: Screen) 
     part = target.with_name(f"{target.name}.part")
 
     def fetch(url: str, output_file: str, _: object) -> None:
-        _append(url, part, size, target.name, screen)
+        _complete(part, url, file.size, target.name, screen)
         part.replace(output_file)
 
     # Pooch's own type for this also asks for what only its `Pooch` objects use.
@@ -45,45 +153,43 @@ def download(url: str, target: Path, *, sha256: str, size: int, screen: Screen) 
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{target}.lock"):
-            pooch.retrieve(url, f"sha256:{sha256}", fname=target.name, path=target.parent, downloader=downloader)
-    except requests.RequestException as error:  # before OSError, which it is one of
+            known_hash = f"sha256:{file.sha256}"
+            pooch.retrieve(file.url, known_hash, fname=target.name, path=target.parent, downloader=downloader)
+    except requests.RequestException as error:  # before OSError, its base class
         kept = part.stat().st_size if part.is_file() else 0
+        reason = " ".join(str(error).split())[:200]
         raise UserError(
-            f"{url} could not be downloaded ({type(error).__name__}: {_reason(error)}). {kept:,} of {size:,} bytes are "
-            "here; the same command goes on from there."
+            f"{file.url} could not be downloaded ({type(error).__name__}: {reason}). {kept:,} of {file.size:,} bytes "
+            "are kept; run the same command again to resume."
         ) from None
     except OSError as error:
         raise UserError(f"{target} cannot be written: {error.strerror or error}.") from None
     except ValueError as error:
-        raise UserError(
-            f"{url}: what was downloaded has another digest than expected and was removed ({error})"
-        ) from None
+        raise UserError(f"{file.url}: the downloaded file has an unexpected digest and was removed ({error})") from None
     return target
 
 
-def _append(url: str, part: Path, size: int, title: str, screen: Screen) -> None:
-    """Completes `part`: asks for the bytes that it lacks, or for all if the server cannot give a range."""
+def _complete(part: Path, url: str, size: int, title: str, screen: Screen) -> None:
+    """Requests the missing bytes of `part`, or all of them if the server does not support ranges."""
     import requests
 
-    begun = part.stat().st_size if part.is_file() else 0
-    if begun == size:
+    kept = part.stat().st_size if part.is_file() else 0
+    if kept == size:
         return
-    headers = {"Range": f"bytes={begun}-"} if 0 < begun < size else {}
+    headers = {"Range": f"bytes={kept}-"} if 0 < kept < size else {}
     with requests.get(url, stream=True, headers=headers, timeout=TIMEOUT_SECONDS) as response:
         response.raise_for_status()
-        goes_on = bool(headers) and response.headers.get("Content-Range", "").startswith(f"bytes {begun}-")
-        written = begun if goes_on else 0
+        resumes = bool(headers) and response.headers.get("Content-Range", "").startswith(f"bytes {kept}-")
+        written = kept if resumes else 0
         with (
-            part.open("ab" if goes_on else "wb") as file,
+            part.open("ab" if resumes else "wb") as file,
             screen.bar(f"Downloading {title}", size // _BYTES_PER_MEGABYTE, unit="MB") as advance,
         ):
             advance(written // _BYTES_PER_MEGABYTE)
             for chunk in response.iter_content(_CHUNK_BYTES):
                 if written + len(chunk) > size:
                     part.unlink()
-                    raise UserError(
-                        f"{url} sends more than the {size:,} bytes expected: another file. Nothing was kept."
-                    )
+                    raise UserError(f"{url} sends more than the expected {size:,} bytes: another file. It was removed.")
                 file.write(chunk)
                 advance((written + len(chunk)) // _BYTES_PER_MEGABYTE - written // _BYTES_PER_MEGABYTE)
                 written += len(chunk)
@@ -91,5 +197,72 @@ def _append(url: str, part: Path, size: int, title: str, screen: Screen) -> None
         raise requests.ConnectionError("the transfer ended early")
 
 
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
+def _copy(files: list[Path], folder: Path, _: Screen) -> None:
+    for file in files:
+        (folder / file.name).write_bytes(file.read_bytes())
+
+
+def _build_cifar10(files: list[Path], folder: Path, _: Screen) -> None:
+    """Writes the binary edition as one .npz: images `(n, 32, 32, 3) uint8` and labels `(n,) uint8`."""
+    arrays: dict[str, np.ndarray] = {}
+    with opened_archive(files[0]) as archive:
+        members = {name.rsplit("/", 1)[-1]: name for name in archive.members}
+        for split, names in _CIFAR10_FILES.items():
+            missing = [name for name in names if name not in members]
+            if missing:
+                raise UserError(f"{files[0]} has no member {missing[0]}.")
+            records = b"".join(archive.read(members[name]) for name in names)
+            arrays[f"x_{split}"], arrays[f"y_{split}"] = _cifar_arrays(records, files[0])
+    np.savez(folder / "cifar10.npz", allow_pickle=False, **arrays)
+
+
+def _cifar_arrays(records: bytes, path: Path) -> tuple[UInt8[np.ndarray, "n 32 32 3"], UInt8[np.ndarray, "n"]]:
+    """Reads records of one label byte and 3072 pixels, channel by channel (cs.toronto.edu/~kriz/cifar.html)."""
+    record_bytes = 1 + int(np.prod(_CIFAR10_SHAPE))
+    if not records or len(records) % record_bytes:
+        raise UserError(f"{path}: {len(records):,} bytes are not a whole number of records of {record_bytes} bytes.")
+    table = np.frombuffer(records, np.uint8).reshape(-1, record_bytes)
+    return table[:, 1:].reshape(-1, *_CIFAR10_SHAPE).transpose(0, 2, 3, 1).copy(), table[:, 0].copy()
+
+
+def _build_cats_vs_dogs(files: list[Path], folder: Path, screen: Screen) -> None:
+    """Unpacks the classic numbers from Microsoft's archive, without the files that do not decode."""
+    broken = []
+    with opened_archive(files[0]) as archive:
+        members = _classic_members(archive)
+        with screen.bar("Unpacking", len(members)) as advance:
+            for name, place in members.items():
+                content = archive.read(name)
+                try:
+                    decode_image(content, channels=3)
+                    (folder / place).parent.mkdir(parents=True, exist_ok=True)
+                    (folder / place).write_bytes(content)
+                except UndecodableError as reason:
+                    broken.append(f"{name} ({reason})")
+                advance(1)
+    if len(members) == len(broken):
+        raise UserError(f"{files[0]} contains no image named like PetImages/Cat/0.jpg that decodes.")
+    if broken:
+        named = "; ".join(broken[:_NAMED_ON_SCREEN])
+        screen.say(escape(f"{len(broken)} of {len(members):,} files do not decode and were left out: {named}"))
+
+
+def _classic_members(archive: Archive) -> dict[str, str]:
+    """Maps each member with one of the subset's numbers to its path in the subset."""
+    ranges = {"train": TRAIN_RANGE, "validation": VALIDATION_RANGE, "test": TEST_RANGES[1]}
+    places = {}
+    for name, size in archive.members.items():
+        match = _PET_NAME.fullmatch(name)
+        number = int(match[2]) if match else -1
+        split = next((split for split, (first, end) in ranges.items() if first <= number < end), None)
+        if match and split and size <= MAX_FILE_BYTES:
+            places[name] = f"{split}/{match[1].lower()}/{match[1].lower()}.{number}.jpg"
+    return places
+
+
+_BUILDERS: Mapping[str, Callable[[list[Path], Path, Screen], None]] = {
+    "mnist": _copy,
+    "fashion_mnist": _copy,
+    "cifar10": _build_cifar10,
+    "cats_vs_dogs_small": _build_cats_vs_dogs,
+}

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from vision_transfer.config import Config
-from vision_transfer.data.fetch import PUBLIC_FILES, fetch_dataset
+from vision_transfer.data.download import PUBLIC_FILES, fetch_dataset
 from vision_transfer.data.find import find_source
 from vision_transfer.models.network import Network
 from vision_transfer.runs.build import DataFacts, build_network, data_request, resolve_stages, uses_published_weights

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vision_transfer.data.fetch import DOWNLOADS_FOLDER, PUBLIC_FILES
+from vision_transfer.data.download import DOWNLOADS_FOLDER, PUBLIC_FILES
 from vision_transfer.data.images.cache import FOLDER as DECODED_FOLDER
 from vision_transfer.data.images.thumbnails import DIGEST_BYTES, ROW_BYTES
 from vision_transfer.data.images.thumbnails import FOLDER as THUMBNAILS_FOLDER

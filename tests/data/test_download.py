@@ -1,4 +1,4 @@
-"""Downloads from a server on this machine: whole, resumed, damaged, too long, and what is made of them."""
+"""Downloads from a local server: complete, resumed, damaged or too long; and the data sets built from them."""
 
 import gzip
 import hashlib
@@ -14,8 +14,7 @@ import pytest
 from PIL import Image
 
 from vision_transfer.data.dataset import DataRequest
-from vision_transfer.data.download import download
-from vision_transfer.data.fetch import PUBLIC_FILES, PublicFile, fetch_dataset
+from vision_transfer.data.download import PUBLIC_FILES, PublicFile, download, fetch_dataset
 from vision_transfer.data.load import load_dataset
 from vision_transfer.errors import UserError
 
@@ -58,9 +57,9 @@ def server():
 
 @pytest.fixture
 def get(server, tmp_path, screen):
-    def get(content=CONTENT, name="file.bin", sha256=None):
-        sha256 = sha256 or hashlib.sha256(content).hexdigest()
-        return download(f"{server.url}/{name}", tmp_path / name, sha256=sha256, size=len(content), screen=screen)
+    def get(content=CONTENT, name="file.bin"):
+        sha256 = hashlib.sha256(content).hexdigest()
+        return download(PublicFile(f"{server.url}/{name}", sha256, len(content)), tmp_path / name, screen)
 
     return get
 
@@ -69,12 +68,12 @@ def test_a_whole_download(get, tmp_path, server):
     assert get().read_bytes() == CONTENT
     assert {path.suffix for path in tmp_path.iterdir()} == {".bin", ".lock"}
     get()
-    assert server.asked == [None], "what is there and intact is not asked for again"
+    assert server.asked == [None], "an intact file is not requested again"
 
 
-def test_an_interrupted_download_goes_on(get, tmp_path, server):
+def test_an_interrupted_download_resumes(get, tmp_path, server):
     server.cut = 1_300_000
-    with pytest.raises(UserError, match=r"of 3,000,000 bytes are here; the same command goes on"):
+    with pytest.raises(UserError, match=r"of 3,000,000 bytes are kept; run the same command again to resume"):
         get()
     kept = (tmp_path / "file.bin.part").stat().st_size
     assert 0 < kept <= 1_300_000
@@ -97,7 +96,7 @@ def test_a_part_of_something_else(get, server, tmp_path, part):
     if len(part) > len(CONTENT):
         assert get().read_bytes() == CONTENT
         return
-    with pytest.raises(UserError, match="another digest than expected"):
+    with pytest.raises(UserError, match="unexpected digest"):
         get()
     assert not (tmp_path / "file.bin").exists()
     assert get().read_bytes() == CONTENT
@@ -105,14 +104,14 @@ def test_a_part_of_something_else(get, server, tmp_path, part):
 
 def test_another_file_is_not_kept(get, server, tmp_path):
     server.files["file.bin"] = bytes(len(CONTENT))
-    with pytest.raises(UserError, match="another digest"):
+    with pytest.raises(UserError, match="unexpected digest"):
         get()
     assert {path.suffix for path in tmp_path.iterdir()} == {".lock"}
 
 
 def test_more_than_expected_is_not_kept(get, server, tmp_path):
     server.files["file.bin"] = CONTENT + b"more"
-    with pytest.raises(UserError, match=r"sends more than the 3,000,000 bytes"):
+    with pytest.raises(UserError, match=r"sends more than the expected 3,000,000 bytes"):
         get()
     assert {path.suffix for path in tmp_path.iterdir()} == {".lock"}
 
@@ -121,7 +120,7 @@ def test_no_such_file_and_no_server(get, server, tmp_path, screen):
     with pytest.raises(UserError, match="404"):
         get(name="other.bin")
     with pytest.raises(UserError, match="could not be downloaded"):
-        download("http://127.0.0.1:9/file", tmp_path / "file", sha256="0" * 64, size=1, screen=screen)
+        download(PublicFile("http://127.0.0.1:9/file", "0" * 64, size=1), tmp_path / "file", screen)
 
 
 def public(server, name, content):
