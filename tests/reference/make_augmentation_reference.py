@@ -4,7 +4,7 @@ Run in an environment with `keras`, `tensorflow-cpu` and `scipy`:
 
     python make_augmentation_reference.py PHOTO.npy OUT_DIR
 
-PHOTO.npy is a `(150, 150, 3)` float32 picture: here the CC0 photo "Chelsea" (S. van der Walt, of scikit-image),
+PHOTO.npy is a `(150, 150, 3)` float32 image: here the CC0 photo "Chelsea" (S. van der Walt, of scikit-image),
 `tf.image.resize(photo, (150, 150), method="bilinear")`.
 """
 
@@ -27,8 +27,8 @@ IDG_CASES = (
 )
 
 
-def thin(picture):
-    return np.asarray(picture).astype("f4")[::GRID, ::GRID]
+def thin(image):
+    return np.asarray(image).astype("f4")[::GRID, ::GRID]
 
 
 def photo_reference(photo):
@@ -51,16 +51,14 @@ def photo_reference(photo):
 
 
 def layers_reference(photo):
-    """Layers, fills and interpolations on a small picture that is not square, in full."""
+    """Layers and fills on a small image that is not square, in full."""
     small = photo[30:102:4, 10:106:4].round().astype("u1")
     batch = small[None].astype("f4")
     layers = keras.layers
     out = {"image": small}
     for fill in ("nearest", "reflect", "constant", "wrap"):
-        for interpolation in ("bilinear", "nearest"):
-            options = {"fill_mode": fill, "interpolation": interpolation, "fill_value": 17.0}
-            rotation = layers.RandomRotation((0.07, 0.07), **options)
-            out[f"rotation_{fill}_{interpolation}"] = np.asarray(rotation(batch, training=True))[0]
+        rotation = layers.RandomRotation((0.07, 0.07), fill_mode=fill, fill_value=17.0)
+        out[f"rotation_{fill}_bilinear"] = np.asarray(rotation(batch, training=True))[0]
         translation = layers.RandomTranslation((0.27, 0.27), (-0.16, -0.16), fill_mode=fill, fill_value=17.0)
         out[f"translation_{fill}"] = np.asarray(translation(batch, training=True))[0]
     zoom = layers.RandomZoom((0.3, 0.3), (-0.25, -0.25))

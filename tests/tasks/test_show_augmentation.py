@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from vision_transfer.config import checked, default_config, stage, with_stages
-from vision_transfer.data.augmentation import augment_batch
+from vision_transfer.data.augmentation.augment import augment_batch
 from vision_transfer.data.load import load_dataset
 from vision_transfer.errors import UserError
 from vision_transfer.runs.build import build_augmentation, data_request

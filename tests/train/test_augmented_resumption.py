@@ -14,8 +14,8 @@ import pytest
 
 from vision_transfer.config import Config
 from vision_transfer.config.schema import CheckpointConfig
-from vision_transfer.data.augmentation import AugmentConfig
-from vision_transfer.data.augmentation.variants import Augmentation, BankRows
+from vision_transfer.data.augmentation.augment import Augmentation, BankRows
+from vision_transfer.data.augmentation.config import AugmentConfig
 from vision_transfer.runtime.preemption import Stopped, StopSignal
 from vision_transfer.train import dispatch
 from vision_transfer.train.device_feed import TrainingRows

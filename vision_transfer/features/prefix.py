@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from vision_transfer.data.augmentation.variants import Augmentation
+from vision_transfer.data.augmentation.augment import Augmentation
 from vision_transfer.features.store import FOLDER, Store
 from vision_transfer.models.layers import layer_names
 from vision_transfer.models.network import Network, Params

@@ -4,8 +4,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vision_transfer.config import Config
-from vision_transfer.data.augmentation import AugmentConfig
-from vision_transfer.data.augmentation.variants import Augmentation
+from vision_transfer.data.augmentation.augment import Augmentation
+from vision_transfer.data.augmentation.config import AugmentConfig
 from vision_transfer.data.dataset import DataRequest
 from vision_transfer.errors import UserError
 from vision_transfer.freezing import cached_layer, cut, resolve

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from vision_transfer.data.augmentation.variants import BankRows
+from vision_transfer.data.augmentation.augment import BankRows
 from vision_transfer.data.dataset import Split
 from vision_transfer.features import FeatureRows, Prefix, concatenated, features
 from vision_transfer.features.budget import Request

@@ -10,8 +10,8 @@ from jaxtyping import Float32, UInt8
 from rich.markup import escape
 
 from vision_transfer.config import Config
-from vision_transfer.data.augmentation import AugmentConfig
-from vision_transfer.data.augmentation.variants import Augmentation
+from vision_transfer.data.augmentation.augment import Augmentation
+from vision_transfer.data.augmentation.config import AugmentConfig
 from vision_transfer.data.dataset import Split, digest_image
 from vision_transfer.data.find import find_source
 from vision_transfer.data.formats.image_files import display
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 SIDE = 3
 INCHES_PER_IMAGE, PIXELS_PER_INCH = 2.0, 120
 # Fields of an AugmentConfig that say how, and not what is done.
-NOT_SHOWN = ("preset", "fill", "fill_value", "interpolation", "crop_ratio")
+NOT_SHOWN = ("preset", "fill")
 
 
 @dataclass(frozen=True)

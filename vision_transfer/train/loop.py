@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Key
 
 from vision_transfer import freezing
 from vision_transfer.config import Config
-from vision_transfer.data.augmentation import bank_variant
+from vision_transfer.data.augmentation.augment import bank_variant
 from vision_transfer.data.batches import batches_per_pass, training_batches
 from vision_transfer.errors import UserError
 from vision_transfer.models.layers import layer_names

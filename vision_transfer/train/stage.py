@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Int32
 
 from vision_transfer.config import Config, StageConfig
-from vision_transfer.data.augmentation.variants import Augmentation
+from vision_transfer.data.augmentation.augment import Augmentation
 from vision_transfer.freezing import Mask, inference_layers, merge, partition
 from vision_transfer.models.inference import Rows
 from vision_transfer.models.network import Network, Params

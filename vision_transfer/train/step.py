@@ -15,7 +15,7 @@ from jax import lax
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Int, Key, UInt
 
-from vision_transfer.data.augmentation.variants import Augmentation
+from vision_transfer.data.augmentation.augment import Augmentation
 from vision_transfer.freezing import merge
 from vision_transfer.models.network import Network, Params, apply_train
 from vision_transfer.runtime.devices import BATCH_AXIS

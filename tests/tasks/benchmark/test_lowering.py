@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from jax import export
 
-from vision_transfer.data.augmentation import AugmentConfig
-from vision_transfer.data.augmentation.variants import Augmentation
+from vision_transfer.data.augmentation.augment import Augmentation
+from vision_transfer.data.augmentation.config import AugmentConfig
 from vision_transfer.tasks.benchmark.programs import abstract_program, running_step
 
 PLATFORMS = ("cuda", "tpu")

@@ -1,20 +1,21 @@
-"""From parameters to one affine matrix per image: all geometric operations composed into one resampling.
+"""One affine matrix per image: all geometric operations composed into one resampling.
 
 Coordinates are counted from the image's centre ((height - 1) / 2, (width - 1) / 2), so that rotations and zooms need
-no offset. A matrix takes an output pixel to the place in the input that it is read from; hence the operation that
-acts on the picture first stands on the left.
+no offset. A matrix maps an output pixel to the place in the input that it is read from; hence the leftmost operation is
+the first one applied to the image.
 
 `image_data_generator`: rotation · shift · shear · zoom · flip, Keras's own order
 (`apply_affine_transform` and `ImageDataGenerator.apply_transform`, `keras/src/legacy/preprocessing/image.py`), which
-it resamples once, too. Two of its slips are not copied: it takes the centre of an image that is not square with
-height and width exchanged, and it moves columns by the shift drawn from `height_shift_range` and rows by the other.
+also resamples once. Two of its bugs are not copied: it swaps height and width in the centre of an image that is not
+square, and it moves columns by the shift drawn from `height_shift_range` and rows by the other.
 
 `keras_layers`: flip · rotation · shift · shear · zoom, for a model that begins with these layers in this order. Keras
-resamples once per layer, here it is done once: the same places are read, with less blur, and what a rotation brought
-in from outside is not reflected a second time by a zoom. With one operation on, both agree. With a rotation of 22
-degrees and a zoom of 15 % (150-pixel photo) they differ by 1.5 grey levels on average zooming in, by 7 zooming out
-(the corners).
+resamples once per layer; here one resampling reads the same places, with less blur, and a zoom does not reflect again
+what a rotation filled in from outside. With a single operation both agree. With a rotation of 22 degrees and a zoom of
+15 % (150-pixel photo) they differ by 1.5 grey levels on average when zooming in, by 7 when zooming out (the corners).
 """
+
+import functools
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float32
@@ -26,16 +27,10 @@ from vision_transfer.data.augmentation.sampling import AffineParameters, CropPar
 def affine_matrices(
     parameters: AffineParameters, preset: Preset, height: int, width: int
 ) -> Float32[Array, "batch 2 3"]:
-    """The matrices of a batch, for `warp`.
+    """The matrices of a batch of images of `height` x `width` pixels, for `warp`.
 
-    Args:
-        parameters: `(batch,)` each.
-        preset: whose order of operations and whose shear.
-        height: of the images, in pixels.
-        width: of the images, in pixels.
-
-    Returns:
-        `(batch, 2, 3)` float32: (row, column, 1) of the output to (row, column) of the input, from the centre.
+    They map (row, column, 1) of the output to (row, column) of the input, counted from the centre. The preset
+    decides the order of the operations and the kind of shear.
     """
     one, zero = jnp.ones_like(parameters.angle), jnp.zeros_like(parameters.angle)
     cosine, sine = jnp.cos(parameters.angle), jnp.sin(parameters.angle)
@@ -55,10 +50,7 @@ def affine_matrices(
         operations = [rotation, shift, shear, zoom, flip]
     if parameters.crop is not None:
         operations.insert(0, _crop_matrices(parameters.crop, height, width))
-    composed = operations[0]
-    for operation in operations[1:]:
-        composed = _compose(composed, operation)
-    return composed
+    return functools.reduce(_compose, operations)
 
 
 def _matrices(row: tuple[Array, Array, Array], column: tuple[Array, Array, Array]) -> Float32[Array, "batch 2 3"]:
@@ -66,7 +58,7 @@ def _matrices(row: tuple[Array, Array, Array], column: tuple[Array, Array, Array
 
 
 def _crop_matrices(crop: CropParameters, height: int, width: int) -> Float32[Array, "batch 2 3"]:
-    """The crop at the image's full size; pixels are squares, as in `jax.image.resize` and torchvision."""
+    """Resizes the crop to the image's full size; pixels are squares, as in `jax.image.resize` and torchvision."""
     zero = jnp.zeros_like(crop.height)
     return _matrices(
         (crop.height / height, zero, crop.top + (crop.height - height) / 2),
@@ -75,6 +67,6 @@ def _crop_matrices(crop: CropParameters, height: int, width: int) -> Float32[Arr
 
 
 def _compose(left: Float32[Array, "batch 2 3"], right: Float32[Array, "batch 2 3"]) -> Float32[Array, "batch 2 3"]:
-    """The product of two affine maps, `right` applied first; sums written out, for full float32 on every device."""
+    """The product of two affine maps, `right` applied first; sums are written out for full float32 on every device."""
     linear = left[..., :, 0:1] * right[..., 0:1, :] + left[..., :, 1:2] * right[..., 1:2, :]
     return jnp.concatenate([linear[..., :2], linear[..., 2:] + left[..., 2:]], -1)

@@ -1,13 +1,89 @@
-"""Augmentation of a batch, as the training step and the bank of variants use it."""
+"""Augmentation of a batch: fresh variants of each image, or a bank of fixed ones."""
 
+from dataclasses import dataclass
+from functools import partial
+
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float32, Int, Key, Real, UInt32
+import numpy as np
+from jaxtyping import Array, Float32, Int, Key, Real, UInt8, UInt32
 
 from vision_transfer.data.augmentation.affine import affine_matrices
-from vision_transfer.data.augmentation.colour import jitter_colours
 from vision_transfer.data.augmentation.config import AugmentConfig
-from vision_transfer.data.augmentation.sampling import draw_parameters
+from vision_transfer.data.augmentation.sampling import ColourParameters, draw_parameters
 from vision_transfer.data.augmentation.warp import warp
+
+# Separates the draws of augmentation from those of dropout, which come from the same key.
+AUGMENTATION_STREAM = int.from_bytes(b"augm", "big")
+# Grey of red, green and blue by ITU-R BT.601, as in Pillow and torchvision.
+LUMA = (0.299, 0.587, 0.114)
+WHITE = 255.0
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How training images are varied.
+
+    Attributes:
+        config: the operations.
+        bank: number of fixed variants of each image; 0 for fresh ones in each epoch.
+        bank_seed: seed of the variants, independent of the run's seed.
+    """
+
+    config: AugmentConfig
+    bank: int = 0
+    bank_seed: int = 0
+
+    def apply(
+        self,
+        images: Real[Array, "batch height width channels"],
+        example_ids: UInt32[Array, "batch"],
+        stage_key: Key[Array, ""],
+        epoch: int | Int[Array, ""],
+    ) -> Float32[Array, "batch height width channels"]:
+        """The variants that an epoch of a stage trains on; see `augment_batch`."""
+        fresh = jax.random.fold_in(stage_key, AUGMENTATION_STREAM)
+        key = jax.random.key(self.bank_seed) if self.bank else fresh
+        return augment_batch(images, example_ids, key, bank_variant(epoch, self.bank), self.config)
+
+
+@dataclass(frozen=True)
+class BankRows:
+    """One variant (number `variant` of a bank) of all images, computed when rows are taken."""
+
+    images: UInt8[np.ndarray, "rows height width channels"]
+    example_ids: UInt32[np.ndarray, "rows"]
+    augmentation: Augmentation
+    variant: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Number of rows, then the shape of one."""
+        return self.images.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Float32, values 0-255."""
+        return np.dtype(np.float32)
+
+    def __getitem__(self, rows: np.ndarray) -> Float32[np.ndarray, "chosen height width channels"]:
+        """The variant of the images with these numbers."""
+        return np.asarray(_variant(self.augmentation, self.images[rows], self.example_ids[rows], self.variant))
+
+
+@partial(jax.jit, static_argnames="augmentation")
+def _variant(augmentation: Augmentation, images: Array, example_ids: Array, variant: Int[Array, ""]) -> Array:
+    # A bank's variants do not depend on the stage's key.
+    return augmentation.apply(images, example_ids, jax.random.key(0), variant)
+
+
+def bank_variant(epoch: int | Int[Array, ""], bank: int) -> int | Int[Array, ""]:
+    """The variant that `epoch` (from 0) uses of a bank of `bank` fixed variants per image.
+
+    Variant k of a bank is what `augment_batch` computes in epoch k with the bank's key. With `bank` 0 there is no bank,
+    and every epoch has a variant of its own.
+    """
+    return epoch % bank if bank else epoch
 
 
 def augment_batch(
@@ -17,18 +93,16 @@ def augment_batch(
     epoch: int | Int[Array, ""],
     config: AugmentConfig,
 ) -> Float32[Array, "batch height width channels"]:
-    """Draws and applies one variant of each image: pure, to be traced with `config` static.
+    """Draws and applies one variant of each image; a pure function, to be traced with `config` static.
 
-    An image's variant depends on `key`, `epoch`, its id and `config`, not on the rest of the batch. Fresh
-    augmentation passes the run's key and the epoch; a bank passes its own key and the variant that `bank_variant`
-    gives.
+    An image's variant depends on `key`, `epoch`, its id and `config`, not on the rest of the batch.
 
     Args:
         images: `(batch, height, width, channels)` uint8 or float32, 0-255.
-        example_ids: `(batch,)` uint32, each image's number in its data set.
+        example_ids: `(batch,)` uint32, derived from each image's content.
         key: random key of the run, or of the bank.
         epoch: epoch, or variant of the bank, from 0.
-        config: what to do; with preset `none` images only become float32.
+        config: the operations; with preset `none`, images are only converted to float32.
 
     Returns:
         `(batch, height, width, channels)` float32, 0-255.
@@ -41,10 +115,31 @@ def augment_batch(
     return jitter_colours(images, colours, config) if config.changes_colours else images
 
 
-def bank_variant(epoch: int | Int[Array, ""], bank: int) -> int | Int[Array, ""]:
-    """The variant that `epoch` (from 0) uses of a bank of `bank` fixed variants per image.
+def jitter_colours(
+    images: Float32[Array, "batch height width channels"], colours: ColourParameters, config: AugmentConfig
+) -> Float32[Array, "batch height width channels"]:
+    """Changes brightness, contrast and saturation of each image by its factors; each operation clips to 0-255.
 
-    Variant k of a bank is what `augment_batch` makes in epoch k of the bank's key. With `bank` 0 there is no bank
-    and every epoch is a variant of its own.
+    The formulas are torchvision's `ColorJitter` (`adjust_brightness`, `adjust_contrast`, `adjust_saturation`), which
+    are those of Pillow's `ImageEnhance`; the order is fixed, torchvision's is random. An operation whose width in
+    `config` is 0 is left out.
     """
-    return epoch % bank if bank else epoch
+    brightness, contrast, saturation = (factor[:, None, None, None] for factor in colours)
+    if config.brightness:
+        images = jnp.clip(images * brightness, 0, WHITE)
+    if config.contrast:
+        mean = grey(images.mean((1, 2), keepdims=True))
+        images = jnp.clip(mean + contrast * (images - mean), 0, WHITE)
+    if config.saturation:
+        pale = grey(images)
+        images = jnp.clip(pale + saturation * (images - pale), 0, WHITE)
+    return images
+
+
+def grey(images: Float32[Array, "batch height width channels"]) -> Float32[Array, "batch height width 1"]:
+    """Brightness of each pixel: of red, green and blue by `LUMA`; of any other channels their mean."""
+    if images.shape[-1] != len(LUMA):
+        return images.mean(-1, keepdims=True)
+    # As a matrix product: otherwise XLA on a CPU recomputes the images for every channel (8 times slower).
+    luma = jnp.asarray(LUMA, jnp.float32)[:, None]
+    return jnp.matmul(images, luma, precision=jax.lax.Precision.HIGHEST)

@@ -1,10 +1,9 @@
 """Random parameters of an augmentation: a pure function of (seed, epoch or variant, example id).
 
-Every example has a key of its own, so its draws depend neither on the batch that it is in nor on its place there;
-every operation has its places in one row of uniform numbers, used or not, so that switching one on leaves the
-others' draws as they were.
+Every example has its own key, so its draws depend neither on its batch nor on its place in it. Every operation has
+fixed places in one row of uniform numbers, used or not, so that switching one on does not change the draws of others.
 
-The laws are those of Keras 3.15: `keras/src/layers/preprocessing/image_preprocessing/random_{flip,rotation,
+The distributions are those of Keras 3.15: `keras/src/layers/preprocessing/image_preprocessing/random_{flip,rotation,
 translation,shear,zoom}.py` and `ImageDataGenerator.get_random_transform` in
 `keras/src/legacy/preprocessing/image.py`; of torchvision for the crop (`RandomResizedCrop.get_params`, without its
 rounding to whole pixels) and for colours (`ColorJitter`, in a fixed order).
@@ -19,21 +18,16 @@ from jaxtyping import Array, Bool, Float32, Int, Key, UInt32
 
 from vision_transfer.data.augmentation.config import AugmentConfig
 
-# torchvision's number of tries for a crop that fits into the image, before it takes the largest central one.
-CROP_TRIES = 10
-# Uniform numbers per example: one each for geometry and colours; an area and a ratio for each try; the crop's place.
+# As in torchvision: the tries for a crop that fits into the image, before the largest central one is taken; and the
+# smallest and largest width/height of a crop, in pixels.
+CROP_TRIES, CROP_RATIO = 10, (3 / 4, 4 / 3)
+# Uniform numbers per example: one for each parameter of geometry and colours; an area and a ratio for each try; the
+# crop's place.
 AFFINE_DRAWS, COLOUR_DRAWS, CROP_DRAWS = 8, 3, 2 * CROP_TRIES + 2
 
 
 class CropParameters(NamedTuple):
-    """The rectangle that becomes the whole image, in pixels.
-
-    Attributes:
-        height: `(batch,)` float32.
-        width: `(batch,)` float32.
-        top: `(batch,)` float32, distance of its upper edge from the image's.
-        left: `(batch,)` float32, distance of its left edge from the image's.
-    """
+    """The rectangle that becomes the whole image: its size and the distances of its upper and left edge, in pixels."""
 
     height: Float32[Array, "batch"]
     width: Float32[Array, "batch"]
@@ -42,17 +36,17 @@ class CropParameters(NamedTuple):
 
 
 class AffineParameters(NamedTuple):
-    """Geometry of each example of a batch. `affine_matrices` says in which order the operations compose.
+    """Geometry of each example of a batch; `affine_matrices` gives the order of the operations.
 
     Attributes:
-        flip_horizontal: `(batch,)` bool, left and right change places.
-        flip_vertical: `(batch,)` bool, top and bottom change places.
-        angle: `(batch,)` float32, radians; positive turns the picture counterclockwise.
-        shift_rows: `(batch,)` float32, pixels that the place read from moves down (the picture moves up).
-        shift_columns: `(batch,)` float32, pixels that the place read from moves right (the picture moves left).
-        shear: `(batch,)` float32: radians (`image_data_generator`) or columns per row (`keras_layers`).
-        zoom_rows: `(batch,)` float32, rows of the input per row of the output; above 1 zooms out.
-        zoom_columns: `(batch,)` float32, likewise for columns.
+        flip_horizontal: swaps left and right.
+        flip_vertical: swaps top and bottom.
+        angle: radians; positive turns the image counterclockwise.
+        shift_rows: pixels by which the place read from moves down (the image moves up).
+        shift_columns: pixels by which the place read from moves right (the image moves left).
+        shear: radians (`image_data_generator`) or columns per row (`keras_layers`).
+        zoom_rows: rows of the input per row of the output; above 1 zooms out.
+        zoom_columns: likewise for columns.
         crop: the random resized crop, or None.
     """
 
@@ -68,7 +62,7 @@ class AffineParameters(NamedTuple):
 
 
 class ColourParameters(NamedTuple):
-    """Factors of each example of a batch, each `(batch,)` float32; 1 changes nothing."""
+    """Factors of each example of a batch; 1 changes nothing."""
 
     brightness: Float32[Array, "batch"]
     contrast: Float32[Array, "batch"]
@@ -83,15 +77,9 @@ def draw_parameters(
     height: int,
     width: int,
 ) -> tuple[AffineParameters, ColourParameters]:
-    """Draws geometry and colours for each example.
+    """Draws geometry and colours for each example; an operation that is off gets its neutral value.
 
-    Args:
-        config: what is drawn and how widely; an operation that is off gets its neutral value.
-        key: of the run, or of the bank of variants.
-        epoch: epoch, or variant of the bank.
-        example_ids: `(batch,)` uint32, each image's number in its data set.
-        height: of the images, in pixels; shifts and crops are fractions of it.
-        width: of the images, in pixels.
+    See `augment_batch` for key, epoch and ids. Shifts and crops are fractions of the images' height and width.
     """
     units = _unit_numbers(key, epoch, example_ids)
     affine = _affine(config, units[:AFFINE_DRAWS], height, width)
@@ -103,15 +91,10 @@ def draw_parameters(
 def _unit_numbers(
     key: Key[Array, ""], epoch: int | Int[Array, ""], example_ids: UInt32[Array, "batch"]
 ) -> Float32[Array, "draws batch"]:
-    """Numbers uniform in [0, 1), a column for each example."""
+    """Numbers uniform in [0, 1), one column per example."""
     epoch_key = jax.random.fold_in(key, epoch)
-
-    def of_one_example(example_id):
-        return jax.random.uniform(
-            jax.random.fold_in(epoch_key, example_id), (AFFINE_DRAWS + COLOUR_DRAWS + CROP_DRAWS,)
-        )
-
-    return jax.vmap(of_one_example, out_axes=1)(example_ids)
+    draws = (AFFINE_DRAWS + COLOUR_DRAWS + CROP_DRAWS,)
+    return jax.vmap(lambda id_: jax.random.uniform(jax.random.fold_in(epoch_key, id_), draws), out_axes=1)(example_ids)
 
 
 def _between(low: float, high: float, unit: Float32[Array, "..."]) -> Float32[Array, "..."]:
@@ -137,17 +120,17 @@ def _affine(config: AugmentConfig, units: Float32[Array, "draws batch"], height:
 
 
 def _crop(config: AugmentConfig, units: Float32[Array, "draws batch"], height: int, width: int) -> CropParameters:
-    """The first of ten tries that fits, else the largest central crop whose ratio is allowed."""
+    """The first of ten tries that fits, else the largest central crop with an allowed ratio."""
     assert config.crop_scale is not None
     vertical, horizontal = units[2 * CROP_TRIES :]
     areas = _between(*config.crop_scale, units[:CROP_TRIES]) * (height * width)
-    smallest, largest = (math.log(ratio) for ratio in config.crop_ratio)
+    smallest, largest = (math.log(ratio) for ratio in CROP_RATIO)
     ratios = jnp.exp(_between(smallest, largest, units[CROP_TRIES : 2 * CROP_TRIES]))
     heights, widths = jnp.sqrt(areas / ratios), jnp.sqrt(areas * ratios)
     fits = (heights <= height) & (widths <= width)
     first = jnp.argmax(fits, axis=0)[None]
     any_fits = jnp.any(fits, axis=0)
-    central_ratio = min(max(width / height, config.crop_ratio[0]), config.crop_ratio[1])
+    central_ratio = min(max(width / height, CROP_RATIO[0]), CROP_RATIO[1])
     crop_height = jnp.where(any_fits, jnp.take_along_axis(heights, first, 0)[0], min(height, width / central_ratio))
     crop_width = jnp.where(any_fits, jnp.take_along_axis(widths, first, 0)[0], min(width, height * central_ratio))
     return CropParameters(

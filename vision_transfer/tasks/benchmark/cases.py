@@ -3,8 +3,8 @@
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from vision_transfer.data.augmentation import AugmentConfig
-from vision_transfer.data.augmentation.variants import Augmentation
+from vision_transfer.data.augmentation.augment import Augmentation
+from vision_transfer.data.augmentation.config import AugmentConfig
 from vision_transfer.freezing import Mask, cached_layer, inference_layers, resolve
 from vision_transfer.models import layers as layer_table
 from vision_transfer.models.layers import Layer, layer_names
