@@ -1,15 +1,12 @@
-"""The order of the data: every example once a pass, the same whatever window is asked for."""
+"""The order of the data: every example once per pass, whatever window is requested."""
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vision_transfer.data.batches import (
     balanced_order,
     batches_per_pass,
-    evaluation_batches,
-    padded_batch_size,
     permutation,
     training_batches,
 )
@@ -108,22 +105,5 @@ def test_passes_and_seeds_differ():
     assert len(orders) == 25
 
 
-@given(sizes, st.integers(1, 20), st.integers(0, 5))
-def test_evaluation_goes_through_all_in_order(examples, batch_size, padding):
-    indices, weights = evaluation_batches(examples, batch_size, batch_size + padding)
-    assert indices.shape == weights.shape == (batches_per_pass(examples, batch_size), batch_size + padding)
-    assert indices[weights == 1].tolist() == list(range(examples))
-
-
-def test_no_examples_are_no_batches():
-    indices, weights = evaluation_batches(0, 4, 8)
-    assert indices.shape == weights.shape == (0, 8)
-
-
 def test_no_steps_are_no_batches():
     assert training_batches(0, 10, 4, 8, start=7, count=0)[0].shape == (0, 8)
-
-
-@pytest.mark.parametrize(("batch_size", "devices", "padded"), [(32, 1, 32), (20, 8, 24), (1, 8, 8), (16, 8, 16)])
-def test_padded_batch_size(batch_size, devices, padded):
-    assert padded_batch_size(batch_size, devices) == padded

@@ -64,7 +64,7 @@ def test_no_source(tmp_path):
 def test_a_destination_that_exists_is_left_alone(kaggle, tmp_path):
     (tmp_path / "made").mkdir()
     (tmp_path / "made/mine.txt").write_text("precious")
-    with pytest.raises(UserError, match="exists already"):
+    with pytest.raises(UserError, match="already exists"):
         make_subset(kaggle, tmp_path / "made")
     assert (tmp_path / "made/mine.txt").read_text() == "precious"
 

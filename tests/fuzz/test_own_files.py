@@ -11,8 +11,8 @@ from rich.console import Console
 
 from vision_transfer.config import checked, default_config, stage, with_stages
 from vision_transfer.data.formats.folder import folder_source
-from vision_transfer.data.images.cache import load_cached
-from vision_transfer.data.images.decode_all import Form
+from vision_transfer.data.images.cache import load_images
+from vision_transfer.data.images.resize import Form
 from vision_transfer.errors import UserError
 from vision_transfer.features.store import Store, open_store, write_shard
 from vision_transfer.runs.folder import RunFolder
@@ -69,10 +69,10 @@ def test_cached_images(cases, mutated, tmp_path, quiet):
                 image = Image.fromarray(pixels.integers(0, 256, (8, 9, 3), dtype=np.uint8))
                 image.save(tmp_path / "pets" / split / name / f"{number}.png")
     source = folder_source(tmp_path / "pets", quiet)
-    expected, _ = load_cached(source, FORM, tmp_path / "whole", quiet)
+    expected, _ = load_images(source, FORM, tmp_path / "whole", quiet)
     for random in cases(0.05):
         _damaged_copy(tmp_path / "whole", tmp_path / "copy", mutated, random)
-        found, _ = load_cached(source, FORM, tmp_path / "copy", quiet)
+        found, _ = load_images(source, FORM, tmp_path / "copy", quiet)
         for split in expected:
             np.testing.assert_array_equal(found[split].images, expected[split].images)
             np.testing.assert_array_equal(found[split].labels, expected[split].labels)

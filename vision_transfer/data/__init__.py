@@ -1,1 +1,1 @@
-"""Where images come from: sources, decoding, resizing, the decoded cache, subsets and the order of batches."""
+"""Data sets: sources, decoding, resizing, the cache of decoded images, subsets, augmentation, the order of batches."""

@@ -1,24 +1,21 @@
-"""The order of the data: which images are in which batch, as a pure function of seed and step.
+"""The order of the data: the images of each batch, as a pure function of seed and step.
 
-Nothing has to be saved for a run to go on where it was interrupted: step k of a stage always sees the same images.
-Only raw Philox bits (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3") are used, whose stream
-NumPy promises to keep, and no `numpy.random.Generator` method, whose algorithms may change between versions.
+Step k of a stage always has the same images, so an interrupted run can resume without any saved state of the order.
+Only raw Philox bits are used (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"), whose stream NumPy
+guarantees, and no method of `numpy.random.Generator`, whose algorithms may change between versions.
 """
 
 import numpy as np
 from jaxtyping import Float32, Int32
 
-# Keeps this stream apart from any other use of Philox with the same key: the ASCII codes of "order".
+# Separates this stream from any other use of Philox with the same key.
 _ORDER_DOMAIN = int.from_bytes(b"order", "big")
 
 Batches = tuple[Int32[np.ndarray, "steps padded_batch"], Float32[np.ndarray, "steps padded_batch"]]
 
 
 def permutation(seed: int, pass_index: int, examples: int, stream: int = 0) -> Int32[np.ndarray, "examples"]:
-    """The order in which pass number `pass_index` visits the examples (`seed` counts modulo 2**64).
-
-    Another stream has other orders.
-    """
+    """The order of the examples in pass `pass_index`, different in each stream; `seed` is taken modulo 2**64."""
     philox = np.random.Philox(
         key=np.array([seed % 2**64, pass_index], np.uint64), counter=np.array([0, 0, stream, _ORDER_DOMAIN], np.uint64)
     )
@@ -30,17 +27,12 @@ def batches_per_pass(examples: int, batch_size: int) -> int:
     return -(-examples // batch_size)
 
 
-def padded_batch_size(batch_size: int, device_count: int) -> int:
-    """The smallest multiple of `device_count` that holds a batch."""
-    return -(-batch_size // device_count) * device_count
-
-
 def balanced_order(seed: int, pass_index: int, labels: Int32[np.ndarray, "examples"]) -> Int32[np.ndarray, "examples"]:
-    """A pass that draws each class equally often, as a pure function of seed and number.
+    """A pass that draws each class equally often, as a pure function of seed and pass number.
 
-    A pass is as long as one over all examples. Each class is an endless stream of its own reshuffled examples, from
-    which each pass takes the next: within a class all are drawn equally often, to one draw. Where the length does not
-    divide by the number of classes, the draws left over go to the classes in turn, pass after pass.
+    A pass has as many draws as there are examples. Each class is an endless stream of its reshuffled examples, from
+    which each pass takes the next ones: within a class, all are drawn equally often, up to one draw. If the length is
+    not divisible by the number of classes, the remaining draws go to the classes in turn, pass after pass.
     """
     classes = np.unique(labels)
     share, left_over = divmod(len(labels), len(classes))
@@ -70,13 +62,13 @@ def training_batches(
 ) -> Batches:
     """Batches of the steps `start` to `start + count - 1` of an endless, reshuffled stream.
 
-    Step k is batch `k % batches_per_pass` of pass `k // batches_per_pass`; what an epoch is, is the caller's affair
-    (Keras's `steps_per_epoch` cuts the same stream elsewhere). Within a pass every example occurs exactly once,
+    Step k is batch `k % batches_per_pass` of pass `k // batches_per_pass`; the caller decides what an epoch is
+    (Keras's `steps_per_epoch` divides the same stream differently). Within a pass every example occurs exactly once,
     unless classes are balanced.
 
     Args:
         seed: of the order.
-        examples: how many there are.
+        examples: number of examples.
         batch_size: real examples per batch; the last batch of a pass has the rest.
         padded_batch: rows per batch on the device, at least `batch_size`.
         start: first step.
@@ -85,7 +77,7 @@ def training_batches(
 
     Returns:
         indices `(count, padded_batch) int32` and weights `(count, padded_batch) float32`. Padding rows repeat real
-        images of the same pass and weigh 0; all others weigh 1.
+        images of the same pass with weight 0; all others have weight 1.
     """
     per_pass = batches_per_pass(examples, batch_size)
     first_pass, last_pass = start // per_pass, (start + count - 1) // per_pass
@@ -104,17 +96,8 @@ def training_batches(
     return indices, weights
 
 
-def evaluation_batches(examples: int, batch_size: int, padded_batch: int) -> Batches:
-    """All examples once, in their own order; see `training_batches` for the padding.
-
-    Returns:
-        indices `(batches, padded_batch) int32` and weights `(batches, padded_batch) float32`.
-    """
-    return _batched(np.arange(examples, dtype=np.int32), batch_size, padded_batch)
-
-
 def _batched(order: Int32[np.ndarray, "examples"], batch_size: int, padded_batch: int) -> Batches:
-    """Cuts one pass into rows of `padded_batch`, the first `batch_size` of them meant for real images."""
+    """Divides one pass into rows of `padded_batch`, of which the first `batch_size` are for real images."""
     if batch_size < 1 or padded_batch < batch_size:
         raise ValueError(f"padded_batch {padded_batch} must be at least batch_size {batch_size}, and that at least 1")
     steps = batches_per_pass(len(order), batch_size)

@@ -1,6 +1,7 @@
-"""The types of a data set: what is asked for, what is handed on, and what was left out."""
+"""The types of a data set: the request, its decoded splits, and the files left out; and digests of their content."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +9,9 @@ import numpy as np
 from jaxtyping import Int32, UInt8, UInt32
 
 DIGEST_BYTES = 16
-SPLITS = ("train", "validation", "test")
+# Each split, and the names it may have in a folder, table or file.
+SPLIT_NAMES = {"train": ("train",), "validation": ("validation", "valid", "val"), "test": ("test",)}
+SPLITS = tuple(SPLIT_NAMES)
 
 
 @dataclass(frozen=True)
@@ -18,20 +21,19 @@ class DataRequest:
     Attributes:
         name: `auto`, `folder`, `csv`, `embedded`, `idx`, `npz`, `tfds:NAME`, or a data set known by name
             (`vision_transfer.data.public.KNOWN`: `cats_vs_dogs_small`, `mnist`, ...).
-        root: the folder (or .npz or .csv file) of the data; None to look where `name` is usually found.
+        root: the folder (or .npz or .csv file) of the data; None to look in the usual places of `name`.
         image_size: height and width in pixels; None for the source's default (224 for a folder, 48 for the
             embedded digits, the stored size for arrays).
         channels: 3 (RGB) or 1 (grey).
         resampling: `bilinear` (as `image_dataset_from_directory`) or `nearest` (as `load_img`).
-        train_examples: how many training images to keep, balanced over the classes; None for all. With the same
+        train_examples: number of training images to keep, balanced over the classes; None for all. With the same
             seed a smaller subset is contained in every larger one.
-        subset_seed: chooses which training images those are.
-        validation_fraction: part of the training images held out, class by class, where the source has no
+        subset_seed: chooses these training images.
+        validation_fraction: fraction of the training images held out, class by class, if the source has no
             validation split; 0 leaves the validation split empty.
-        test_fraction: the same for a source without a test split.
-        split_seed: chooses which images are held out.
-        group_near_duplicates: whether pictures of a folder or table that show the same stay on one side of splits that
-            are made here.
+        test_fraction: the same for a source without a test split; more than 0.
+        split_seed: chooses the images held out.
+        group_near_duplicates: whether near-duplicates in a folder or table stay together when a split is held out.
     """
 
     name: str = "auto"
@@ -61,10 +63,10 @@ class Split:
 
     Attributes:
         images: pixels, as an array or a read-only memory map of the decoded cache.
-        labels: places in the data set's `classes`.
+        labels: indices into the data set's `classes`.
         files: name of each example: the path relative to the data set's folder with `/` between the parts
-            (bytes that are no UTF-8 written as escapes), or `train/123` for sources made of arrays.
-        digests: blake2b-128 of shape and pixels; names an image by its content.
+            (bytes that are not UTF-8 as escapes), or `train/123` for sources made of arrays.
+        digests: blake2b-128 of shape and pixels; identifies an image by its content.
     """
 
     images: UInt8[np.ndarray, "examples height width channels"]
@@ -73,12 +75,12 @@ class Split:
     digests: UInt8[np.ndarray, "examples 16"]
 
     def __len__(self) -> int:
-        """How many examples there are."""
+        """Number of examples."""
         return len(self.files)
 
     @property
     def example_ids(self) -> UInt32[np.ndarray, "examples"]:
-        """The first four bytes of each digest; what augmentation and dropout of an image are functions of."""
+        """The first four bytes of each digest, on which augmentation and dropout of an image depend."""
         return np.ascontiguousarray(self.digests[:, :4]).view("<u4")[:, 0].astype(np.uint32)
 
     def take(self, indices: Int32[np.ndarray, "chosen"]) -> "Split":
@@ -96,14 +98,11 @@ class Dataset:
     """A data set, ready for training.
 
     Attributes:
-        name: of the data, such as `cats_vs_dogs_small` or `embedded digits`.
-        classes: class names; a label is a place in this tuple.
-        train: what is learnt from.
-        validation: what choices are made by.
-        test: what is reported, once.
-        fingerprint: digest of the source's content, classes and splits; neither location nor times enter.
+        name: such as `cats_vs_dogs_small` or `embedded digits`.
+        classes: class names; a label is an index into this tuple.
+        fingerprint: digest of the source's content, classes and splits, independent of its location and file times.
         skipped: files left out, with reasons.
-        note: which data was taken and how to get the other, for the first screen.
+        note: which data was used and how to get other data, for the first screen.
     """
 
     name: str
@@ -116,8 +115,18 @@ class Dataset:
     note: str
 
 
+def digest(content: bytes) -> bytes:
+    """blake2b-128 of bytes."""
+    return hashlib.blake2b(content, digest_size=DIGEST_BYTES).digest()
+
+
 def digest_image(image: UInt8[np.ndarray, "height width channels"]) -> bytes:
     """blake2b-128 of an image's shape (three little-endian uint32) and its pixels."""
-    digest = hashlib.blake2b(np.asarray(image.shape, "<u4").tobytes(), digest_size=DIGEST_BYTES)
-    digest.update(np.ascontiguousarray(image).data)
-    return digest.digest()
+    hashed = hashlib.blake2b(np.asarray(image.shape, "<u4").tobytes(), digest_size=DIGEST_BYTES)
+    hashed.update(np.ascontiguousarray(image).data)
+    return hashed.digest()
+
+
+def stack_digests(digests: Sequence[bytes]) -> UInt8[np.ndarray, "examples 16"]:
+    """Digests as the rows of an array."""
+    return np.frombuffer(b"".join(digests), np.uint8).reshape(-1, DIGEST_BYTES)

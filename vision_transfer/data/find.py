@@ -1,11 +1,11 @@
-"""From the name and the root of a request to a source: where the data is, or an error that says how to get it."""
+"""Finds the source of a request by its name and root, or raises an error that tells how to get the data."""
 
 import os
 from pathlib import Path
 
 from vision_transfer.data.dataset import DataRequest
+from vision_transfer.data.formats.arrays import embedded_source
 from vision_transfer.data.formats.csv_file import csv_source, is_csv
-from vision_transfer.data.formats.embedded import embedded_source
 from vision_transfer.data.formats.folder import folder_source, has_splits
 from vision_transfer.data.formats.idx import idx_source
 from vision_transfer.data.formats.image_files import is_folder
@@ -22,10 +22,10 @@ NAMES = ("auto", "folder", "csv", "embedded", "idx", "npz", *KNOWN)
 
 
 def find_source(request: DataRequest, cache_dir: Path, screen: Screen) -> Source:
-    """The source that a request's name and root stand for.
+    """The source for the name and root of a request.
 
     Raises:
-        UserError: an unknown name, no root where one is needed, or no data there.
+        UserError: an unknown name, a missing root, or no data there.
     """
     name, root = request.name, request.root
     if name == "auto":
@@ -44,7 +44,7 @@ def find_source(request: DataRequest, cache_dir: Path, screen: Screen) -> Source
 
 
 def data_folder() -> Path | None:
-    """The folder named by the environment variable VISION_TRANSFER_DATA, if it is set."""
+    """The folder in the environment variable VISION_TRANSFER_DATA, if it is set."""
     value = os.environ.get(DATA_VARIABLE)
     return Path(value).expanduser() if value else None
 
@@ -68,15 +68,15 @@ def _known(name: str, root: Path | None, cache_dir: Path, screen: Screen) -> Sou
     if place is None:
         looked = ", ".join(str(place) for place in places)
         raise UserError(
-            f"--config.dataset.name={name}: it is not on this machine (looked for {looked}; ${DATA_VARIABLE} or "
+            f"--config.dataset.name={name}: it is not on this machine (looked in {looked}; ${DATA_VARIABLE} or "
             f"--config.dataset.root may name other places). To get it: {known.how_to_get}."
         )
     return _read(known.kind, place, place.name if place.name in known.folders else name, known.classes, screen)
 
 
 def _automatic(root: Path | None, screen: Screen) -> Source:
-    """`cats_vs_dogs_small` where it is, else the embedded digits; a root that was given is always taken."""
-    use_embedded = "--config.dataset.name=embedded takes the embedded digits instead."
+    """The data in `root`, if given; else `cats_vs_dogs_small` if it is there; else the embedded digits."""
+    use_embedded = "--config.dataset.name=embedded uses the embedded digits instead."
     if root is not None:
         inside = root / CLASSIC
         place = inside if is_folder(inside) and not has_splits(root) else root
@@ -86,6 +86,6 @@ def _automatic(root: Path | None, screen: Screen) -> Source:
         return folder_source(data / CLASSIC, screen).with_note(use_embedded)
     where = f"${DATA_VARIABLE} ({data}) has no folder {CLASSIC}" if data else f"${DATA_VARIABLE} is not set"
     return embedded_source().with_note(
-        f"{where}. For cats and dogs: {KNOWN[CLASSIC].how_to_get}; then give --config.dataset.root, which takes any "
-        "folder of class folders too."
+        f"{where}. For cats and dogs: {KNOWN[CLASSIC].how_to_get}; then set --config.dataset.root, which may be "
+        "any folder of class folders."
     )

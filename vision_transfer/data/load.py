@@ -1,4 +1,4 @@
-"""The front door: from a request to a data set that is ready for training."""
+"""Loads the data set of a request, ready for training."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,38 +11,29 @@ from jaxtyping import Int32
 from vision_transfer.data.dataset import SPLITS, DataRequest, Dataset, Skipped, Split
 from vision_transfer.data.find import find_source
 from vision_transfer.data.formats.arrays import MAX_CLASSES
-from vision_transfer.data.images.cache import load_cached
-from vision_transfer.data.images.decode_all import Form, decode_in_memory
+from vision_transfer.data.images.cache import load_images
 from vision_transfer.data.images.near_duplicates import connected, equal_contents, near_duplicates
-from vision_transfer.data.images.resize import RESAMPLINGS
+from vision_transfer.data.images.resize import Form
 from vision_transfer.data.images.thumbnails import load_thumbnails
 from vision_transfer.data.source import Source, fingerprint
 from vision_transfer.data.subset import balanced_subset, hold_out
 from vision_transfer.errors import UserError
 from vision_transfer.runtime.console import Screen
 
-# How many left-out files an error message names; all are in `Dataset.skipped`.
+# Number of left-out files that an error message names; all are in `Dataset.skipped`.
 _NAMED_IN_ERRORS = 3
 
 
 def load_dataset(request: DataRequest, *, cache_dir: Path, screen: Screen) -> Dataset:
-    """Finds, decodes (or opens the cache of) and splits the data that a request asks for.
-
-    Args:
-        request: which data, in what form.
-        cache_dir: root of all caches; decoded images go to its folder `decoded`.
-        screen: for progress bars and what the user should know.
+    """Finds, splits and decodes the data of a request, or opens its decoded images in the cache.
 
     Raises:
-        UserError: the data is not there, or not usable; the message says what to do.
+        UserError: the data is not there, or not usable; the message tells what to do.
     """
     source = _source(request, cache_dir, screen)
     form = Form(request.image_size or source.default_size, request.channels, request.resampling)
-    if source.in_memory:
-        splits, skipped = _decode_all(source, form, screen)
-    else:
-        splits, skipped = load_cached(source, form, cache_dir, screen)
-    skipped = source.skipped + skipped
+    splits, undecodable = load_images(source, form, cache_dir, screen)
+    skipped = source.skipped + undecodable
     _check_no_empty_class(source, splits, skipped)
     train = splits["train"]
     if request.train_examples is not None:
@@ -60,7 +51,7 @@ def load_dataset(request: DataRequest, *, cache_dir: Path, screen: Screen) -> Da
 
 
 def data_fingerprint(request: DataRequest, *, cache_dir: Path, screen: Screen) -> str:
-    """The `fingerprint` that the data set would have; decodes no more than splits need that are made here.
+    """The fingerprint of a request's data set; decodes no more than is needed to hold out missing splits.
 
     Raises:
         UserError: the data is not there, or not usable.
@@ -70,11 +61,14 @@ def data_fingerprint(request: DataRequest, *, cache_dir: Path, screen: Screen) -
 
 def _source(request: DataRequest, cache_dir: Path, screen: Screen) -> Source:
     """The source with all three splits."""
-    _check_request(request)
+    if not 0 < request.test_fraction < 1:
+        raise UserError(
+            f"--config.dataset.test_fraction is {request.test_fraction}; it must be more than 0 and less than 1."
+        )
     found = find_source(request, cache_dir, screen)
     if len(found.classes) > MAX_CLASSES:
         raise UserError(
-            f"{found.name}: has {len(found.classes):,} classes; there may be at most {MAX_CLASSES:,}. Expected "
+            f"{found.name} has {len(found.classes):,} classes; at most {MAX_CLASSES:,} are allowed. Expected "
             f"{found.expected}."
         )
     source = with_held_out_splits(found, request, cache_dir, screen)
@@ -83,9 +77,9 @@ def _source(request: DataRequest, cache_dir: Path, screen: Screen) -> Source:
 
 
 def with_held_out_splits(source: Source, request: DataRequest, cache_dir: Path, screen: Screen) -> Source:
-    """Adds the splits that a source does not have, held out of its training examples class by class.
+    """Adds the missing splits of a source, held out of its training examples class by class.
 
-    Where the pictures may have near-duplicates, those stay on one side.
+    Near-duplicates stay together if the source may contain them.
     """
     splits, notes = dict(source.splits), []
     if all(split in splits for split in SPLITS):
@@ -103,14 +97,14 @@ def with_held_out_splits(source: Source, request: DataRequest, cache_dir: Path, 
             f"{len(held):,} of the {len(train.files):,} training images ({fraction:.3g} of each class, chosen by a "
             f"hash of their names{together}) are held out for it."
         )
-        left_empty = f"it is left empty, as --config.dataset.{split}_fraction=0 asks."
+        left_empty = f"it is left empty (--config.dataset.{split}_fraction=0)."
         notes.append(f"There is no {split} split: {held_out if fraction else left_empty}")
     ordered = {split: splits[split] for split in SPLITS}
     return replace(source, splits=ordered, note=" ".join([source.note, *notes]))
 
 
 def _groups(source: Source, grouped: bool, cache_dir: Path, screen: Screen) -> Int32[np.ndarray, "examples"]:
-    """Groups of training examples that no split may divide: equal files and, where it is asked, near-duplicates."""
+    """Groups of training examples that no split may divide: equal files and, if requested, near-duplicates."""
     train = source.splits["train"]
     pairs = equal_contents(train.contents)
     if grouped:
@@ -128,13 +122,7 @@ def _together(groups: Int32[np.ndarray, "examples"]) -> str:
 
 
 def check_no_shared_file(source: Source) -> None:
-    """Two splits must not share a file, by content: the score would be a memory test.
-
-    (The classic `cats_vs_dogs_small` has no such pair.)
-
-    Raises:
-        UserError: they do.
-    """
+    """Raises UserError if two splits share a file, by content: their metrics would reward memorisation."""
     files = {
         split: dict(zip(reversed(examples.contents), reversed(examples.files), strict=True))
         for split, examples in source.splits.items()
@@ -150,35 +138,8 @@ def check_no_shared_file(source: Source) -> None:
             )
 
 
-def _check_request(request: DataRequest) -> None:
-    if request.channels not in (1, 3):
-        raise UserError(f"--config.dataset.channels is {request.channels}; allowed are 1 (grey) and 3 (RGB).")
-    if request.resampling not in RESAMPLINGS:
-        raise UserError(f"--config.dataset.resampling is {request.resampling!r}; allowed are {', '.join(RESAMPLINGS)}.")
-    if request.image_size is not None and request.image_size < 1:
-        raise UserError(f"--config.dataset.image_size is {request.image_size}; it must be at least 1.")
-    if not 0 <= request.validation_fraction < 1:
-        raise UserError(
-            f"--config.dataset.validation_fraction is {request.validation_fraction}; it must be at least 0 and less "
-            "than 1."
-        )
-    if not 0 < request.test_fraction < 1:
-        raise UserError(
-            f"--config.dataset.test_fraction is {request.test_fraction}; it must be more than 0 and less than 1."
-        )
-
-
-def _decode_all(source: Source, form: Form, screen: Screen) -> tuple[dict[str, Split], tuple[Skipped, ...]]:
-    decoded = {
-        split: decode_in_memory(examples, form, screen=screen, title=f"Preparing {split}")
-        for split, examples in source.splits.items()
-    }
-    splits = {split: result[0] for split, result in decoded.items()}
-    return splits, sum((result[1] for result in decoded.values()), ())
-
-
 def _check_no_empty_class(source: Source, splits: Mapping[str, Split], skipped: tuple[Skipped, ...]) -> None:
-    """Every class must have an image in every split (but a split asked to be empty may be)."""
+    """Raises UserError if a split has no image of a class, unless it is a validation split that was left empty."""
     left_out = "; ".join(f"{item.file}: {item.reason}" for item in skipped[:_NAMED_IN_ERRORS])
     because = f" {len(skipped)} file(s) were left out, such as {left_out}." if skipped else ""
     if not any(len(split) for split in splits.values()):

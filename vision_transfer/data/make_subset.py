@@ -22,22 +22,24 @@ _NAMED_IN_ERRORS = 3
 
 
 def make_subset(source: Path, destination: Path, test_range: tuple[int, int] = TEST_RANGES[1]) -> None:
-    """Copies the subset's files to `destination/SPLIT/CLASS/`; the folder is there wholly or not at all.
+    """Copies the subset's files to `destination/SPLIT/CLASS/`, all of them or none.
 
     Args:
         source: the flat folder with `cat.N.jpg` and `dog.N.jpg`.
         destination: must not exist yet.
-        test_range: first number of the test images, and the one after the last.
+        test_range: first number of the test images, and the number after the last.
 
     Raises:
-        UserError: no such source, files missing from it, a destination that exists, or a disk that is full.
+        UserError: no such source, files missing from it, an existing destination, or a full disk.
     """
     if not source.is_dir():
         raise UserError(f"there is no folder {source}. Give the unpacked `train` folder of Kaggle's dogs-vs-cats data.")
     if destination.exists():
-        raise UserError(f"{destination} exists already. Remove it, or name another destination.")
+        raise UserError(f"{destination} already exists. Remove it, or name another destination.")
     if not VALIDATION_RANGE[1] <= test_range[0] < test_range[1]:
-        raise UserError(f"test range {test_range}: it must begin at {VALIDATION_RANGE[1]} or later, and not be empty.")
+        raise UserError(
+            f"test range {test_range}: it must begin at {VALIDATION_RANGE[1]} or later and must not be empty."
+        )
     ranges = {"train": TRAIN_RANGE, "validation": VALIDATION_RANGE, "test": test_range}
     copies = {
         f"{split}/{name}/{name}.{number}.jpg": source / f"{name}.{number}.jpg"
@@ -62,11 +64,11 @@ def make_subset(source: Path, destination: Path, test_range: tuple[int, int] = T
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command; returns its exit status, 2 for what the user can mend."""
+    """Runs the command; returns its exit status, 2 for errors that the user can fix."""
     parser = argparse.ArgumentParser(prog="python -m vision_transfer.data.make_subset", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("source", type=Path, metavar="KAGGLE_TRAIN", help="flat folder with cat.N.jpg and dog.N.jpg")
-    parser.add_argument("destination", type=Path, help="folder to make; must not exist")
+    parser.add_argument("destination", type=Path, help="folder to create; must not exist")
     parser.add_argument(
         "--edition", type=int, choices=sorted(TEST_RANGES), default=1, help="which edition's test range (default: 1)"
     )

@@ -1,4 +1,4 @@
-"""Data sets known by name: where they usually lie, what their classes are called, and how to get them."""
+"""Data sets known by name: their usual folders, their class names, and how to get them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +12,10 @@ class Known:
 
     Attributes:
         kind: `folder`, `idx` or `npz`.
-        folders: names it has below $VISION_TRANSFER_DATA, in the order of preference.
-        classes: class names; None where the data brings them.
-        installed: folders of packages of the operating system.
-        how_to_get: what the error says where it is nowhere.
+        folders: its names below $VISION_TRANSFER_DATA, in order of preference.
+        classes: class names; None if they come with the data.
+        installed: folders where packages of the operating system install it.
+        how_to_get: for the error message if it is not found.
     """
 
     kind: str
@@ -26,7 +26,6 @@ class Known:
 
 
 _FETCH = "`python launch.py --config.dataset.name={name} --mode=fetch` downloads it"
-DIGITS = tuple(str(digit) for digit in range(10))
 
 KNOWN = {
     "cats_vs_dogs_small": Known(
@@ -38,25 +37,14 @@ KNOWN = {
     "sign_language_digits": Known(
         "folder",
         ("sign_language_digits",),
-        how_to_get="it is at https://github.com/ardamavi/Sign-Language-Digits-Dataset, to be split into train, "
+        how_to_get="download https://github.com/ardamavi/Sign-Language-Digits-Dataset and split it into train, "
         "validation and test",
     ),
-    "mnist": Known("idx", ("mnist",), DIGITS, how_to_get=_FETCH.format(name="mnist")),
+    "mnist": Known("idx", ("mnist",), tuple("0123456789"), how_to_get=_FETCH.format(name="mnist")),
     "fashion_mnist": Known(
         "idx",
         ("fashion_mnist",),
-        (
-            "T-shirt/top",
-            "Trouser",
-            "Pullover",
-            "Dress",
-            "Coat",
-            "Sandal",
-            "Shirt",
-            "Sneaker",
-            "Bag",
-            "Ankle boot",
-        ),
+        ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
         installed=(Path("/usr/share/datasets/fashion-mnist"),),
         how_to_get=_FETCH.format(name="fashion_mnist") + ", and Debian has it as the package dataset-fashion-mnist",
     ),
@@ -70,12 +58,12 @@ KNOWN = {
 
 
 def known_places(name: str, data: Path | None, cache_dir: Path) -> list[Path]:
-    """Folders where a known data set may lie, in the order in which they are looked at."""
+    """Folders that may contain a known data set, in the order in which they are searched."""
     known = KNOWN[name]
     below = [data / folder for folder in known.folders] if data is not None else []
     return [*below, *known.installed, fetched_folder(name, cache_dir)]
 
 
 def fetched_folder(name: str, cache_dir: Path) -> Path:
-    """Where `--mode=fetch` puts a data set."""
+    """The folder to which `--mode=fetch` downloads a data set."""
     return cache_dir / FETCHED_FOLDER / name

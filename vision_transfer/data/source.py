@@ -1,4 +1,4 @@
-"""What a source hands over before anything is decoded: names, labels, and a way to the pixels of each example."""
+"""An undecoded data set: the names and labels of its examples, and a function that decodes one."""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Int32, UInt8
 
-from vision_transfer.data.dataset import Skipped
+from vision_transfer.data.dataset import DIGEST_BYTES, Skipped
 
 # (index, channels) -> (height, width, channels) uint8, of any size; raises UndecodableError.
 PixelsOf = Callable[[int, int], UInt8[np.ndarray, "height width channels"]]
@@ -19,10 +19,10 @@ class Examples:
 
     Attributes:
         files: their names.
-        labels: places in the source's `classes`.
-        pixels: decodes one.
-        contents: digest of each one's file; empty where there are no files.
-        read: the bytes of one's file; None where there are no files.
+        labels: indices into the source's `classes`.
+        pixels: decodes one example.
+        contents: digest of each example's file; empty if there are no files.
+        read: reads the bytes of an example's file; None if there are no files.
     """
 
     files: tuple[str, ...]
@@ -45,20 +45,19 @@ class Examples:
 
 @dataclass(frozen=True)
 class Source:
-    """A data set found but not decoded.
+    """A data set that was found but not decoded.
 
     Attributes:
         name: of the data.
         classes: class names.
-        splits: examples by split name (`train`, and `validation` and `test` where the source has them).
+        splits: examples by split name (`train`, and `validation` and `test` if the source has them).
         content: digest of all bytes that the pixels come from.
-        default_size: height and width in pixels that `image_size=None` stands for.
-        skipped: files left out already.
-        note: which data this is.
-        expected: where examples of this source must lie, for error messages.
-        in_memory: decoded anew each time, being too small to be worth a cache.
-        has_near_duplicates: pictures that anyone may have put together, so that splits held out of them must keep
-            near-duplicates on one side.
+        default_size: height and width in pixels for `image_size=None`.
+        skipped: files left out so far.
+        note: a description of the data.
+        expected: the layout that this source requires, for error messages.
+        in_memory: too small for the cache: decoded each time.
+        has_near_duplicates: whether it may contain near-duplicates, which splits held out of it must keep together.
     """
 
     name: str
@@ -73,13 +72,13 @@ class Source:
     has_near_duplicates: bool = False
 
     def with_note(self, note: str) -> "Source":
-        """The same source with a sentence added to its note."""
+        """Adds a sentence to the note."""
         return replace(self, note=f"{self.note} {note}".strip())
 
 
 def fingerprint(source: Source) -> str:
     """Digest of content, classes and splits (names and labels): 32 hexadecimal digits."""
-    digest = hashlib.blake2b(digest_size=16)
+    digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
     for part in (source.content, *source.classes):
         _update(digest, part.encode())
     for split, examples in sorted(source.splits.items()):
@@ -90,6 +89,6 @@ def fingerprint(source: Source) -> str:
 
 
 def _update(digest: "hashlib.blake2b", part: bytes) -> None:
-    """Adds a part with its length, so that no two lists of parts give the same bytes."""
+    """Adds a part preceded by its length, so that no two lists of parts give the same bytes."""
     digest.update(len(part).to_bytes(8, "little"))
     digest.update(part)

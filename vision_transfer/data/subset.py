@@ -1,7 +1,7 @@
-"""Choosing examples by a hash of their names: balanced nested subsets, and splits held out of another.
+"""Chooses examples by a hash of their names: balanced nested subsets, and splits held out of another.
 
-A hash, and no random generator: the choice depends on nothing but seed and names, so it is the same in every version
-of every library, at every image size, and adding a file moves no other file to another split.
+With a hash instead of a random generator the choice depends only on seed and names: it is the same in every version of
+every library and at every image size, and adding a file moves no other file to another split.
 """
 
 import hashlib
@@ -12,9 +12,9 @@ from jaxtyping import Bool, Int32, Integer, UInt64
 
 
 def hash_names(names: Sequence[str], purpose: str, seed: int) -> UInt64[np.ndarray, "names"]:
-    """blake2b-64 of each name under (purpose, seed): what sorts examples into a fixed, arbitrary order.
+    """blake2b-64 of each name under (purpose, seed), which gives examples a fixed, arbitrary order.
 
-    `purpose` has at most 16 bytes; `seed` counts modulo 2**128.
+    `purpose` has at most 16 bytes; `seed` is taken modulo 2**128.
     """
     salt = (seed % 2**128).to_bytes(16, "little")
     digests = b"".join(
@@ -26,7 +26,7 @@ def hash_names(names: Sequence[str], purpose: str, seed: int) -> UInt64[np.ndarr
 def rank_in_class(
     labels: Integer[np.ndarray, "examples"], names: Sequence[str], purpose: str, seed: int
 ) -> Int32[np.ndarray, "examples"]:
-    """Each example's place (0, 1, ...) among those of its class, in the order of `hash_names`."""
+    """Each example's rank (0, 1, ...) among those of its class, in the order of `hash_names`."""
     order = np.lexsort((np.arange(len(labels)), hash_names(names, purpose, seed), labels))
     ordered = labels[order]
     ranks = np.empty(len(labels), np.int32)
@@ -37,9 +37,9 @@ def rank_in_class(
 def balanced_subset(
     labels: Integer[np.ndarray, "examples"], names: Sequence[str], count: int, seed: int
 ) -> Int32[np.ndarray, "count"]:
-    """`count` examples, as equal in number over the classes as the data allows, in ascending order.
+    """Ascending indices of `count` examples, as evenly distributed over the classes as the data allows.
 
-    The examples are taken class by class in turn, so that with one seed a smaller subset lies in every larger one.
+    The classes take turns, so that with the same seed a smaller subset is contained in every larger one.
     """
     if not 1 <= count <= len(labels):
         raise ValueError(f"count {count} must be from 1 to {len(labels)}")
@@ -55,19 +55,18 @@ def hold_out(
     seed: int = 0,
     groups: Integer[np.ndarray, "examples"] | None = None,
 ) -> tuple[Int32[np.ndarray, "kept"], Int32[np.ndarray, "held_out"]]:
-    """Splits examples class by class: indices of those kept and of those held out, each ascending.
+    """Splits examples class by class: ascending indices of those kept and of those held out.
 
-    `round(fraction * n)` of a class's n examples are held out; at least one if `fraction` > 0, and never all of
-    them unless there is only one, which is kept. A group is never divided, so that fewer may be held out where groups
-    are large, and none of a class that is one single group.
+    `round(fraction * n)` of a class's n examples are held out: at least one if `fraction` > 0, but never all of them.
+    A group is never divided, so fewer may be held out if groups are large, and none of a class that is a single group.
 
     Args:
         labels: class of each example.
         names: of the examples, all different.
-        fraction: share to hold out, at least 0 and less than 1.
-        purpose: what the examples are held out for; another purpose chooses others.
-        seed: another seed chooses others, too.
-        groups: number of each example's group; None where each is one of its own.
+        fraction: fraction to hold out, at least 0 and less than 1.
+        purpose: what the examples are held out for; each purpose and each seed chooses others.
+        seed: see `hash_names`.
+        groups: group number of each example; None if each is its own group.
     """
     counts = np.bincount(labels)
     wanted = np.rint(fraction * counts).astype(int)
@@ -88,8 +87,9 @@ def _held_groups(
     counts: Integer[np.ndarray, "classes"],
     wanted: Integer[np.ndarray, "classes"],
 ) -> Bool[np.ndarray, "examples"]:
-    """Which examples to hold out, whole groups in the order of the hash of their first members while there is room."""
-    members = _members(groups)
+    """A mask of the examples to hold out: whole groups that fit, in the order of the hash of their first members."""
+    order = np.argsort(groups, kind="stable")
+    members = np.split(order, np.flatnonzero(np.diff(groups[order])) + 1) if len(order) else []
     members.sort(key=lambda places: (hashes[places[0]], places[0]))
     held = np.zeros(len(labels), bool)
     taken = np.zeros_like(counts)
@@ -102,14 +102,8 @@ def _held_groups(
 
     for places in members:
         hold(places, wanted)
-    # Classes of which every group was too large: the smallest that leaves something.
+    # If every group of a class was too large: the smallest one that leaves some examples.
     for places in sorted(members, key=len):
         if not held[places[0]] and ((taken == 0) & (wanted > 0))[labels[places]].any():
             hold(places, np.maximum(counts - 1, 0))
     return held
-
-
-def _members(groups: Integer[np.ndarray, "examples"]) -> list[Integer[np.ndarray, "members"]]:
-    """The places of each group's members, ascending."""
-    order = np.argsort(groups, kind="stable")
-    return np.split(order, np.flatnonzero(np.diff(groups[order])) + 1) if len(order) else []

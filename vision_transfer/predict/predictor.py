@@ -17,9 +17,8 @@ from jax.sharding import Mesh
 from jaxtyping import Float, Float64, UInt8
 
 from vision_transfer.data.images.decode import UndecodableError, decode_file
-from vision_transfer.data.images.decode_all import Form
 from vision_transfer.data.images.parallel import map_in_order
-from vision_transfer.data.images.resize import resize
+from vision_transfer.data.images.resize import Form, resize
 from vision_transfer.models.inference import infer_stream, on_devices
 from vision_transfer.models.network import Network, Params
 from vision_transfer.predict.calibrate import Calibration, calibration_of

@@ -12,11 +12,10 @@ from rich.markup import escape
 from vision_transfer.config import Config
 from vision_transfer.data.augmentation.augment import Augmentation
 from vision_transfer.data.augmentation.config import AugmentConfig
-from vision_transfer.data.dataset import Split, digest_image
+from vision_transfer.data.dataset import Split, digest_image, stack_digests
 from vision_transfer.data.find import find_source
 from vision_transfer.data.formats.image_files import display
 from vision_transfer.data.images.decode import UndecodableError, decode_file
-from vision_transfer.data.images.decode_all import stack_digests
 from vision_transfer.data.images.resize import resize
 from vision_transfer.data.load import with_held_out_splits
 from vision_transfer.errors import UserError

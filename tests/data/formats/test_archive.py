@@ -1,4 +1,4 @@
-"""Archives that lead outside, hold links, declare too much or are damaged: refused before anything is taken out."""
+"""Archives that lead outside, contain links, declare too much or are damaged are rejected before extraction."""
 
 import io
 import stat

@@ -1,4 +1,4 @@
-"""Tables of pictures: what is read, and what is refused with the line and the column."""
+"""Tables of images: what is read, and what is rejected with line and column."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from vision_transfer.errors import UserError
 
 @pytest.fixture
 def table(tmp_path, write_image):
-    """Writes a table beside eight pictures `0.png` to `7.png`; lines are separated by newlines."""
+    """Writes a table beside eight images `0.png` to `7.png`; lines are separated by newlines."""
     for number in range(8):
         write_image(tmp_path / f"{number}.png", number)
 
@@ -90,20 +90,20 @@ def test_a_table_is_found_by_its_name(table, screen, tmp_path):
         ([""], r"line 1: has no column path \(it has nothing\)"),
         (["path,class", "0.png,a"], r"line 1: has no column label \(it has path, class\)"),
         (["path,label,path"], "line 1: has the column path twice"),
-        (["path,label"], "column label: lists no pictures"),
-        (["path,label", "0.png,a", "1.png,a"], "column label: has the class a only"),
+        (["path,label"], "column label: lists no images"),
+        (["path,label", "0.png,a", "1.png,a"], "column label: has only the class a"),
         (["path,label", "0.png,a", ",b"], "line 3, column path: is empty"),
         (["path,label", "0.png,a", "1.png"], "line 3, column label: is empty"),
-        (["path,label", "0.png,a", "1.png,b", "0.png,b"], "line 4, column path: 0.png is in line 2 already"),
+        (["path,label", "0.png,a", "1.png,b", "0.png,b"], "line 4, column path: 0.png is already in line 2"),
         (["path,label,split", "0.png,a,train", "1.png,b,tset"], "line 3, column split: is 'tset'; did you mean test"),
         (["path,label,split", "0.png,a,train", "1.png,b,"], "line 3, column split: is empty"),
         (
             ["path,label,split", "0.png,a,train", "1.png,b,train", "2.png,a,test"],
-            "no picture of the class b in test",
+            "no image of the class b in test",
         ),
-        (["path,label,split", "0.png,a,test", "1.png,b,test"], "column split: no picture is in train"),
+        (["path,label,split", "0.png,a,test", "1.png,b,test"], "column split: no image is in train"),
         (["path,label", '0.png,"a'], "cannot be read as CSV"),
-        (["path,label", "0.png,a\0b"], "column label: holds a zero byte|cannot be read as CSV"),
+        (["path,label", "0.png,a\0b"], "column label: contains a zero byte|cannot be read as CSV"),
         (["path,label", "0.png,a", f"1.png,{'x' * 200_000}"], "line 3: cannot be read as CSV"),
     ],
 )

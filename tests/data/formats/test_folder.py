@@ -1,4 +1,4 @@
-"""Class folders: what is found, what is left out, and what is refused."""
+"""Class folders: what is found, left out and rejected."""
 
 import os
 import shutil
@@ -98,7 +98,7 @@ def test_what_cannot_be_an_image_is_left_out_with_its_reason(image_folder, scree
     assert "Too many levels" in reasons["loop.jpg"]
     assert "No such file" in reasons["dangling.jpg"]
     assert reasons["empty.jpg"] == "empty file"
-    assert "read already" in reasons["ring"]
+    assert "already read" in reasons["ring"]
     assert "209,715,200 bytes" in reasons["huge.jpg"]
     assert len(source.splits["train"].files) == 6
 
@@ -113,7 +113,7 @@ def test_links_to_files_and_folders_are_followed(image_folder, tmp_path, write_i
     assert "train/dog/linked/more.png" in source.splits["train"].files
 
 
-def test_many_links_to_each_other_come_to_an_end(image_folder, screen):
+def test_many_links_to_each_other_end(image_folder, screen):
     cats = image_folder / "train" / "cat"
     for number in range(30):  # 2**30 ways through them.
         (cats / f"level{number}").mkdir()
@@ -136,7 +136,7 @@ def test_folders_deeper_than_pythons_stack(image_folder, screen):
         subprocess.run(["rm", "-r", top], check=True)
 
 
-def test_names_that_are_no_utf8(image_folder, screen):
+def test_names_that_are_not_utf8(image_folder, screen):
     name = os.fsdecode(b"caf\xe9.png")
     try:
         (image_folder / "train/cat/cat.0.png").rename(image_folder / "train/cat" / name)
@@ -152,7 +152,7 @@ def test_names_that_are_no_utf8(image_folder, screen):
     [
         (lambda root: shutil.rmtree(root), "there is no folder"),
         (lambda root: (shutil.rmtree(root), root.touch()), "there is no folder"),
-        (lambda root: shutil.rmtree(root / "train"), r"has no folder train \(it holds test, validation\)"),
+        (lambda root: shutil.rmtree(root / "train"), r"has no folder train \(it contains test, validation\)"),
         (
             lambda root: [(root / name).rename(root / name.upper()) for name in ("train", "validation", "test")],
             "has no folder train",
@@ -165,7 +165,7 @@ def test_names_that_are_no_utf8(image_folder, screen):
         (lambda root: (root / "test/bird").mkdir(), "train has no folder for the class bird"),
         (
             lambda root: [shutil.rmtree(root / split / "dog") for split in SPLITS],
-            "has the class dog|class cat only",
+            "has only the class cat",
         ),
         (
             lambda root: [shutil.rmtree(root / split / name) for split in SPLITS for name in ("cat", "dog")],

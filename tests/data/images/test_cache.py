@@ -13,10 +13,9 @@ import pytest
 from vision_transfer.data.dataset import digest_image
 from vision_transfer.data.formats.folder import folder_source
 from vision_transfer.data.images import cache as cache_module
-from vision_transfer.data.images.cache import cache_key, load_cached
+from vision_transfer.data.images.cache import cache_key, load_images
 from vision_transfer.data.images.decode import decode_file
-from vision_transfer.data.images.decode_all import Form
-from vision_transfer.data.images.resize import resize
+from vision_transfer.data.images.resize import Form, resize
 from vision_transfer.errors import UserError
 
 FORM = Form(size=12, channels=3, resampling="bilinear")
@@ -41,7 +40,7 @@ def assert_same(found, expected):
 
 
 def test_rows_are_the_files_decoded_and_resized(source, image_folder, tmp_path, screen):
-    splits, skipped = load_cached(source, FORM, tmp_path / "cache", screen)
+    splits, skipped = load_images(source, FORM, tmp_path / "cache", screen)
     assert [(item.file, "not an image" in item.reason) for item in skipped] == [("train/cat/broken.png", True)]
     for name, split in splits.items():
         assert len(split) == {"train": 6, "validation": 4, "test": 4}[name]
@@ -56,16 +55,16 @@ def test_rows_are_the_files_decoded_and_resized(source, image_folder, tmp_path, 
 
 
 def test_images_are_mapped_and_cannot_be_written(source, tmp_path, screen):
-    splits, _ = load_cached(source, FORM, tmp_path / "cache", screen)
+    splits, _ = load_images(source, FORM, tmp_path / "cache", screen)
     assert isinstance(splits["train"].images, np.memmap)
     with pytest.raises(ValueError, match="read-only"):
         splits["train"].images[0] = 0
 
 
 def test_a_second_time_nothing_is_decoded(source, tmp_path, screen, monkeypatch):
-    first = load_cached(source, FORM, tmp_path / "cache", screen)
-    monkeypatch.setattr(cache_module, "decode_examples", None)
-    second = load_cached(source, FORM, tmp_path / "cache", screen)
+    first = load_images(source, FORM, tmp_path / "cache", screen)
+    monkeypatch.setattr(cache_module, "_decode", None)
+    second = load_images(source, FORM, tmp_path / "cache", screen)
     assert_same(second[0], first[0])
     assert second[1] == first[1]
     assert screen.text == ""
@@ -84,7 +83,7 @@ def test_each_form_and_content_has_its_own_key(source, image_folder, write_image
 
 def test_a_flipped_byte_anywhere_is_noticed(source, tmp_path, screen):
     cache = tmp_path / "cache"
-    expected, _ = load_cached(source, FORM, cache, screen)
+    expected, _ = load_images(source, FORM, cache, screen)
     expected = {name: split.take(np.arange(len(split))) for name, split in expected.items()}
     rng = np.random.default_rng(0)
     silent = 0
@@ -94,7 +93,7 @@ def test_a_flipped_byte_anywhere_is_noticed(source, tmp_path, screen):
         for place in {0, 6, 9, size - 1, *rng.integers(0, size, 2).tolist()}:
             original = path.read_bytes()
             path.write_bytes(original[:place] + bytes([original[place] ^ 1]) + original[place + 1 :])
-            found, _ = load_cached(source, FORM, cache, screen)
+            found, _ = load_images(source, FORM, cache, screen)
             assert_same(found, expected)
             # A flip that changes no value, such as in the padding of a header, need not be told.
             silent += "damaged" not in screen.text
@@ -123,23 +122,23 @@ def test_a_flipped_byte_anywhere_is_noticed(source, tmp_path, screen):
 )
 def test_damage_is_told_and_mended(source, tmp_path, screen, damage):
     cache = tmp_path / "cache"
-    expected, _ = load_cached(source, FORM, cache, screen)
+    expected, _ = load_images(source, FORM, cache, screen)
     expected = {name: split.take(np.arange(len(split))) for name, split in expected.items()}
     (manifest,) = cache.rglob("manifest.json")
     damage(manifest.parent)
-    assert_same(load_cached(source, FORM, cache, screen)[0], expected)
+    assert_same(load_images(source, FORM, cache, screen)[0], expected)
     assert "damaged" in screen.text
     assert "decoded again" in screen.text
 
 
 def test_a_changed_label_with_a_fitting_manifest_is_noticed_by_its_digest(source, tmp_path, screen):
     cache = tmp_path / "cache"
-    load_cached(source, FORM, cache, screen)
+    load_images(source, FORM, cache, screen)
     (path,) = cache.rglob("manifest.json")
     manifest = json.loads(path.read_text())
     manifest["content"]["splits"]["train"]["files"].reverse()
     path.write_text(json.dumps(manifest))
-    load_cached(source, FORM, cache, screen)
+    load_images(source, FORM, cache, screen)
     assert "damaged" in screen.text
 
 
@@ -155,7 +154,7 @@ def test_an_interrupted_build_leaves_nothing(source, tmp_path, screen, monkeypat
 
     monkeypatch.setattr(cache_module, "write_json", interrupt)
     with pytest.raises(Interrupted):
-        load_cached(source, FORM, cache, screen)
+        load_images(source, FORM, cache, screen)
     assert files_of(cache) == []
 
 
@@ -164,7 +163,7 @@ def test_what_a_killed_process_left_is_removed(source, tmp_path, screen):
     half = cache / "decoded" / cache_key(source, FORM) / "data.writing-0123456789ab" / "train"
     half.mkdir(parents=True)
     (half / "images.npy").write_bytes(bytes(1000))
-    load_cached(source, FORM, cache, screen)
+    load_images(source, FORM, cache, screen)
     assert not any("writing" in str(path) for path in cache.rglob("*"))
 
 
@@ -176,14 +175,14 @@ def test_a_full_disk_is_said_and_leaves_nothing(source, tmp_path, screen, monkey
 
     monkeypatch.setattr(cache_module, "_header", full)
     with pytest.raises(UserError, match=r"No space left on device.*VISION_TRANSFER_CACHE"):
-        load_cached(source, FORM, cache, screen)
+        load_images(source, FORM, cache, screen)
     assert files_of(cache) == []
 
 
 def test_a_cache_folder_that_cannot_be_made(source, tmp_path, screen):
     (tmp_path / "cache").touch()
     with pytest.raises(UserError, match="cannot be used"):
-        load_cached(source, FORM, tmp_path / "cache", screen)
+        load_images(source, FORM, tmp_path / "cache", screen)
 
 
 LOAD = """
@@ -213,7 +212,7 @@ def test_waiting_for_another_is_said(source, tmp_path, screen, monkeypatch):
     lock = cache_module.FileLock(cache / "decoded" / f"{cache_key(source, FORM)}.lock")
     (cache / "decoded").mkdir(parents=True)
     with lock:
-        waiting = threading.Thread(target=load_cached, args=(source, FORM, cache, screen))
+        waiting = threading.Thread(target=load_images, args=(source, FORM, cache, screen))
         waiting.start()
         waiting.join(0.5)
         assert waiting.is_alive()
@@ -232,7 +231,7 @@ def test_no_image_at_all_can_be_cached(tmp_path, screen):
             (tmp_path / "empty" / split / name).mkdir(parents=True)
     source = folder_source(tmp_path / "empty", screen)
     for _ in range(2):
-        splits, skipped = load_cached(source, FORM, tmp_path / "cache", screen)
+        splits, skipped = load_images(source, FORM, tmp_path / "cache", screen)
         assert splits["train"].images.shape == (0, 12, 12, 3)
         assert splits["train"].digests.shape == (0, 16)
         assert skipped == ()

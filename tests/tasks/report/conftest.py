@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from vision_transfer.config import checked, default_config, stage, to_dict, with_stages
-from vision_transfer.data.formats.embedded import embedded_source
+from vision_transfer.data.formats.arrays import embedded_source
 from vision_transfer.data.source import fingerprint
 from vision_transfer.metrics.classification import evaluate_test
 from vision_transfer.runs.folder import RunFolder

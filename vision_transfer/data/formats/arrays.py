@@ -1,4 +1,4 @@
-"""Sources made of arrays: what IDX and npz files, and the embedded digits, have in common."""
+"""Sources made of arrays: the common part of IDX and npz files, and the embedded digits."""
 
 import hashlib
 from collections.abc import Mapping
@@ -6,13 +6,18 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import Int32, Integer, UInt8
 
+from vision_transfer.data.dataset import DIGEST_BYTES
 from vision_transfer.data.source import Examples, Source
+from vision_transfer.data.subset import rank_in_class
 from vision_transfer.errors import UserError
 
-# No array of a small data set comes near this; a file that declares more is damaged or means harm.
+# No array of a small data set comes near this; a file that declares more is damaged or malicious.
 MAX_ARRAY_BYTES = 2**32
-# What the classic ladder's recipes are made for; a label beyond is damage.
+# More than the recipes are made for; a larger label is damage.
 MAX_CLASSES = 1000
+# The embedded digits: grey levels from 0 to 16, images per class of two splits.
+_DIGIT_LEVELS, _DIGIT_SIDE = 16, 8
+_DIGIT_TRAIN_PER_CLASS, _DIGIT_VALIDATION_PER_CLASS = 60, 20
 
 Arrays = tuple[UInt8[np.ndarray, "examples height width channels"], Integer[np.ndarray, "examples"]]
 
@@ -20,19 +25,19 @@ Arrays = tuple[UInt8[np.ndarray, "examples height width channels"], Integer[np.n
 def array_source(
     name: str, where: str, splits: Mapping[str, Arrays], classes: tuple[str, ...] | None, expected: str
 ) -> Source:
-    """A source of arrays that were read from `where`.
+    """A source of arrays that were read from the file or folder `where`.
 
     Args:
         name: of the data.
-        where: the file or folder, for messages.
-        splits: images and labels by split, `train` among them.
-        classes: known names, or None to take the numbers from 0 to the largest label.
-        expected: where examples of this source must lie, for messages.
+        where: for messages.
+        splits: images and labels by split, including `train`.
+        classes: known names, or None for the numbers from 0 to the largest label.
+        expected: the required layout, for messages.
 
     Raises:
-        UserError: the arrays do not fit each other.
+        UserError: the arrays do not fit each other, or a label is out of range.
     """
-    names = check_arrays(where, splits, classes)
+    names = _checked_classes(where, splits, classes)
     height, width = splits["train"][0].shape[1:3]
     return Source(
         name=name,
@@ -47,18 +52,14 @@ def array_source(
 
 def array_examples(name: str, images: UInt8[np.ndarray, "examples height width channels"], labels: Int32) -> Examples:
     """Examples named `name/0`, `name/1`, ... whose pixels are rows of an array with 1 or 3 channels."""
-
-    def pixels(index: int, channels: int) -> np.ndarray:
-        return with_channels(images[index], channels)
-
     files = tuple(f"{name}/{index}" for index in range(len(images)))
-    return Examples(files, labels.astype(np.int32), pixels)
+    return Examples(files, labels.astype(np.int32), lambda index, channels: _with_channels(images[index], channels))
 
 
-def with_channels(
+def _with_channels(
     image: UInt8[np.ndarray, "height width stored"], channels: int
 ) -> UInt8[np.ndarray, "height width channels"]:
-    """Grey repeated to RGB, or RGB made grey by Pillow's weights (ITU-R 601-2), where the channels differ."""
+    """Repeats grey to RGB, or converts RGB to grey by Pillow's weights (ITU-R 601-2), if the channels differ."""
     if image.shape[2] == channels:
         return image
     if image.shape[2] == 1:
@@ -68,17 +69,8 @@ def with_channels(
     return np.asarray(Image.fromarray(image).convert("L"))[:, :, None]
 
 
-def check_arrays(where: str, splits: Mapping[str, Arrays], classes: tuple[str, ...] | None) -> tuple[str, ...]:
-    """Checks that images and labels fit each other and that no label is out of range; returns the class names.
-
-    Args:
-        where: the file or folder, for messages.
-        splits: images and labels by split.
-        classes: known names, or None to take the numbers from 0 to the largest label.
-
-    Raises:
-        UserError: something does not fit.
-    """
+def _checked_classes(where: str, splits: Mapping[str, Arrays], classes: tuple[str, ...] | None) -> tuple[str, ...]:
+    """The class names, once images and labels fit each other and no label is out of range."""
     shapes = {images.shape[1:] for images, _ in splits.values()}
     if len(shapes) > 1:
         raise UserError(f"{where}: images of the splits differ in shape: {', '.join(map(str, sorted(shapes)))}.")
@@ -99,10 +91,39 @@ def check_arrays(where: str, splits: Mapping[str, Arrays], classes: tuple[str, .
 
 
 def arrays_digest(splits: Mapping[str, Arrays]) -> str:
-    """Digest of the arrays themselves, so that the same data packed otherwise has the same fingerprint."""
-    digest = hashlib.blake2b(digest_size=16)
+    """Digest of the arrays themselves, so that the same data in another file format has the same fingerprint."""
+    digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
     for split, (images, labels) in sorted(splits.items()):
         for array in (images, labels.astype("<i4")):
             digest.update(f"{split} {array.shape}".encode())
             digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
+
+
+def embedded_source() -> Source:
+    """Scikit-learn's handwritten digits: 60 training and 20 validation images per class; the other 997 are for testing.
+
+    1,797 real 8x8 images in 10 classes (Alpaydin and Kaynak 1998, UCI "Optical Recognition of Handwritten Digits"),
+    enlarged to RGB. Few training images per class, so that fine-tuning has something to gain.
+    """
+    from sklearn.datasets import load_digits
+
+    pixels, targets = load_digits(return_X_y=True)
+    images = (
+        np.rint(np.asarray(pixels) * (255 / _DIGIT_LEVELS)).astype(np.uint8).reshape(-1, _DIGIT_SIDE, _DIGIT_SIDE, 1)
+    )
+    labels = np.asarray(targets).astype(np.int32)
+    examples = array_examples("digits", images, labels)
+    ranks = rank_in_class(labels, examples.files, "embedded", seed=0)
+    train = ranks < _DIGIT_TRAIN_PER_CLASS
+    validation = ~train & (ranks < _DIGIT_TRAIN_PER_CLASS + _DIGIT_VALIDATION_PER_CLASS)
+    chosen = {"train": train, "validation": validation, "test": ~train & ~validation}
+    return Source(
+        name="embedded digits",
+        classes=tuple(str(digit) for digit in range(10)),
+        splits={split: examples.take(np.flatnonzero(mask).astype(np.int32)) for split, mask in chosen.items()},
+        content=arrays_digest({"all": (images, labels)}),
+        default_size=48,
+        note="scikit-learn's handwritten digits (1,797 images of 8x8, enlarged), which come with this program.",
+        in_memory=True,
+    )

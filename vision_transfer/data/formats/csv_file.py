@@ -1,34 +1,30 @@
-"""A table of pictures: a CSV file with the columns `path`, `label` and, where the data is split already, `split`.
+"""A table of images: a CSV file with the columns `path`, `label` and, if the data is already split, `split`.
 
-Paths count from the CSV's folder. Other columns are passed over. Commas, semicolons or tabs stand between the values.
+Paths are relative to the CSV's folder. Other columns are ignored. Commas, semicolons or tabs separate the values.
 """
 
 import csv
-import hashlib
 import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from vision_transfer.data.dataset import SPLITS, Skipped
-from vision_transfer.data.formats.folder import DEFAULT_SIZE, SPLIT_FOLDERS
-from vision_transfer.data.formats.image_files import Named, display, read_examples
+from vision_transfer.data.dataset import SPLIT_NAMES, SPLITS
+from vision_transfer.data.formats.image_files import Named, display, files_source
 from vision_transfer.data.images.decode import UndecodableError, read_file
-from vision_transfer.data.source import Examples, Source
+from vision_transfer.data.source import Source
 from vision_transfer.errors import UserError, nearest_names
 from vision_transfer.runtime.console import Screen
 
 PATH, LABEL, SPLIT = "path", "label", "split"
 SUFFIXES = (".csv", ".tsv")
-EXPECTED = "a CSV file whose first line names the columns path, label and, if you like, split"
+EXPECTED = "a CSV file whose first line names the columns path, label and, optionally, split"
 _SEPARATORS = ",;\t"
-_SPLIT_OF = {name: split for split, names in SPLIT_FOLDERS.items() for name in names}
+_SPLIT_OF = {name: split for split, names in SPLIT_NAMES.items() for name in names}
 
 
 @dataclass(frozen=True)
 class _Row:
-    """A line of the table: its number, and its values."""
-
     line: int
     path: str
     label: str
@@ -36,40 +32,24 @@ class _Row:
 
 
 def csv_source(file: Path, screen: Screen) -> Source:
-    """Reads the table and hashes its files; decodes nothing. Files that cannot be read are left out.
+    """Reads the table and digests its files; decodes nothing. Unreadable files are left out.
 
     Raises:
-        UserError: no such file, no text, a column or value that is missing, a path that comes twice, an unknown
-            split, a class missing from a split, or fewer than two classes; line and column are named.
+        UserError: no such file, not text, a missing column or value, a repeated path, an unknown split, a class missing
+            from a split, or fewer than two classes; the message names line and column.
     """
     rows = list(_rows(file))
     classes = _classes(file, rows)
-    splits: dict[str, Examples] = {}
-    skipped: list[Skipped] = []
-    content = hashlib.blake2b(digest_size=16)
-    for split in (name for name in SPLITS if any(row.split == name for row in rows)):
-        named = [
-            Named(file.parent / row.path, display(row.path), classes[row.label]) for row in rows if row.split == split
-        ]
-        splits[split], left_out = read_examples(named, f"Reading {split}", screen)
-        content.update(b"".join(splits[split].contents))
-        lines = {display(row.path): row.line for row in rows}
-        skipped.extend(Skipped(item.file, f"line {lines[item.file]}: {item.reason}") for item in left_out)
-    return Source(
-        name=file.resolve().stem,
-        classes=tuple(classes),
-        splits=splits,
-        content=content.hexdigest(),
-        default_size=DEFAULT_SIZE,
-        skipped=tuple(skipped),
-        note=f"images listed in {display(str(file))}.",
-        expected=EXPECTED,
-        has_near_duplicates=True,
-    )
+    named: dict[str, list[Named]] = {split: [] for split in SPLITS if any(row.split == split for row in rows)}
+    for row in rows:
+        item = Named(file.parent / row.path, display(row.path), classes[row.label], where=f"line {row.line}: ")
+        named[row.split].append(item)
+    note = f"images listed in {display(str(file))}."
+    return files_source(file.resolve().stem, tuple(classes), named, note=note, expected=EXPECTED, screen=screen)
 
 
 def is_csv(path: Path) -> bool:
-    """Whether a path is named like a table."""
+    """Whether a path has the suffix of a table."""
     return path.suffix.lower() in SUFFIXES
 
 
@@ -90,7 +70,7 @@ def _rows(file: Path) -> Iterator[_Row]:
             row = _row(f"{where}, line {reader.line_num}", reader.line_num, columns, values)
             if row.path in seen:
                 raise UserError(
-                    f"{where}, line {row.line}, column {PATH}: {row.path} is in line {seen[row.path]} already. "
+                    f"{where}, line {row.line}, column {PATH}: {row.path} is already in line {seen[row.path]}. "
                     "Keep one of the two."
                 )
             seen[row.path] = row.line
@@ -104,9 +84,9 @@ def _row(where: str, line: int, columns: Mapping[str, int], values: list[str]) -
     for name, place in columns.items():
         found[name] = values[place].strip() if place < len(values) else ""
         if not found[name]:
-            raise UserError(f"{where}, column {name}: is empty. Every picture needs one.")
+            raise UserError(f"{where}, column {name}: is empty. Every image needs one.")
         if "\0" in found[name]:
-            raise UserError(f"{where}, column {name}: holds a zero byte.")
+            raise UserError(f"{where}, column {name}: contains a zero byte.")
     split = found.get(SPLIT, "train").lower()
     if split not in _SPLIT_OF:
         raise UserError(f"{where}, column {SPLIT}: is {found[SPLIT]!r}; {nearest_names(split, list(_SPLIT_OF))}")
@@ -114,7 +94,7 @@ def _row(where: str, line: int, columns: Mapping[str, int], values: list[str]) -
 
 
 def _columns(where: str, header: list[str]) -> dict[str, int]:
-    """The place of each column that is read."""
+    """The index of each column that is read."""
     for name in (PATH, LABEL):
         if name not in header:
             columns = ", ".join(filter(None, header)) or "nothing"
@@ -126,20 +106,20 @@ def _columns(where: str, header: list[str]) -> dict[str, int]:
 
 
 def _classes(file: Path, rows: list[_Row]) -> dict[str, int]:
-    """The label of each class, in the order of their names, which must be the same in every split."""
+    """The label of each class, by name; the classes must be the same in every split."""
     where = f"--config.dataset.root: {display(str(file))}"
     names = sorted({row.label for row in rows})
     if len(names) < 2:
-        found = f"has the class {names[0]} only" if names else "lists no pictures"
+        found = f"has only the class {names[0]}" if names else "lists no images"
         raise UserError(f"{where}, column {LABEL}: {found}. At least two classes are needed; expected {EXPECTED}.")
     for split in sorted({row.split for row in rows}):
         missing = sorted(set(names) - {row.label for row in rows if row.split == split})
         if missing:
             raise UserError(
-                f"{where}: no picture of the class {missing[0]} in {split}. Every class must be in every split."
+                f"{where}: no image of the class {missing[0]} in {split}. Every class must be in every split."
             )
     if not any(row.split == "train" for row in rows):
-        raise UserError(f"{where}, column {SPLIT}: no picture is in train.")
+        raise UserError(f"{where}, column {SPLIT}: no image is in train.")
     return {name: label for label, name in enumerate(names)}
 
 

@@ -1,7 +1,7 @@
 """TensorFlow Datasets by name, read by random access (`as_data_source`), which needs no TensorFlow.
 
-Preparing a data set does need it, and must be told a file format with random access; nothing is prepared or downloaded
-here, but the error says the command that does.
+Preparing a data set needs it, and a file format with random access; nothing is prepared or downloaded here, but the
+error message gives the command.
 """
 
 import hashlib
@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from vision_transfer.data.formats.folder import DEFAULT_SIZE
+from vision_transfer.data.dataset import DIGEST_BYTES, SPLIT_NAMES, digest
+from vision_transfer.data.formats.image_files import DEFAULT_SIZE
 from vision_transfer.data.images.decode import decode_image
 from vision_transfer.data.images.parallel import map_in_order
 from vision_transfer.data.source import Examples, Source
@@ -20,20 +21,19 @@ from vision_transfer.errors import UserError
 from vision_transfer.runtime.console import Screen
 
 PREFIX = "tfds:"
-_SPLIT_NAMES = {"train": ("train",), "validation": ("validation", "valid", "val"), "test": ("test",)}
 
 
 def tfds_source(name: str, root: Path | None, screen: Screen) -> Source:
     """A prepared TFDS data set of single-label images.
 
     Args:
-        name: as `tfds.builder` takes it: `NAME`, `NAME/CONFIG`, `NAME:VERSION`.
+        name: in the syntax of `tfds.builder`: `NAME`, `NAME/CONFIG`, `NAME:VERSION`.
         root: TFDS's `data_dir`, or None for its default.
         screen: for progress.
 
     Raises:
-        UserError: TFDS is not installed, the data set is unknown, not prepared, prepared without random access, or not
-            one of images with one label each.
+        UserError: TFDS is not installed, or the data set is unknown, not prepared, prepared without random access, or
+            does not have one label per image.
     """
     try:
         tfds: Any = importlib.import_module("tensorflow_datasets")
@@ -45,14 +45,14 @@ def tfds_source(name: str, root: Path | None, screen: Screen) -> Source:
     builder = _builder(tfds, name, root)
     image_key, label_key = _keys(builder, name)
     features = builder.info.features
-    splits, content = {}, hashlib.blake2b(digest_size=16)
-    for split, names in _SPLIT_NAMES.items():
+    splits, content = {}, hashlib.blake2b(digest_size=DIGEST_BYTES)
+    for split, names in SPLIT_NAMES.items():
         present = next((name for name in names if name in builder.info.splits), None)
         if present is None:
             continue
         records = builder.as_data_source(split=present, decoders={image_key: tfds.decode.SkipDecoding()})
-        splits[split], digest = _examples(records, present, image_key, label_key, screen)
-        content.update(split.encode() + digest)
+        splits[split], records_digest = _examples(records, present, image_key, label_key, screen)
+        content.update(split.encode() + records_digest)
     if "train" not in splits:
         raise UserError(
             f"--config.dataset.name={PREFIX}{name} has no split `train`, but {', '.join(builder.info.splits)}."
@@ -70,7 +70,7 @@ def tfds_source(name: str, root: Path | None, screen: Screen) -> Source:
 
 
 def _builder(tfds: Any, name: str, root: Path | None) -> Any:
-    """The builder of a data set that is prepared and can be read at random."""
+    """The builder of a data set that is prepared and has random access."""
     try:
         builder = tfds.builder(name, data_dir=None if root is None else str(root))
     except (tfds.core.DatasetNotFoundError, ValueError) as error:
@@ -83,7 +83,7 @@ def _builder(tfds: Any, name: str, root: Path | None) -> Any:
     if not builder.is_prepared():
         raise UserError(
             f"--config.dataset.name={PREFIX}{name} is not prepared (nothing in {builder.data_dir}). This downloads and "
-            f"prepares it; TensorFlow is needed for that once:\n"
+            f"prepares it, for which TensorFlow is needed once:\n"
             f"  pip install tensorflow-cpu && tfds build {name}{folder} --file_format=array_record"
         )
     file_format = builder.info.file_format
@@ -92,7 +92,7 @@ def _builder(tfds: Any, name: str, root: Path | None) -> Any:
         found = file_format and file_format.value
         raise UserError(
             f"--config.dataset.name={PREFIX}{name} is prepared in {builder.data_dir} as {found}, which has no random "
-            "access. Prepare it once more in another folder and name that one:\n"
+            "access. Prepare it again in another folder and give that one:\n"
             f"  pip install tensorflow-cpu && tfds build {name} --data_dir={other} --file_format=array_record\n"
             f"  --config.dataset.root={other}"
         )
@@ -106,25 +106,24 @@ def _keys(builder: Any, name: str) -> tuple[str, str]:
     kinds = [type(features[key]).__name__ if key in features else "nothing" for key in keys[:2]]
     if kinds != ["Image", "ClassLabel"]:
         raise UserError(
-            f"--config.dataset.name={PREFIX}{name}: {keys[0]} and {keys[1]} are {kinds[0]} and {kinds[1]}; needed are "
-            "an Image and a ClassLabel (one label for each image)."
+            f"--config.dataset.name={PREFIX}{name}: {keys[0]} and {keys[1]} are {kinds[0]} and {kinds[1]}; expected "
+            "an Image and a ClassLabel (one label per image)."
         )
     return keys[0], keys[1]
 
 
 def _examples(records: Any, name: str, image_key: str, label_key: str, screen: Screen) -> tuple[Examples, bytes]:
-    """All labels of a split, and the digest of its encoded images and labels; the images stay where they are."""
+    """The examples of a split, and a digest of its encoded images and labels; the images stay on disk."""
 
-    def look(index: int) -> tuple[int, bytes]:
+    def label_and_digest(index: int) -> tuple[int, bytes]:
         record = records[index]
-        return int(record[label_key]), hashlib.blake2b(record[image_key], digest_size=16).digest()
+        return int(record[label_key]), digest(record[image_key])
 
-    seen = list(map_in_order(look, range(len(records)), screen=screen, title=f"Reading {name}"))
+    seen = list(map_in_order(label_and_digest, range(len(records)), screen=screen, title=f"Reading {name}"))
     labels = np.array([label for label, _ in seen], np.int32)
 
     def pixels(index: int, channels: int) -> UInt8[np.ndarray, "height width channels"]:
         return decode_image(records[index][image_key], channels)
 
-    digest = hashlib.blake2b(b"".join(image for _, image in seen), digest_size=16)
-    digest.update(labels.astype("<i4").tobytes())
-    return Examples(tuple(f"{name}/{index}" for index in range(len(seen))), labels, pixels), digest.digest()
+    content = b"".join(image for _, image in seen) + labels.astype("<i4").tobytes()
+    return Examples(tuple(f"{name}/{index}" for index in range(len(seen))), labels, pixels), digest(content)

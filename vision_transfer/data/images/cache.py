@@ -1,18 +1,18 @@
-"""The cache of decoded images: a data set is decoded once for each size, and then read by memory map.
+"""The cache of decoded images: a data set is decoded once for each form, and then read through a memory map.
 
-`CACHE/decoded/KEY/data/` holds `manifest.json` and, for each split, `images.npy`, `labels.npy` and `digests.npy`.
-KEY is the digest of all that determines the pixels. The folder is written under a lock and named last, and verified
-whenever it is opened: every image against its digest, all else against the manifest, and that against its own digest.
+`CACHE/decoded/KEY/data/` contains `manifest.json` and, for each split, `images.npy`, `labels.npy` and `digests.npy`.
+KEY is a digest of everything that determines the pixels. The folder is written under a lock, gets its name last, and is
+verified whenever it is opened: each image against its digest, everything else against the manifest, and the manifest
+against its own digest.
 """
 
-import hashlib
 import io
 import json
 import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from contextlib import closing
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +20,10 @@ from filelock import FileLock, Timeout
 from jaxtyping import UInt8
 from rich.markup import escape
 
-from vision_transfer.data.dataset import DIGEST_BYTES, Skipped, Split, digest_image
-from vision_transfer.data.images.decode import decoder_version
-from vision_transfer.data.images.decode_all import Decoded, Form, decode_examples, stack_digests
+from vision_transfer.data.dataset import Skipped, Split, digest, digest_image, stack_digests
+from vision_transfer.data.images.decode import UndecodableError, decoder_version
 from vision_transfer.data.images.parallel import map_in_order
+from vision_transfer.data.images.resize import Form, resize
 from vision_transfer.data.source import Examples, Source, fingerprint
 from vision_transfer.errors import UserError
 from vision_transfer.runtime.console import Screen
@@ -34,18 +34,31 @@ LAYOUT_VERSION = 1
 _SECONDS_BEFORE_SAYING_THAT_IT_WAITS = 1.0
 
 
+# The splits by name, and the files left out.
+Decoded = tuple[dict[str, Split], tuple[Skipped, ...]]
+
+
 class CacheDamagedError(Exception):
-    """A cached data set that is not what was written."""
+    """A cached data set was changed after it was written."""
 
 
-def load_cached(
-    source: Source, form: Form, cache_dir: Path, screen: Screen
-) -> tuple[dict[str, Split], tuple[Skipped, ...]]:
-    """The decoded splits of a source, from the cache or, if it has them not or damaged, decoded into it.
+@dataclass(frozen=True)
+class _Image:
+    """A decoded image, its index among the examples of its split, and its digest."""
+
+    index: int
+    pixels: UInt8[np.ndarray, "size size channels"]
+    digest: bytes
+
+
+def load_images(source: Source, form: Form, cache_dir: Path, screen: Screen) -> Decoded:
+    """The decoded splits of a source: from the cache, or decoded and written to it; small sources stay in memory.
 
     Raises:
         UserError: the cache folder cannot be written, or the disk is full.
     """
+    if source.in_memory:
+        return _decode_in_memory(source, form, screen)
     store = cache_dir / FOLDER / cache_key(source, form)
     lock = FileLock(store.with_suffix(".lock"))
     try:
@@ -67,19 +80,47 @@ def load_cached(
 
 
 def cache_key(source: Source, form: Form) -> str:
-    """Digest of all that determines the decoded pixels."""
+    """Digest of everything that determines the decoded pixels."""
     parts = {
         "source": fingerprint(source),
         "form": asdict(form),
         "decoder": decoder_version(),
         "layout": LAYOUT_VERSION,
     }
-    return _digest(json.dumps(parts, sort_keys=True).encode())
+    return _hex_digest(json.dumps(parts, sort_keys=True).encode())
 
 
-def _open_or_build(
-    store: Path, source: Source, form: Form, screen: Screen
-) -> tuple[dict[str, Split], tuple[Skipped, ...]]:
+def _decode_in_memory(source: Source, form: Form, screen: Screen) -> Decoded:
+    splits, skipped = {}, []
+    for split, examples in source.splits.items():
+        results = list(_decode(examples, form, screen, f"Preparing {split}"))
+        images = [result for result in results if isinstance(result, _Image)]
+        skipped += [result for result in results if isinstance(result, Skipped)]
+        splits[split] = Split(
+            images=np.array([image.pixels for image in images], np.uint8).reshape(
+                -1, form.size, form.size, form.channels
+            ),
+            labels=examples.labels[[image.index for image in images]],
+            files=tuple(examples.files[image.index] for image in images),
+            digests=stack_digests([image.digest for image in images]),
+        )
+    return splits, tuple(skipped)
+
+
+def _decode(examples: Examples, form: Form, screen: Screen, title: str) -> Generator[_Image | Skipped]:
+    """Decodes and resizes examples on all cores, in their order; one that cannot be decoded gives a `Skipped`."""
+
+    def decode(index: int) -> _Image | Skipped:
+        try:
+            pixels = resize(examples.pixels(index, form.channels), form.size, form.resampling)
+        except UndecodableError as reason:
+            return Skipped(examples.files[index], str(reason))
+        return _Image(index, pixels, digest_image(pixels))
+
+    yield from map_in_order(decode, range(len(examples.files)), screen=screen, title=title)
+
+
+def _open_or_build(store: Path, source: Source, form: Form, screen: Screen) -> Decoded:
     remove_leftovers(store)
     folder = store / "data"
     if folder.exists():
@@ -103,7 +144,9 @@ def _build(folder: Path, source: Source, form: Form, screen: Screen) -> None:
         content["splits"][split] = {
             "files": files,
             "shape": [len(files), form.size, form.size, form.channels],
-            "digests": {name: _digest((folder / split / name).read_bytes()) for name in ("labels.npy", "digests.npy")},
+            "digests": {
+                name: _hex_digest((folder / split / name).read_bytes()) for name in ("labels.npy", "digests.npy")
+            },
         }
     write_json(folder / "manifest.json", {"digest": _manifest_digest(content), "content": content})
 
@@ -111,22 +154,22 @@ def _build(folder: Path, source: Source, form: Form, screen: Screen) -> None:
 def _write_split(
     folder: Path, examples: Examples, form: Form, screen: Screen, title: str
 ) -> tuple[list[str], list[Skipped]]:
-    """Decodes a split into `images.npy`, `labels.npy` and `digests.npy`; returns their names and what was left out.
+    """Decodes a split into `images.npy`, `labels.npy` and `digests.npy`; returns the names of its images and the rest.
 
-    The pixels are written in sequence and not through a memory map, which on a full disk would kill the process.
+    The pixels are written sequentially and not through a memory map, which would kill the process on a full disk.
     """
-    decoded: list[Decoded] = []
+    decoded: list[_Image] = []
     skipped: list[Skipped] = []
     with (folder / "images.npy").open("wb") as file:
         file.write(_header((len(examples.files), form.size, form.size, form.channels)))
-        with closing(decode_examples(examples, form, screen=screen, title=title)) as results:
+        with closing(_decode(examples, form, screen, title)) as results:
             for result in results:
                 if isinstance(result, Skipped):
                     skipped.append(result)
                     continue
-                file.write(np.ascontiguousarray(result.image).data)
+                file.write(np.ascontiguousarray(result.pixels).data)
                 # Without its pixels, which are on disk.
-                decoded.append(replace(result, image=np.empty((0, 0, form.channels), np.uint8)))
+                decoded.append(replace(result, pixels=np.empty((0, 0, form.channels), np.uint8)))
         file.seek(0)
         file.write(_header((len(decoded), form.size, form.size, form.channels)))
     np.save(folder / "labels.npy", examples.labels[[result.index for result in decoded]])
@@ -141,7 +184,7 @@ def _header(shape: tuple[int, ...]) -> bytes:
     return header.getvalue()
 
 
-def _open(folder: Path, screen: Screen) -> tuple[dict[str, Split], tuple[Skipped, ...]]:
+def _open(folder: Path, screen: Screen) -> Decoded:
     content = _read_manifest(folder / "manifest.json")
     splits = {split: _open_split(folder / split, entry, screen) for split, entry in content["splits"].items()}
     return splits, tuple(Skipped(**item) for item in content["skipped"])
@@ -154,13 +197,13 @@ def _read_manifest(path: Path) -> Mapping:
             return manifest["content"]
     except (ValueError, KeyError, TypeError, RecursionError):
         pass
-    raise CacheDamagedError(f"{path.name} is not as it was written")
+    raise CacheDamagedError(f"{path.name} was changed")
 
 
 def _open_split(folder: Path, entry: Mapping, screen: Screen) -> Split:
-    for name, digest in entry["digests"].items():
-        if _digest((folder / name).read_bytes()) != digest:
-            raise CacheDamagedError(f"{folder.name}/{name} is not as it was written")
+    for name, expected in entry["digests"].items():
+        if _hex_digest((folder / name).read_bytes()) != expected:
+            raise CacheDamagedError(f"{folder.name}/{name} was changed")
     digests = np.load(folder / "digests.npy", allow_pickle=False)
     images = _open_images(folder / "images.npy", tuple(entry["shape"]))
     _verify(images, digests, f"{folder.name}/images.npy", screen)
@@ -168,12 +211,12 @@ def _open_split(folder: Path, entry: Mapping, screen: Screen) -> Split:
 
 
 def _open_images(path: Path, shape: tuple[int, ...]) -> UInt8[np.ndarray, "examples height width channels"]:
-    # Compared and not parsed: what NumPy's parser raises on a damaged header is anyone's guess.
+    # Compared and not parsed: NumPy's parser may raise anything on a damaged header.
     header = _header(shape)
     with path.open("rb") as file:
         intact = file.read(len(header)) == header
     if not intact or path.stat().st_size != len(header) + math.prod(shape):
-        raise CacheDamagedError(f"{path.parent.name}/{path.name} is not as it was written")
+        raise CacheDamagedError(f"{path.parent.name}/{path.name} was changed")
     if not shape[0]:
         return np.empty(shape, np.uint8)
     return np.memmap(path, np.uint8, mode="r", offset=len(header), shape=shape)
@@ -182,18 +225,18 @@ def _open_images(path: Path, shape: tuple[int, ...]) -> UInt8[np.ndarray, "examp
 def _verify(images: np.ndarray, digests: np.ndarray, name: str, screen: Screen) -> None:
     """Compares every image with its digest."""
 
-    def found(index: int) -> bytes:
-        return digest_image(images[index])
+    def intact(index: int) -> bool:
+        return digest_image(images[index]) == digests[index].tobytes()
 
-    with closing(map_in_order(found, range(len(images)), screen=screen, title="Verifying cached images")) as computed:
-        for index, digest in enumerate(computed):
-            if digest != digests[index].tobytes():
-                raise CacheDamagedError(f"image {index} of {name} is not as it was written")
+    with closing(map_in_order(intact, range(len(images)), screen=screen, title="Verifying cached images")) as verified:
+        for index, unchanged in enumerate(verified):
+            if not unchanged:
+                raise CacheDamagedError(f"image {index} of {name} was changed")
 
 
 def _manifest_digest(content: Mapping) -> str:
-    return _digest(json.dumps(content, sort_keys=True).encode())
+    return _hex_digest(json.dumps(content, sort_keys=True).encode())
 
 
-def _digest(content: bytes) -> str:
-    return hashlib.blake2b(content, digest_size=DIGEST_BYTES).hexdigest()
+def _hex_digest(content: bytes) -> str:
+    return digest(content).hex()

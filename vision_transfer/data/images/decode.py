@@ -1,8 +1,8 @@
-"""From the bytes of an image file to pixels, with limits that a hostile file cannot pass.
+"""Decodes the bytes of an image file to pixels, within limits that a malicious file cannot exceed.
 
-The meaning of a file is that of TensorFlow's `decode_image(channels=3)`: alpha is dropped and not blended, 16 bits keep
-their upper 8, of an animation the first frame counts. Two things differ: EXIF rotation is applied, and JPEGs are
-decoded with libjpeg's accurate DCT (as Keras's `load_img` does), where TensorFlow takes its fast one.
+Pixels are those of TensorFlow's `decode_image(channels=3)`: alpha is dropped and not blended, 16 bits are reduced to
+their upper 8, and an animation gives its first frame. Two things differ: EXIF rotation is applied, and JPEGs are
+decoded with libjpeg's accurate DCT (as in Keras's `load_img`), not with the fast one as in TensorFlow.
 """
 
 import io
@@ -19,13 +19,13 @@ from jaxtyping import UInt8
 if TYPE_CHECKING:
     from PIL import Image
 
-# Part of the cache's key: raise it when the same bytes give other pixels.
+# Part of the cache's key: to be raised when the same bytes give other pixels.
 DECODER_VERSION = 1
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF")
 MAX_FILE_BYTES = 100 * 2**20
 # Above the largest phone sensors in common use (108 megapixels); as RGB 360 MB.
 MAX_PIXELS = 120_000_000
-# A progressive JPEG goes over all its pixels once a scan: usually about 10 times, but a small file can ask for many.
+# A progressive JPEG decodes all its pixels once per scan: usually about 10 times, but a small file can have many scans.
 MAX_SCANNED_PIXELS = 4_000_000_000
 # Larger images are decoded one at a time, so that memory does not grow with the number of cores.
 LARGE_PIXELS = 16_000_000
@@ -36,11 +36,11 @@ _one_large_image = threading.Lock()
 
 
 class UndecodableError(Exception):
-    """A file or record that gives no image; the message is the reason shown to the user."""
+    """A file or record cannot be decoded; the message is the reason shown to the user."""
 
 
 def decoder_version() -> str:
-    """Everything that may change the pixels decoded from given bytes: this module's version and Pillow's."""
+    """The versions of this module and of Pillow, which may change the pixels decoded from given bytes."""
     import PIL
 
     return f"{DECODER_VERSION}/pillow-{PIL.__version__}"
@@ -50,11 +50,11 @@ def read_file(path: Path) -> bytes:
     """The bytes of a regular, non-empty file of at most `MAX_FILE_BYTES`; never waits on a FIFO or device.
 
     Raises:
-        UndecodableError: it is none, or cannot be read.
+        UndecodableError: it is not such a file, or cannot be read.
     """
     try:
-        # Looked at before it is opened, since opening alone can set a device going; and after, since it may have
-        # been exchanged in between.
+        # Checked before it is opened, since opening alone can start a device; and after, since it may have changed
+        # in between.
         _check_file(path.stat())
         flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
         with open(os.open(path, flags), "rb") as file:  # noqa: PTH123 (Path.open takes no descriptor)
@@ -71,7 +71,7 @@ def decode_image(content: bytes, channels: int) -> UInt8[np.ndarray, "height wid
     """Decodes an image file's bytes to RGB (`channels` 3) or grey (1), upright by its EXIF tag.
 
     Raises:
-        UndecodableError: no image, damaged, too large, or of a kind that has no 8-bit meaning.
+        UndecodableError: not an image, damaged, too large, or of a kind without 8-bit values.
     """
     from PIL import Image, UnidentifiedImageError
 
@@ -88,7 +88,7 @@ def decode_image(content: bytes, channels: int) -> UInt8[np.ndarray, "height wid
         raise UndecodableError(f"not an image ({', '.join(FORMATS)}) or its header is damaged") from None
     except MemoryError:
         raise UndecodableError("too large for this machine's memory") from None
-    except Exception as error:  # Pillow's plugins raise almost anything on damaged bytes.
+    except Exception as error:  # Pillow's plugins may raise anything on damaged bytes.
         reason = f"does not decode: {type(error).__name__}: {error}"
         raise UndecodableError(" ".join(reason.split())[:_MAX_REASON_LENGTH]) from None
 
@@ -108,7 +108,7 @@ def _check_file(status: os.stat_result) -> None:
 
 
 def _check_pixels(image: "Image.Image", content: bytes) -> None:
-    """Refuses an image whose decoding would take too much memory or time, before it is decoded."""
+    """Rejects an image whose decoding would take too much memory or time, before it is decoded."""
     pixels = image.width * image.height
     if pixels > MAX_PIXELS:
         raise UndecodableError(f"declares {image.width} x {image.height} pixels; the limit is {MAX_PIXELS:,}")
@@ -120,7 +120,7 @@ def _check_pixels(image: "Image.Image", content: bytes) -> None:
 
 
 def _eight_bits(image: "Image.Image") -> "Image.Image":
-    """16-bit grey with its upper 8 bits kept; all else in a mode that Pillow makes RGB or grey of, dropping alpha."""
+    """Reduces 16-bit grey to its upper 8 bits; other modes are such that Pillow converts them to RGB or grey."""
     from PIL import Image
 
     if image.mode == "F":
@@ -128,20 +128,20 @@ def _eight_bits(image: "Image.Image") -> "Image.Image":
     if image.mode.startswith("I"):
         values = np.clip(np.asarray(image).astype(np.int64), 0, 2**16 - 1)
         return Image.fromarray((values >> 8).astype(np.uint8))
-    # Going there directly gives the same pixels, but a warning too.
+    # Converting directly gives the same pixels, but also a warning.
     return image.convert("RGBA") if image.mode == "P" and "transparency" in image.info else image
 
 
 def exif_orientation(image: "Image.Image") -> object:
-    """The EXIF orientation tag of an open image, or None where there is none that can be read."""
+    """The EXIF orientation tag of an open image, or None if there is no readable one."""
     try:
         return image.getexif().get(_EXIF_ORIENTATION)
-    except Exception:  # Damaged EXIF data raises almost anything, and the pixels are good without it.
+    except Exception:  # Damaged EXIF data may raise anything, and the pixels are good without it.
         return None
 
 
 def _upright(image: "Image.Image", orientation: object) -> "Image.Image":
-    """Undoes the rotation or reflection that an EXIF orientation (2 to 8) tells of."""
+    """Undoes the rotation or reflection given by an EXIF orientation (2 to 8)."""
     from PIL.Image import Transpose
 
     undo = {

@@ -1,13 +1,13 @@
-"""Pictures that show the same, told by a perceptual hash: copies that were resized, compressed again or brightened.
+"""Near-duplicates found by a perceptual hash: copies that were resized, compressed again or brightened.
 
-A thumbnail stands for each picture. The hash of two thumbnails proposes a pair, and the correlation of their grey
-gradients confirms it. What differs in colour alone is the same to both; crops, reflections and other shots of the same
-thing are not found. Pictures of much fewer pixels than a thumbnail are alike by nature, and many are taken for copies.
+Each image is represented by a thumbnail. Similar hashes of two thumbnails propose a pair, and the correlation of their
+grey gradients confirms it. Differences in colour alone are ignored; crops, reflections and other shots of the same
+object are not found. Images with far fewer pixels than a thumbnail look alike, and many of them are taken for copies.
 
-The thresholds were chosen on 300 photos and copies made of them (half the size; JPEG of quality 30; 1.3 times as
-bright): hashes were at most 12 bits apart and gradients correlated by at least 0.907. Of 10.1 million pairs of
-different pictures (4,000 photos of cats and dogs, 2,062 of hands making signs) none but true copies came above 0.80.
-`tests/data/measure_near_duplicates.py` prints these figures.
+The thresholds were chosen on 300 photos and their copies (half the size; JPEG of quality 30; 1.3 times as bright):
+hashes differed by at most 12 bits and gradients correlated by at least 0.907. Of 10.1 million pairs of different images
+(4,000 photos of cats and dogs, 2,062 of hands making signs) only true copies were above 0.80.
+`tests/data/images/measure_near_duplicates.py` prints these numbers.
 """
 
 from collections.abc import Sequence
@@ -16,13 +16,13 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float32, Int32, UInt8, UInt64
 
-# Part of the cache's key: raise it when the same pixels give another thumbnail.
+# Part of the cache's key: to be raised when the same pixels give another thumbnail.
 THUMBNAIL_VERSION = 1
 SIDE = 32
 # Of 64 bits.
 MOST_BITS_APART = 12
 LEAST_CORRELATION = 0.9
-# Lowest frequencies along each axis that the hash looks at.
+# The number of lowest frequencies along each axis that the hash uses.
 _FREQUENCIES = 8
 # Rows of hashes compared at a time, and candidates confirmed at a time: both bound memory.
 _ROWS, _CANDIDATES = 256, 8192
@@ -30,19 +30,14 @@ _ROWS, _CANDIDATES = 256, 8192
 
 @dataclass(frozen=True)
 class NearPairs:
-    """Pairs of near-duplicates.
-
-    Attributes:
-        pairs: places of both pictures, the smaller first, in ascending order.
-        similarity: correlation of the gradients, 1 for copies.
-    """
+    """Pairs of near-duplicates: indices of both images (ascending), and the correlation of their gradients."""
 
     pairs: Int32[np.ndarray, "pairs 2"]
     similarity: Float32[np.ndarray, "pairs"]
 
 
 def thumbnail(image: UInt8[np.ndarray, "height width channels"]) -> UInt8[np.ndarray, "32 32"]:
-    """The picture in grey, each pixel the mean of its part of the picture; the aspect ratio is not kept."""
+    """The image in grey, each pixel the mean of its part of the image; the aspect ratio is not kept."""
     from PIL import Image
 
     grey = image[:, :, 0] if image.shape[2] == 1 else np.asarray(Image.fromarray(image).convert("L"))
@@ -50,11 +45,10 @@ def thumbnail(image: UInt8[np.ndarray, "height width channels"]) -> UInt8[np.nda
 
 
 def perceptual_hashes(thumbnails: UInt8[np.ndarray, "n 32 32"]) -> UInt64[np.ndarray, "n"]:
-    """Hashes by the cosine transform ("pHash": Zauner 2010, "Implementation and benchmarking of perceptual image hash
-    functions").
+    """Perceptual hashes: a bit for each of the 8 x 8 lowest frequencies of the cosine transform but the mean.
 
-    A bit for each of the 8 x 8 lowest frequencies of the cosine transform: whether it is above their median, the mean
-    grey level left out.
+    A bit is set if its frequency is above their median ("pHash": Zauner 2010, "Implementation and benchmarking of
+    perceptual image hash functions").
     """
     from scipy.fft import dctn
 
@@ -66,9 +60,9 @@ def perceptual_hashes(thumbnails: UInt8[np.ndarray, "n 32 32"]) -> UInt64[np.nda
 
 
 def near_duplicates(thumbnails: UInt8[np.ndarray, "n 32 32"], usable: Bool[np.ndarray, "n"] | None = None) -> NearPairs:
-    """All pairs of near-duplicates among the usable thumbnails (None: all); takes time as the square of their number.
+    """All pairs of near-duplicates among the usable thumbnails (None: all), in time quadratic in their number.
 
-    Pictures of one even colour have no gradients and are near-duplicates of nothing.
+    Images of a single colour have no gradients and are near-duplicates of nothing.
     """
     chosen = np.arange(len(thumbnails)) if usable is None else np.flatnonzero(usable)
     hashes = perceptual_hashes(thumbnails[chosen])
@@ -90,21 +84,21 @@ def near_duplicates(thumbnails: UInt8[np.ndarray, "n 32 32"], usable: Bool[np.nd
 def gradient_correlation(
     first: UInt8[np.ndarray, "n 32 32"], second: UInt8[np.ndarray, "n 32 32"]
 ) -> Float32[np.ndarray, "n"]:
-    """Cosine between the horizontal and vertical differences of two thumbnails, row by row; 0 where one has none."""
+    """Cosine between the horizontal and vertical differences of two thumbnails, row by row; 0 if one has none."""
     one, other = _gradients(first), _gradients(second)
     norms = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
     return np.divide(np.sum(one * other, axis=1), norms, out=np.zeros_like(norms), where=norms > 0)
 
 
 def equal_contents(contents: Sequence[bytes]) -> Int32[np.ndarray, "pairs 2"]:
-    """Each place with the first one of the same content, the first one first."""
+    """The index of each repeated content, preceded by the index of its first occurrence."""
     first: dict[bytes, int] = {}
     pairs = [(first.setdefault(content, place), place) for place, content in enumerate(contents)]
     return np.array([pair for pair in pairs if pair[0] != pair[1]], np.int32).reshape(-1, 2)
 
 
 def connected(count: int, pairs: Int32[np.ndarray, "pairs 2"]) -> Int32[np.ndarray, "count"]:
-    """Number of each of `count` things' group, where the things of a pair are in one group."""
+    """The group number of each of `count` items, where both items of a pair are in the same group."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 

@@ -1,4 +1,4 @@
-"""Work on many items by threads, in order, with a progress bar and bounded memory."""
+"""Processes many items in threads, in order, with a progress bar and bounded memory."""
 
 import os
 from collections import deque
@@ -12,18 +12,18 @@ from vision_transfer.runtime.console import Screen
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# Results wait for those before them; more tasks in flight than this many a thread would only fill memory.
+# Results wait for earlier ones; more tasks in flight per thread would only fill memory.
 _TASKS_PER_THREAD = 4
-# A hand-over between threads costs about as much as copying one small image.
+# A hand-over between threads takes about as long as copying one small image.
 _ITEMS_PER_TASK = 8
 
 
 def map_in_order(
     function: Callable[[Item], Result], items: Sequence[Item], *, screen: Screen, title: str, unit: str = "images"
 ) -> Generator[Result]:
-    """`function` of each item, computed by one thread a core, yielded in the order of the items.
+    """Yields `function(item)` for each item, in order, computed in one thread per core.
 
-    An exception of `function`, or one in the caller's loop, stops the work; what was begun is waited for.
+    An exception in `function` or in the caller's loop stops the work, after waiting for tasks that have started.
     """
     threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     pool = ThreadPoolExecutor(threads)

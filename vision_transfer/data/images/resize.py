@@ -1,26 +1,35 @@
-"""Resizing with the two semantics that Keras has, which give different pixels.
+"""Resizing with Keras's two methods, which give different pixels.
 
 `image_dataset_from_directory` resizes bilinearly without antialiasing; `flow_from_directory` and `load_img` take the
 nearest pixel. Neither keeps the aspect ratio.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-RESAMPLINGS = ("bilinear", "nearest")
+
+@dataclass(frozen=True)
+class Form:
+    """The form of decoded images: `size` x `size` pixels, the number of channels, and the method of resizing."""
+
+    size: int
+    channels: int
+    resampling: str
 
 
 def resize(
     image: UInt8[np.ndarray, "height width channels"], size: int, resampling: str
 ) -> UInt8[np.ndarray, "size size channels"]:
-    """An image as it is cached: `size` x `size` pixels, bilinear values rounded to nearest (ties to even)."""
+    """Resizes to `size` x `size` pixels (`bilinear` or `nearest`); bilinear values are rounded, ties to even."""
     if image.shape[:2] == (size, size):
         return image
     if resampling == "bilinear":
         return np.rint(resize_bilinear(image, size, size)).astype(np.uint8)
     if resampling == "nearest":
         return resize_nearest(image, size, size)
-    raise ValueError(f"resampling {resampling!r} is not one of {RESAMPLINGS}")
+    raise ValueError(f"resampling is {resampling!r}; allowed are bilinear and nearest")
 
 
 def resize_bilinear(
@@ -33,9 +42,9 @@ def resize_bilinear(
     channels = image.shape[2]
     top, bottom, y_weight = _neighbours(image.shape[0], height)
     left, right, x_weight = _neighbours(image.shape[1], width)
-    # Only rows that are read are interpolated: a large photo has many that are not.
+    # Only rows that are read are interpolated: many rows of a large photo are not.
     used, place = np.unique(np.concatenate([top, bottom]), return_inverse=True)
-    # Gathering single numbers of flat rows takes a third of the time that gathering pixels takes.
+    # Gathering single numbers of flat rows takes a third of the time of gathering pixels.
     rows = image[used].astype(np.float32).reshape(len(used), -1)
     first, second = (
         np.take(rows, (columns[:, None] * channels + np.arange(channels)).ravel(), axis=1) for columns in (left, right)
@@ -48,7 +57,7 @@ def resize_bilinear(
 def resize_nearest(
     image: UInt8[np.ndarray, "height width channels"], height: int, width: int
 ) -> UInt8[np.ndarray, "new_height new_width channels"]:
-    """Pillow's nearest-neighbour resizing, which is what Keras's `load_img(target_size=...)` does."""
+    """Pillow's nearest-neighbour resizing, as in Keras's `load_img(target_size=...)`."""
     from PIL import Image
 
     grey = image.shape[2] == 1
@@ -68,7 +77,7 @@ def _between(
 
 
 def _neighbours(length: int, new_length: int) -> tuple[np.ndarray, np.ndarray, Float32[np.ndarray, "new_length"]]:
-    """For each new pixel: the lower and the upper neighbour, and the weight of the upper one (all float32 inside)."""
+    """For each new pixel the lower and the upper neighbour, and the weight of the upper one, computed in float32."""
     scale = np.float32(length) / np.float32(new_length)
     centre = (np.arange(new_length, dtype=np.float32) + np.float32(0.5)) * scale - np.float32(0.5)
     lower = np.floor(centre)

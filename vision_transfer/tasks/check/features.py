@@ -8,8 +8,8 @@ from jaxtyping import Float
 
 from vision_transfer.config import Config
 from vision_transfer.data.dataset import Split
-from vision_transfer.data.images.cache import load_cached
-from vision_transfer.data.images.decode_all import Form, decode_in_memory
+from vision_transfer.data.images.cache import load_images
+from vision_transfer.data.images.resize import Form
 from vision_transfer.data.source import Source
 from vision_transfer.features import Prefix, features
 from vision_transfer.models.backbones import backbone_layers
@@ -65,7 +65,7 @@ def picture_features(
 ) -> PictureFeatures:
     """Features of every picture, at the size at which it would be trained on."""
     size = max(config.dataset.image_size or source.default_size, SMALLEST_SIZE)
-    splits = _decoded(source, Form(size, _RGB, config.dataset.resampling), cache_dir, screen)
+    splits, _ = load_images(source, Form(size, _RGB, config.dataset.resampling), cache_dir, screen)
     plain = Network(backbone_layers(BACKBONE), (), (size, size, _RGB), numerics=Numerics(config.precision))
     network = replace(plain, preprocessing=weights.preprocessing)
     prefix = Prefix(
@@ -80,15 +80,6 @@ def picture_features(
     # The pictures that decode are the same ones, in the same order, as those of the first pass.
     values = [_means(prefix, splits[name], screen) for name in source.splits if len(splits[name])]
     return PictureFeatures(np.flatnonzero(looked.decoded), np.concatenate(values))
-
-
-def _decoded(source: Source, form: Form, cache_dir: Path, screen: Screen) -> dict[str, Split]:
-    if not source.in_memory:
-        return load_cached(source, form, cache_dir, screen)[0]
-    return {
-        name: decode_in_memory(examples, form, screen=screen, title=f"Preparing {name}")[0]
-        for name, examples in source.splits.items()
-    }
 
 
 def _means(prefix: Prefix, split: Split, screen: Screen) -> Float[np.ndarray, "pictures channels"]:
