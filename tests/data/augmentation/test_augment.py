@@ -21,7 +21,6 @@ from vision_transfer.data.augmentation.augment import (
 from vision_transfer.data.augmentation.config import AugmentConfig
 from vision_transfer.data.augmentation.sampling import ColourParameters, draw_parameters
 from vision_transfer.data.augmentation.warp import warp
-from vision_transfer.errors import UserError
 
 KEY = jax.random.key(3)
 CONFIGS = {
@@ -163,25 +162,6 @@ def test_config_is_hashable_and_equal_by_value():
     assert AugmentConfig("keras_layers").fill_mode == "reflect"
     assert AugmentConfig("image_data_generator").fill_mode == "nearest"
     assert AugmentConfig("keras_layers", fill="wrap").fill_mode == "wrap"
-
-
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("rotation", 36),
-        ("width_shift", 20),
-        ("height_shift", 1.1),
-        ("shear", 1.5),
-        ("crop_scale", (0.5, 1.5)),
-        ("crop_scale", (0.9, 0.1)),
-        ("crop_scale", (0.5,)),
-        ("crop_scale", (0.0, 1.0)),
-        ("crop_scale", ("0.5", 1.0)),
-    ],
-)
-def test_what_the_preset_does_not_allow_is_named(field, value):
-    with pytest.raises(UserError, match=rf"augment\.{field} is "):
-        AugmentConfig(**{"preset": "keras_layers", field: value})
 
 
 @pytest.fixture

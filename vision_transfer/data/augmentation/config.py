@@ -1,10 +1,7 @@
 """The operations of an augmentation: one frozen, hashable dataclass, static under `jax.jit`."""
 
 import dataclasses
-from collections.abc import Iterator
 from typing import Literal
-
-from vision_transfer.errors import UserError
 
 Preset = Literal["none", "keras_layers", "image_data_generator"]
 Flip = Literal["none", "horizontal", "vertical", "horizontal_and_vertical"]
@@ -15,7 +12,7 @@ PRESET_FILLS: dict[Preset, Fill] = {"none": "nearest", "keras_layers": "reflect"
 
 @dataclasses.dataclass(frozen=True)
 class AugmentConfig:
-    """How training images are varied. A zero, `none` or None turns an operation off.
+    """How training images are varied. A zero, `none` or None turns an operation off; the configuration checks limits.
 
     Attributes:
         preset: whose conventions apply. `none` turns everything off, regardless of the other fields.
@@ -37,9 +34,6 @@ class AugmentConfig:
         brightness: brightness is multiplied by a factor uniform in [max(0, 1 - brightness), 1 + brightness].
         contrast: likewise, about the mean of the image's grey.
         saturation: likewise, about each pixel's grey.
-
-    Raises:
-        UserError: the preset does not allow a value.
     """
 
     preset: Preset = "none"
@@ -54,10 +48,6 @@ class AugmentConfig:
     brightness: float = 0.0
     contrast: float = 0.0
     saturation: float = 0.0
-
-    def __post_init__(self):
-        for problem in augmentation_problems(self):
-            raise UserError(problem)
 
     @property
     def fill_mode(self) -> Fill:
@@ -75,15 +65,3 @@ class AugmentConfig:
     def changes_colours(self) -> bool:
         """Whether any colour operation is on."""
         return self.preset != "none" and any((self.brightness, self.contrast, self.saturation))
-
-
-def augmentation_problems(values: AugmentConfig) -> Iterator[str]:
-    """Messages for values that the configuration's fields allow one by one, but not together or as a pair."""
-    turn, largest_shear = (1, 1) if values.preset == "keras_layers" else (360, 90)
-    for name, most in {"rotation": turn, "height_shift": 1, "width_shift": 1, "shear": largest_shear}.items():
-        if getattr(values, name) > most:
-            yield f"augment.{name} is {getattr(values, name)!r}: give a number from 0 to {most}"
-    crop = values.crop_scale
-    numbers = crop is None or all(isinstance(share, int | float) for share in crop)
-    if crop is not None and not (numbers and len(crop) == 2 and 0 < crop[0] <= crop[1] <= 1):
-        yield f"augment.crop_scale is {crop!r}: give a pair with 0 < smallest <= largest <= 1"
