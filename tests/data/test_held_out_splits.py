@@ -41,8 +41,8 @@ def test_an_unsplit_folder_is_split_class_by_class(load, unsplit):
 
 def test_near_duplicates_stay_together(load, unsplit):
     for number in range(8):
-        with Image.open(unsplit / f"cat/{number % 2}.png") as picture:
-            picture.save(unsplit / f"cat/copy {number}.jpg", quality=95)
+        with Image.open(unsplit / f"cat/{number % 2}.png") as image:
+            image.save(unsplit / f"cat/copy {number}.jpg", quality=95)
     dataset = load(root=unsplit, image_size=16)
     assert "10 near-duplicates in 2 groups stay together" in dataset.note
     for number in range(2):
@@ -72,7 +72,7 @@ def test_a_damaged_cache_of_thumbnails_is_made_again(load, unsplit, tmp_path):
 
 
 def test_a_thousand_classes(load, tmp_path):
-    """Three pictures of sixteen pixels each."""
+    """Three images of sixteen pixels each."""
     random, root = np.random.default_rng(0), tmp_path / "many"
     for label in range(1000):
         (root / f"class {label:04}").mkdir(parents=True)

@@ -3,7 +3,7 @@
     VISION_TRANSFER_DATA=FOLDER python tests/data/measure_near_duplicates.py
 
 Copies of 300 photos, altered in ways that leave them the same to the eye, against their originals; and all pairs of
-different pictures in two data sets.
+different images in two data sets.
 """
 
 import io
@@ -19,28 +19,28 @@ from vision_transfer.data.images.near_duplicates import gradient_correlation, pe
 PHOTOS = 300
 
 
-def altered(picture):
-    """The copies of a picture, by what was done to it."""
-    height, width = picture.shape[:2]
-    image, file = Image.fromarray(picture), io.BytesIO()
-    image.save(file, "JPEG", quality=30)
+def altered(image):
+    """The copies of a image, by what was done to it."""
+    height, width = image.shape[:2]
+    pillow, file = Image.fromarray(image), io.BytesIO()
+    pillow.save(file, "JPEG", quality=30)
     margin = height // 20, width // 20
     return {
-        "half the size": np.asarray(image.resize((width // 2, height // 2), Image.Resampling.BILINEAR)),
+        "half the size": np.asarray(pillow.resize((width // 2, height // 2), Image.Resampling.BILINEAR)),
         "JPEG of quality 30": np.asarray(Image.open(file)),
-        "1.3 times as bright": np.minimum(picture * 1.3, 255).astype(np.uint8),
-        "cropped by 5 % on each side": picture[margin[0] : -margin[0], margin[1] : -margin[1]],
+        "1.3 times as bright": np.minimum(image * 1.3, 255).astype(np.uint8),
+        "cropped by 5 % on each side": image[margin[0] : -margin[0], margin[1] : -margin[1]],
     }
 
 
 def main():
-    """Prints, for each alteration, bits apart and correlation; and the highest correlations of different pictures."""
+    """Prints, for each alteration, bits apart and correlation; and the highest correlations of different images."""
     data = Path(os.environ["VISION_TRANSFER_DATA"])
     files = sorted((data / "cats_vs_dogs_small").rglob("*.jpg"))
     chosen = np.random.default_rng(0).choice(len(files), PHOTOS, replace=False)
-    pictures = [decode_file(files[place], 3) for place in chosen]
-    originals = np.stack([thumbnail(picture) for picture in pictures])
-    copies = [altered(picture) for picture in pictures]
+    images = [decode_file(files[place], 3) for place in chosen]
+    originals = np.stack([thumbnail(image) for image in images])
+    copies = [altered(image) for image in images]
     for name in copies[0]:
         thumbnails = np.stack([thumbnail(copy[name]) for copy in copies])
         apart = np.bitwise_count(perceptual_hashes(originals) ^ perceptual_hashes(thumbnails))
@@ -55,7 +55,7 @@ def main():
             found = gradient_correlation(np.broadcast_to(thumbnails[first], later.shape), later)
             highest += [(float(found[place]), first, first + 1 + place) for place in np.argsort(-found)[:2]]
         pairs = len(places) * (len(places) - 1) // 2
-        print(f"{name}: {len(places)} pictures, {pairs:,} pairs; the highest correlations:")
+        print(f"{name}: {len(places)} images, {pairs:,} pairs; the highest correlations:")
         for correlation, first, second in sorted(highest, reverse=True)[:4]:
             print(f"  {correlation:.3f} {places[first].name} {places[second].name}")
 

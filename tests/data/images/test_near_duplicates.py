@@ -1,4 +1,4 @@
-"""Near-duplicates: copies are found, other pictures are not, and the blocks compare every pair."""
+"""Near-duplicates: copies are found, other images are not, and the blocks compare every pair."""
 
 import io
 from itertools import combinations
@@ -22,28 +22,28 @@ from vision_transfer.data.images.near_duplicates import (
 )
 
 
-def halved(picture):
-    return np.asarray(Image.fromarray(picture).resize((60, 45), Image.Resampling.BILINEAR))
+def halved(image):
+    return np.asarray(Image.fromarray(image).resize((60, 45), Image.Resampling.BILINEAR))
 
 
-def compressed(picture):
+def compressed(image):
     file = io.BytesIO()
-    Image.fromarray(picture).save(file, "JPEG", quality=30)
+    Image.fromarray(image).save(file, "JPEG", quality=30)
     return np.asarray(Image.open(file))
 
 
-def brightened(picture):
-    return np.minimum(picture * 1.3, 255).astype(np.uint8)
+def brightened(image):
+    return np.minimum(image * 1.3, 255).astype(np.uint8)
 
 
-def grey(picture):
-    return np.asarray(Image.fromarray(picture).convert("L"))[:, :, None]
+def grey(image):
+    return np.asarray(Image.fromarray(image).convert("L"))[:, :, None]
 
 
 @pytest.mark.parametrize("altered", [np.copy, halved, compressed, brightened, grey])
 def test_altered_copies_are_found_among_others(altered, scene):
-    pictures = [scene(seed) for seed in range(40)]
-    thumbnails = np.stack([thumbnail(picture) for picture in [*pictures, *map(altered, pictures[:20])]])
+    images = [scene(seed) for seed in range(40)]
+    thumbnails = np.stack([thumbnail(image) for image in [*images, *map(altered, images[:20])]])
     found = near_duplicates(thumbnails)
     assert found.pairs.tolist() == [[place, 40 + place] for place in range(20)]
     assert found.pairs.dtype == np.int32
@@ -95,7 +95,7 @@ def test_correlation_is_that_of_the_differences(scene):
     np.testing.assert_allclose(found, products / np.sqrt(norms_one * norms_other), rtol=1e-5)
 
 
-def test_pictures_of_one_colour_are_like_nothing():
+def test_images_of_one_colour_are_like_nothing():
     thumbnails = np.stack([thumbnail(np.full((20, 20, 3), level, np.uint8)) for level in (0, 0, 128)])
     assert len(near_duplicates(thumbnails).pairs) == 0
 
@@ -122,7 +122,7 @@ def test_groups_are_what_pairs_connect(case):
 
 
 def test_the_classic_pairs(data_folder):
-    """The pairs that are known of cats_vs_dogs_small, among a tenth of its pictures."""
+    """The pairs that are known of cats_vs_dogs_small, among a tenth of its images."""
     root = data_folder / "cats_vs_dogs_small"
     if not root.is_dir():
         pytest.skip("VISION_TRANSFER_DATA has no cats_vs_dogs_small")
