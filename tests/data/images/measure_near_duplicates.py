@@ -20,7 +20,7 @@ PHOTOS = 300
 
 
 def altered(image):
-    """The copies of a image, by what was done to it."""
+    """The copies of an image, by what was done to it."""
     height, width = image.shape[:2]
     pillow, file = Image.fromarray(image), io.BytesIO()
     pillow.save(file, "JPEG", quality=30)
