@@ -1,4 +1,4 @@
-"""What compiling leaves behind goes back to the system."""
+"""Memory that compilation frees is returned to the system."""
 
 import ctypes
 import mmap
@@ -8,10 +8,10 @@ import jax.monitoring
 import numpy as np
 import pytest
 
-from vision_transfer.runtime import host_memory
+from vision_transfer.runtime import memory
 from vision_transfer.runtime.compilation import COMPILED_EVENT
 
-# Of blocks so small that the C library keeps them when they are freed.
+# Blocks small enough that the C library keeps them when they are freed.
 BLOCK_BYTES, BLOCKS = 100_000, 2_000
 
 
@@ -22,21 +22,21 @@ def resident_bytes():
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="the C library is not glibc")
 def test_freed_memory_is_returned():
     blocks = [np.ones(BLOCK_BYTES, np.uint8) for _ in range(BLOCKS)]
-    last = np.ones(BLOCK_BYTES, np.uint8)  # above them, so that they are not the heap's end
+    last = np.ones(BLOCK_BYTES, np.uint8)  # above the blocks, so that they are not at the end of the heap
     blocks.clear()
     before = resident_bytes()
-    host_memory.return_freed_memory()
+    memory.return_freed_memory()
     assert before - resident_bytes() > BLOCK_BYTES * BLOCKS / 2
     assert last.all()
 
 
 def test_only_long_compilations_return_memory(monkeypatch):
     calls = []
-    monkeypatch.setattr(host_memory, "return_freed_memory", lambda: calls.append(1))
-    host_memory.return_memory_after_compiling()
+    monkeypatch.setattr(memory, "return_freed_memory", lambda: calls.append(1))
+    memory.return_memory_after_compiling()
     try:
         for event, seconds in ((COMPILED_EVENT, 2.0), (COMPILED_EVENT, 0.01), ("/another/event", 9.0)):
             jax.monitoring.record_event_duration_secs(event, seconds)
     finally:
-        jax.monitoring.unregister_event_duration_listener(host_memory._on_duration)
+        jax.monitoring.unregister_event_duration_listener(memory._on_duration)
     assert calls == [1]

@@ -30,8 +30,7 @@ from jaxtyping import Float, UInt8
 from vision_transfer.features.mapped import MappedRows, map_rows
 from vision_transfer.features.rows import FeatureRows
 from vision_transfer.runtime.console import Screen
-from vision_transfer.runtime.files import TEMPORARY_MARK, file_sha256, remove_leftovers, replaced_file, write_json
-from vision_transfer.runtime.locks import held
+from vision_transfer.runtime.files import TEMPORARY_MARK, file_sha256, held, remove_leftovers, replaced_file, write_json
 from vision_transfer.runtime.provenance import json_digest
 
 FOLDER = "features"

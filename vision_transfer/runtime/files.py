@@ -1,4 +1,4 @@
-"""Files that are either wholly there or not at all, also after a power cut."""
+"""Files and folders that are either complete or absent, even after a power cut; non-blocking file locks."""
 
 import hashlib
 import json
@@ -10,14 +10,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-# Part of every temporary name, so that what a killed process left behind can be found and removed.
+from filelock import FileLock, Timeout
+
+# Part of every temporary name, so that the leftovers of killed processes can be found and removed.
 TEMPORARY_MARK = ".writing-"
-HASH_CHUNK_BYTES = 1 << 20
 
 
 @contextmanager
 def replaced_file(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`; written by the caller, then synced and renamed to `path`; removed on failure."""
+    """A temporary path for the caller to write; on success synced and renamed to `path`, on failure removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_sibling(path)
     try:
@@ -28,7 +29,7 @@ def replaced_file(path: Path) -> Iterator[Path]:
 
 
 def name_synced(temporary: Path, path: Path) -> None:
-    """Gives a finished file its name, once its content is safe on the disk."""
+    """Renames a finished file or folder once its content is safely on disk."""
     _sync(temporary)
     temporary.replace(path)
     _sync(path.parent)
@@ -36,7 +37,7 @@ def name_synced(temporary: Path, path: Path) -> None:
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """A temporary folder beside `path`; filled by the caller, then synced and renamed to `path`; removed on failure."""
+    """A temporary folder for the caller to fill; on success synced and renamed to `path`, on failure removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_sibling(path)
     temporary.mkdir()
@@ -44,20 +45,18 @@ def new_folder(path: Path) -> Iterator[Path]:
         yield temporary
         for inside in sorted(temporary.rglob("*"), reverse=True):
             _sync(inside)
-        _sync(temporary)
-        temporary.rename(path)
-        _sync(path.parent)
+        name_synced(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
 def temporary_sibling(path: Path) -> Path:
-    """A name in the same folder that nobody else uses."""
+    """An unused name in the same folder."""
     return path.with_name(f"{path.name}{TEMPORARY_MARK}{uuid.uuid4().hex[:12]}")
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Removes what killed processes were writing directly in `folder`. Only call it while holding the folder's lock."""
+    """Removes what killed processes were writing directly in `folder`; the caller must hold the folder's lock."""
     for leftover in folder.glob(f"*{TEMPORARY_MARK}*"):
         if leftover.is_dir():
             shutil.rmtree(leftover, ignore_errors=True)
@@ -66,18 +65,29 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes JSON with sorted keys, readable by people."""
+    """Writes indented JSON with sorted keys."""
     with replaced_file(path) as temporary:
         temporary.write_text(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def file_sha256(path: Path) -> str:
-    """Digest of a file's bytes in hexadecimal."""
-    digest = hashlib.sha256()
+    """Hexadecimal digest of a file's bytes."""
     with path.open("rb") as stream:
-        while chunk := stream.read(HASH_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@contextmanager
+def held(lock: FileLock) -> Iterator[bool]:
+    """Tries to take the lock without waiting; yields whether this process holds it until the context ends."""
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
 
 
 def _sync(path: Path) -> None:

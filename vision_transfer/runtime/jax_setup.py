@@ -1,4 +1,4 @@
-"""How JAX is set up before it first computes: devices on a CPU, and the cache of compiled programs."""
+"""Set-up of JAX before its first computation: XLA flags, CPU devices, the cache of compiled programs."""
 
 import os
 from collections.abc import Mapping
@@ -6,33 +6,33 @@ from pathlib import Path
 
 import jax
 
-from vision_transfer.runtime.host_memory import return_memory_after_compiling
 from vision_transfer.runtime.huge_pages import without_huge_pages
+from vision_transfer.runtime.memory import return_memory_after_compiling
 
 COMPILED_FOLDER = "compiled"
-# Programs that compile faster than this are not worth a file.
+# Programs that compile faster are not cached.
 SHORTEST_COMPILATION_KEPT_SECONDS = 0.2
-# Each device gets at least a few images of a usual batch of 32.
+# So that each device gets at least four images of a typical batch of 32.
 MOST_CPU_DEVICES = 8
-# Whoever sets it has chosen the number of devices.
+# A user who sets it has chosen the number of devices.
 HOST_DEVICES_FLAG = "xla_force_host_platform_device_count"
-# XLA then takes no operation that adds in an order of its own, and chooses none by timing.
+# XLA then uses no operation that adds in a varying order, and chooses none by timing.
 DETERMINISTIC_FLAG = "--xla_gpu_deterministic_ops=true"
-# Operations in the order that keeps the fewest bytes alive; XLA's own choice runs more of them at once, and each core
-# is busy already. XLA ends the process at a flag that it does not know, so only versions that were tried get it.
+# Orders operations so that the fewest bytes are alive. XLA's default runs more operations at once, but each core is
+# busy already. XLA ends the process at an unknown flag, so only tested versions of JAX get it.
 CPU_SCHEDULER_FLAG = "--xla_cpu_scheduler_type=CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"
 OLDEST_WITH_SCHEDULER, FIRST_UNTRIED = (0, 10), (0, 13)
 
 
 def configure(cache: Path, *, deterministic: bool = False) -> None:
-    """Makes each core of a CPU a device and turns the cache of compiled programs on; call it before JAX computes.
+    """Makes each CPU core a device and enables the cache of compiled programs; call it before JAX computes.
 
-    A core that is a device of its own never waits for the others between operations: VGG16's forward pass at 180 pixels
-    took 58 to 63 ms an image on two devices where it took 72 to 86 on one with two threads.
+    Cores that are separate devices do not wait for each other between operations: VGG16's forward pass at 180 pixels
+    took 58 to 63 ms per image on two devices, and 72 to 86 ms on one device with two threads.
 
     Args:
         cache: root of all caches.
-        deterministic: only operations of a GPU that give the same bits every time (`config.deterministic`).
+        deterministic: use only GPU operations that give the same bits every time (`config.deterministic`).
     """
     if deterministic:
         _add_xla_flag(DETERMINISTIC_FLAG)
@@ -47,7 +47,7 @@ def configure(cache: Path, *, deterministic: bool = False) -> None:
 
 
 def environment_of_others(environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment without what this program set for itself, for processes of other libraries."""
+    """The environment without the settings this program made for itself, for processes of other libraries."""
     others = without_huge_pages(environment)
     own = (CPU_SCHEDULER_FLAG, DETERMINISTIC_FLAG)
     flags = [flag for flag in others.pop("XLA_FLAGS", "").split() if flag not in own]
@@ -55,17 +55,17 @@ def environment_of_others(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def _add_xla_flag(flag: str) -> None:
-    """Adds a flag unless the user has set it."""
+    """Adds a flag to `$XLA_FLAGS` unless the user has set it."""
     flags = os.environ.get("XLA_FLAGS", "")
     if flag.partition("=")[0] not in flags:
         os.environ["XLA_FLAGS"] = " ".join([*flags.split(), flag])
 
 
 def cpu_devices() -> int:
-    """Devices that a process makes of the cores that it may run on."""
+    """The number of devices that `configure` makes of the cores of a CPU."""
     return min(cores(), MOST_CPU_DEVICES)
 
 
 def cores() -> int:
-    """Cores that this process may run on."""
+    """The number of cores that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

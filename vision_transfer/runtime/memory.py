@@ -1,25 +1,52 @@
-"""The highest memory so far, of this process and of its devices."""
+"""Peak memory of this process and its devices; memory that compilation freed, returned to the system."""
 
+import ctypes
 import sys
 
 import jax
+import jax.monitoring
+
+from vision_transfer.runtime.compilation import COMPILED_EVENT
 
 try:
     import resource
-except ImportError:  # there is none on Windows
+except ImportError:  # absent on Windows
     resource = None
 
-# getrusage counts in kilobytes, but for macOS.
+# getrusage counts in kilobytes, except on macOS.
 MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024
+# Shorter compilations leave little behind.
+NOTICEABLE_SECONDS = 0.5
 
 
 def process_peak_bytes() -> int | None:
-    """Largest resident memory of this process so far, or None where the system does not say."""
+    """Peak resident memory of this process so far, or None if the system does not report it."""
     return None if resource is None else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * MAXRSS_UNIT
 
 
 def device_peak_bytes() -> int | None:
-    """Largest memory in use on one of the local devices so far, or None where they do not say, as CPUs."""
+    """Peak memory in use on any one local device so far, or None if the devices, such as CPUs, do not report it."""
     peaks = [(device.memory_stats() or {}).get("peak_bytes_in_use") for device in jax.local_devices()]
-    known = [peak for peak in peaks if peak is not None]
-    return max(known) if known else None
+    return max((peak for peak in peaks if peak is not None), default=None)
+
+
+def return_memory_after_compiling() -> None:
+    """Calls `return_freed_memory` after each long compilation from now on.
+
+    LLVM works in hundreds of megabytes. Once they are freed the C library keeps them, in pieces too small for the
+    program's large buffers, so they would add to the peak. Compiling the full training step of VGG16 (batch 16,
+    180 pixels, 2 devices) left 366 of 1,120 MB to return.
+    """
+    jax.monitoring.register_event_duration_secs_listener(_on_duration)
+
+
+def _on_duration(event: str, duration_secs: float, **_: str | int) -> None:
+    if event == COMPILED_EVENT and duration_secs >= NOTICEABLE_SECONDS:
+        return_freed_memory()
+
+
+def return_freed_memory() -> None:
+    """Returns all free memory of the C library to the system; does nothing unless it is glibc."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)

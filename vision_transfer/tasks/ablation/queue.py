@@ -12,7 +12,7 @@ from vision_transfer.errors import UserError
 from vision_transfer.runs.folder import DEFAULT_ROOT, FolderBusy, Identity, RunFolder, read_json
 from vision_transfer.runs.prepare import RunOptions, device_text
 from vision_transfer.runtime.console import Screen
-from vision_transfer.runtime.locks import held
+from vision_transfer.runtime.files import held
 from vision_transfer.runtime.provenance import code_digest, versions
 from vision_transfer.tasks.ablation.grid import first_stage_key, run_key
 from vision_transfer.tasks.ablation.sweep import SweepFolder, finished_run, note_failed, note_finished

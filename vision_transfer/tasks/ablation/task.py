@@ -17,7 +17,7 @@ from vision_transfer.runs.build import DataFacts, build_network, data_request
 from vision_transfer.runs.folder import Identity, default_folder
 from vision_transfer.runs.prepare import RunOptions
 from vision_transfer.runtime.console import Screen, duration
-from vision_transfer.runtime.locks import held
+from vision_transfer.runtime.files import held
 from vision_transfer.tasks.ablation.conclusions import conclusions_by_size, write_sentences
 from vision_transfer.tasks.ablation.estimate import Estimate, Sizes, estimate, flops_per_second
 from vision_transfer.tasks.ablation.figures import draw_figures
