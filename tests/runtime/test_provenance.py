@@ -1,7 +1,8 @@
-"""Digests change with what decides numbers, and with nothing else."""
+"""Digests change with everything that can change a number, and with nothing else."""
 
 import ast
 import shutil
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -25,25 +26,41 @@ PACKAGE = Path(vision_transfer.__file__).parent
 NUMERIC = [file for file in source_files() if not _lies_in(file, HARMLESS)]
 
 
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory):
+    """A copy of the package; whoever changes a file restores it."""
+    ignored = shutil.ignore_patterns("__pycache__")
+    return shutil.copytree(PACKAGE, tmp_path_factory.mktemp("copy") / "package", ignore=ignored)
+
+
 @pytest.fixture
-def package(tmp_path, monkeypatch):
-    """A copy of the package whose code can be changed."""
-    shutil.copytree(PACKAGE, tmp_path / "package", ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(provenance.resources, "files", lambda name: tmp_path / "package")
-    return tmp_path / "package"
+def package(copy, monkeypatch):
+    """The copy, whose digest `code_digest` returns."""
+    monkeypatch.setattr(provenance, "PACKAGE", copy)
+    return copy
 
 
-def change(path, before, after):
+@contextmanager
+def changed(path, change):
+    """The file with changed source, until the context ends."""
     source = path.read_text()
-    assert before in source
-    path.write_text(source.replace(before, after, 1))
+    assert change(source) != source
+    path.write_text(change(source))
+    try:
+        yield
+    finally:
+        path.write_text(source)
 
 
-def test_every_part_that_is_named_exists():
+def with_a_statement(source):
+    return source + "\nADDED = 1\n"
+
+
+def test_every_listed_part_exists():
     assert all((PACKAGE / part).exists() for part in (*HARMLESS, *PREFIX, *PREFIX_HARMLESS))
 
 
-def test_every_file_is_numeric_or_named_as_harmless_once():
+def test_every_file_is_numeric_or_listed_once_as_harmless():
     naming = {file: [part for part in HARMLESS if _lies_in(file, [part])] for file in source_files()}
     assert {file: parts for file, parts in naming.items() if len(parts) > 1} == {}
     assert set(NUMERIC) == {file for file, parts in naming.items() if not parts}
@@ -52,57 +69,63 @@ def test_every_file_is_numeric_or_named_as_harmless_once():
 @pytest.mark.parametrize("file", NUMERIC)
 def test_a_statement_in_a_numeric_file_counts(package, file):
     before = code_digest()
-    with (package / file).open("a") as stream:
-        stream.write("\nADDED = 1\n")
-    assert code_digest() != before
+    with changed(package / file, with_a_statement):
+        assert code_digest() != before
+    assert code_digest() == before
 
 
 def test_statements_in_harmless_files_do_not_count(package):
     before = code_digest()
     for file in set(source_files()) - set(NUMERIC):
-        with (package / file).open("a") as stream:
-            stream.write("\nADDED = 1\n")
-    assert code_digest() == before
+        with changed(package / file, with_a_statement):
+            assert code_digest() == before
 
 
-def test_the_copy_has_the_packages_digest(package):
+def test_the_copy_has_the_digest_of_the_package(package, monkeypatch):
     copied = code_digest()
-    provenance.resources.files = lambda name: PACKAGE
+    monkeypatch.setattr(provenance, "PACKAGE", PACKAGE)
     assert code_digest() == copied
 
 
-def test_comments_docstrings_and_layout_do_not_count(package):
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda source: "# a comment\n\n\n" + source.replace('"""Metrics from logits', '"""Other words about logits'),
+        lambda source: ast.unparse(ast.parse(source)),
+    ],
+    ids=["comment and docstring", "layout"],
+)
+def test_comments_docstrings_and_layout_do_not_count(package, change):
     before = code_digest()
-    file = package / "metrics" / "classification.py"
-    source = file.read_text()
-    file.write_text("# a comment\n\n\n" + source.replace('"""Metrics from logits', '"""Other words about logits'))
-    assert code_digest() == before
-    file.write_text(ast.unparse(ast.parse(source)))
-    assert code_digest() == before
+    with changed(package / "metrics" / "classification.py", change):
+        assert code_digest() == before
 
 
-def test_the_prefixs_digest_knows_only_what_computes_a_prefix(package):
+def test_the_digest_of_a_prefix_covers_only_the_code_that_computes_it(package):
     before = code_digest(PREFIX, PREFIX_HARMLESS)
-    change(package / "train" / "optimizers.py", "1e-7", "1e-8")
-    assert code_digest(PREFIX, PREFIX_HARMLESS) == before
-    change(package / "models" / "preprocessing.py", "103.939", "103.94")
-    assert code_digest(PREFIX, PREFIX_HARMLESS) != before
+    with changed(package / "train" / "optimizers.py", lambda source: source.replace("1e-7", "1e-8")):
+        assert code_digest(PREFIX, PREFIX_HARMLESS) == before
+    with changed(package / "models" / "preprocessing.py", lambda source: source.replace("103.939", "103.94")):
+        assert code_digest(PREFIX, PREFIX_HARMLESS) != before
 
 
 def test_the_class_weight_formula_counts(package):
-    """It once stood in a file that the digest did not know, so that a run by other code went on without a word."""
-    before = code_digest()
-    change(package / "train" / "losses.py", "len(labels) / (present * int(count))", "len(labels) / int(count)")
-    assert code_digest() != before
+    """The formula was once in a file outside the digest, so a run by different code resumed without a warning."""
+    before, formula = code_digest(), "len(labels) / (present * int(count))"
+    with changed(package / "train" / "losses.py", lambda source: source.replace(formula, "len(labels) / int(count)")):
+        assert code_digest() != before
 
 
 def test_a_moved_file_counts(package):
     before = code_digest()
-    (package / "models" / "heads.py").rename(package / "models" / "tails.py")
-    assert code_digest() != before
+    moved = (package / "models" / "heads.py").rename(package / "models" / "tails.py")
+    try:
+        assert code_digest() != before
+    finally:
+        moved.rename(package / "models" / "heads.py")
 
 
-def test_json_digests_know_values_and_not_the_order_of_keys():
+def test_json_digests_depend_on_values_and_not_on_the_order_of_keys():
     assert json_digest({"a": 1, "b": [1, 2]}) == json_digest({"b": [1, 2], "a": 1})
     digests = {json_digest(value) for value in ({"a": 1}, {"a": 1.5}, {"a": "1"}, {"b": 1}, [1, 2], [2, 1], None)}
     assert len(digests) == 7
@@ -112,7 +135,7 @@ def params(**changes):
     return {"one": {"kernel": np.arange(6, dtype=np.float32).reshape(2, 3), "bias": np.zeros(3, np.float32)}} | changes
 
 
-def test_digests_of_parameters_know_names_shapes_and_values():
+def test_digests_of_parameters_depend_on_names_shapes_and_values():
     import jax.numpy as jnp
 
     base = params()

@@ -1,18 +1,19 @@
-"""What determined a run's numbers: digests of parameters, of numeric code, of values; and the versions it ran on."""
+"""Provenance of a run's numbers: digests of parameters, code and JSON values, and the versions of packages."""
 
 import ast
 import hashlib
 import json
 import platform
-from collections.abc import Iterator, Mapping, Sequence
-from importlib import metadata, resources
-from importlib.resources.abc import Traversable
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-# Parts of the package that cannot change the numbers of a run: they talk, draw, look at what exists, or choose configs,
-# whose values are in the run's digest. All other code counts, so that a new file counts until it is named here.
+# Parts of the package that cannot change the numbers of a run: they print, draw, read what exists, or choose configs,
+# whose values are in the run's digest. All other code counts, so a new file counts until it is listed here.
 HARMLESS = (
     "__init__.py",
     "cli",
@@ -41,22 +42,22 @@ HARMLESS = (
     "tasks/train/messages.py",
     "tasks/train/tensorboard.py",
 )
-# The code that computes a frozen prefix from given weights, and what of it cannot change its outputs.
+# The code that computes a frozen prefix from given weights, and the parts of it that cannot change the outputs.
 PREFIX = ("models",)
 PREFIX_HARMLESS = ("models/pretrained", "models/summary.py")
-PACKAGE = "vision_transfer"
+PACKAGE = Path(__file__).parents[1]
 RECORDED_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pillow")
 DIGEST_LENGTH = 16
 
 
 def json_digest(value: Any) -> str:
-    """Short digest of JSON values, independent of the order of keys."""
+    """Short digest of a JSON value; the order of keys does not matter."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:DIGEST_LENGTH]
 
 
 def params_sha256(params: Mapping[str, Mapping[str, Any]]) -> str:
-    """Digest over names, shapes and values of all parameters, in the order of the tree."""
+    """Digest of the names, shapes and float32 values of all parameters."""
     digest = hashlib.sha256()
     for layer in sorted(params):
         for name in sorted(params[layer]):
@@ -67,28 +68,27 @@ def params_sha256(params: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def code_digest(parts: Sequence[str] = ("",), without: Sequence[str] = HARMLESS) -> str:
-    """Digest of the package's code, as syntax trees without docstrings: comments and layout do not count.
+    """Digest of the package's syntax trees without docstrings, so that comments and layout do not count.
 
     Args:
-        parts: files and folders that count, relative to the package; the empty one is all of it.
-        without: files and folders in them that do not.
+        parts: files and folders to include, relative to the package; "" is the whole package.
+        without: files and folders to leave out of them.
     """
     digest = hashlib.sha256()
     for name in source_files():
         if _lies_in(name, parts) and not _lies_in(name, without):
-            source = resources.files(PACKAGE).joinpath(name).read_text(encoding="utf-8")
             digest.update(name.encode())
-            digest.update(ast.dump(_without_docstrings(ast.parse(source))).encode())
+            digest.update(_syntax_sha256((PACKAGE / name).read_text(encoding="utf-8")))
     return digest.hexdigest()[:DIGEST_LENGTH]
 
 
 def source_files() -> list[str]:
-    """All source files of the package, such as `train/step.py`, sorted."""
-    return sorted(_sources(resources.files(PACKAGE), ""))
+    """All source files of the package, such as `train/step.py`, in sorted order."""
+    return sorted(file.relative_to(PACKAGE).as_posix() for file in PACKAGE.rglob("*.py"))
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that decide numbers."""
+    """Versions of Python and of the packages that the numbers depend on."""
     return {"python": platform.python_version()} | {name: metadata.version(name) for name in RECORDED_PACKAGES}
 
 
@@ -96,18 +96,12 @@ def _lies_in(file: str, parts: Sequence[str]) -> bool:
     return any(part in ("", file) or file.startswith(f"{part}/") for part in parts)
 
 
-def _sources(folder: Traversable, prefix: str) -> Iterator[str]:
-    for entry in folder.iterdir():
-        if entry.is_dir():
-            yield from _sources(entry, f"{prefix}{entry.name}/")
-        elif entry.name.endswith(".py"):
-            yield f"{prefix}{entry.name}"
-
-
-def _without_docstrings(tree: ast.AST) -> ast.AST:
+@cache  # a study asks before each of its runs
+def _syntax_sha256(source: str) -> bytes:
+    tree = ast.parse(source)
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and ast.get_docstring(
             node, clean=False
         ):
             node.body = node.body[1:]
-    return tree
+    return hashlib.sha256(ast.dump(tree).encode()).digest()
