@@ -219,7 +219,7 @@ def test_an_operation_that_does_not_end_is_cut_off():
         process.terminate()
         _, said = process.communicate(timeout=60)
     assert process.returncode == 143
-    assert "did not end within" in said and "SIGTERM" in said and "goes on from the last checkpoint" in said
+    assert "did not end within" in said and "SIGTERM" in said and "resume from the last checkpoint" in said
 
 
 def test_a_signal_that_comes_after_the_last_look_still_stops():

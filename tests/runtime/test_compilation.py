@@ -1,4 +1,4 @@
-"""The line that says what was compiled and is kept."""
+"""The report of compiled programs."""
 
 import subprocess
 import sys
@@ -30,42 +30,42 @@ for _ in range(2):
 
 
 def record(seconds, name="run_steps", *, missed=True):
-    """What JAX reports of a compilation."""
+    """Emits the events of a compilation as JAX does."""
     if missed:
         jax.monitoring.record_event(MISS_EVENT)
     jax.monitoring.record_event_duration_secs(COMPILED_EVENT, seconds, fun_name=f"jit({name})")
 
 
 @pytest.fixture
-def said(screen):
+def printed(screen):
     def lines():
         return screen.console.file.getvalue().splitlines()
 
     return lines
 
 
-def test_jax_still_reports_what_is_listened_to(tmp_path):
+def test_jax_still_emits_the_events(tmp_path):
     done = subprocess.run([sys.executable, "-c", SCRIPT, tmp_path], capture_output=True, text=True, check=True)
     first, second = done.stdout.splitlines()
-    assert first.startswith("'Compiled ") and first.endswith("; kept for next time.\\n'")
+    assert first.startswith("'Compiled ") and first.endswith("; cached for next time.\\n'")
     assert second == "''"
 
 
-def test_each_program_is_said_once_and_what_is_quick_or_kept_is_not(screen, said):
+def test_each_program_is_reported_once_unless_quick_or_cached(screen, printed):
     with compilations_said(screen, noticeable=2.0):
         record(9.0)
         record(9.0)
         record(1.0, "_infer")
         record(5.0, "other", missed=False)
         record(3.0, "_infer")
-    assert said() == [
-        "Compiled the training step in 9.0 s; kept for next time.",
-        "Compiled the forward pass in 3.0 s; kept for next time.",
+    assert printed() == [
+        "Compiled the training step in 9.0 s; cached for next time.",
+        "Compiled the forward pass in 3.0 s; cached for next time.",
     ]
 
 
-def test_nothing_listens_afterwards(screen, said):
+def test_nothing_listens_afterwards(screen, printed):
     with pytest.raises(KeyError), compilations_said(screen):
         raise KeyError
     record(9.0)
-    assert said() == []
+    assert printed() == []

@@ -1,4 +1,4 @@
-"""Lines and bars."""
+"""Lines and progress bars."""
 
 import io
 import time
@@ -11,15 +11,15 @@ from vision_transfer.runtime import console as screen_module
 
 @pytest.fixture
 def clock(monkeypatch):
-    """A clock that is set by hand."""
+    """A clock that the test sets."""
     now = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     return now
 
 
 @pytest.mark.parametrize("first", [10, 500], ids=["compiled", "resumed"])
-def test_the_time_left_is_that_of_the_work_not_of_what_came_before(screen, clock, monkeypatch, first):
-    """A minute before the first items, such as a compilation, or many items at once do not count for the pace."""
+def test_the_time_left_does_not_count_what_came_before_the_first_items(screen, clock, monkeypatch, first):
+    """A minute of compilation, or many resumed items at once, do not count for the pace."""
     monkeypatch.setattr(screen_module, "SECONDS_BETWEEN_LOG_LINES", 15.0)
     with screen.bar("Features", 1000) as advance:
         clock[0] += 60
@@ -28,14 +28,14 @@ def test_the_time_left_is_that_of_the_work_not_of_what_came_before(screen, clock
             clock[0] += 2
             advance(10)
     lines = screen.console.file.getvalue().splitlines()
-    # The first as soon as there is a pace, the next after 15 s; 0.2 s an item.
+    # The first line as soon as the pace is known, the next after 15 s; 0.2 s per item.
     assert lines == [
         f"Features: {count} of 1000 images, about {screen_module.duration((1000 - count) / 5)} left, 5 images/s"
         for count in (first + 10, first + 90)
     ]
 
 
-def test_steps_say_how_many_images_a_second_they_take(screen, clock):
+def test_steps_show_images_per_second(screen, clock):
     with screen.bar("head epoch 1/2", 100, "steps", images_each=32) as advance:
         advance(10)
         clock[0] += 20
@@ -44,7 +44,7 @@ def test_steps_say_how_many_images_a_second_they_take(screen, clock):
     assert line == "head epoch 1/2: 20 of 100 steps, about 2 min 40 s left, 16 images/s, stage: 5 min 00 s more"
 
 
-def test_what_are_no_images_have_no_images_a_second(screen, clock):
+def test_items_other_than_images_show_no_images_per_second(screen, clock):
     with screen.bar("Downloading", 100, "MB") as advance:
         advance(10)
         clock[0] += 20

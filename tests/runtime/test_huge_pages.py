@@ -1,4 +1,4 @@
-"""When the program starts again with huge pages, and that it does so once."""
+"""When the program restarts with huge pages, and that it does so only once."""
 
 import os
 import subprocess
@@ -12,7 +12,7 @@ ASK = "always [madvise] never"
 RESTART = """
 import os, sys
 from vision_transfer.runtime.huge_pages import restart_with_huge_pages
-print("begun", flush=True)
+print("started", flush=True)
 restart_with_huge_pages()
 print(os.getpid(), sys.argv[1:], os.environ.get("GLIBC_TUNABLES"))
 """
@@ -31,21 +31,21 @@ print(os.getpid(), sys.argv[1:], os.environ.get("GLIBC_TUNABLES"))
         (None, (2, 36), "", None),
     ],
 )
-def test_it_is_asked_for_where_it_helps_and_is_not_decided_yet(tunables, glibc, kernel, expected):
+def test_huge_pages_are_requested_where_they_help_and_the_user_has_not_decided(tunables, glibc, kernel, expected):
     before = {"PATH": "/bin"} | ({} if tunables is None else {"GLIBC_TUNABLES": tunables})
     after = environment_with_huge_pages(before, glibc, kernel)
     assert after is None or without_huge_pages(after) == before
     assert after == (None if expected is None else {"PATH": "/bin", "GLIBC_TUNABLES": expected})
 
 
-def test_the_same_process_goes_on_with_its_arguments(tmp_path):
+def test_the_same_process_restarts_with_its_arguments(tmp_path):
     script = tmp_path / "with space.py"
     script.write_text(RESTART)
     environment = {name: value for name, value in os.environ.items() if name != "GLIBC_TUNABLES"}
     command = [sys.executable, str(script), "--flag=a b", "é"]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
     out, _ = process.communicate(timeout=60)
-    *begun, last = out.splitlines()
+    *started, last = out.splitlines()
     assert process.returncode == 0
-    assert 1 <= len(begun) <= 2
+    assert 1 <= len(started) <= 2
     assert last.startswith(f"{process.pid} ['--flag=a b', 'é']")

@@ -1,4 +1,4 @@
-"""What is set before JAX starts."""
+"""Settings made before JAX starts."""
 
 import os
 import subprocess
@@ -14,7 +14,7 @@ from pathlib import Path
 from vision_transfer.runtime import jax_setup
 jax_setup.configure(Path(sys.argv[1]), deterministic=sys.argv[2] == "True")
 import jax.numpy
-# XLA ends the process at a flag that it does not know.
+# XLA ends the process at an unknown flag.
 print(float(jax.numpy.ones(3).sum()), os.environ.get("XLA_FLAGS", ""))
 """
 

@@ -1,4 +1,4 @@
-"""Time and memory go to the activity that took them."""
+"""Time and memory are attributed to the activity that took them."""
 
 import time
 
@@ -19,7 +19,7 @@ def test_inner_time_is_not_counted_for_the_outer(monkeypatch):
     assert clock.seconds == {"train": 3.0, "features": 3.0}
 
 
-def test_memory_goes_to_the_activity_that_raised_it(monkeypatch):
+def test_peak_memory_counts_for_the_activity_that_raised_it(monkeypatch):
     peak = [100]
     monkeypatch.setattr(clock_module, "process_peak_bytes", lambda: peak[0])
     clock = Clock()
@@ -32,7 +32,7 @@ def test_memory_goes_to_the_activity_that_raised_it(monkeypatch):
     assert clock.peak_bytes == {"data": 300, "features": 900}
 
 
-def test_the_peak_grows_with_what_is_held():
+def test_the_peak_grows_with_allocated_memory():
     before = process_peak_bytes()
     held = bytearray(before + 50_000_000)
     assert process_peak_bytes() >= len(held)

@@ -1,4 +1,4 @@
-"""The folder that holds all caches: weights, data sets, decoded images, features, compiled programs."""
+"""The folder of all caches: weights, data sets, decoded images, features, compiled programs."""
 
 import os
 from pathlib import Path
@@ -9,10 +9,10 @@ CACHE_VARIABLE = "VISION_TRANSFER_CACHE"
 
 
 def cache_folder() -> Path:
-    """Root of all caches: `$VISION_TRANSFER_CACHE`, else the user's cache folder.
+    """The root of all caches: `$VISION_TRANSFER_CACHE`, or else the user's cache folder.
 
     Raises:
-        UserError: it cannot be written.
+        UserError: the folder cannot be created or is not writable.
     """
     import platformdirs
 
@@ -20,10 +20,9 @@ def cache_folder() -> Path:
     folder = Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("vision_transfer")
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        problem = "" if os.access(folder, os.W_OK) else "is not writable"
     except OSError as error:
-        raise UserError(
-            f"cache folder {folder}: cannot be made ({error.strerror}); set {CACHE_VARIABLE} to a folder that can"
-        ) from error
-    if not os.access(folder, os.W_OK):
-        raise UserError(f"cache folder {folder}: cannot be written; set {CACHE_VARIABLE} to a folder that can")
+        problem = f"cannot be created ({error.strerror})"
+    if problem:
+        raise UserError(f"cache folder {folder}: {problem}; set {CACHE_VARIABLE} to a writable folder")
     return folder.absolute()

@@ -1,4 +1,4 @@
-"""What is shown while something long happens: lines, and bars that say how much is done and how long the rest takes."""
+"""Output during long operations: lines, and progress bars with the pace and the time left."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -8,18 +8,18 @@ from dataclasses import dataclass, field
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
-# Off a terminal a bar becomes a line now and then.
+# Where output is no terminal, a line at most this often replaces the bar.
 SECONDS_BETWEEN_LOG_LINES = 15.0
-# From so many images a second on, parts of an image are not shown.
+# Rates from here on are shown without decimals.
 LEAST_WHOLE_RATE = 10
 
-# Called with the number of items done since the last call, and with what to show beside the bar.
+# Called with the number of items done since the last call, and with a note to show beside the bar.
 Advance = Callable[..., None]
 
 
 @dataclass(frozen=True)
 class Screen:
-    """Where output goes. Functions that take long are given one; nothing else prints."""
+    """The destination of all output, passed to every function that prints or takes long."""
 
     console: Console = field(default_factory=Console)
 
@@ -29,15 +29,15 @@ class Screen:
 
     @contextmanager
     def bar(self, title: str, total: int, unit: str = "images", images_each: int | None = None) -> Iterator[Advance]:
-        """Shows progress over `total` items, with images a second; yields `advance(done, note='')`.
+        """Shows progress over `total` items with images per second; yields `advance(done, note='')`.
 
         Args:
-            title: what is done.
+            title: name of the operation.
             total: number of items.
-            unit: what an item is.
-            images_each: how many images an item stands for, where it is no image but a step.
+            unit: name of an item.
+            images_each: images per item, if the items are not images but, for example, steps.
         """
-        pace = _Pace(images_each or (1 if unit == "images" else None))
+        images_each = images_each or int(unit == "images")
         if self.console.is_terminal:
             columns = (
                 SpinnerColumn(),
@@ -50,73 +50,47 @@ class Screen:
             )
             with Progress(*columns, console=self.console, transient=True) as progress:
                 task = progress.add_task(title, total=total, note="")
+                yield _advance(
+                    lambda count, rate, notes: progress.update(task, completed=count, note="  ".join(notes)),
+                    images_each,
+                )
+            return
+        printed = time.monotonic()
 
-                def advance(done: int, note: str = "") -> None:
-                    pace.took(done)
-                    shown = "  ".join(part for part in (pace.images_per_second(), note) if part)
-                    progress.update(task, advance=done, note=shown)
+        def show(count: int, rate: float | None, notes: list[str]) -> None:
+            nonlocal printed
+            now = time.monotonic()
+            if rate is not None and now - printed >= SECONDS_BETWEEN_LOG_LINES:
+                printed = now
+                left = f"about {duration((total - count) / rate)} left"
+                self.say(f"{title}: {', '.join([f'{count} of {total} {unit}', left, *notes])}")
 
-                yield advance
-        else:
-            yield _log_lines(self, title, total, unit, pace)
+        yield _advance(show, images_each)
 
 
-@dataclass
-class _Pace:
-    """Items a second since the first call: before it come compilation and, where something goes on, earlier work.
+def _advance(show: Callable[[int, float | None, list[str]], None], images_each: int) -> Advance:
+    """Calls `show` with the items done, the items per second if known, and the notes beside the bar.
 
-    Attributes:
-        images_each: images that an item stands for, or None.
-        count: items so far.
+    The pace counts from the first call, which includes compilation and, if an operation is resumed, its earlier items.
     """
-
-    images_each: int | None
-    count: int = 0
-    _first: tuple[float, int] | None = None
-    _now: float = 0.0
-
-    def took(self, done: int) -> None:
-        """Notes that items are done."""
-        self.count += done
-        self._now = time.monotonic()
-        if self._first is None:
-            self._first = self._now, self.count
-
-    def per_second(self) -> float | None:
-        """Items a second, or None before it is known."""
-        if self._first is None:
-            return None
-        since, before = self._first
-        return (self.count - before) / (self._now - since) if self._now > since and self.count > before else None
-
-    def images_per_second(self) -> str:
-        """`120 images/s`, or nothing before it is known."""
-        rate = self.per_second()
-        if rate is None or self.images_each is None:
-            return ""
-        images = rate * self.images_each
-        return f"{images:,.0f} images/s" if images >= LEAST_WHOLE_RATE else f"{images:.2g} images/s"
-
-
-def _log_lines(screen: Screen, title: str, total: int, unit: str, pace: _Pace) -> Advance:
-    """Progress as a plain line at most every `SECONDS_BETWEEN_LOG_LINES`."""
-    said = time.monotonic()
+    count, first = 0, None
 
     def advance(done: int, note: str = "") -> None:
-        nonlocal said
-        pace.took(done)
-        now, rate = time.monotonic(), pace.per_second()
-        if now - said >= SECONDS_BETWEEN_LOG_LINES and rate is not None:
-            said = now
-            left = f"about {duration((total - pace.count) / rate)} left"
-            parts = (f"{pace.count} of {total} {unit}", left, pace.images_per_second(), note)
-            screen.say(f"{title}: {', '.join(part for part in parts if part)}")
+        nonlocal count, first
+        count += done
+        now = time.monotonic()
+        first = first or (now, count)
+        seconds, items = now - first[0], count - first[1]
+        rate = items / seconds if seconds > 0 and items > 0 else None
+        images = (rate or 0) * images_each
+        pace = f"{images:,.0f} images/s" if images >= LEAST_WHOLE_RATE else f"{images:.2g} images/s" if images else ""
+        show(count, rate, [part for part in (pace, note) if part])
 
     return advance
 
 
 def duration(seconds: float) -> str:
-    """Seconds for a reader: `8.2 s`, `3 min 20 s`, `2 h 05 min`."""
+    """Seconds as text: `8.2 s`, `3 min 20 s`, `2 h 05 min`."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)

@@ -1,4 +1,4 @@
-"""Being asked to stop: at once where nothing is lost by it, at the next checkpoint during training."""
+"""Signals to stop: obeyed at once where nothing is lost, and at the next checkpoint during training."""
 
 import os
 import signal
@@ -10,49 +10,45 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
-# A process is to end within 10 s; an operation that goes on for longer than this, such as a compilation, is cut off.
+# A process must end within 10 s, so an operation that takes longer, such as a compilation, is cut off after this.
 GRACE_SECONDS = 8.0
-# As shells report a process ended by a signal.
+# Shells add it to the number of the signal that ended a process.
 STATUS_BASE = 128
 
 
 class Stopped(KeyboardInterrupt):
-    """The process was asked to stop, and what it had done is saved.
+    """The process was asked to stop, and its progress is saved.
 
     Attributes:
         signal_number: SIGTERM or SIGINT.
-        status: with which the process is to end.
+        status: the exit status that the process should end with.
     """
 
     def __init__(self, signal_number: int, where: str = ""):
         super().__init__(where)
         self.signal_number = signal_number
-
-    @property
-    def status(self) -> int:
-        """As shells report a process ended by this signal."""
-        return STATUS_BASE + self.signal_number
+        self.status = STATUS_BASE + signal_number
 
 
 @dataclass
 class StopSignal:
     """Listens for SIGTERM and SIGINT.
 
-    Outside of `deferred` a signal raises `Stopped` at once: every file is written whole or not at all, so nothing is
-    lost. Inside it is only noted; a second one raises.
+    Outside `deferred` a signal raises `Stopped` at once: every file is either complete or absent, so nothing is lost.
+    Inside `deferred` the first signal is only recorded and a second one raises.
 
     Attributes:
-        received: number of the noted signal, or None.
+        received: number of the recorded signal, or None.
     """
 
     received: int | None = None
     _deferring: bool = False
 
     def install(self) -> None:
-        """Takes over both signals for this process, and ends it where it does not end by itself in time."""
+        """Handles both signals of this process, and ends the process if it does not end by itself in time."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._handle)
-        # Python's own handlers wait for the main thread to leave the library that it is in; this pipe does not.
+        # Python's handlers run only when the main thread returns from native code; this pipe is written at once.
         reading, writing = os.pipe()
         os.set_blocking(writing, False)
         signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
@@ -60,10 +56,10 @@ class StopSignal:
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
-        """Notes signals instead of raising; the caller looks at `received` often.
+        """Records signals instead of raising; the caller must check `received` often.
 
         Raises:
-            Stopped: at the end, if a signal was noted that the caller did not see any more.
+            Stopped: on exit, if a signal was recorded after the caller's last check.
         """
         self._deferring = True
         try:
@@ -81,18 +77,14 @@ class StopSignal:
 
 
 def _end_when_late(signals: int) -> None:
-    """Waits for a signal, gives the process its time, and then ends it as it stands.
-
-    Args:
-        signals: descriptor from which the number of each signal can be read, a byte each.
-    """
+    """Reads signal numbers, a byte each, from a descriptor; ends the process `GRACE_SECONDS` after one to stop."""
     number = 0
     while number not in (signal.SIGTERM, signal.SIGINT):
         number = os.read(signals, 1)[0]
     time.sleep(GRACE_SECONDS)
     sys.stderr.write(
-        f"launch.py: what was going on did not end within {GRACE_SECONDS:.0f} s after {signal.Signals(number).name} "
-        "and was cut off. The same command goes on from the last checkpoint.\n"
+        f"launch.py: cut off, because it did not end within {GRACE_SECONDS:.0f} s of {signal.Signals(number).name}. "
+        "Run the same command again to resume from the last checkpoint.\n"
     )
     sys.stderr.flush()
     os._exit(STATUS_BASE + number)

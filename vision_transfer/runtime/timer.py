@@ -1,4 +1,4 @@
-"""Seconds and memory by what they were spent on."""
+"""Time and peak memory by activity."""
 
 import time
 from collections.abc import Iterator
@@ -10,11 +10,11 @@ from vision_transfer.runtime.memory import process_peak_bytes
 
 @dataclass
 class Clock:
-    """Measures nested activities; time spent in an inner one does not count for the outer.
+    """Measures nested activities; time spent in an inner activity does not count for the outer one.
 
     Attributes:
         seconds: by activity.
-        peak_bytes: highest memory of the process by activity, of those that raised it above what was before.
+        peak_bytes: peak memory of the process, by activity, for the activities that raised it.
     """
 
     seconds: dict[str, float] = field(default_factory=dict)
@@ -25,7 +25,7 @@ class Clock:
 
     @contextmanager
     def measures(self, activity: str) -> Iterator[None]:
-        """Counts the time inside for `activity`."""
+        """Adds the time until the context ends to `activity`."""
         self._turn()
         self._inside.append(activity)
         try:
