@@ -1,4 +1,4 @@
-"""Calibration against hand computations, scikit-learn's calibration curve, and its laws."""
+"""Calibration against hand computations, scikit-learn's calibration curve, and general properties."""
 
 import math
 
@@ -17,13 +17,13 @@ def test_by_hand():
     assert expected_calibration_error(probabilities, np.array([0, 1, 1, 1]), bins=10) == pytest.approx(0.1)
 
 
-def test_guos_example_of_a_network_that_is_too_sure():
+def test_a_network_that_is_overconfident_by_a_fifth():
     probabilities = np.tile([0.8, 0.2], (100, 1))
     labels = np.array([0] * 60 + [1] * 40)
     assert expected_calibration_error(probabilities, labels) == pytest.approx(0.2)
 
 
-def test_bins_are_scikit_learns():
+def test_bins_agree_with_scikit_learn():
     rng = np.random.default_rng(0)
     confidence = rng.uniform(0.5, 1, 500)
     probabilities = np.stack([1 - confidence, confidence], axis=1)
@@ -37,7 +37,7 @@ def test_bins_are_scikit_learns():
     assert expected_calibration_error(probabilities, labels) == pytest.approx(weighted)
 
 
-def test_an_edge_counts_below_and_one_is_in_the_last_bin():
+def test_an_edge_counts_for_the_bin_below_and_1_for_the_last():
     found = reliability(np.array([[0.5, 0.5], [1.0, 0.0]]), np.array([0, 0]), bins=2)
     assert found.counts.tolist() == [1, 1]
 
@@ -48,22 +48,22 @@ def test_no_examples():
     assert reliability(empty, np.zeros(0, int)).counts.sum() == 0
 
 
-def test_lengths_that_do_not_fit():
+def test_different_lengths_are_refused():
     with pytest.raises(ValueError, match="2 labels"):
         reliability(np.ones((3, 1)), np.array([0, 0]))
 
 
-# imports and a busy machine take longer than hypothesis allows
+# Imports on a busy machine can exceed the deadline of hypothesis.
 @settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.integers(2, 5), st.integers(1, 20))
-def test_laws(seed, examples, classes, bins):
+def test_properties(seed, examples, classes, bins):
     rng = np.random.default_rng(seed)
     probabilities = rng.dirichlet(np.ones(classes), examples)
     labels = rng.integers(0, classes, examples)
     found, error = reliability(probabilities, labels, bins), expected_calibration_error(probabilities, labels, bins)
     assert found.counts.sum() == examples
     accuracy = np.mean(probabilities.argmax(1) == labels)
-    # the triangle inequality: bins can only part what cancels in the whole
+    # Triangle inequality: over all examples, errors can cancel that binning keeps apart.
     assert abs(accuracy - probabilities.max(1).mean()) - 1e-9 <= error <= 1
     assert np.all(
         (found.confidence > found.edges[:-1]) & (found.confidence <= found.edges[1:] + 1e-12) | (found.counts == 0)

@@ -18,7 +18,7 @@ def test_by_hand(first, second, expected):
     assert mcnemar_exact(first, second) == pytest.approx(expected)
 
 
-# imports and a busy machine take longer than hypothesis allows
+# Imports on a busy machine can exceed the deadline of hypothesis.
 @settings(deadline=None)
 @given(st.integers(0, 60), st.integers(0, 60))
 def test_twice_the_smaller_tail_of_fair_coins(first, second):

@@ -1,1 +1,1 @@
-"""Numbers from arrays: accuracy with its interval, calibration, significance tests. Nothing here knows a model."""
+"""Metrics of predictions as functions on arrays: accuracy with its interval, calibration, significance tests."""

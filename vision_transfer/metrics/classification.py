@@ -1,15 +1,15 @@
-"""Metrics from logits, in float64 on the host, with intervals."""
+"""Metrics from logits, in float64 on the host, with intervals; metrics of each class from a confusion matrix."""
 
 from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Float64, Int
 
 
 @dataclass(frozen=True)
 class Metrics:
-    """Mean cross-entropy in nats and share of examples classified rightly."""
+    """Mean cross-entropy in nats, and the share of correctly classified examples."""
 
     loss: float
     accuracy: float
@@ -17,14 +17,14 @@ class Metrics:
 
 @dataclass(frozen=True)
 class TestResult:
-    """What the test split says.
+    """Metrics of the test split.
 
     Attributes:
         loss: mean cross-entropy in nats.
-        accuracy: share of examples classified rightly.
-        accuracy_ci95: 95 % Wilson interval of it.
-        examples: how many.
-        confusion: `[label][predicted]` counts.
+        accuracy: share of correctly classified examples.
+        accuracy_ci95: 95 % Wilson interval of the accuracy.
+        examples: number of examples.
+        confusion: counts `[label][predicted]`.
     """
 
     loss: float
@@ -34,8 +34,31 @@ class TestResult:
     confusion: list[list[int]]
 
 
+@dataclass(frozen=True)
+class PerClass:
+    """Metrics of each class; NaN where a metric is undefined.
+
+    Attributes:
+        precision: correct share of the examples predicted to be of the class.
+        recall: correctly predicted share of the class's examples.
+        f1: harmonic mean of precision and recall.
+        support: number of examples of the class.
+    """
+
+    precision: Float64[np.ndarray, "classes"]
+    recall: Float64[np.ndarray, "classes"]
+    f1: Float64[np.ndarray, "classes"]
+    support: Int[np.ndarray, "classes"]
+
+    @property
+    def balanced_accuracy(self) -> float:
+        """Mean recall of the classes that have examples (Brodersen 2010); NaN if none has."""
+        present = self.support > 0
+        return float(np.mean(self.recall[present])) if present.any() else float("nan")
+
+
 def class_log_probabilities(logits: Float[np.ndarray, "examples outputs"]) -> Float[np.ndarray, "examples classes"]:
-    """Log-probabilities of all classes; one output is the logit of class 1 against class 0."""
+    """Log-probabilities of all classes; a single output is the logit of class 1 against class 0."""
     wide = logits.astype(np.float64)
     if wide.shape[1] == 1:
         wide = np.concatenate([np.zeros_like(wide), wide], axis=1)
@@ -45,27 +68,31 @@ def class_log_probabilities(logits: Float[np.ndarray, "examples outputs"]) -> Fl
 
 
 def metrics(logits: Float[np.ndarray, "examples outputs"], labels: Int[np.ndarray, "examples"]) -> Metrics:
-    """Loss and accuracy over all examples, each counted once."""
+    """Loss and accuracy over all examples."""
     log_probabilities = class_log_probabilities(logits)
     loss = -np.mean(log_probabilities[np.arange(len(labels)), labels])
     return Metrics(float(loss), float(np.mean(np.argmax(log_probabilities, axis=1) == labels)))
 
 
 def evaluate_test(logits: Float[np.ndarray, "examples outputs"], labels: Int[np.ndarray, "examples"]) -> TestResult:
-    """Loss, accuracy with its interval, and confusion matrix of the test split."""
-    log_probabilities = class_log_probabilities(logits)
-    predicted = np.argmax(log_probabilities, axis=1)
-    summary = metrics(logits, labels)
+    """Loss, accuracy with its interval, and confusion matrix."""
+    log_probabilities, found = class_log_probabilities(logits), metrics(logits, labels)
     classes = log_probabilities.shape[1]
     confusion = np.zeros((classes, classes), np.int64)
-    np.add.at(confusion, (labels, predicted), 1)
-    return TestResult(
-        loss=summary.loss,
-        accuracy=summary.accuracy,
-        accuracy_ci95=wilson_interval(int(np.sum(predicted == labels)), len(labels)),
-        examples=len(labels),
-        confusion=confusion.tolist(),
-    )
+    np.add.at(confusion, (labels, np.argmax(log_probabilities, axis=1)), 1)
+    interval = wilson_interval(int(np.trace(confusion)), len(labels))
+    return TestResult(found.loss, found.accuracy, interval, len(labels), confusion.tolist())
+
+
+def per_class(confusion: Int[np.ndarray, "classes classes"]) -> PerClass:
+    """Precision, recall and F1 from counts `[label][predicted]`."""
+    hits, support, predicted = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
+    return PerClass(ratio(hits, predicted), ratio(hits, support), ratio(2 * hits, support + predicted), support)
+
+
+def ratio(part: np.ndarray, whole: Int[np.ndarray, "entries"]) -> Float64[np.ndarray, "entries"]:
+    """`part / whole`, and NaN where `whole` is 0."""
+    return np.divide(part, whole, out=np.full(len(whole), np.nan), where=whole > 0)
 
 
 def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:

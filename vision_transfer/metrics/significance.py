@@ -1,4 +1,4 @@
-"""Two classifiers on the same images: where they differ, and whether chance alone would make them differ as much."""
+"""Comparison of two classifiers on the same images, with exact tests of whether they differ by chance."""
 
 from dataclasses import dataclass
 
@@ -8,15 +8,7 @@ from jaxtyping import Bool, Float
 
 @dataclass(frozen=True)
 class Paired:
-    """What two classifiers do on the same examples.
-
-    Attributes:
-        both: both are right.
-        first_only: the first alone is.
-        second_only: the second alone is.
-        neither: neither is.
-        p_value: of McNemar's exact test.
-    """
+    """Numbers of examples by which of two classifiers are right, and the p-value of McNemar's exact test."""
 
     both: int
     first_only: int
@@ -26,24 +18,14 @@ class Paired:
 
 
 def paired(first: Bool[np.ndarray, "examples"], second: Bool[np.ndarray, "examples"]) -> Paired:
-    """Compares by which examples each classifies rightly.
-
-    Args:
-        first: whether the first classifier is right.
-        second: the same of the second, on the same examples.
-    """
+    """Compares two classifiers, given whether each is right on each example."""
     first_only, second_only = int(np.sum(first & ~second)), int(np.sum(second & ~first))
-    return Paired(
-        both=int(np.sum(first & second)),
-        first_only=first_only,
-        second_only=second_only,
-        neither=int(np.sum(~first & ~second)),
-        p_value=mcnemar_exact(first_only, second_only),
-    )
+    both, neither = int(np.sum(first & second)), int(np.sum(~first & ~second))
+    return Paired(both, first_only, second_only, neither, mcnemar_exact(first_only, second_only))
 
 
 def mcnemar_exact(first_only: int, second_only: int) -> float:
-    """Two-sided p-value of McNemar's exact test (1947): each disagreement a fair coin; 1 where there is none."""
+    """Two-sided p-value of McNemar's exact test (1947): each disagreement is a fair coin; 1 if there is none."""
     from scipy.stats import binomtest
 
     disagreements = first_only + second_only
@@ -53,32 +35,28 @@ def mcnemar_exact(first_only: int, second_only: int) -> float:
 def paired_over_repeats(
     first: Bool[np.ndarray, "repeats examples"], second: Bool[np.ndarray, "repeats examples"]
 ) -> float:
-    """Two-sided p-value that two ways of training do equally well on the examples, each trained several times.
+    """Two-sided p-value that two ways of training, each repeated several times, are equally accurate.
 
-    The example is the unit: what the repeats say of one image hangs together, so that counting each repeat's
-    disagreements as if they were other images would make p too small. An image's difference is the number of repeats
-    of the first that are right on it, less those of the second; if the two were equally good, its sign would be a fair
-    coin (Fisher's randomisation test of paired differences, 1935). With one repeat this is McNemar's exact test. The
-    distribution is exact, not drawn. It speaks of these trained networks on other images of the kind; how much
-    training again would change is for the repeats' own spread to say.
-
-    Args:
-        first: whether each repeat of the first is right on each example.
-        second: the same of the second, with as many repeats.
+    The unit is the example, because the repeats' predictions for one image are correlated; treating each repeat as
+    further images would make p too small. An image's difference is the number of repeats of the first way that are
+    right on it minus those of the second. If both are equally accurate its sign is a fair coin (Fisher's randomisation
+    test of paired differences, 1935); the distribution is exact, not sampled, and with one repeat this is McNemar's
+    exact test. It generalises from these trained networks to other images; the effect of training again shows in the
+    spread of the repeats.
     """
     differences = np.sum(first, axis=0, dtype=np.int64) - np.sum(second, axis=0, dtype=np.int64)
     sizes = np.abs(differences)
-    chances = np.ones(1)
+    probabilities = np.ones(1)
     for size in range(1, len(first) + 1):
-        chances = np.convolve(chances, _signed_sum(size, int(np.sum(sizes == size))))
-    sums = np.arange(len(chances)) - len(chances) // 2
-    return min(1.0, float(np.sum(chances[np.abs(sums) >= abs(np.sum(differences))])))
+        probabilities = np.convolve(probabilities, _signed_sum(size, int(np.sum(sizes == size))))
+    sums = np.arange(len(probabilities)) - len(probabilities) // 2
+    return min(1.0, float(np.sum(probabilities[np.abs(sums) >= abs(np.sum(differences))])))
 
 
 def _signed_sum(size: int, count: int) -> Float[np.ndarray, "sums"]:
-    """Chances of the sums -size·count … size·count of `count` numbers ±size, each sign a fair coin."""
+    """Probabilities of the sums -size·count … size·count of `count` numbers ±size, each sign a fair coin."""
     from scipy.stats import binom
 
-    chances = np.zeros(2 * size * count + 1)
-    chances[:: 2 * size] = binom.pmf(np.arange(count + 1), count, 0.5)
-    return chances
+    probabilities = np.zeros(2 * size * count + 1)
+    probabilities[:: 2 * size] = binom.pmf(np.arange(count + 1), count, 0.5)
+    return probabilities

@@ -9,8 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from vision_transfer.config import Config
-from vision_transfer.metrics.classification import TestResult, evaluate_test, wilson_interval
-from vision_transfer.metrics.per_class import PerClass, per_class
+from vision_transfer.metrics.classification import PerClass, TestResult, evaluate_test, per_class, wilson_interval
 from vision_transfer.predict.labelled import Labelled, of_class_folders, of_test_split
 from vision_transfer.predict.predictor import Predictor
 from vision_transfer.predict.temperature import Fit, fit_of

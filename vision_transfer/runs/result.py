@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from vision_transfer import freezing
-from vision_transfer.metrics.classification import TestResult
-from vision_transfer.metrics.per_class import per_class
+from vision_transfer.metrics.classification import TestResult, per_class
 from vision_transfer.models.network import all_parameter_shapes
 from vision_transfer.runs.prepare import Run
 from vision_transfer.runtime.memory import device_peak_bytes

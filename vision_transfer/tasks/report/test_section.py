@@ -8,8 +8,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from vision_transfer.metrics.calibration import BINS, expected_calibration_error, reliability
-from vision_transfer.metrics.classification import wilson_interval
-from vision_transfer.metrics.per_class import per_class
+from vision_transfer.metrics.classification import per_class, wilson_interval
 from vision_transfer.tasks.report.charts import Chart
 from vision_transfer.tasks.report.record import Predictions, RunRecord, get, number
 from vision_transfer.tasks.report.reliability_diagram import reliability_chart
