@@ -1,7 +1,8 @@
-"""Fixtures that several rooms share: a screen, one device, the data and the weights that only some machines have."""
+"""Fixtures that several rooms share: a screen, one device, a finished run, and data and weights of some machines."""
 
 import io
 import os
+import shutil
 from pathlib import Path
 
 import jax
@@ -30,6 +31,54 @@ def screen():
 def mesh():
     """One device, however many there are."""
     return Mesh(np.array(jax.local_devices()[:1]), (BATCH_AXIS,))
+
+
+@pytest.fixture(scope="session")
+def class_folders(tmp_path_factory):
+    """Noise images of three classes that overlap, in train, validation and test, as JPEG and PNG of several sizes."""
+    root = tmp_path_factory.mktemp("images") / "my images é"
+    random = np.random.default_rng(0)
+    for split, count in (("train", 12), ("validation", 9), ("test", 7)):
+        for level, name in zip((150, 105, 128), ("bright", "dark", "grey [or so]"), strict=True):
+            (root / split / name).mkdir(parents=True)
+            for number in range(count):
+                shape = (20 + number, 31 - number, 3)
+                pixels = np.clip(random.normal(level + random.normal(0, 15), 40, shape), 0, 255).astype(np.uint8)
+                Image.fromarray(pixels).save(root / split / name / f"{number}.{'png' if number % 2 else 'jpg'}")
+    return root
+
+
+@pytest.fixture(scope="session")
+def run_caches(tmp_path_factory):
+    """The caches of `finished_run`."""
+    return tmp_path_factory.mktemp("caches")
+
+
+@pytest.fixture(scope="session")
+def finished_run(class_folders, run_caches, tmp_path_factory):
+    """The folder of a small run on `class_folders`: a dense network whose last stage starts from the images."""
+    from vision_transfer.config import checked, default_config, stage, with_stages
+    from vision_transfer.runs.prepare import RunOptions
+    from vision_transfer.tasks.train.task import train
+
+    config = default_config()
+    config.name = "noise"
+    config.dataset.name = "folder"
+    config.dataset.root = str(class_folders)
+    config.dataset.image_size = 9
+    config.model.backbone = "dense"
+    config.model.weights = "random"
+    config.model.hidden = (4,)
+    config.eval_batch_size = 4
+    config = with_stages(config, head=stage(freeze="none", epochs=6, optimizer={"name": "adam", "lr": 1e-2}))
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    return train(checked(config), RunOptions(folder, run_caches), Screen(Console(quiet=True))).path
+
+
+@pytest.fixture
+def copied_run(finished_run, tmp_path):
+    """A copy of `finished_run` without a temperature, for a test to damage."""
+    return shutil.copytree(finished_run, tmp_path / "copy", ignore=shutil.ignore_patterns("temperature.json"))
 
 
 @pytest.fixture(scope="session")

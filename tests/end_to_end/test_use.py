@@ -36,7 +36,7 @@ def test_evaluate_repeats_the_figures_of_the_run(run_flag, place, small_run):
     finished.assert_is_done()
     test = small_run[2].result()["test"]
     assert f"Accuracy {test['accuracy']:.4f}" in finished.out
-    assert f"result.json says: accuracy {test['accuracy']:.4f}, loss {test['loss']:.4f}" in finished.out
+    assert f"In result.json: accuracy {test['accuracy']:.4f}, loss {test['loss']:.4f}" in finished.out
 
 
 def test_export_makes_a_folder_with_a_card(run_flag, place):

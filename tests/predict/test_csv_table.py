@@ -1,4 +1,4 @@
-"""The table of predictions: wherever writing is cut off, going on ends with the same bytes."""
+"""The table of predictions: wherever writing is cut off, resuming produces the same bytes."""
 
 import csv
 import os
@@ -17,7 +17,7 @@ FILES = ["a.jpg", 'with "quotes", and commas.jpg', "two\nlines.jpg", "é.png", o
 
 
 def predictions(files):
-    """Batches of what a network would say; `f` is no picture."""
+    """Batches of made-up predictions; `f` is no image."""
     every = []
     for file in files:
         share = (FILES.index(file) + 1) / 11
@@ -42,14 +42,14 @@ def write(table, files=FILES):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
-    target = table(tmp_path_factory.mktemp("undisturbed"))
+def uninterrupted(tmp_path_factory):
+    target = table(tmp_path_factory.mktemp("uninterrupted"))
     write(target)
     return target.out.read_bytes()
 
 
-def test_the_table_is_csv_with_a_row_for_each_file(undisturbed):
-    rows = list(csv.DictReader(undisturbed.decode().splitlines()))
+def test_the_table_is_csv_with_a_row_for_each_file(uninterrupted):
+    rows = list(csv.DictReader(uninterrupted.decode().splitlines()))
     assert list(rows[0]) == ["file", "class", "probability", "error", "probability_cat", "probability_dog"]
     assert [row["file"] for row in rows][1:5] == [FILES[1], "two\\nlines.jpg", "é.png", "\\xff.jpg"]
     assert rows[5] == {"file": "f", "class": "", "probability": "", "error": "empty file"} | {
@@ -60,36 +60,36 @@ def test_the_table_is_csv_with_a_row_for_each_file(undisturbed):
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_cut_off_anywhere_it_goes_on_and_ends_with_the_same_bytes(data, tmp_path, undisturbed):
+def test_cut_off_anywhere_it_resumes_and_produces_the_same_bytes(data, tmp_path, uninterrupted):
     target = table(tmp_path)
-    target.unfinished.write_bytes(undisturbed[: data.draw(st.integers(0, len(undisturbed)))])
+    target.unfinished.write_bytes(uninterrupted[: data.draw(st.integers(0, len(uninterrupted)))])
     done, content = write(target)
-    assert target.out.read_bytes() == undisturbed
+    assert target.out.read_bytes() == uninterrupted
     assert done % BATCH == 0 or done == len(FILES)
     assert (content.rows, content.counts) == (8, {"cat": 5, "dog": 2, "": 1})
     assert content.errors == [("f", "empty file")]
     assert [path.name for path in tmp_path.iterdir()] == ["out.csv"]
 
 
-def test_a_damaged_row_and_all_behind_it_are_computed_anew(tmp_path, undisturbed):
+def test_a_damaged_row_and_all_after_it_are_computed_again(tmp_path, uninterrupted):
     target = table(tmp_path)
-    lines = undisturbed.splitlines(keepends=True)
+    lines = uninterrupted.splitlines(keepends=True)
     target.unfinished.write_bytes(b"".join([*lines[:5], b"\0" * len(lines[5]), *lines[6:]]))
     assert write(target)[0] == BATCH
-    assert target.out.read_bytes() == undisturbed
+    assert target.out.read_bytes() == uninterrupted
 
 
-def test_other_files_or_other_numbers_are_not_continued(tmp_path, undisturbed):
+def test_a_table_of_other_files_or_numbers_is_not_continued(tmp_path, uninterrupted):
     target = table(tmp_path)
-    target.unfinished.write_bytes(undisturbed)
+    target.unfinished.write_bytes(uninterrupted)
     assert resume(target, ["new.jpg", *FILES]).rows == 0
-    target.unfinished.write_bytes(undisturbed)
+    target.unfinished.write_bytes(uninterrupted)
     other = table(tmp_path, "def")
     assert resume(other, FILES).rows == 0
     assert [path.name for path in tmp_path.iterdir()] == [other.unfinished.name]
 
 
-def test_a_folder_is_no_table(tmp_path):
+def test_a_folder_is_refused(tmp_path):
     (tmp_path / "out.csv").mkdir()
     with pytest.raises(UserError, match="is a folder"):
         resume(table(tmp_path), FILES)

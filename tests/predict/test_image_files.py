@@ -1,11 +1,11 @@
-"""What `--images` stands for."""
+"""The files that `--images` names."""
 
 import os
 
 import pytest
 
 from vision_transfer.errors import UserError
-from vision_transfer.predict.image_files import find_pictures, shown
+from vision_transfer.predict.image_files import find_images, shown
 
 
 @pytest.fixture
@@ -17,10 +17,10 @@ def folder(tmp_path):
 
 
 def found(images, folder):
-    return [os.path.relpath(path, folder) for path in find_pictures(str(images))]
+    return [os.path.relpath(path, folder) for path in find_images(str(images))]
 
 
-def test_a_folder_stands_for_the_images_below_it(folder):
+def test_a_folder_gives_the_images_below_it(folder):
     assert found(folder, folder) == ["[x].jpg", "a.PNG", "b.jpg", "deep/c.jpeg", "deep/er/d.jpg"]
 
 
@@ -42,20 +42,20 @@ def test_patterns_and_files(folder, pattern, names):
 
 def test_a_relative_pattern_gives_relative_names(folder, monkeypatch):
     monkeypatch.chdir(folder)
-    assert find_pictures("deep/*.jpeg") == ["deep/c.jpeg"]
+    assert find_images("deep/*.jpeg") == ["deep/c.jpeg"]
 
 
-def test_links_in_a_ring_come_to_an_end(folder):
+def test_links_in_a_ring_are_followed_once(folder):
     (folder / "deep" / "back").symlink_to(folder, target_is_directory=True)
     assert found(folder / "**/*.jpeg", folder) == ["deep/c.jpeg"]
     assert "deep/c.jpeg" in found(folder, folder)
 
 
 @pytest.mark.parametrize("name", ["nothing.jpg", "*.tiff", "empty"])
-def test_nothing_there_is_said(folder, name):
+def test_no_match_is_an_error(folder, name):
     (folder / "empty").mkdir()
     with pytest.raises(UserError, match="--images="):
-        find_pictures(str(folder / name))
+        find_images(str(folder / name))
 
 
 def test_a_name_is_one_line_of_text():

@@ -1,4 +1,6 @@
-"""The temperature against a search of its own, and its laws."""
+"""The temperature against a grid search, its properties, and how it is kept in a run's folder."""
+
+import json
 
 import numpy as np
 import pytest
@@ -6,11 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import special
 
-from vision_transfer.predict.temperature import fit_of, fitted_temperature, probabilities
+from vision_transfer.errors import UserError
+from vision_transfer.predict.temperature import calibration_of, fit_of, fitted_temperature, probabilities
+from vision_transfer.runs.load import load_run
 
 
 def drawn(seed, examples, classes, sharpness):
-    """Logits that are `sharpness` times those that the labels were drawn by."""
+    """Logits that are `sharpness` times those that the labels were drawn from."""
     random = np.random.default_rng(seed)
     true = random.normal(0, 2, (examples, classes))
     labels = np.array([random.choice(classes, p=special.softmax(row)) for row in true])
@@ -23,17 +27,17 @@ def loss_by_hand(logits, labels, temperature):
 
 
 @pytest.mark.parametrize("sharpness", [0.5, 1.0, 4.0])
-def test_it_finds_what_the_logits_were_sharpened_by(sharpness):
+def test_it_recovers_the_factor_that_sharpened_the_logits(sharpness):
     logits, labels = drawn(0, 4000, 3, sharpness)
     assert fitted_temperature(logits, labels) == pytest.approx(sharpness, rel=0.1)
 
 
-def test_it_minimises_the_likelihood_of_a_fine_grid():
+def test_it_minimises_the_negative_log_likelihood_on_a_fine_grid():
     logits, labels = drawn(1, 1000, 4, 3.0)
     grid = np.exp(np.linspace(np.log(0.5), np.log(10), 300))
     best = grid[np.argmin([loss_by_hand(logits, labels, temperature) for temperature in grid])]
     temperature = fitted_temperature(logits, labels)
-    # The one mistake that is added to 1,000 examples moves it a little.
+    # The one mistake added to 1,000 examples moves the minimum a little.
     assert temperature == pytest.approx(best, rel=0.02)
     before, after = fit_of(logits, labels, temperature).nll
     assert before == pytest.approx(loss_by_hand(logits, labels, 1), rel=1e-6)
@@ -41,7 +45,7 @@ def test_it_minimises_the_likelihood_of_a_fine_grid():
     assert after < before
 
 
-def test_one_logit_is_two_with_the_first_at_zero():
+def test_one_logit_equals_two_with_the_first_at_zero():
     logits, labels = drawn(2, 500, 2, 2.0)
     single = logits[:, 1:] - logits[:, :1]
     assert fitted_temperature(single, labels) == pytest.approx(fitted_temperature(logits, labels), rel=1e-4)
@@ -50,7 +54,7 @@ def test_one_logit_is_two_with_the_first_at_zero():
 
 @settings(max_examples=20, deadline=None)
 @given(st.floats(0.2, 5.0), st.integers(0, 100))
-def test_sharper_logits_have_a_temperature_higher_by_as_much(factor, seed):
+def test_scaling_the_logits_scales_the_temperature(factor, seed):
     logits, labels = drawn(seed, 60, 3, 2.0)
     wide = logits.astype(np.float64)
     assert fitted_temperature(wide * factor, labels) == pytest.approx(
@@ -58,16 +62,81 @@ def test_sharper_logits_have_a_temperature_higher_by_as_much(factor, seed):
     )
 
 
-def test_a_network_without_mistakes_is_not_made_certain():
+def test_a_network_without_mistakes_does_not_become_certain():
     labels = np.arange(100) % 2
     logits = np.where(labels == 1, 3.0, -3.0)[:, None]
     temperature = fitted_temperature(logits, labels)
     certainty = probabilities(logits, temperature).max(axis=1)
-    # of 100 examples and the one mistake that is added to two more
+    # 100 examples, and one mistake in two more.
     np.testing.assert_allclose(certainty, 101 / 102, atol=1e-4)
 
 
-def test_calibration_error_falls():
+def test_the_calibration_error_falls():
     logits, labels = drawn(3, 4000, 3, 4.0)
     before, after = fit_of(logits, labels, fitted_temperature(logits, labels)).ece
     assert after < before / 3
+
+
+def rewrite_predictions(run, **changes):
+    with np.load(run / "predictions.npz") as arrays:
+        kept = dict(arrays) | changes
+    np.savez(run / "predictions.npz", **{name: value for name, value in kept.items() if value is not None})
+
+
+def test_it_is_fitted_on_the_kept_logits_and_kept(copied_run, run_caches, screen):
+    run = load_run(copied_run, run_caches, screen)
+    calibration = calibration_of(run, run_caches, screen)
+    with np.load(copied_run / "predictions.npz") as arrays:
+        expected = fitted_temperature(arrays["validation_logits"], arrays["validation_labels"])
+    assert calibration.temperature == expected
+    kept = json.loads((copied_run / "temperature.json").read_text())
+    assert kept["temperature"] == expected
+    assert kept["validation"]["examples"] == 27
+    assert calibration_of(run, run_caches, screen) == calibration
+
+
+def test_the_kept_temperature_is_used_until_the_predictions_change(copied_run, run_caches, screen):
+    run = load_run(copied_run, run_caches, screen)
+    calibration_of(run, run_caches, screen)
+    file = copied_run / "temperature.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"temperature": 7.0}))
+    assert calibration_of(run, run_caches, screen).temperature == 7.0
+    with np.load(copied_run / "predictions.npz") as arrays:
+        rewrite_predictions(copied_run, validation_logits=3 * arrays["validation_logits"])
+    assert calibration_of(run, run_caches, screen).temperature != 7.0
+
+
+def test_missing_logits_are_computed_from_the_data(copied_run, run_caches, screen):
+    run = load_run(copied_run, run_caches, screen)
+    expected = calibration_of(run, run_caches, screen)
+    rewrite_predictions(copied_run, validation_logits=None, validation_labels=None)
+    assert calibration_of(run, run_caches, screen) == expected
+
+
+def test_without_logits_and_data_a_message_says_that_nothing_is_calibrated(copied_run, run_caches, screen, tmp_path):
+    rewrite_predictions(copied_run, validation_logits=None, validation_labels=None)
+    config = json.loads((copied_run / "config.json").read_text())
+    config["dataset"]["root"] = str(tmp_path / "gone")
+    (copied_run / "config.json").write_text(json.dumps(config))
+    assert calibration_of(load_run(copied_run, run_caches, screen), run_caches, screen) is None
+    assert "not calibrated" in screen.console.file.getvalue()
+    assert not (copied_run / "temperature.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("predictions.npz", b"PK no zip"),
+        ("temperature.json", b'{"predictions_sha256": "SHA", "temperature": -1}'),
+        ("temperature.json", b'{"predictions_sha256": "SHA", "temperature": 1' + b"0" * 400 + b"}"),
+    ],
+    ids=["zip", "negative", "overflow"],
+)
+def test_a_damaged_file_is_named(copied_run, run_caches, screen, file, content):
+    from vision_transfer.runtime.files import file_sha256
+
+    content = content.replace(b"SHA", file_sha256(copied_run / "predictions.npz").encode())
+    run = load_run(copied_run, run_caches, screen)
+    (copied_run / file).write_bytes(content)
+    with pytest.raises(UserError, match=file):
+        calibration_of(run, run_caches, screen)

@@ -161,13 +161,13 @@ def _cache(call: Call) -> None:
 
 
 def _predict(call: Call) -> None:
-    from vision_transfer.predict.task import predict
+    from vision_transfer.tasks.predict import predict
 
     predict(_folder_of_a_run(call), call.values.images, call.values.out, call.cache, call.screen)
 
 
 def _evaluate(call: Call) -> None:
-    from vision_transfer.predict.evaluate import evaluate
+    from vision_transfer.tasks.evaluate import evaluate
 
     values = call.values
     evaluate(_folder_of_a_run(call), values.images, call.optional_config, values.out, call.cache, call.screen)

@@ -1,4 +1,4 @@
-"""A finished run put to use: classes and calibrated probabilities of pictures, and its figures looked at again."""
+"""Use of a finished run: classes and calibrated probabilities of image files, in Python or as a CSV table."""
 
 from vision_transfer.predict.predictor import Prediction, Predictor
 

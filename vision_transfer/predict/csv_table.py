@@ -1,8 +1,8 @@
-"""The table of predictions: a CSV file that grows by whole batches under another name until it is finished.
+"""The table of predictions: a CSV file that grows by complete batches under a temporary name until it is finished.
 
-A killed prediction leaves `OUT.unfinished-DIGEST`; the same command goes on behind its last whole batch and ends with
-the file that an undisturbed one writes, byte for byte. DIGEST is that of all that determines the numbers, so nothing
-else is ever continued.
+A killed command leaves `OUT.unfinished-DIGEST`. The same command resumes after the last complete batch and produces the
+same file, byte for byte, as an uninterrupted one. DIGEST covers everything that determines the numbers, so rows of
+another run or environment are never continued.
 """
 
 import csv
@@ -21,23 +21,23 @@ from vision_transfer.predict.predictor import Prediction
 from vision_transfer.runtime.files import name_synced
 
 FIXED_COLUMNS = ("file", "class", "probability", "error")
-# What a power cut costs at most; a kill costs a batch.
+# The most that a power cut can lose; a kill loses at most a batch.
 SECONDS_BETWEEN_SYNCS = 10.0
-# As many as tell any two float32 apart.
+# Enough to distinguish any two float32 values.
 SIGNIFICANT_DIGITS = 9
-# The summary names these; all are in the table.
+# For the summary; the table has all of them.
 ERRORS_KEPT = 5
 
 
 @dataclass(frozen=True)
 class Table:
-    """Where predictions go.
+    """The file of predictions.
 
     Attributes:
         out: the finished file.
         classes: names, in the order of the columns.
-        digest: of all that determines the numbers.
-        batch_size: rows that are computed together.
+        digest: of everything that determines the numbers.
+        batch_size: number of rows computed together.
     """
 
     out: Path
@@ -58,13 +58,13 @@ class Table:
 
 @dataclass
 class Content:
-    """What the growing file holds.
+    """Summary of the growing file.
 
     Attributes:
-        rows: how many.
+        rows: number of rows.
         size: in bytes.
-        counts: rows by class; under "" those with an error.
-        errors: the first files with an error, as they are shown, and why.
+        counts: rows by class; "" stands for rows with an error.
+        errors: the first rows with an error: file and reason.
     """
 
     rows: int = 0
@@ -83,12 +83,12 @@ class Content:
 
 
 def resume(table: Table, files: Sequence[str]) -> Content:
-    """Whole batches that an earlier command with the same numbers left for these files; begins a file otherwise.
+    """The complete batches that a killed command left for these files and numbers, or a new file with the header.
 
-    What was left by other numbers for the same `out` is removed.
+    Unfinished files of the same `out` with another digest are removed.
 
     Raises:
-        UserError: the folder cannot be written, or `out` is a folder.
+        UserError: the folder is not writable, or `out` is a folder.
     """
     header = _line(table.columns)
     if table.out.is_dir():
@@ -109,7 +109,7 @@ def resume(table: Table, files: Sequence[str]) -> Content:
 
 
 def append(table: Table, chunks: Iterable[list[Prediction]], content: Content) -> None:
-    """Writes chunks behind what is there, adds them to `content`, and gives the file its name."""
+    """Appends chunks to the unfinished file, counts them in `content`, and gives the finished file its name."""
     synced = time.monotonic()
     with table.unfinished.open("ab") as stream:
         for chunk in chunks:
@@ -126,28 +126,25 @@ def append(table: Table, chunks: Iterable[list[Prediction]], content: Content) -
 
 
 def _kept(table: Table, files: Sequence[str], header: bytes) -> Content:
-    """The rows of the unfinished file that are whole and of these files in this order, cut at a whole batch."""
-    content, batch = Content(), Content()
+    """The complete batches at the start of the unfinished file that are of these files in this order."""
+    content = Content()
     if not table.unfinished.exists():
         return content
     with table.unfinished.open("rb") as stream:
         if stream.read(len(header)) != header:
             return content
         content.size = len(header)
+        batch: list[tuple[list[str], int]] = []
         for file, line in zip(files, stream, strict=False):
             row = _parsed(line)
             if row is None or len(row) != len(table.columns) or row[0] != shown(file):
                 break
-            batch.add(row, len(line))
-            if batch.rows == table.batch_size or content.rows + batch.rows == len(files):
-                content = _joined(content, batch)
-                batch = Content()
+            batch.append((row, len(line)))
+            if len(batch) == table.batch_size or content.rows + len(batch) == len(files):
+                for whole, size in batch:
+                    content.add(whole, size)
+                batch.clear()
     return content
-
-
-def _joined(first: Content, second: Content) -> Content:
-    errors = [*first.errors, *second.errors][:ERRORS_KEPT]
-    return Content(first.rows + second.rows, first.size + second.size, first.counts + second.counts, errors)
 
 
 def _row(prediction: Prediction, classes: int) -> list[str]:
@@ -165,7 +162,7 @@ def _line(row: Sequence[str]) -> bytes:
 
 
 def _parsed(line: bytes) -> list[str] | None:
-    """The fields of a whole line, or None."""
+    """The fields of a line, or None if it is incomplete or damaged."""
     if not line.endswith(b"\n"):
         return None
     try:

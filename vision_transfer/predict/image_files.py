@@ -1,4 +1,4 @@
-"""Which pictures a user means: a file, all images below a folder, or a pattern."""
+"""The image files that the user names: a file, all images below a folder, or a pattern."""
 
 import glob
 import os
@@ -8,50 +8,47 @@ from pathlib import Path
 from vision_transfer.data.formats.image_files import display, is_folder, walk
 from vision_transfer.errors import UserError
 
-# Below a folder everything else is left alone; who means another file names it.
+# Other files below a folder are ignored; the user can name such a file itself.
 IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff"))
-# Row ends in a file name would tear a line of a table.
-_ROW_ENDS = str.maketrans({"\n": "\\n", "\r": "\\r"})
+# A line break in a file name would split a row of a table.
+_LINE_BREAKS = str.maketrans({"\n": "\\n", "\r": "\\r"})
 
 
-def find_pictures(images: str) -> list[str]:
-    """Paths of the pictures that `--images` stands for, in the order of their names.
-
-    Only names are held. Whether a file is a picture shows when it is decoded.
+def find_images(images: str) -> list[str]:
+    """Paths of the images that `--images` names, sorted; no file is opened.
 
     Args:
-        images: a file; a folder, of which all visible files with an image's suffix are taken, however deep; or a
-            pattern as shells have them, in which `**` stands for folders however deep, but no links to folders. A file
-            of that very name comes before the pattern.
+        images: a file; a folder, for all visible files with an image's suffix at any depth; or a shell pattern, in
+            which `**` matches folders at any depth but no links to folders. A file of exactly that name takes
+            precedence over the pattern.
 
     Raises:
-        UserError: nothing is there.
+        UserError: nothing matches.
     """
     path = Path(images).expanduser()
     if is_folder(path):
-        found = pictures_below(path)
-        wanted = f"no files that end in {', '.join(sorted(IMAGE_SUFFIXES))} are below this folder"
+        found = images_below(path)
+        problem = f"no files that end in {', '.join(sorted(IMAGE_SUFFIXES))} are below this folder"
     elif os.path.lexists(path):
         return [str(path)]
     else:
         found = sorted(_matching(path))
-        wanted = "there is no such file or folder, and as a pattern it matches no file"
+        problem = "there is no such file or folder, and no file matches it as a pattern"
     if not found:
-        raise UserError(f"--images={display(images)}: {wanted}")
+        raise UserError(f"--images={display(images)}: {problem}")
     return found
 
 
-def pictures_below(folder: Path) -> list[str]:
+def images_below(folder: Path) -> list[str]:
     """Paths of all visible files below a folder that have an image's suffix, in a fixed order."""
     return [str(path) for path, _ in walk(folder) if path.suffix.lower() in IMAGE_SUFFIXES]
 
 
 def _matching(pattern: Path) -> Iterator[str]:
-    """Paths of all visible files that a pattern matches."""
-    magic = [glob.has_magic(part) for part in pattern.parts]
-    if not any(magic):
+    """Paths of all files that a pattern matches; hidden ones only if the pattern names a hidden part."""
+    first = next((place for place, part in enumerate(pattern.parts) if glob.has_magic(part)), None)
+    if first is None:
         return
-    first = magic.index(True)
     root, rest = Path(*pattern.parts[:first]), pattern.parts[first:]
     below = rest if rest[-1] != "**" else (*rest, "*")
     hidden = any(part.startswith(".") for part in rest)
@@ -62,5 +59,5 @@ def _matching(pattern: Path) -> Iterator[str]:
 
 
 def shown(path: str) -> str:
-    """A path on one line of text, whatever bytes it is made of."""
-    return display(path).translate(_ROW_ENDS)
+    """A path as one line of text, whatever bytes it consists of."""
+    return display(path).translate(_LINE_BREAKS)

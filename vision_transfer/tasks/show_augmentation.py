@@ -19,7 +19,7 @@ from vision_transfer.data.images.decode import UndecodableError, decode_file
 from vision_transfer.data.images.resize import resize
 from vision_transfer.data.load import with_held_out_splits
 from vision_transfer.errors import UserError
-from vision_transfer.predict.image_files import find_pictures
+from vision_transfer.predict.image_files import find_images
 from vision_transfer.runs.build import build_augmentation, data_request
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.files import replaced_file
@@ -137,7 +137,7 @@ def _first_training_image(config: Config, cache_dir: Path, screen: Screen) -> Pi
 
 def _named(config: Config, images: str, cache_dir: Path, screen: Screen) -> Picture:
     request = data_request(config)
-    path = Path(find_pictures(images)[0])
+    path = Path(find_images(images)[0])
     size = request.image_size or find_source(request, cache_dir, screen).default_size
     try:
         image = decode_file(path, request.channels)

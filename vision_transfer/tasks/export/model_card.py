@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 
 from vision_transfer.metrics.classification import wilson_interval
-from vision_transfer.predict.calibrate import Calibration
-from vision_transfer.predict.temperature import Fit
+from vision_transfer.predict.temperature import Calibration, Fit
 from vision_transfer.runs.load import TrainedRun
 from vision_transfer.tasks.export.agreement import Agreement
 from vision_transfer.tasks.export.loaders import LOADERS, loader

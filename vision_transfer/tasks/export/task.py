@@ -11,8 +11,7 @@ from vision_transfer.data.load import load_dataset
 from vision_transfer.errors import UserError, nearest_names
 from vision_transfer.models.inference import infer
 from vision_transfer.models.precision import FLOAT32
-from vision_transfer.predict.calibrate import calibration_of
-from vision_transfer.predict.temperature import probabilities
+from vision_transfer.predict.temperature import calibration_of, probabilities
 from vision_transfer.runs.build import data_request
 from vision_transfer.runs.load import TrainedRun, load_run
 from vision_transfer.runtime.console import Screen

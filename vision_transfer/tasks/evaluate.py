@@ -1,0 +1,192 @@
+"""`--mode=evaluate`: metrics of a finished run on its own test split, on other data, or on class folders."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+from rich.markup import escape
+from rich.table import Table
+
+from vision_transfer.config import Config
+from vision_transfer.data.dataset import Skipped, Split
+from vision_transfer.data.formats.image_files import display, is_folder
+from vision_transfer.data.load import load_dataset
+from vision_transfer.errors import UserError
+from vision_transfer.metrics.classification import PerClass, TestResult, evaluate_test, per_class, wilson_interval
+from vision_transfer.models.inference import infer_stream
+from vision_transfer.predict import Predictor
+from vision_transfer.predict.image_files import images_below, shown
+from vision_transfer.predict.temperature import Fit, fit_of
+from vision_transfer.runs.build import data_request
+from vision_transfer.runtime.console import Screen
+from vision_transfer.runtime.files import write_json
+
+
+@dataclass(frozen=True)
+class _Labelled:
+    """Logits of images whose class is known.
+
+    Attributes:
+        name: of the data.
+        logits: `(examples, outputs)`.
+        labels: places in the run's classes.
+        skipped: files that cannot be decoded.
+        is_own_test: whether these are the test images of the run's `result.json`.
+    """
+
+    name: str
+    logits: Float[np.ndarray, "examples outputs"]
+    labels: Int[np.ndarray, "examples"]
+    skipped: tuple[Skipped, ...]
+    is_own_test: bool = False
+
+
+def evaluate(
+    workdir: Path, images: str | None, config: Config | None, out: str | None, cache_dir: Path, screen: Screen
+) -> None:
+    """Prints the metrics of a finished run on images whose class is known.
+
+    Args:
+        workdir: folder of the run.
+        images: a folder with a folder of images for each class; default: the test split of `config`'s data.
+        config: names the data; default: the run's own config.
+        out: a JSON file to write the metrics to; default: none.
+        cache_dir: root of all caches.
+        screen: for the metrics.
+
+    Raises:
+        UserError: no run, no data, or data with other classes.
+    """
+    predictor = Predictor.load(workdir, cache_dir, screen)
+    if images is None:
+        labelled = _on_test_split(predictor, config, cache_dir, screen)
+    else:
+        labelled = _on_class_folders(predictor, Path(images).expanduser(), screen)
+    result = evaluate_test(labelled.logits, labelled.labels)
+    classes = per_class(np.array(result.confusion))
+    fit = fit_of(labelled.logits, labelled.labels, predictor.temperature)
+    _say(predictor, labelled, result, classes, fit, screen)
+    if out is not None:
+        write_json(Path(out).expanduser(), _as_json(predictor, labelled, result, classes, fit))
+
+
+def _on_test_split(predictor: Predictor, config: Config | None, cache_dir: Path, screen: Screen) -> _Labelled:
+    """The test split of the run's own data or of another config's, with images decoded as for the run."""
+    form = predictor.form
+    request = data_request(predictor.run.config if config is None else config)
+    request = replace(request, image_size=form.size, channels=form.channels, resampling=form.resampling)
+    dataset = load_dataset(replace(request, train_examples=None), cache_dir=cache_dir, screen=screen)
+    if dataset.classes != predictor.classes:
+        raise UserError(
+            f"{dataset.name} has the classes {_listed(dataset.classes)}; the run has {_listed(predictor.classes)}"
+        )
+    own = predictor.run.result["dataset"]["fingerprint"] == dataset.fingerprint
+    if not own and config is None:
+        screen.say("The data has changed since the run (its fingerprint differs).", style="yellow")
+    logits = _logits_of_split(predictor, dataset.test, screen)
+    return _Labelled(f"test split of {dataset.name}", logits, dataset.test.labels, dataset.skipped, own)
+
+
+def _on_class_folders(predictor: Predictor, root: Path, screen: Screen) -> _Labelled:
+    """All images below `root/CLASS` for classes of the run; classes may be missing."""
+    if not is_folder(root):
+        raise UserError(f"--images={root}: no such folder; --mode=evaluate needs one with a folder per class")
+    folders = sorted(entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    unknown = [entry.name for entry in folders if display(entry.name) not in predictor.classes]
+    if unknown or not folders:
+        raise UserError(
+            f"--images={root}: has {f'the folder {display(unknown[0])}' if unknown else 'no folders'}; expected "
+            f"a folder of images for each class, named as in the run: {_listed(predictor.classes)}"
+        )
+    labelled = [
+        (file, predictor.classes.index(display(folder.name))) for folder in folders for file in images_below(folder)
+    ]
+    logits, labels, skipped = [], [], []
+    predictions = (one for chunk in predictor.stream([file for file, _ in labelled], screen) for one in chunk)
+    for prediction, (_, label) in zip(predictions, labelled, strict=True):
+        if prediction.logits is None:
+            skipped.append(Skipped(shown(prediction.file), prediction.error or ""))
+        else:
+            logits.append(prediction.logits)
+            labels.append(label)
+    if not logits:
+        raise UserError(f"--images={root}: has no images in its class folders")
+    return _Labelled(f"images below {root}", np.stack(logits), np.array(labels), tuple(skipped))
+
+
+def _logits_of_split(predictor: Predictor, split: Split, screen: Screen) -> Float[np.ndarray, "examples outputs"]:
+    size, count = predictor.batch_size, len(split)
+    starts = range(0, count, size)
+    batches = (split.images[np.minimum(np.arange(start, start + size), count - 1)] for start in starts)
+    parts = []
+    with screen.bar("Evaluating", count) as advance:
+        for outputs in infer_stream(predictor.run.network, predictor.variables, batches, predictor.mesh):
+            parts.append(outputs)
+            advance(len(outputs))
+    return np.concatenate(parts)[:count]
+
+
+def _say(
+    predictor: Predictor, labelled: _Labelled, result: TestResult, classes: PerClass, fit: Fit, screen: Screen
+) -> None:
+    table = Table(title=escape(labelled.name), title_justify="left")
+    table.add_column("Class")
+    for column in ("Images", "Recall", "95 % interval", "Precision", "F1"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for place, name in enumerate(predictor.classes):
+        support = int(classes.support[place])
+        low, high = wilson_interval(result.confusion[place][place], support) if support else (0.0, 0.0)
+        recall, precision, f1 = (
+            "–" if np.isnan(metric[place]) else f"{metric[place]:.4f}"
+            for metric in (classes.recall, classes.precision, classes.f1)
+        )
+        interval = f"{low:.3f} to {high:.3f}" if support else "–"
+        table.add_row(escape(name), f"{support:,}", recall, interval, precision, f1)
+    screen.say(table)
+    low, high = result.accuracy_ci95
+    screen.say(
+        f"Accuracy {result.accuracy:.4f}, 95 % interval {low:.4f} to {high:.4f} (Wilson), "
+        f"balanced {classes.balanced_accuracy:.4f}, loss {result.loss:.4f}, {result.examples:,} images."
+    )
+    (nll, new_nll), (ece, new_ece) = fit.nll, fit.ece
+    if predictor.calibration is None:
+        screen.say(f"Calibration error {ece:.4f}; the probabilities are not calibrated.")
+    else:
+        screen.say(
+            f"With the temperature {predictor.temperature:.3f}: loss {nll:.4f} → {new_nll:.4f}, "
+            f"calibration error {ece:.4f} → {new_ece:.4f}."
+        )
+    for skipped in labelled.skipped:
+        screen.say(escape(f"left out: {skipped.file}: {skipped.reason}"), style="yellow")
+    if labelled.is_own_test:
+        test = predictor.run.result["test"]
+        screen.say(f"In result.json: accuracy {test['accuracy']:.4f}, loss {test['loss']:.4f}.")
+
+
+def _as_json(
+    predictor: Predictor, labelled: _Labelled, result: TestResult, classes: PerClass, fit: Fit
+) -> dict[str, Any]:
+    columns = {"recall": classes.recall, "precision": classes.precision, "f1": classes.f1}
+    return {
+        "run": predictor.run.result["digest"],
+        "data": labelled.name,
+        "classes": list(predictor.classes),
+        **asdict(result),
+        "balanced_accuracy": classes.balanced_accuracy,
+        "per_class": [
+            {"class": name, "examples": int(classes.support[place])}
+            | {key: None if np.isnan(column[place]) else float(column[place]) for key, column in columns.items()}
+            for place, name in enumerate(predictor.classes)
+        ],
+        "temperature": predictor.temperature,
+        "calibrated": asdict(fit),
+        "skipped": [asdict(skipped) for skipped in labelled.skipped],
+    }
+
+
+def _listed(classes: Sequence[str], most: int = 10) -> str:
+    named = ", ".join(classes[:most])
+    return f"{named} and {len(classes) - most} more" if len(classes) > most else named

@@ -1,0 +1,103 @@
+"""`--mode=predict`: a table of classes and probabilities for any number of image files."""
+
+import time
+from pathlib import Path
+
+from filelock import FileLock
+from rich.markup import escape
+from rich.table import Table as ScreenTable
+
+from vision_transfer.errors import UserError
+from vision_transfer.predict import Predictor
+from vision_transfer.predict.csv_table import Content, Table, append, resume
+from vision_transfer.predict.image_files import find_images, shown
+from vision_transfer.predict.temperature import Calibration
+from vision_transfer.runs.prepare import device_text
+from vision_transfer.runtime.console import Screen, duration
+from vision_transfer.runtime.files import held
+from vision_transfer.runtime.provenance import code_digest, json_digest, params_sha256, versions
+
+LOCKS = "locks"
+
+
+def predict(workdir: Path, images: str | None, out: str | None, cache_dir: Path, screen: Screen) -> None:
+    """Writes the predictions of all images to a CSV file; resumes a table that was interrupted.
+
+    Args:
+        workdir: folder of a finished run.
+        images: a file, a folder or a pattern; see `find_images`.
+        out: the CSV file.
+        cache_dir: root of all caches.
+        screen: for progress and the summary.
+
+    Raises:
+        UserError: a flag is missing; no run, no images; `out` is not writable or in use by another process.
+    """
+    if images is None or out is None:
+        raise UserError("--mode=predict needs --images=IMAGES (file, folder or pattern) and --out=predictions.csv")
+    path = Path(out).expanduser()
+    files = find_images(images)
+    lock = cache_dir / LOCKS / f"{json_digest(str(path.absolute()))}.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with held(FileLock(lock)) as mine:
+        if not mine:
+            raise UserError(f"--out={path}: another process is writing this file; wait for it or give another file")
+        _predict(Predictor.load(workdir, cache_dir, screen), files, path, screen)
+
+
+def _predict(predictor: Predictor, files: list[str], out: Path, screen: Screen) -> None:
+    if predictor.calibration is not None:
+        _say_calibration(predictor.calibration, screen)
+    table = Table(out, predictor.classes, _digest(predictor), predictor.batch_size)
+    content = resume(table, files)
+    done = content.rows
+    if done:
+        screen.say(escape(f"{out}: resuming after {done:,} of {len(files):,} files."))
+    began = time.monotonic()
+    append(table, predictor.stream(files[done:], screen), content)
+    _say_summary(table, content, len(files) - done, time.monotonic() - began, screen)
+
+
+def _digest(predictor: Predictor) -> str:
+    """Digest of everything that determines the numbers of a table."""
+    return json_digest(
+        {
+            "params": params_sha256(predictor.run.variables["params"]),
+            "statistics": params_sha256(predictor.run.variables["batch_stats"]),
+            "classes": predictor.classes,
+            "config": predictor.run.result["digest"],
+            "temperature": predictor.temperature,
+            "batch_size": predictor.batch_size,
+            "code": code_digest(),
+            "versions": versions(),
+            "device": device_text(),
+        }
+    )
+
+
+def _say_calibration(calibration: Calibration, screen: Screen) -> None:
+    screen.say(f"Calibrated: logits are divided by the temperature {calibration.temperature:.3f}.")
+    for split, fit in (("validation, used for the fit", calibration.validation), ("test", calibration.test)):
+        if fit is not None:
+            (nll, new_nll), (ece, new_ece) = fit.nll, fit.ece
+            screen.say(
+                f"  {split} ({fit.examples:,} images): negative log-likelihood {nll:.4f} → {new_nll:.4f}, "
+                f"calibration error {ece:.4f} → {new_ece:.4f}"
+            )
+
+
+def _say_summary(table: Table, content: Content, done: int, seconds: float, screen: Screen) -> None:
+    summary = ScreenTable(title=escape(f"Predictions in {table.out}"), title_justify="left")
+    summary.add_column("Class")
+    summary.add_column("Images", justify="right")
+    for name in table.classes:
+        summary.add_row(escape(name), f"{content.counts[name]:,}")
+    if content.counts[""]:
+        summary.add_row("not an image", f"{content.counts['']:,}", style="yellow")
+    screen.say(summary)
+    for file, error in content.errors:
+        screen.say(escape(f"no prediction: {shown(file)}: {error}"), style="yellow")
+    if content.counts[""] > len(content.errors):
+        screen.say(f"no prediction: {content.counts[''] - len(content.errors):,} more; the table gives the reasons")
+    if done:
+        screen.say(f"{done:,} files in {duration(seconds)}, {done / seconds:.1f} per second.")
