@@ -1,4 +1,4 @@
-"""The classifiers are scikit-learn's own pipeline of standardising and fitting, as one matrix and one vector."""
+"""The classifiers equal scikit-learn's pipeline of standardising and fitting, as one matrix and one vector."""
 
 import numpy as np
 import pytest
@@ -33,7 +33,7 @@ def split(digits, classes, first, last):
 @pytest.mark.parametrize("kind", MODELS)
 @pytest.mark.parametrize("classes", [2, 10])
 @pytest.mark.parametrize("c", [1e-3, 0.1])
-def test_logits_are_those_of_scikit_learn(digits, kind, classes, c):
+def test_logits_agree_with_scikit_learn(digits, kind, classes, c):
     train, rest = split(digits, classes, 0, 200), split(digits, classes, 200, 350)
     pipeline = make_pipeline(StandardScaler(), MODELS[kind](c)).fit(train.features.astype(np.float64), train.labels)
     classifier, converged = fit(kind, c, train)
@@ -44,9 +44,9 @@ def test_logits_are_those_of_scikit_learn(digits, kind, classes, c):
 
 
 @pytest.mark.parametrize("kind", MODELS)
-def test_balanced_classes_weigh_as_scikit_learn_weighs_them(digits, kind):
+def test_balanced_class_weights_agree_with_scikit_learn(digits, kind):
     whole = split(digits, 3, 0, 300)
-    # all of class 0, a tenth of the others
+    # All of class 0, a tenth of the others.
     kept = (whole.labels == 0) | (np.arange(len(whole.labels)) % 10 == 0)
     train = Examples(whole.features[kept], whole.labels[kept])
     model = MODELS[kind](0.1).set_params(class_weight="balanced")
@@ -67,19 +67,19 @@ def test_each_value_of_c_is_tried_once_in_order(digits):
         assert candidate.validation_accuracy == direct.score(validation.features.astype(np.float64), validation.labels)
 
 
-def test_validation_chooses_and_of_equals_the_stronger_penalty_wins():
+def test_validation_chooses_and_the_stronger_penalty_wins_a_tie():
     nothing = Linear(np.zeros((1, 1)), np.zeros(1))
     tried = [Candidate(c, nothing, 1.0, score, True) for c, score in ((0.1, 0.8), (1.0, 0.9), (10.0, 0.9))]
     assert chosen(tried).c == 1.0
 
 
-def test_a_solver_that_did_not_converge_says_so(digits, monkeypatch):
+def test_a_solver_that_did_not_converge_is_reported(digits, monkeypatch):
     monkeypatch.setattr("vision_transfer.tasks.classic_classifier.fit.MOST_ITERATIONS", 1)
     assert not fit("logistic_regression", 1.0, split(digits, 10, 0, 200))[1]
 
 
 @pytest.mark.parametrize("values", [(), (1.0, 0.0), (-1,), ("1",)])
-def test_values_of_c_are_numbers_above_zero(digits, values):
+def test_values_of_c_must_be_numbers_above_zero(digits, values):
     train = split(digits, 2, 0, 20)
     with pytest.raises(UserError, match="c_values"):
         candidates("svm", values, train, train)

@@ -70,7 +70,7 @@ def small_run(tmp_path_factory, caches):
     return options, classify(make_config(**ONE), options, quiet())
 
 
-def test_the_result_is_what_scikit_learn_gets_on_the_same_features(fitted, caches, screen):
+def test_the_result_agrees_with_scikit_learn_on_the_same_features(fitted, caches, screen):
     folder = fitted()
     run, result = load_run(folder.path, caches, screen), folder.result()
     data = load_dataset(data_request(run.config), cache_dir=caches, screen=screen)
@@ -101,7 +101,7 @@ def test_the_result_is_what_scikit_learn_gets_on_the_same_features(fitted, cache
     assert result["test"]["accuracy_ci95"] == pytest.approx(wilson_interval(right, len(data.test)))
 
 
-def test_a_run_read_back_predicts_what_was_tested(fitted, caches, screen):
+def test_a_loaded_run_predicts_what_was_tested(fitted, caches, screen):
     folder = fitted(**{"classifier.kind": "svm", "classifier.c_values": (0.01,)})
     run = load_run(folder.path, caches, screen)
     test = load_dataset(data_request(run.config), cache_dir=caches, screen=screen).test
@@ -115,7 +115,7 @@ def test_a_run_read_back_predicts_what_was_tested(fitted, caches, screen):
         assert tuple(coefficients["classes"]) == run.classes
 
 
-def test_the_result_has_the_shape_of_a_training_run_s(small_run, tmp_path, caches, screen):
+def test_the_result_has_the_fields_of_a_training_run(small_run, tmp_path, caches, screen):
     own = small_run[1].result()
     trained = train(make_config(task="train"), RunOptions(tmp_path / "trained", caches), screen).result()
     assert set(own) == {*trained, "classifier"}
@@ -152,7 +152,7 @@ def test_class_weights_reach_the_fit(fitted, monkeypatch, balance):
     assert asked == [balance == "class_weights"]
 
 
-def test_what_is_suggested_next_is_for_a_classifier(caches):
+def test_suggestions_are_for_a_classifier(caches):
     flags = [flag for flag, _ in suggestions(prepare(make_config(**ONE), RunOptions(None, caches), quiet()))]
     assert "--config.classifier.kind=svm" in flags
     assert not any("freeze" in flag for flag in flags)
@@ -175,6 +175,6 @@ def test_metrics_have_one_line(small_run):
         ({"balance": "sampling"}, "config.balance"),
     ],
 )
-def test_what_it_cannot_mean_is_refused(fitted, changes, part):
+def test_fields_that_make_no_sense_are_refused(fitted, changes, part):
     with pytest.raises(UserError, match=part.replace(".", r"\.")):
         fitted(**changes)

@@ -1,4 +1,4 @@
-"""Linear classifiers by scikit-learn on standardised features, as plain arrays; the penalty chosen on validation."""
+"""Linear classifiers that scikit-learn fits on standardised features, as plain arrays."""
 
 import warnings
 from collections.abc import Sequence
@@ -9,17 +9,15 @@ from jaxtyping import Float, Int
 
 from vision_transfer.errors import UserError
 
-# Of lbfgs, and passes of liblinear over the data.
+# Iterations of lbfgs, or passes of liblinear over the data.
 MOST_ITERATIONS = 5000
 
 
 @dataclass(frozen=True)
 class Linear:
-    """A linear classifier on raw features; what standardised them is folded in.
+    """A linear classifier of raw features, with the standardisation folded in; both arrays are float64.
 
-    Attributes:
-        kernel: `(features, outputs) float64`; one output tells two classes apart.
-        bias: `(outputs,) float64`.
+    Two classes have a single output.
     """
 
     kernel: Float[np.ndarray, "features outputs"]
@@ -32,14 +30,7 @@ class Linear:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A classifier fitted under one value of C.
-
-    Attributes:
-        c: scikit-learn's inverse strength of the l2 penalty.
-        classifier: fitted on the training images.
-        train_accuracy, validation_accuracy: shares classified rightly.
-        converged: whether the solver reached its tolerance.
-    """
+    """A classifier fitted with one value of C, scikit-learn's inverse strength of the l2 penalty."""
 
     c: float
     classifier: Linear
@@ -50,21 +41,21 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Examples:
-    """Pooled features `(examples, features) float32` of one split, with labels."""
+    """Pooled features of one split (float32) and labels."""
 
     features: Float[np.ndarray, "examples features"]
     labels: Int[np.ndarray, "examples"]
 
 
 def fit(kind: str, c: float, train: Examples, *, balanced: bool = False) -> tuple[Linear, bool]:
-    """A classifier on standardised training features, and whether its solver converged.
+    """A classifier fitted on standardised training features, and whether its solver converged.
 
     Args:
-        kind: `logistic_regression` (softmax over more than two classes, lbfgs) or `svm` (linear, squared hinge loss,
+        kind: `logistic_regression` (softmax for more than two classes, lbfgs) or `svm` (linear, squared hinge loss,
             one class against the rest, liblinear's dual solver).
         c: inverse strength of the l2 penalty.
-        train: two classes or more.
-        balanced: whether the losses of each class weigh the same together.
+        train: examples of two classes or more.
+        balanced: whether each class has the same total weight in the loss.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
@@ -72,7 +63,7 @@ def fit(kind: str, c: float, train: Examples, *, balanced: bool = False) -> tupl
 
     wide = train.features.astype(np.float64)
     mean, scale = wide.mean(axis=0), wide.std(axis=0)
-    # A feature that is the same in all images says nothing; dividing by one leaves it at zero.
+    # A feature that is the same in all images becomes zero.
     scale = np.where(scale > 0, scale, 1.0)
     if kind == "svm":
         model = LinearSVC(C=c, random_state=0, max_iter=MOST_ITERATIONS).set_params(dual=True)
@@ -93,7 +84,7 @@ def candidates(
     """A classifier for each value of C, in ascending order.
 
     Raises:
-        UserError: no values, or one that is not above 0.
+        UserError: there are no values, or one is not above 0.
     """
     if not c_values or not all(isinstance(c, int | float) and c > 0 for c in c_values):
         raise UserError(f"config.classifier.c_values: got {tuple(c_values)!r}; allowed are numbers above 0")
@@ -105,12 +96,12 @@ def candidates(
 
 
 def chosen(fitted: Sequence[Candidate]) -> Candidate:
-    """The best on validation; of equals the one with the strongest penalty."""
+    """The best candidate on validation; on a tie, the one with the strongest penalty."""
     return max(fitted, key=lambda candidate: (candidate.validation_accuracy, -candidate.c))
 
 
 def accuracy(classifier: Linear, examples: Examples) -> float:
-    """Share of examples classified rightly."""
+    """Share of correctly classified examples."""
     logits = classifier.logits(examples.features)
     predicted = logits[:, 0] > 0 if logits.shape[1] == 1 else np.argmax(logits, axis=1)
     return float(np.mean(predicted == examples.labels))

@@ -1,7 +1,7 @@
-"""The task `classic_classifier`: pooled features of a frozen backbone, a linear classifier fitted on them, one test.
+"""The task `classic_classifier`: a linear classifier on the pooled features of a frozen backbone.
 
-What is fitted is a dense layer of logits, so it is kept as any other head is: as the checkpoint of a finished stage,
-which prediction, evaluation and later runs read. `classifier.npz` holds the same numbers for other programs.
+The classifier is a dense layer of logits, so it is saved like any other head: as the checkpoint of a finished stage,
+which prediction, evaluation and later runs read. `classifier.npz` has the same numbers for other programs.
 """
 
 import time
@@ -39,12 +39,12 @@ COEFFICIENTS = "classifier.npz"
 def classify(config: Config, options: RunOptions, screen: Screen) -> RunFolder:
     """Fits a classifier for each C, keeps the best on validation and tests it; returns the run's folder.
 
-    `result.json` has the shape of a training run's, with one stage of one epoch; `classifier` in it lists what was
-    tried. The loss of a support vector machine is that of its margins read as logits.
+    `result.json` has the fields of a training run with one stage of one epoch, and `classifier` with all candidates.
+    The loss of a support vector machine is computed with its margins as logits.
 
     Raises:
         UserError: a config, data, weights or folder that cannot be used.
-        Stopped: asked to stop; the same command begins the fit again, on cached features.
+        Stopped: asked to stop; the same command fits again, on cached features.
     """
     _check(config)
     with claimed_run(config, options, screen) as run:
@@ -54,27 +54,19 @@ def classify(config: Config, options: RunOptions, screen: Screen) -> RunFolder:
 
 
 def _check(config: Config) -> None:
-    """Refuses what this task cannot mean.
-
-    Raises:
-        UserError: with one line per field.
-    """
+    """Refuses fields that make no sense for this task, with one line for each."""
     stages = [config.stages[name] for name in config.schedule]
     problems = []
     if len(stages) != 1 or stages[0].freeze != "all" or stages[0].optimizer.ema:
-        problems.append("config.schedule: a classic classifier is one stage with freeze='all' and no average (ema=0)")
+        problems.append("config.schedule: a classic classifier needs one stage with freeze='all' and ema=0")
     if config.model.pooling != "average":
         problems.append(f"config.model.pooling: got {config.model.pooling!r}; a classic classifier needs 'average'")
     if tuple(config.model.hidden):
-        problems.append(
-            f"config.model.hidden: got {config.model.hidden!r}; a classic classifier has none: set it to ()"
-        )
+        problems.append(f"config.model.hidden: got {config.model.hidden!r}; a classic classifier needs ()")
     if build_augmentation(config) is not None:
-        problems.append("config.augment: a classic classifier sees each image once; leave augmentation out")
+        problems.append("config.augment: a classic classifier uses each image once; remove the augmentation")
     if config.balance == "sampling":
-        problems.append(
-            "config.balance: a classic classifier draws no batches; for classes of unequal size: class_weights"
-        )
+        problems.append("config.balance: a classic classifier samples no batches; use class_weights")
     if problems:
         raise UserError("\n".join(problems))
 
@@ -82,7 +74,7 @@ def _check(config: Config) -> None:
 def _fit(run: Run) -> dict[str, Any]:
     dataset, values = run.dataset, run.config.classifier
     if not len(dataset.validation):
-        raise UserError("config.dataset.validation_fraction: is 0; C is chosen on validation, so some must be held out")
+        raise UserError("config.dataset.validation_fraction: got 0; C is chosen on validation, so give more than 0")
     variables = run.initial_variables()
     with run.timer.measures("features"):
         train, validation = (_pooled(run, variables, split) for split in (dataset.train, dataset.validation))
@@ -102,7 +94,7 @@ def _fit(run: Run) -> dict[str, Any]:
         **build_result(run, [outcome], test),
         "classifier": {
             "kind": values.kind,
-            # the layer whose maps are averaged stands before the averaging
+            # The layer before the average.
             "layer": layer_names(run.network.backbone)[-2:][0],
             "c": best.c,
             "candidates": tried,
@@ -111,7 +103,7 @@ def _fit(run: Run) -> dict[str, Any]:
 
 
 def _pooled(run: Run, variables: dict[str, Params], split: Split) -> Examples:
-    """The global averages of a split's feature maps, from the cache where there is one."""
+    """Global averages of a split's feature maps, from the cache if possible."""
     stage = run.stages[0]
     inputs, last = split_inputs(run, stage, variables, split), run.network.backbone[-1].name
     if stage.cached == last:
@@ -124,9 +116,11 @@ def _pooled(run: Run, variables: dict[str, Params], split: Split) -> Examples:
 def _as_stage(
     run: Run, variables: dict[str, Params], classifier: Linear, train: Examples, validation: Examples, seconds: float
 ) -> StageOutcome:
-    """The fitted classifier as the outcome of a stage, saved as a checkpoint that readers of runs understand."""
+    """The fitted classifier as the outcome of a stage, saved as its checkpoint."""
     stage = run.stages[0]
-    kernel, bias = _for_outputs(classifier, run.network.outputs)
+    # Two classes have one margin; a network with a softmax gives class 0 a logit of zero.
+    missing = run.network.outputs - classifier.kernel.shape[1]
+    kernel, bias = np.pad(classifier.kernel, ((0, 0), (missing, 0))), np.pad(classifier.bias, (missing, 0))
     head = {LOGITS: {"kernel": kernel.astype(np.float32), "bias": bias.astype(np.float32)}}
     trained, seen = (metrics(examples.features @ kernel + bias, examples.labels) for examples in (train, validation))
     record = {
@@ -146,15 +140,8 @@ def _as_stage(
     return StageOutcome(weights, weights, progress)
 
 
-def _for_outputs(classifier: Linear, outputs: int) -> tuple[np.ndarray, np.ndarray]:
-    """Kernel and bias for a network's logits; two classes with a softmax have class 0's at zero."""
-    kernel, bias = classifier.kernel, classifier.bias
-    missing = outputs - kernel.shape[1]
-    return np.pad(kernel, ((0, 0), (missing, 0))), np.pad(bias, (missing, 0))
-
-
 def _write_coefficients(best: Candidate, classes: tuple[str, ...], path: Path) -> None:
-    """Kernel `(features, outputs)`, bias `(outputs,)`, both float64 and for features as they are; C; class names."""
+    """Writes kernel `(features, outputs)` and bias `(outputs,)`, float64 for raw features, with C and class names."""
     with replaced_file(path) as temporary, temporary.open("wb") as stream:
         np.savez_compressed(
             stream, kernel=best.classifier.kernel, bias=best.classifier.bias, c=best.c, classes=np.array(classes)
