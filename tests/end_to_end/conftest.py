@@ -1,4 +1,4 @@
-"""`launch.py` as users start it: in a process, a working directory and a cache of its own."""
+"""`launch.py` as users start it: in its own process, working directory and cache."""
 
 import json
 import os
@@ -20,20 +20,20 @@ CONFIGS = Path(__file__).parent / "configs"
 SMALL = f"--config={CONFIGS / 'small.py'}"
 # No test waits longer for a process, however busy the machine is.
 PATIENCE_SECONDS = 300
-# A run folder is the same after a resumption but for these, which are measured and not computed.
+# The only fields that differ in a resumed run, because they are measured.
 TIMES = ("seconds", "step_ms", "memory")
 
 
 @dataclass(frozen=True)
 class Finished:
-    """What a process left: its exit status and what it wrote."""
+    """The exit status and the output of a process."""
 
     status: int
     out: str
     err: str
 
     def assert_is_message(self, *parts):
-        """Exit status 2, no traceback, and a message with these parts."""
+        """Asserts exit status 2, no traceback, and a message with these parts."""
         assert self.status == 2, self.out + self.err
         assert "Traceback" not in self.err + self.out
         assert self.err.startswith("launch.py: ")
@@ -58,7 +58,7 @@ class Place:
         return kept | own | self.variables
 
     def start(self, *flags, prefix=()):
-        """The process, running; stdout and stderr go to files, so that a full pipe never holds it up."""
+        """Starts the process; stdout and stderr go to files, because a full pipe would block it."""
         self.cwd.mkdir(parents=True, exist_ok=True)
         out = (self.cwd / "stdout.txt").open("w")
         err = (self.cwd / "stderr.txt").open("w")
@@ -73,29 +73,29 @@ class Place:
             process.wait(PATIENCE_SECONDS)
         finally:
             process.kill()
-        return Finished(process.returncode, self.said("stdout.txt"), self.said("stderr.txt"))
+        return Finished(process.returncode, self.output("stdout.txt"), self.output("stderr.txt"))
 
-    def said(self, name="stdout.txt"):
+    def output(self, name="stdout.txt"):
         return (self.cwd / name).read_text(encoding="utf-8")
 
     def launch(self, *flags, prefix=()):
-        """Starts `launch.py` and waits for its end."""
+        """Starts `launch.py` and waits until it ends."""
         return self.finish(self.start(*flags, prefix=prefix))
 
     def wait_for(self, process, happened):
-        """Waits until `happened()` is true; False if the process ended before."""
+        """Waits until `happened()` is true; returns False if the process ends first."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         while not happened():
             if process.poll() is not None:
                 return False
-            assert time.monotonic() < deadline, self.said()
+            assert time.monotonic() < deadline, self.output()
             time.sleep(0.005)
         return True
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run's folder, read as a tool would read it."""
+    """A run's folder, read as another tool would read it."""
 
     path: Path
 
@@ -103,7 +103,7 @@ class Run:
         return json.loads((self.path / "result.json").read_text(encoding="utf-8"))
 
     def numbers(self):
-        """`result.json` without what is exempt where the same numbers are asked for: times."""
+        """`result.json` without times, which differ from run to run."""
 
         def without_times(value):
             if isinstance(value, dict):
@@ -113,16 +113,16 @@ class Run:
         return without_times(self.result())
 
     def metrics(self):
-        """`metrics.jsonl`, a dictionary for each line."""
+        """The lines of `metrics.jsonl` as dictionaries."""
         return [json.loads(line) for line in (self.path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
 
     def identity(self, **changes):
-        """Changes `identity.json`, as if the run had been made under other conditions."""
+        """Edits `identity.json`, as if the run had been made under other conditions."""
         file = self.path / "identity.json"
         file.write_text(json.dumps(json.loads(file.read_text(encoding="utf-8")) | changes), encoding="utf-8")
 
     def assert_nothing_left_behind(self):
-        """No temporary file, and no lock that anyone holds."""
+        """Asserts that there are no temporary files and no locks held."""
         assert [str(path) for path in self.path.rglob("*.writing-*")] == []
         with FileLock(self.path / ".lock", timeout=0):
             pass
@@ -130,7 +130,7 @@ class Run:
 
 @pytest.fixture(scope="session")
 def shared_cache(tmp_path_factory):
-    """One cache for the tests that are not about it: compiled programs are the larger part of a small run's time."""
+    """One cache for all tests not about caching; compilation takes most of a small run's time."""
     return tmp_path_factory.mktemp("shared") / "Zwischen speicher é"
 
 
@@ -141,7 +141,7 @@ def place(tmp_path, shared_cache):
 
 @pytest.fixture(scope="session")
 def small_run(tmp_path_factory, shared_cache):
-    """An undisturbed run of `small.py`, in a path with spaces and letters outside of ASCII: its place and its end."""
+    """An uninterrupted run of `small.py` in a path with spaces and letters outside ASCII: place, output and folder."""
     place = Place(tmp_path_factory.mktemp("small") / "Prüf lauf 実験", shared_cache)
     finished = place.launch(SMALL, "--workdir=mein Lauf é", "--config.log.report=True")
     finished.assert_is_done()
@@ -150,16 +150,16 @@ def small_run(tmp_path_factory, shared_cache):
 
 @pytest.fixture
 def copied_run(small_run, place):
-    """A copy of that run, to be damaged, and a function that starts its command again."""
+    """A copy of that run, for a test to damage, and a function that starts its command again."""
     run = Run(place.cwd / "copy")
     shutil.copytree(small_run[2].path, run.path)
     return run, lambda *flags: place.launch(SMALL, "--workdir=copy", *flags)
 
 
 @pytest.fixture(scope="session")
-def picture_folder(tmp_path_factory):
-    """Noise pictures of two classes, bright and dark, in train, `valid` and test; one file of each kind is broken."""
-    root = tmp_path_factory.mktemp("pictures") / "my [own] pictures"
+def image_folder(tmp_path_factory):
+    """Noise images of two classes, bright and dark, in train, `valid` and test; one training file is broken."""
+    root = tmp_path_factory.mktemp("images") / "my [own] images"
     random = np.random.default_rng(0)
     for split, count in (("train", 8), ("valid", 4), ("test", 5)):
         for name, lowest in (("bright", 128), ("dark", 0)):
@@ -168,5 +168,5 @@ def picture_folder(tmp_path_factory):
                 path = root / split / name / f"{name} {number}.{'png' if number % 2 else 'jpg'}"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(pixels).save(path)
-    (root / "train" / "dark" / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no picture")
+    (root / "train" / "dark" / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no image")
     return root

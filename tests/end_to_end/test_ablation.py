@@ -1,7 +1,7 @@
-"""An ablation as users start it: by workers that are killed at random, and again as one process in peace.
+"""An ablation as users start it: with workers that are killed at random, and again as one uninterrupted process.
 
-`VISION_TRANSFER_CHAOS_KILLS=10 pytest tests/end_to_end/test_ablation.py` is the long proof; a few kills are
-the default.
+`VISION_TRANSFER_CHAOS_KILLS=10 pytest tests/end_to_end/test_ablation.py` is the long version; by default
+there are a few kills.
 """
 
 import csv
@@ -15,22 +15,22 @@ from pathlib import Path
 from vision_transfer.runtime.provenance import json_digest
 
 KILLS = int(os.environ.get("VISION_TRANSFER_CHAOS_KILLS", "3"))
-# So many that the sweep outlives the kills.
+# Enough for the sweep to outlast the kills.
 SEEDS = tuple(range(max(2, KILLS // 2)))
 RUNS = 3 * len(SEEDS)
 CONFIG = Path(__file__).parent / "configs" / "small_ablation.py"
 ABLATION = (f"--config={CONFIG}", f"--config.study.seeds={SEEDS}", "--workdir=sweep")
-# Nothing that a kill can hit happens in the first second of a worker.
+# In its first second a worker does nothing that a kill could damage.
 SHORTEST_LIFE, LONGEST_LIFE = 1.0, 6.0
 
 
 def workers_of(process):
-    """Ids of the processes that a process started."""
+    """Ids of the children of a process."""
     return [int(number) for number in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
 
 
 def numbers(place):
-    """By the config of each run: its result without times, and its predictions."""
+    """The result of each run without times, by a digest of its config."""
     found = {}
     for file in (place.cwd / "runs").glob("*/result.json"):
         result = json.loads(file.read_text(encoding="utf-8"))
@@ -42,7 +42,7 @@ def numbers(place):
     return found
 
 
-def test_workers_killed_at_random_end_with_every_run_once_and_the_same_numbers(place, tmp_path):
+def test_randomly_killed_workers_finish_every_run_once_with_the_same_numbers(place, tmp_path):
     dry = place.launch(*ABLATION, "--dry_run")
     dry.assert_is_done()
     assert f"{RUNS} runs, {RUNS} of them to do" in dry.out
@@ -69,15 +69,15 @@ def test_workers_killed_at_random_end_with_every_run_once_and_the_same_numbers(p
     figures = {file.name for file in (sweep / "figures").iterdir()}
     assert figures == {"depth.png", "validation.png", "calibration.png", "cost.png"}
 
-    peaceful = type(place)(tmp_path / "peace", place.cache)
-    peaceful.launch(*ABLATION).assert_is_done()
-    disturbed, undisturbed = numbers(place), numbers(peaceful)
-    assert len(undisturbed) == RUNS
-    assert disturbed == undisturbed
+    calm = type(place)(tmp_path / "calm", place.cache)
+    calm.launch(*ABLATION).assert_is_done()
+    killed_sweep, uninterrupted = numbers(place), numbers(calm)
+    assert len(uninterrupted) == RUNS
+    assert killed_sweep == uninterrupted
 
-    half = peaceful.cwd / "sweep" / "figures" / "depth.png.writing-0123456789ab"
+    half = calm.cwd / "sweep" / "figures" / "depth.png.writing-0123456789ab"
     half.write_text("half")
-    again = peaceful.launch(*ABLATION)
+    again = calm.launch(*ABLATION)
     again.assert_is_done()
     assert f"{RUNS} runs, 0 of them to do" in again.out
     assert "epochs of" not in again.out

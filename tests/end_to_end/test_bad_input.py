@@ -1,4 +1,4 @@
-"""What users get wrong: one clear message, exit status 2, no traceback."""
+"""User errors: one clear message, exit status 2, no traceback."""
 
 import shutil
 import sys
@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SMALL = f"--config={Path(__file__).parent / 'configs' / 'small.py'}"
 FINETUNE = f"--config={ROOT / 'configs' / 'finetune.py'}"
 
-# flags -> what the message must say: where, what was found, what is allowed
+# flags -> parts of the message: the place, what was found, what is allowed
 IN_FLAGS = {
     "no config": ([], ["--config is missing", "--config=configs/finetune.py"]),
     "unknown field": ([SMALL, "--config.model.dropuot=0.1"], ["--config.model.dropuot", "no such field", "dropout"]),
@@ -51,7 +51,7 @@ def test_mistake_in_flags(place, flags, parts):
     assert [path.name for path in place.cwd.iterdir() if path.is_dir()] == []
 
 
-# content of a config's file -> what the message must say
+# content of a config file -> parts of the message
 IN_FILES = {
     "syntax": ("def get_config(:\n    pass\n", ["own.py, line 1", "SyntaxError"]),
     "import": ("import no_such_module\n", ["own.py, line 1", "No module named 'no_such_module'"]),
@@ -77,7 +77,7 @@ def test_mistake_in_a_config_file(place, content, parts):
     place.launch("--config=own.py").assert_is_message("--config=own.py", *parts)
 
 
-# Told after the flags are read, when JAX is there: a few of them, together where they can be.
+# Errors found after the flags are parsed and JAX is imported; several in one command where possible.
 IN_VALUES = {
     "numbers": (
         [
@@ -154,24 +154,24 @@ def test_cache_that_is_a_file(place, tmp_path):
 
 
 class TestWithoutPermission:
-    """A user who may not read or write; for root, by giving its special rights away."""
+    """A user without permission to read or write; root gives up its privileges."""
 
     @pytest.fixture
     def prefix(self):
         if shutil.which("setpriv") is None or sys.platform != "linux":
-            pytest.skip("needs setpriv, to run without root's right to read and write everything")
+            pytest.skip("needs setpriv, to run without root's privileges")
         return ("setpriv", "--inh-caps=-all", "--bounding-set=-all")
 
     @pytest.fixture
     def denied(self):
         paths = []
 
-        def take_away(path, mode):
+        def deny(path, mode):
             path.chmod(mode)
             paths.append(path)
             return path
 
-        yield take_away
+        yield deny
         for path in paths:
             path.chmod(0o700)
 
@@ -191,9 +191,9 @@ class TestWithoutPermission:
         own = type(place)(place.cwd, folder)
         own.launch(SMALL, prefix=prefix).assert_is_message(str(folder), "VISION_TRANSFER_CACHE")
 
-    def test_data_folder(self, place, prefix, denied, picture_folder):
-        copy = place.cwd / "pictures"
-        shutil.copytree(picture_folder, copy)
+    def test_data_folder(self, place, prefix, denied, image_folder):
+        copy = place.cwd / "images"
+        shutil.copytree(image_folder, copy)
         denied(copy / "train", 0)
-        flags = (FINETUNE, "--config.dataset.root=pictures", "--mode=summary")
-        place.launch(*flags, prefix=prefix).assert_is_message("dataset.root", "pictures")
+        flags = (FINETUNE, "--config.dataset.root=images", "--mode=summary")
+        place.launch(*flags, prefix=prefix).assert_is_message("dataset.root", "images")

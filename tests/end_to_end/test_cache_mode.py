@@ -8,7 +8,7 @@ import pytest
 
 @pytest.fixture
 def own_cache(place, small_run, tmp_path):
-    """A place with a cache of its own that a run has filled."""
+    """A place with its own cache, filled by a run."""
     small_run[1].assert_is_done()
     shutil.copytree(place.cache, tmp_path / "cache")
     return replace(place, cache=tmp_path / "cache")

@@ -9,8 +9,8 @@ MAPS = ("conv1", "pool1", "conv2", "pool2", "conv3")
 
 def test_a_run_is_explained(small_run, tmp_path):
     place, _, run = small_run
-    picture = tmp_path / "ziffer é.png"
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (24, 16, 3), dtype=np.uint8)).save(picture)
+    image_file = tmp_path / "ziffer é.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (24, 16, 3), dtype=np.uint8)).save(image_file)
     out = tmp_path / "figures"
     (tmp_path / "broken.png").write_bytes(b"\x89PNG")
     show = "--show=activations,grad_cam,smooth_grad"

@@ -1,4 +1,4 @@
-"""`--help` at once, and `--mode=summary`, both within 80 columns."""
+"""A quick `--help`, and `--mode=summary`; both fit into 80 columns."""
 
 import subprocess
 import sys
@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SMALL = f"--config={Path(__file__).parent / 'configs' / 'small.py'}"
 FINETUNE = f"--config={ROOT / 'configs' / 'finetune.py'}"
 WIDTH = 80
-# The promise is 1.5 s; a busy machine may take longer.
+# The target is 1.5 s; a busy machine may take longer.
 HELP_SECONDS = 6
 
 
@@ -60,11 +60,11 @@ def summary(place):
     return lines
 
 
-def test_summary_of_vgg16_with_a_dense_head_at_150(summary, picture_folder):
+def test_summary_of_vgg16_with_a_dense_head_at_150(summary, image_folder):
     lines = summary(
-        f"{FINETUNE}:edition=2,bank=4", f"--config.dataset.root={picture_folder}", "--config.dataset.image_size=150"
+        f"{FINETUNE}:edition=2,bank=4", f"--config.dataset.root={image_folder}", "--config.dataset.image_size=150"
     )
-    assert lines[0] == "vgg16 for my [own] pictures, 2 classes"
+    assert lines[0] == "vgg16 for my [own] images, 2 classes"
     assert "block5_pool MaxPool 2×2 4×4×512 0" in lines
     assert "block5_conv1 Conv 3×3 relu 9×9×512 2,359,808 frozen trains" in lines
     assert "head_dense1 Dense linear 256 2,097,408 trains trains" in lines

@@ -1,4 +1,4 @@
-"""Strangers' pictures: folders without splits, tables, unbalanced classes, and the check before training."""
+"""Users' own images: folders without splits, tables, unbalanced classes, and the check before training."""
 
 import json
 from pathlib import Path
@@ -9,14 +9,14 @@ from PIL import Image
 from sklearn.metrics import balanced_accuracy_score, precision_recall_fscore_support
 
 OWN = f"--config={Path(__file__).parent / 'configs' / 'own_images.py'}"
-# Darkest grey level of the classes' noise, and how many pictures each has.
+# Darkest grey level of each class's noise, and its number of images.
 CLASSES = {"bright": (110, 8), "dim": (60, 28)}
 
 
 @pytest.fixture(scope="module")
 def own_folder(tmp_path_factory):
-    """Noise in class folders, much more of it dim than bright."""
-    root = tmp_path_factory.mktemp("own") / "my pictures é"
+    """Noise images in class folders, many more dim than bright."""
+    root = tmp_path_factory.mktemp("own") / "my images é"
     random = np.random.default_rng(0)
     for name, (lowest, count) in CLASSES.items():
         (root / name).mkdir(parents=True)
@@ -68,7 +68,7 @@ def test_a_table(place, own_folder):
 
 
 def test_the_check(place, own_folder):
-    (own_folder / "dim" / "broken.png").write_bytes(b"no picture")
+    (own_folder / "dim" / "broken.png").write_bytes(b"no image")
     finished = place.launch(OWN, f"--config.dataset.root={own_folder}", "--mode=check", "--out=found")
     finished.assert_is_done()
     report = json.loads((place.cwd / "found/check.json").read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""The probe as users start it: scores, figure and a recommendation; a second time without computing features."""
+"""The probe as users start it: scores, a figure and a recommendation; the second time from cached features."""
 
 import json
 from pathlib import Path
@@ -21,7 +21,7 @@ def test_probe_scores_every_layer_and_recommends_a_spec(place):
     assert found["dataset"]["scored"] == 80
     for one in found["layers"]:
         assert one["probe_ci95"][0] <= one["probe"] <= one["probe_ci95"][1]
-        assert one["probe"] > 2 * found["chance"]  # random filters tell digits apart better than chance does
+        assert one["probe"] > 2 * found["chance"]  # random filters do better than chance on digits
     advice = found["recommendation"]
     assert f"Recommended: --config.stages.<stage>.freeze={advice['freeze']}" in finished.out
     assert advice["best"] in advice["as_good"]

@@ -1,4 +1,4 @@
-"""What a finished run leaves: `result.json`, `metrics.jsonl`, `predictions.npz`, and what it says on the screen."""
+"""The output of a finished run: `result.json`, `metrics.jsonl`, `predictions.npz`, and the screen."""
 
 import json
 import math
@@ -15,11 +15,11 @@ VGG = f"--config={Path(__file__).parent / 'configs' / 'vgg_random.py'}"
 
 
 @pytest.fixture(scope="session")
-def vgg_run(small_run, tmp_path_factory, picture_folder, shared_cache):
-    """VGG16 with random weights on the picture folder, given by a relative path, with a default run folder."""
+def vgg_run(small_run, tmp_path_factory, image_folder, shared_cache):
+    """VGG16 with random weights on the image folder, given by a relative path, with a default run folder."""
     place = type(small_run[0])(tmp_path_factory.mktemp("vgg"), shared_cache)
-    (place.cwd / "here").symlink_to(picture_folder.parent, target_is_directory=True)
-    finished = place.launch(VGG, f"--config.dataset.root=here/{picture_folder.name}")
+    (place.cwd / "here").symlink_to(image_folder.parent, target_is_directory=True)
+    finished = place.launch(VGG, f"--config.dataset.root=here/{image_folder.name}")
     finished.assert_is_done()
     (folder,) = (place.cwd / "runs").iterdir()
     return place, finished, type(small_run[2])(folder)
@@ -52,7 +52,7 @@ def test_fields_of_the_result(small_run):
     assert "cpu" in result["device"] or "gpu" in result["device"] or "tpu" in result["device"]
 
 
-def test_predictions_give_the_test_figures(small_run):
+def test_predictions_give_the_test_metrics(small_run):
     run = small_run[2]
     test = run.result()["test"]
     with np.load(run.path / "predictions.npz", allow_pickle=False) as predictions:
@@ -71,7 +71,7 @@ def test_predictions_give_the_test_figures(small_run):
     assert 0.2 < test["accuracy"] < 1  # it learned something
 
 
-def test_metrics_are_a_line_per_stage_and_epoch(small_run):
+def test_metrics_have_a_line_per_stage_and_epoch(small_run):
     lines, result = small_run[2].metrics(), small_run[2].result()
     assert [(line["stage"], line["epoch"]) for line in lines] == [("whole", 1), ("whole", 2), ("top", 1), ("top", 2)]
     for line in lines:
@@ -117,13 +117,13 @@ def test_content_of_the_run_folder(small_run):
 def test_first_screen(small_run):
     _, finished, _ = small_run
     assert finished.err == ""
-    said = " ".join(finished.out.split())
-    assert "embedded digits: 10 classes of 20×20×1 images 200 train, 200 validation, 997 test" in said
-    assert "Weights random initialisation" in said
-    assert "Run folder mein Lauf é" in said
-    assert "trainable 10 tensors" in said and "frozen 0 tensors, 0 parameters" in said
-    assert "trainable 6 tensors" in said and "frozen 4 tensors, 18,816 parameters" in said
-    assert "from the images" in said and "from cached pool2" in said
+    shown = " ".join(finished.out.split())
+    assert "embedded digits: 10 classes of 20×20×1 images 200 train, 200 validation, 997 test" in shown
+    assert "Weights random initialisation" in shown
+    assert "Run folder mein Lauf é" in shown
+    assert "trainable 10 tensors" in shown and "frozen 0 tensors, 0 parameters" in shown
+    assert "trainable 6 tensors" in shown and "frozen 4 tensors, 18,816 parameters" in shown
+    assert "from the images" in shown and "from cached pool2" in shown
 
 
 def test_closing_table(small_run):
@@ -145,58 +145,58 @@ def suggested_flags(out):
     return [shlex.split(line)[0] for line in lines if line.strip()]
 
 
-def test_every_suggestion_works(small_run, vgg_run, place, picture_folder):
-    vgg = [VGG, f"--config.dataset.root={picture_folder}"]
+def test_every_suggestion_works(small_run, vgg_run, place, image_folder):
+    vgg = [VGG, f"--config.dataset.root={image_folder}"]
     for command, run in (([SMALL], small_run), (vgg, vgg_run)):
         flags = suggested_flags(run[1].out)
         assert len(flags) == 3 and "--mode=summary" in flags
         place.launch(*command, *flags).assert_is_done()
 
 
-def test_depth_that_is_suggested_for_vgg16(vgg_run):
+def test_the_depth_suggested_for_vgg16(vgg_run):
     assert "--config.stages.block5.freeze=below:block4_conv1" in suggested_flags(vgg_run[1].out)
 
 
-def test_automatic_data_says_what_it_took_and_how_to_get_the_other(place, picture_folder):
+def test_automatic_data_names_its_choice_and_the_alternative(place, image_folder):
     flags = (SMALL, "--config.dataset.name=auto", "--config.dataset.image_size=20", "--config.schedule=('whole',)")
     finished = place.launch(*flags, "--config.stages.whole.epochs=1")
     finished.assert_is_done()
-    said = " ".join(finished.out.split())
-    assert "handwritten digits" in said
-    assert "$VISION_TRANSFER_DATA is not set" in said
-    assert "cats_vs_dogs_small" in said and "--config.dataset.root" in said
+    shown = " ".join(finished.out.split())
+    assert "handwritten digits" in shown
+    assert "$VISION_TRANSFER_DATA is not set" in shown
+    assert "cats_vs_dogs_small" in shown and "--config.dataset.root" in shown
     assert "--config.dataset.root=FOLDER" in suggested_flags(finished.out)
 
 
-def test_imagenet_weights_say_where_they_come_from(place, picture_folder):
+def test_imagenet_weights_name_their_source(place, image_folder):
     cached = Path(os.environ.get("VISION_TRANSFER_CACHE", "")) / "weights" / "vgg16_notop.safetensors"
     if "VISION_TRANSFER_CACHE" not in os.environ or not cached.is_file():
         pytest.skip("$VISION_TRANSFER_CACHE holds no VGG16 weights; `python launch.py --mode=fetch` puts them there")
     own = place.cache / "weights" / cached.name
     own.parent.mkdir(exist_ok=True)
     own.symlink_to(cached.absolute())
-    flags = [VGG, f"--config.dataset.root={picture_folder}", "--config.schedule=('head',)", "--workdir=run"]
+    flags = [VGG, f"--config.dataset.root={image_folder}", "--config.schedule=('head',)", "--workdir=run"]
     try:
         finished = place.launch(*flags, "--config.model.weights=imagenet")
     finally:
         own.unlink()
     finished.assert_is_done()
-    said = " ".join(finished.out.split())
-    assert "VGG16" in said and "CC BY 4.0" in said
+    shown = " ".join(finished.out.split())
+    assert "VGG16" in shown and "CC BY 4.0" in shown
     weights = json.loads((place.cwd / "run" / "result.json").read_text())["weights"]
     assert weights["sha256"] == "d9a27cc1fc7f975ef8cff49180e794ccd7c4bc868ebb49740803b3bbaa8dbefd"
-    assert weights["source"] in said
+    assert weights["source"] in shown
 
 
 class TestFolder:
-    def test_screen(self, vgg_run, picture_folder):
-        said = " ".join(vgg_run[1].out.split())
-        assert f"{picture_folder.name}: 2 classes of 32×32×3 images 16 train, 8 validation, 10 test" in said
-        assert "one sigmoid; caffe input" in said
-        assert "left out: train/dark/broken.jpg: " in said
-        assert "trainable 4 tensors, 4,113 parameters; frozen 26 tensors, 14,714,688 parameters" in said
-        assert "trainable 10 tensors, 7,083,537 parameters; frozen 20 tensors, 7,635,264 parameters" in said
-        assert "Stage head: 1 epoch of 2 steps, from cached block5_pool" in said
+    def test_screen(self, vgg_run, image_folder):
+        shown = " ".join(vgg_run[1].out.split())
+        assert f"{image_folder.name}: 2 classes of 32×32×3 images 16 train, 8 validation, 10 test" in shown
+        assert "one sigmoid; caffe input" in shown
+        assert "left out: train/dark/broken.jpg: " in shown
+        assert "trainable 4 tensors, 4,113 parameters; frozen 26 tensors, 14,714,688 parameters" in shown
+        assert "trainable 10 tensors, 7,083,537 parameters; frozen 20 tensors, 7,635,264 parameters" in shown
+        assert "Stage head: 1 epoch of 2 steps, from cached block5_pool" in shown
 
     def test_result(self, vgg_run):
         run = vgg_run[2]
@@ -215,8 +215,8 @@ class TestFolder:
             )
             assert sorted(predictions["files"].tolist())[0] == "test/bright/bright 0.jpg"
 
-    def test_same_data_under_another_path_is_the_same_run(self, vgg_run, picture_folder):
+    def test_same_data_under_another_path_is_the_same_run(self, vgg_run, image_folder):
         place = vgg_run[0]
-        finished = place.launch(VGG, f"--config.dataset.root={picture_folder}")
+        finished = place.launch(VGG, f"--config.dataset.root={image_folder}")
         finished.assert_is_done()
         assert "This run is finished" in finished.out

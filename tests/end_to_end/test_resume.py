@@ -1,4 +1,4 @@
-"""Interrupted runs: the same command goes on and ends with the numbers of an undisturbed run."""
+"""Interrupted runs: the same command resumes and ends with the numbers of an uninterrupted run."""
 
 import json
 import shutil
@@ -16,7 +16,7 @@ from vision_transfer.runtime.preemption import Stopped, StopSignal
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = f"--config={Path(__file__).parent / 'configs' / 'small.py'}"
 FLAGS = (SMALL, "--workdir=run")
-# A process that is asked to stop is to be gone after this long, saving included.
+# A process that is asked to stop must end within this time, including saving.
 STOP_SECONDS = 10
 
 
@@ -26,7 +26,7 @@ def run(place, small_run):
 
 
 def appears(place, text):
-    return lambda: text in place.said()
+    return lambda: text in place.output()
 
 
 def exists(run, pattern):
@@ -34,7 +34,7 @@ def exists(run, pattern):
 
 
 def kill_when(place, happened, delay=0.0):
-    """Starts the run and kills it a little after something happened; False if it ended before that."""
+    """Starts the run and kills it shortly after something happened; returns False if the run ended first."""
     process = place.start(*FLAGS)
     reached = place.wait_for(process, happened)
     time.sleep(delay)
@@ -55,7 +55,7 @@ def test_killed_again_and_again(place, run, small_run):
         exists(run, "predictions.npz"),
     ]
     reached = [kill_when(place, moment, random.uniform(0, 0.2)) for moment in moments]
-    assert reached[:2] == [True] * 2  # the later ones may find the run finished on a quick machine
+    assert reached[:2] == [True] * 2  # on a fast machine the run may finish before the later ones
     place.launch(*FLAGS).assert_is_done()
     assert run.numbers() == small_run[2].numbers()
     without_times = [{key: line[key] for key in line if key != "seconds"} for line in run.metrics()]
@@ -91,7 +91,7 @@ def test_asked_to_stop_before_training(place, run):
     run.assert_nothing_left_behind()
 
 
-def test_second_time_finds_the_finished_run(copied_run):
+def test_a_second_command_shows_the_finished_run(copied_run):
     run, again = copied_run
     before = {path: path.stat().st_mtime_ns for path in run.path.rglob("*") if path.name != ".lock"}
     finished = again()
@@ -103,7 +103,7 @@ def test_second_time_finds_the_finished_run(copied_run):
     assert {path: path.stat().st_mtime_ns for path in run.path.rglob("*") if path.name != ".lock"} == before
 
 
-def test_second_time_ends_what_was_killed_while_it_wrote_the_report(copied_run):
+def test_a_second_command_writes_the_report_that_a_kill_interrupted(copied_run):
     run, again = copied_run
     for place in (run.path, run.path / "figures"):
         place.mkdir(exist_ok=True)
@@ -138,22 +138,22 @@ def test_run_of_other_code_and_versions(copied_run):
     assert "This run is finished" in reused.out
 
 
-def test_run_of_other_code_that_has_not_trained_yet_just_starts(place, run, small_run):
+def test_a_run_of_other_code_that_has_not_trained_yet_starts(place, run, small_run):
     assert kill_when(place, exists(run, "identity.json"))
     if any(run.path.glob("checkpoints/*/*/*")):
-        pytest.skip("the machine was quicker than the signal")
+        pytest.skip("training started before the signal")
     run.identity(code="0123456789abcdef")
     place.launch(*FLAGS).assert_is_done()
     assert run.numbers() == small_run[2].numbers()
 
 
 @pytest.mark.parametrize(
-    ("content", "said"), [("[1]", "identity.json"), ('{"digest": 3}', "--workdir=copy")], ids=["list", "other"]
+    ("content", "part"), [("[1]", "identity.json"), ('{"digest": 3}', "--workdir=copy")], ids=["list", "other"]
 )
-def test_damaged_identity(copied_run, content, said):
+def test_damaged_identity(copied_run, content, part):
     run, again = copied_run
     (run.path / "identity.json").write_text(content)
-    again().assert_is_message(said)
+    again().assert_is_message(part)
 
 
 @pytest.mark.parametrize("damage", ["cut", "of another run", "without stages"])
@@ -217,12 +217,12 @@ def test_an_operation_that_does_not_end_is_cut_off():
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "ready\n"
         process.terminate()
-        _, said = process.communicate(timeout=60)
+        _, message = process.communicate(timeout=60)
     assert process.returncode == 143
-    assert "did not end within" in said and "SIGTERM" in said and "resume from the last checkpoint" in said
+    assert "did not end within" in message and "SIGTERM" in message and "resume from the last checkpoint" in message
 
 
-def test_a_signal_that_comes_after_the_last_look_still_stops():
+def test_a_signal_after_the_last_check_still_stops():
     stop = StopSignal()
     with pytest.raises(Stopped) as stopped, stop.deferred():
         stop.received = signal.SIGTERM

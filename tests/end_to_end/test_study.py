@@ -1,4 +1,4 @@
-"""A study of several runs, started as users start it and killed in the middle: no run is done twice, none is lost."""
+"""A study of several runs as users start it, killed in the middle: no run is lost or done twice."""
 
 import csv
 import json
@@ -8,7 +8,7 @@ CURVE = f"--config={Path(__file__).parent / 'configs' / 'small_curve.py'}"
 RUNS = 4
 
 
-def test_a_killed_transfer_curve_goes_on_and_ends_with_tables_and_a_figure(place):
+def test_a_killed_transfer_curve_resumes_and_writes_tables_and_a_figure(place):
     def finished():
         return {file: file.stat().st_mtime_ns for file in (place.cwd / "runs").glob("*/result.json")}
 
@@ -17,9 +17,9 @@ def test_a_killed_transfer_curve_goes_on_and_ends_with_tables_and_a_figure(place
     process.kill()
     process.wait()
     before = finished()
-    assert killed, place.said() + place.said("stderr.txt")
+    assert killed, place.output() + place.output("stderr.txt")
     assert 2 <= len(before) < RUNS
-    assert f"{RUNS} runs, {RUNS} of them to do" in place.said()
+    assert f"{RUNS} runs, {RUNS} of them to do" in place.output()
 
     place.launch(CURVE, "--workdir=study").assert_is_done()
     after = finished()

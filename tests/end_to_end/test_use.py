@@ -1,4 +1,4 @@
-"""`--mode=predict`, `evaluate` and `export` of a finished run, as users start them."""
+"""The modes predict, evaluate and export of a finished run, as users start them."""
 
 import csv
 
@@ -13,16 +13,16 @@ def run_flag(small_run):
 
 
 def test_predict_writes_a_row_for_each_file(run_flag, place):
-    (place.cwd / "my pictures é").mkdir(parents=True)
+    (place.cwd / "my images é").mkdir(parents=True)
     for number in range(3):
         pixels = np.random.default_rng(number).integers(0, 256, (30, 20), dtype=np.uint8)
-        Image.fromarray(pixels).save(place.cwd / "my pictures é" / f"{number}.png")
-    (place.cwd / "my pictures é" / "broken.png").write_bytes(b"\x89PNG no picture")
-    finished = place.launch("--mode=predict", run_flag, "--images=my pictures é/*.png", "--out=out/predictions.csv")
+        Image.fromarray(pixels).save(place.cwd / "my images é" / f"{number}.png")
+    (place.cwd / "my images é" / "broken.png").write_bytes(b"\x89PNG no image")
+    finished = place.launch("--mode=predict", run_flag, "--images=my images é/*.png", "--out=out/predictions.csv")
     finished.assert_is_done()
     with (place.cwd / "out" / "predictions.csv").open(encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream))
-    assert [row["file"] for row in rows] == [f"my pictures é/{name}.png" for name in ("0", "1", "2", "broken")]
+    assert [row["file"] for row in rows] == [f"my images é/{name}.png" for name in ("0", "1", "2", "broken")]
     assert [bool(row["error"]) for row in rows] == [False, False, False, True]
     for row in rows[:3]:
         shares = {name: float(row[f"probability_{name}"]) for name in map(str, range(10))}
@@ -31,7 +31,7 @@ def test_predict_writes_a_row_for_each_file(run_flag, place):
     assert "negative log-likelihood" in finished.out
 
 
-def test_evaluate_repeats_the_figures_of_the_run(run_flag, place, small_run):
+def test_evaluate_repeats_the_metrics_of_the_run(run_flag, place, small_run):
     finished = place.launch("--mode=evaluate", run_flag)
     finished.assert_is_done()
     test = small_run[2].result()["test"]
@@ -47,5 +47,5 @@ def test_export_makes_a_folder_with_a_card(run_flag, place):
 
 
 @pytest.mark.parametrize("mode", ["predict", "evaluate", "export"])
-def test_without_a_run_it_says_what_it_needs(mode, place):
+def test_without_a_run_a_message_names_the_missing_flag(mode, place):
     place.launch(f"--mode={mode}").assert_is_message(f"--mode={mode} needs --workdir=RUN")

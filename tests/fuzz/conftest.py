@@ -1,6 +1,6 @@
-"""Mutations of valid files, as hostile writers and broken disks make them, and how many are tried.
+"""Mutations of valid files, like those of hostile writers and broken disks.
 
-`VISION_TRANSFER_FUZZ_CASES` says how many in all: 2,400 by default, 20,000 for the long proof.
+`VISION_TRANSFER_FUZZ_CASES` sets the total number: 2,400 by default, 20,000 for the long version.
 """
 
 import json
@@ -10,21 +10,21 @@ import numpy as np
 import pytest
 
 CASES = int(os.environ.get("VISION_TRANSFER_FUZZ_CASES", "2400"))
-# What stands in JSON where something else is expected.
+# JSON values to put where another is expected.
 FOREIGN = (None, True, -1, 0, 10**400, 1e308, float("nan"), "", "a" * 5000, "../../x", "\x00", [], {}, [[]], {"a": 1})
 MOST_FLIPS = 8
 LONGEST_BLOCK = 64
 
 
 def mutated_file(content: bytes, random: np.random.Generator) -> bytes:
-    """A mutation of a file; one in two of JSON stays JSON."""
+    """A mutation of a file; half of the mutations of JSON stay JSON."""
     if content[:1] in (b"{", b"[") and random.random() < 0.5:
         return mutated_json(content, random)
     return mutated_bytes(content, random)
 
 
 def mutated_bytes(content: bytes, random: np.random.Generator) -> bytes:
-    """One to eight bytes changed, a block cut, doubled, zeroed or inserted, the end gone, or nothing left."""
+    """Changes one to eight bytes, or cuts, doubles, zeroes or inserts a block, or truncates the file."""
     changed = bytearray(content)
     place = int(random.integers(0, max(1, len(changed))))
     block = int(random.integers(1, LONGEST_BLOCK))
@@ -47,7 +47,7 @@ def mutated_bytes(content: bytes, random: np.random.Generator) -> bytes:
 
 
 def mutated_json(content: bytes, random: np.random.Generator) -> bytes:
-    """A value of the document exchanged for a foreign one, or a key gone or renamed."""
+    """Replaces a value of the document, or removes or renames a key."""
     document = json.loads(content)
     places = list(_places(document))
     if not places:
@@ -78,7 +78,7 @@ def mutated():
 
 @pytest.fixture
 def cases():
-    """Random generators for a share of all cases; each case has a seed of its own, so that one can be repeated."""
+    """Random generators for a share of all cases, each with its own seed so that a case can be repeated."""
 
     def share(part):
         for seed in range(max(1, round(CASES * part))):

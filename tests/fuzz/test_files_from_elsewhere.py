@@ -1,4 +1,4 @@
-"""Pictures, arrays and weights that someone else wrote: whatever is in them, the end is a value or a message."""
+"""Images, arrays and weights written elsewhere: any content leads to a value or a message."""
 
 import gzip
 import io
@@ -19,7 +19,7 @@ SHAPES = {
     "block1_conv1": {"kernel": (3, 3, 3, 4), "bias": (4,)},
     "block2_conv1": {"kernel": (3, 3, 4, 5), "bias": (5,)},
 }
-PICTURE_KINDS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF")
+IMAGE_KINDS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF")
 
 
 def _params(random):
@@ -29,7 +29,7 @@ def _params(random):
     }
 
 
-def _picture(random, kind):
+def _encoded(random, kind):
     pixels = random.integers(0, 256, (12, 17, 3), dtype=np.uint8)
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, kind)
@@ -37,9 +37,9 @@ def _picture(random, kind):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_pictures(cases, mutated):
+def test_images(cases, mutated):
     for random in cases(0.35):
-        content = mutated(_picture(random, PICTURE_KINDS[int(random.integers(0, len(PICTURE_KINDS)))]), random)
+        content = mutated(_encoded(random, IMAGE_KINDS[int(random.integers(0, len(IMAGE_KINDS)))]), random)
         try:
             pixels = decode_image(content, 3)
         except UndecodableError as reason:
@@ -72,7 +72,7 @@ def test_onnx(cases, mutated, tmp_path):
 
 
 def test_keras_h5(cases, mutated, tmp_path):
-    # Each is listed in a process of its own.
+    # Each file is listed in its own process.
     file = tmp_path / "weights.h5"
     write_keras_h5(file, _params(np.random.default_rng(0)))
     _read_mutations(file, mutated, cases(0.01))

@@ -1,4 +1,4 @@
-"""Files that this package wrote and something damaged: noticed and made again, or a message; never silently used."""
+"""Damaged files of this package: noticed and written again, or refused with a message; never used silently."""
 
 import io
 import json
@@ -110,7 +110,7 @@ def small_run(tmp_path_factory):
     return train(config, RunOptions(folder / "run", folder / "cache"), screen), folder / "cache", config
 
 
-def test_a_run_that_is_read_back(cases, mutated, small_run, tmp_path, quiet):
+def test_a_run_that_is_loaded(cases, mutated, small_run, tmp_path, quiet):
     folder, cache, _ = small_run
     for random in cases(0.05):
         _damaged_copy(folder.path, tmp_path / "copy", mutated, random)

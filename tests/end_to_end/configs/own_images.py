@@ -1,4 +1,4 @@
-"""A small convnet for an epoch on grey pictures of 20 pixels: seconds, for tests.
+"""A small convnet for an epoch on grey images of 20 pixels: seconds, for tests.
 
 python launch.py --config=tests/end_to_end/configs/own_images.py --config.dataset.root=FOLDER
 """
@@ -7,7 +7,7 @@ from vision_transfer.config import Config, default_config, stage, with_stages
 
 
 def get_config() -> Config:
-    """One stage from scratch; a quarter of the pictures is held out for each of test and validation."""
+    """One stage from scratch; a quarter of the images is held out for each of test and validation."""
     config = default_config()
     config.name = "own"
     config.dataset.image_size = 20

@@ -12,7 +12,7 @@ def get_config(argument: str | None = None) -> Config:
     recipe = parse_recipe(argument, epochs=2)
     config = default_config()
     config.name = "small"
-    # a few seconds; the test of the run folder asks for it
+    # A report takes a few seconds; the test of the run folder turns it on.
     config.log.report = False
     config.dataset.name = "embedded"
     config.dataset.image_size = 20

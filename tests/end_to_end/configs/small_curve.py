@@ -1,4 +1,4 @@
-"""A transfer curve at one size on the embedded digits, which stand for both data sets: seconds, for tests.
+"""A transfer curve at one size on the embedded digits, which serve as both data sets: seconds, for tests.
 
 python launch.py --config=tests/end_to_end/configs/small_curve.py
 """

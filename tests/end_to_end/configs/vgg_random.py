@@ -10,7 +10,7 @@ def get_config() -> Config:
     """VGG16 at 32 pixels, one epoch of the head and one of block5, in batches of 8."""
     config = default_config()
     config.name = "vgg_random"
-    # a few seconds; the test of the run folder asks for it
+    # A report takes a few seconds; the test of the run folder turns it on.
     config.log.report = False
     config.dataset.name = "folder"
     config.dataset.image_size = 32
