@@ -2,34 +2,34 @@
 
 import time
 
-from vision_transfer.runtime import timer as clock_module
+from vision_transfer.runtime import timer as timer_module
 from vision_transfer.runtime.memory import process_peak_bytes
-from vision_transfer.runtime.timer import Clock
+from vision_transfer.runtime.timer import Timer
 
 
 def test_inner_time_is_not_counted_for_the_outer(monkeypatch):
     now = [0.0]
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
-    clock = Clock()
-    with clock.measures("train"):
+    timer = Timer()
+    with timer.measures("train"):
         now[0] = 1.0
-        with clock.measures("features"):
+        with timer.measures("features"):
             now[0] = 4.0
         now[0] = 6.0
-    assert clock.seconds == {"train": 3.0, "features": 3.0}
+    assert timer.seconds == {"train": 3.0, "features": 3.0}
 
 
 def test_peak_memory_counts_for_the_activity_that_raised_it(monkeypatch):
     peak = [100]
-    monkeypatch.setattr(clock_module, "process_peak_bytes", lambda: peak[0])
-    clock = Clock()
-    with clock.measures("data"):
+    monkeypatch.setattr(timer_module, "process_peak_bytes", lambda: peak[0])
+    timer = Timer()
+    with timer.measures("data"):
         peak[0] = 300
-    with clock.measures("train"), clock.measures("features"):
+    with timer.measures("train"), timer.measures("features"):
         peak[0] = 900
-    with clock.measures("evaluate"):
+    with timer.measures("evaluate"):
         pass
-    assert clock.peak_bytes == {"data": 300, "features": 900}
+    assert timer.peak_bytes == {"data": 300, "features": 900}
 
 
 def test_the_peak_grows_with_allocated_memory():

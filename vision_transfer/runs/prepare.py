@@ -27,7 +27,7 @@ from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.devices import local_mesh
 from vision_transfer.runtime.preemption import StopSignal
 from vision_transfer.runtime.provenance import code_digest, json_digest, versions
-from vision_transfer.runtime.timer import Clock
+from vision_transfer.runtime.timer import Timer
 from vision_transfer.train.stage import Stage, Variables
 
 
@@ -82,7 +82,7 @@ class Run:
     folder: RunFolder
     options: RunOptions
     screen: Screen
-    timer: Clock
+    timer: Timer
     mesh: Mesh
 
     def initial_variables(self) -> Variables:
@@ -96,7 +96,7 @@ def prepare(config: Config, options: RunOptions, screen: Screen) -> Run:
     Raises:
         UserError: data or weights that cannot be used, or a config that does not fit them.
     """
-    timer = Clock()
+    timer = Timer()
     with timer.measures("data"):
         dataset = load_dataset(data_request(config), cache_dir=options.cache_dir, screen=screen)
         network = build_network(config, DataFacts(len(dataset.classes), dataset.train.images.shape[1:]))

@@ -9,7 +9,7 @@ from vision_transfer.runtime.memory import process_peak_bytes
 
 
 @dataclass
-class Clock:
+class Timer:
     """Measures nested activities; time spent in an inner activity does not count for the outer one.
 
     Attributes:
