@@ -1,4 +1,4 @@
-"""An ablation as users start it: with workers that are killed at random, and again as one uninterrupted process.
+"""An ablation as users start it: with workers that are killed at random, and again as one undisturbed process.
 
 `VISION_TRANSFER_CHAOS_KILLS=10 pytest tests/end_to_end/test_ablation.py` is the long version; by default
 there are a few kills.
@@ -15,12 +15,12 @@ from pathlib import Path
 from vision_transfer.runtime.provenance import json_digest
 
 KILLS = int(os.environ.get("VISION_TRANSFER_CHAOS_KILLS", "3"))
-# Enough for the sweep to outlast the kills.
+# Enough seeds for the sweep to outlast the kills.
 SEEDS = tuple(range(max(2, KILLS // 2)))
 RUNS = 3 * len(SEEDS)
 CONFIG = Path(__file__).parent / "configs" / "small_ablation.py"
 ABLATION = (f"--config={CONFIG}", f"--config.study.seeds={SEEDS}", "--workdir=sweep")
-# In its first second a worker does nothing that a kill could damage.
+# A worker does nothing that a kill could disturb in its first second.
 SHORTEST_LIFE, LONGEST_LIFE = 1.0, 6.0
 
 
@@ -30,7 +30,7 @@ def workers_of(process):
 
 
 def numbers(place):
-    """The result of each run without times, by a digest of its config."""
+    """The result of each run, without times, by its config."""
     found = {}
     for file in (place.cwd / "runs").glob("*/result.json"):
         result = json.loads(file.read_text(encoding="utf-8"))
@@ -45,8 +45,8 @@ def numbers(place):
 def test_randomly_killed_workers_finish_every_run_once_with_the_same_numbers(place, tmp_path):
     dry = place.launch(*ABLATION, "--dry_run")
     dry.assert_is_done()
-    assert f"{RUNS} runs, {RUNS} of them to do" in dry.out
-    counted = f"{5 * len(SEEDS)} stages, of which {RUNS} are trained ({len(SEEDS)} different first stages"
+    assert f"{RUNS} runs, {RUNS} remaining" in dry.out
+    counted = f"{5 * len(SEEDS)} stages, {RUNS} of them to train ({len(SEEDS)} different first stages"
     assert f"{counted} for {RUNS} runs)" in dry.out
     assert not (place.cwd / "runs").exists()
 
@@ -79,6 +79,6 @@ def test_randomly_killed_workers_finish_every_run_once_with_the_same_numbers(pla
     half.write_text("half")
     again = calm.launch(*ABLATION)
     again.assert_is_done()
-    assert f"{RUNS} runs, 0 of them to do" in again.out
+    assert f"{RUNS} runs, 0 remaining" in again.out
     assert "epochs of" not in again.out
     assert not half.exists()

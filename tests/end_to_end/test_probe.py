@@ -1,4 +1,4 @@
-"""The probe as users start it: scores, a figure and a recommendation; the second time from cached features."""
+"""The probe as users start it: scores, a figure and a recommendation; a second time without computing features."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A study of several runs as users start it, killed in the middle: no run is lost or done twice."""
+"""A study as users start it, killed in the middle: no run is done twice, and none is lost."""
 
 import csv
 import json
@@ -8,7 +8,7 @@ CURVE = f"--config={Path(__file__).parent / 'configs' / 'small_curve.py'}"
 RUNS = 4
 
 
-def test_a_killed_transfer_curve_resumes_and_writes_tables_and_a_figure(place):
+def test_a_killed_transfer_curve_resumes_and_ends_with_tables_and_a_figure(place):
     def finished():
         return {file: file.stat().st_mtime_ns for file in (place.cwd / "runs").glob("*/result.json")}
 
@@ -19,7 +19,7 @@ def test_a_killed_transfer_curve_resumes_and_writes_tables_and_a_figure(place):
     before = finished()
     assert killed, place.output() + place.output("stderr.txt")
     assert 2 <= len(before) < RUNS
-    assert f"{RUNS} runs, {RUNS} of them to do" in place.output()
+    assert f"{RUNS} runs, {RUNS} remaining" in place.said()
 
     place.launch(CURVE, "--workdir=study").assert_is_done()
     after = finished()
@@ -39,6 +39,6 @@ def test_a_killed_transfer_curve_resumes_and_writes_tables_and_a_figure(place):
 
     again = place.launch(CURVE, "--workdir=study")
     again.assert_is_done()
-    assert f"{RUNS} runs, 0 of them to do" in again.out
+    assert f"{RUNS} runs, 0 remaining" in again.out
     assert finished() == after
     assert "epochs of" not in again.out

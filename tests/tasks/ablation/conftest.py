@@ -1,4 +1,4 @@
-"""A small network, grids over it, and runs that are pretended: a launcher that writes a result and counts its calls."""
+"""A small network, grids over it, and fake runs: a launcher that writes a result and counts its calls."""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -46,13 +46,13 @@ def grid():
 
 @dataclass
 class Launcher:
-    """Stands for training: writes what a run writes, and remembers what it was asked for.
+    """Replaces training: writes the files of a run and records the calls.
 
     Attributes:
-        root: where runs go.
+        root: folder of the runs.
         asked: seed and last freeze spec of each call.
-        fails: a freeze spec whose runs cannot be done.
-        busy: how often another process is said to be at work.
+        fails: a freeze spec whose runs fail.
+        busy: how many calls find the run in use by another process.
         stop_before: the number of calls at which the process is killed.
     """
 
@@ -70,7 +70,7 @@ class Launcher:
             raise UserError("the loss is not finite")
         if self.busy:
             self.busy -= 1
-            raise FolderBusy("another process is at work")
+            raise FolderBusy("in use by another process")
         self.asked.append((config.seed, freeze))
         folder = RunFolder(self.root / f"{config.seed}-{freeze}-{config.dataset.train_examples}")
         write_result(folder, 0.5 + 0.05 * config.seed + 0.01 * (len(freeze) % 40))
@@ -78,7 +78,7 @@ class Launcher:
 
 
 def write_result(folder, test, seconds=2.0):
-    """The part of a run that tables and figures read."""
+    """The files of a run that tables and figures read."""
     folder.path.mkdir(parents=True, exist_ok=True)
     write_json(folder.identity_file, asdict(Identity("digest", CODE, versions(), device_text())))
     right = np.arange(100) < round(100 * test)
@@ -97,8 +97,8 @@ def write_result(folder, test, seconds=2.0):
 
 @pytest.fixture
 def launcher(tmp_path, monkeypatch):
-    """The digest of all numeric code is given: making it takes longer than everything else here."""
-    monkeypatch.setattr("vision_transfer.tasks.ablation.queue.code_digest", lambda: CODE)
+    """The digest of the numeric code is fixed, because computing it takes longer than everything else here."""
+    monkeypatch.setattr("vision_transfer.tasks.study.runs.code_digest", lambda: CODE)
     return Launcher(tmp_path / "runs")
 
 

@@ -1,4 +1,4 @@
-"""From a grid to runs: which stages each has, and that equal runs stand in the plan once."""
+"""From a grid to runs: the stages of each, and equal runs once."""
 
 import pytest
 
@@ -63,7 +63,7 @@ def test_multipliers_become_the_stage_s_rules(grid, vgg):
     assert scaled.labels["multipliers"] != plain.labels["multipliers"]
 
 
-def test_words_for_many_masks(vgg):
+def test_words_that_expand_to_several_masks(vgg):
     cuts = expanded(("every_cut",), vgg)
     assert (cuts[0], cuts[1], cuts[-1], len(cuts)) == ("all", "below:block5_conv3", "none", 14)
     assert [mask_facts(spec, vgg).depth for spec in cuts] == list(range(14))
@@ -82,12 +82,12 @@ def test_words_for_many_masks(vgg):
         ({"masks": ("regex:block5_.*/bias|.*dense.*",), "schedules": ("gradual",)}, "gradual"),
     ],
 )
-def test_a_grid_that_cannot_be_run_says_which_field(grid, vgg, axes, part):
+def test_an_invalid_grid_is_refused_with_the_name_of_the_field(grid, vgg, axes, part):
     with pytest.raises(UserError, match=part):
         ablation(grid(**axes), vgg, IMAGES)
 
 
-def test_the_summary_has_a_row_per_mask_with_what_it_trains_and_where_it_starts(vgg):
+def test_the_summary_has_a_row_per_mask_with_its_parameters_and_its_first_layer(vgg):
     columns = [list(column.cells) for column in masks_table(("all", "every_block"), vgg).columns]
     specs, trainable, frozen, start = columns
     assert specs == expanded(("all", "every_block"), vgg)

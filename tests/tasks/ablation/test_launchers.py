@@ -1,4 +1,4 @@
-"""Which launcher a flag names, and what a worker is given of the machine."""
+"""The flag `--launcher`, a worker's share of the machine, and the end of workers."""
 
 import os
 import signal
@@ -36,7 +36,7 @@ def test_workers_share_all_cores(monkeypatch, count):
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 
-def test_more_workers_than_cores_take_one_each_in_turns(monkeypatch):
+def test_more_workers_than_cores_have_one_each_in_turn(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
     assert [share_of_cores(place, 3) for place in range(3)] == [[0], [1], [0]]
 
@@ -52,7 +52,7 @@ def test_a_worker_has_as_many_devices_as_the_command_and_one_accelerator(monkeyp
 
 @pytest.fixture
 def start(monkeypatch):
-    """Workers that run the given lines of Python instead, in turn; returns those that were started."""
+    """Workers that run the given lines of Python instead, in turn; returns the started ones."""
     started = []
 
     def replace(*lines):
@@ -63,7 +63,7 @@ def start(monkeypatch):
             return process
 
         monkeypatch.setattr(launchers, "_start", worker)
-        monkeypatch.setattr(launchers, "SECONDS_BETWEEN_LOOKS", 0.02)
+        monkeypatch.setattr(launchers, "SECONDS_BETWEEN_CHECKS", 0.02)
         return started
 
     return replace
@@ -84,15 +84,15 @@ def test_a_worker_that_reports_an_error_ends_the_sweep_with_it(start, tmp_path, 
         launchers.run_in_processes(SweepFolder(tmp_path), 1, lambda: 0, screen)
 
 
-def test_workers_that_only_die_are_given_up(start, tmp_path, screen, monkeypatch):
+def test_workers_that_are_killed_again_and_again_end_the_sweep(start, tmp_path, screen, monkeypatch):
     monkeypatch.setattr(launchers, "MOST_DEATHS_IN_A_ROW", 2)
     started = start(KILLED)
-    with pytest.raises(UserError, match="Too little memory"):
+    with pytest.raises(UserError, match="memory may be too small"):
         launchers.run_in_processes(SweepFolder(tmp_path), 1, lambda: 0, screen)
     assert len(started) == 3
 
 
-def test_a_command_that_is_stopped_takes_its_workers_along(start, tmp_path, screen):
+def test_a_command_that_is_stopped_ends_its_workers(start, tmp_path, screen):
     started = start("import time; time.sleep(60)")
 
     def stopped():

@@ -1,4 +1,4 @@
-"""Workers on one sweep: each run once, whoever dies; what fails is said and does not hold up the rest."""
+"""Workers on one sweep: each run is done once, even if workers die; a failure is recorded and the rest continues."""
 
 import threading
 from dataclasses import replace
@@ -8,7 +8,7 @@ import pytest
 from vision_transfer.config import digested
 from vision_transfer.tasks.ablation.grid import ablation, first_stage_key, run_key
 from vision_transfer.tasks.ablation.queue import work
-from vision_transfer.tasks.ablation.sweep import SweepFolder, failures, finished_run, forget, read_plan, write_plan
+from vision_transfer.tasks.ablation.sweep import SweepFolder, failure, finished_run, forget, read_plan, write_plan
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_runs_on_other_data_are_done_again(sweep, options, launcher, screen):
     assert not any(finished_run(run, folder, None) for run in others.runs)
 
 
-def test_what_a_killed_worker_left_is_done_by_the_next(sweep, options, launcher, screen):
+def test_the_next_worker_does_the_runs_that_a_killed_one_left(sweep, options, launcher, screen):
     study, folder = sweep
     launcher.stop_before = 2
     with pytest.raises(KeyboardInterrupt):
@@ -56,7 +56,7 @@ def test_what_a_killed_worker_left_is_done_by_the_next(sweep, options, launcher,
     assert launcher.asked == everyone(study)
 
 
-def test_workers_share_the_runs_out(sweep, options, launcher, screen):
+def test_workers_share_the_runs(sweep, options, launcher, screen):
     study, folder = sweep
     workers = [
         threading.Thread(target=work, args=(study, folder, options, launcher, screen, lambda seconds: None))
@@ -69,7 +69,7 @@ def test_workers_share_the_runs_out(sweep, options, launcher, screen):
     assert sorted(launcher.asked) == sorted(everyone(study))
 
 
-def test_a_run_is_left_to_whoever_is_at_work_on_it(sweep, options, launcher, screen):
+def test_a_run_that_another_worker_holds_is_waited_for(sweep, options, launcher, screen):
     study, folder = sweep
     lock, waits = folder.lock(run_key(study.runs[0].config)), []
     lock.acquire()
@@ -109,7 +109,7 @@ def test_a_failed_run_is_named_and_tried_again_by_the_next_command(sweep, option
     launcher.fails = "below:block5_conv2"
     work(study, folder, options, launcher, screen)
     assert len(launcher.asked) == len(study.runs) - 2
-    assert set(failures(study, folder).values()) == {"the loss is not finite"}
+    assert {failure(run, folder) for run in study.runs} == {None, "the loss is not finite"}
     launcher.fails = None
     forget(study, folder, finished=False)
     work(study, folder, options, launcher, screen)
@@ -124,14 +124,14 @@ def test_rerun_forgets_what_is_finished(sweep, options, launcher, screen):
     assert launcher.asked == everyone(study) * 2
 
 
-def test_a_second_sweep_knows_the_runs_by_what_determines_them(grid, vgg):
+def test_equal_runs_of_two_sweeps_have_the_same_key(grid, vgg):
     first = ablation(grid(), vgg, 2000)
     second = ablation(grid(masks=("below:block5_conv2", "none")), vgg, 2000)
     shared = {run_key(run.config) for run in first.runs} & {run_key(run.config) for run in second.runs}
     assert len(shared) == 2
 
 
-def test_a_plan_counts_what_sweeps_beside_it_have_finished(sweep, grid, vgg, options, launcher, screen):
+def test_a_plan_counts_the_finished_runs_of_other_sweeps(sweep, grid, vgg, options, launcher, screen):
     study, folder = sweep
     work(study, folder, options, launcher, screen)
     second = ablation(grid(masks=("below:block5_conv2", "none")), vgg, 2000)

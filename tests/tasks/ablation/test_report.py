@@ -1,4 +1,4 @@
-"""Tables and figures: the same numbers as in the runs, marks where they belong."""
+"""Tables, figures and conclusions have the numbers of the runs."""
 
 import csv
 from dataclasses import replace
@@ -9,14 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from vision_transfer.tasks.ablation.conclusions import conclusions_by_size, write_sentences
-from vision_transfer.tasks.ablation.figures import blocks_figure, cost_figure, depth_figure, draw_figures
+from vision_transfer.tasks.ablation.estimate import seconds_per_flop
+from vision_transfer.tasks.ablation.figures import blocks_figure, cost_figure, depth_figure, draw_figures, pareto_front
 from vision_transfer.tasks.ablation.grid import ablation
-from vision_transfer.tasks.ablation.pareto import pareto_front
-from vision_transfer.tasks.ablation.points import points, seconds_per_flop, series, short_name
+from vision_transfer.tasks.ablation.points import points, series
 from vision_transfer.tasks.ablation.queue import work
 from vision_transfer.tasks.ablation.sweep import SweepFolder, finished_run, write_plan
 from vision_transfer.tasks.ablation.tables import latex, markdown, write_tables
+from vision_transfer.tasks.study.conclusions import conclusions_by_size
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_a_point_has_the_wilson_interval_of_its_images(found):
     assert f"{found[0].test_interval[0]:.4f} to {found[0].test_interval[1]:.4f}" in markdown(found)
 
 
-def test_a_run_that_was_suspended_does_not_change_the_pace(finished):
+def test_a_run_that_was_suspended_does_not_change_the_estimated_speed(finished):
     def taking(one, seconds):
         stages = [dict(stage, seconds=seconds / len(one.result["stages"])) for stage in one.result["stages"]]
         return replace(one, result=one.result | {"stages": stages})
@@ -67,8 +67,10 @@ def test_ece_is_that_of_the_predictions(found, finished):
 
 
 def test_the_tables_have_a_row_per_run_and_per_group(found, finished, tmp_path):
-    files = write_tables(finished, found, tmp_path)
-    assert [file.name for file in files] == ["runs.csv", "table.csv", "table.md", "table.tex"]
+    files = write_tables(finished, found, [["One.", "Two."], ["Three."]], tmp_path)
+    names = ["runs.csv", "table.csv", "table.md", "table.tex", "conclusions.md"]
+    assert [file.name for file in files] == names
+    assert files[4].read_text(encoding="utf-8") == "- One.\n- Two.\n\n- Three.\n"
     with files[0].open(encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert [float(row["test accuracy"]) for row in rows] == [one.result["test"]["accuracy"] for one in finished]
@@ -78,7 +80,7 @@ def test_the_tables_have_a_row_per_run_and_per_group(found, finished, tmp_path):
     assert len(groups) * 2 == len(rows)
 
 
-def test_markdown_and_latex_say_the_same(found):
+def test_markdown_and_latex_have_the_same_cells(found):
     table = [line.strip("| ").split(" | ") for line in markdown(found).splitlines() if line.startswith("|")]
     rows = [line.removesuffix(r" \\").split(" & ") for line in latex(found).splitlines() if line.endswith(r"\\")]
     plain = [[cell.replace("\\_", "_").replace("--", "–") for cell in row] for row in rows]
@@ -86,25 +88,23 @@ def test_markdown_and_latex_say_the_same(found):
     assert r"below:block5\_conv2" in latex(found)
 
 
-def test_there_is_a_paragraph_per_size_about_the_mask_that_validation_chooses(finished, tmp_path):
+def test_there_is_a_paragraph_per_size_about_the_mask_that_validation_chooses(finished):
     paragraphs = conclusions_by_size(finished)
     assert len(paragraphs) == 2
-    # of those with the highest accuracy, which the pretended runs give by the length of a spec, the first in the plan
+    # The fake runs' accuracy depends on the length of the spec; of equals the first in the plan is chosen.
     best = max((one.run.labels["mask"] for one in finished), key=lambda spec: len(spec) % 40)
     for paragraph, size in zip(paragraphs, ("100", "2,000"), strict=True):
         assert paragraph[0].startswith(f"With {size} training images, validation chooses {best}: ")
-    lines = write_sentences(paragraphs, tmp_path).read_text(encoding="utf-8").splitlines()
-    assert [line.removeprefix("- ") for line in lines if line] == [one for own in paragraphs for one in own]
 
 
-def test_a_comparison_that_lacks_runs_says_which(finished):
+def test_missing_runs_are_named_instead_of_a_conclusion(finished):
     first, *others = conclusions_by_size(finished[1:])
     assert len(first) == 1 and first[0].startswith("No conclusion with 100 training images: ")
     assert "finish the runs of all seeds first" in first[0]
     assert all(len(paragraph) > 1 for paragraph in others)
 
 
-def test_lines_against_depth_have_the_cuts_and_a_line_per_size(found):
+def test_the_depth_figure_has_the_cuts_and_a_line_per_size(found):
     axes = depth_figure(found, lambda point: point.test, "test accuracy", "title").axes[0]
     names = [text.get_text() for text in axes.get_xticklabels()]
     assert names == ["head only", "block5_conv2", "block5_conv1", "everything"]
@@ -137,14 +137,14 @@ def test_the_heat_map_has_a_cell_per_block_and_size(found):
 
 def test_the_pareto_front_is_named_on_both_panels(found):
     figure = cost_figure(found, "title")
-    costs = (lambda point: point.trainable, lambda point: point.seconds)
+    costs = (lambda point: point.mask.trainable, lambda point: point.seconds)
     for axes, cost in zip(figure.axes, costs, strict=True):
         named = set()
         for line in series(found).values():
             front = pareto_front([cost(point) for point in line], [point.test.mean for point in line])
-            named |= {short_name(line[place].mask) for place in front}
+            named |= {line[place].mask.short_name for place in front}
         assert {text.get_text() for text in axes.texts} == named
-    # Nothing trains fewer parameters.
+    # No mask trains fewer parameters.
     assert "head only" in {text.get_text() for text in figure.axes[0].texts}
 
 
@@ -161,7 +161,7 @@ def test_figures_are_written_where_there_is_something_to_draw(found, tmp_path):
 @given(
     st.lists(st.tuples(st.sampled_from([1.0, 2.0, 3.0, 4.0]), st.sampled_from([0.1, 0.2, 0.3])), min_size=1, max_size=9)
 )
-def test_nothing_beats_the_front_and_something_beats_all_else(choices):
+def test_only_the_choices_on_the_front_are_not_beaten(choices):
     front = pareto_front([cost for cost, _ in choices], [value for _, value in choices])
 
     def beaten(place):

@@ -1,4 +1,4 @@
-"""A sweep on the embedded digits, in this process: what is computed once for all masks, and that it is the same."""
+"""A sweep on the embedded digits, in this process: shared parts are computed once and do not change the numbers."""
 
 from dataclasses import dataclass, field
 
@@ -40,7 +40,7 @@ def config_of(**axes):
 
 @dataclass
 class Counts:
-    """What was computed: stages that were trained, and rows of features."""
+    """The stages that were trained, and the number of computed feature rows."""
 
     stages: list = field(default_factory=list)
     rows: int = 0
@@ -67,7 +67,7 @@ def counts(monkeypatch):
 
 @pytest.fixture
 def sweep(tmp_path, monkeypatch, screen):
-    """Does a sweep; returns its finished runs by mask and what else tells them apart."""
+    """Does a sweep; returns its finished runs by name."""
     monkeypatch.chdir(tmp_path)
     facts = DataFacts(10, (20, 20, 1))
 
@@ -112,7 +112,7 @@ def test_head_and_prefix_are_computed_once_and_the_numbers_are_those_of_single_r
     assert len({logits(one).tobytes() for one in second.values()}) == 8
 
 
-def test_gradual_unfreezing_shares_its_beginnings(sweep, counts):
+def test_gradual_unfreezing_shares_its_first_stages(sweep, counts):
     sweep(config_of(masks=("below:conv2", "none"), schedules=("gradual",)), "gradual")
     assert counts.stages == ["head", "unfreeze_conv3", "tune", "unfreeze_conv2", "tune"]
 

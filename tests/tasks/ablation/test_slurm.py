@@ -1,6 +1,6 @@
-"""Jobs through submitit's local executor: they do the work, and those that are preempted or killed are submitted again.
+"""Jobs through submitit's local executor: they do the work, and preempted or killed ones are submitted again.
 
-The worker is replaced by a script that counts how often it was begun; submitit itself is real.
+The worker is replaced by a script that counts how often it was started; submitit itself is real.
 """
 
 import os
@@ -19,7 +19,7 @@ from vision_transfer.tasks.ablation.sweep import SweepFolder
 
 pytest.importorskip("submitit", reason="submitit is not installed (extra [slurm])")
 
-# Begins, waits at its first beginning, and ends as it is told.
+# Waits after its first start if the file `wait` exists, and ends with the status in the file `status`.
 SCRIPT = """\
 import os, pathlib, signal, sys, time
 folder = pathlib.Path(sys.argv[1])
@@ -35,12 +35,12 @@ sys.exit(int((folder / "status").read_text()))
 @pytest.fixture
 def jobs(tmp_path, monkeypatch):
     """A sweep's folder whose workers are the script; a function that runs it in one job."""
-    script = tmp_path / "pretended_worker.py"
+    script = tmp_path / "fake_worker.py"
     script.write_text(SCRIPT, encoding="utf-8")
     sweep = tmp_path / "sweep"
     sweep.mkdir()
     (sweep / "status").write_text("0")
-    monkeypatch.setattr(slurm, "SECONDS_BETWEEN_LOOKS", 0.1)
+    monkeypatch.setattr(slurm, "SECONDS_BETWEEN_CHECKS", 0.1)
     monkeypatch.setattr(slurm, "worker_command", lambda folder: [sys.executable, str(script), str(folder)])
     settings = default_config().slurm
     settings.cluster = "local"
@@ -75,9 +75,9 @@ def test_a_job_that_ended_midway_is_requeued_and_finishes(jobs, screen, killed_b
     assert len(begun(sweep)) == 2
 
 
-def test_a_worker_s_error_is_the_command_s(jobs, screen):
+def test_an_error_of_a_worker_is_that_of_the_command(jobs, screen):
     sweep, run = jobs
     (sweep / "status").write_text("2")
-    with pytest.raises(UserError, match="what it said is in"):
+    with pytest.raises(UserError, match="its output is in"):
         run(screen)
     assert Path(sweep / "jobs").is_dir()

@@ -1,4 +1,4 @@
-"""Studies whose runs are pretended: a launcher that writes a result and counts how often it was called."""
+"""Studies with fake runs: a launcher that writes a result and records its calls."""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -29,10 +29,10 @@ def result_of(test, validation=0.9, trainable=1000, seconds=2.0):
 
 @dataclass
 class Launcher:
-    """Stands for a task: writes what a run writes, and remembers what it was asked for.
+    """Replaces a task: writes the files of a run and records the calls.
 
     Attributes:
-        root: where runs go.
+        root: folder of the runs.
         asked: `(name, init_from)` of each call.
         stop_before: name of a run at which the process is killed.
     """
@@ -57,7 +57,7 @@ class Launcher:
 
 @pytest.fixture
 def launcher(tmp_path, monkeypatch):
-    """The digest of all numeric code is given: making it takes longer than everything else here."""
+    """The digest of the numeric code is fixed, because computing it takes longer than everything else here."""
     monkeypatch.setattr("vision_transfer.tasks.study.runs.code_digest", lambda: CODE)
     return Launcher(tmp_path / "runs")
 

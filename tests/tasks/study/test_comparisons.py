@@ -1,6 +1,4 @@
-"""Statistics of masks against statsmodels and scipy, by laws, and as the sentences that follow from them."""
-
-from dataclasses import replace
+"""Statistics of masks against statsmodels, scipy and their laws, and the sentences that follow from them."""
 
 import numpy as np
 import pytest
@@ -10,9 +8,9 @@ from hypothesis import strategies as st
 from vision_transfer.errors import UserError
 from vision_transfer.metrics.classification import wilson_interval
 from vision_transfer.metrics.significance import mcnemar_exact, paired_over_repeats
-from vision_transfer.tasks.study.comparisons import compared, standing
+from vision_transfer.tasks.study.comparisons import compare
 from vision_transfer.tasks.study.conclusions import conclusions
-from vision_transfer.tasks.study.mask_runs import MaskRuns, Repeat, mask_runs
+from vision_transfer.tasks.study.mask_runs import MaskRuns, mask_runs
 from vision_transfer.tasks.study.plan import PlannedRun
 from vision_transfer.tasks.study.runs import FinishedRun
 from vision_transfer.tasks.study.statistics import holm, summarised
@@ -27,9 +25,10 @@ def outcomes(rng, shape, share=0.8):
 
 
 def mask(name, validation, right, trainable=1000, seconds=10.0, validation_examples=300):
-    right = np.atleast_2d(right)
-    repeats = tuple(Repeat(seed, validation, row, seconds) for seed, row in enumerate(right))
-    return MaskRuns(name, repeats, trainable, validation_examples)
+    correct = np.atleast_2d(right)
+    seeds = tuple(range(len(correct)))
+    run_seconds = tuple(np.broadcast_to(seconds, len(seeds)).tolist())
+    return MaskRuns(name, seeds, correct, (validation,) * len(seeds), run_seconds, trainable, validation_examples)
 
 
 def with_mistakes(count, seeds=3, images=400, first=0):
@@ -67,7 +66,7 @@ def test_several_repeats_are_scipys_permutation_test_over_all_signs():
         assert paired_over_repeats(first, second) == pytest.approx(expected.pvalue)
 
 
-def test_the_same_repeat_thrice_says_no_more_than_once():
+def test_the_same_repeat_three_times_is_no_more_evidence_than_once():
     """Pooling the repeats' disagreements as if they were other images would."""
     rng = np.random.default_rng(2)
     first, second = outcomes(rng, (1, 200), 0.95), outcomes(rng, (1, 200), 0.90)
@@ -89,7 +88,7 @@ def test_paired_test_is_symmetric_and_a_probability(seed_count, images, seed):
     assert p_value == pytest.approx(paired_over_repeats(first[:, shuffled], second[:, shuffled]))
 
 
-def test_the_paired_test_keeps_its_level_where_repeats_hang_together():
+def test_the_paired_test_keeps_its_level_for_dependent_repeats():
     """Equally good masks, hard and easy images, 3 seeds: rejections at 5 % are about 5 %, pooled ones are more."""
     rng = np.random.default_rng(3)
     rejected = pooled = 0
@@ -144,22 +143,20 @@ def test_intervals_are_those_of_scipy_and_statsmodels():
 
 
 def test_seeds_do_not_count_as_test_images():
-    found = standing(mask("a", 0.9, with_mistakes(20)))
+    found = mask("a", 0.9, with_mistakes(20))
     assert found.test_interval == pytest.approx(wilson_interval(380, 400))
     assert (found.test.mean, found.test.count) == (pytest.approx(0.95), 3)
 
 
-def test_validation_chooses_and_the_test_has_no_say():
+def test_validation_chooses_and_the_test_plays_no_part():
     best_on_test = mask("lucky", 0.90, with_mistakes(0))
     chosen = mask("chosen", 0.91, with_mistakes(40))
-    found = compared([best_on_test, chosen])
-    assert found.chosen.runs.name == "chosen"
+    found = compare([best_on_test, chosen])
+    assert found.chosen.name == "chosen"
     assert found.contrasts[0].difference == pytest.approx(0.1)
     assert found.contrasts[0].distinguishable(0.05)
-    assert (
-        compared([best_on_test, chosen, mask("light", 0.91, with_mistakes(50), trainable=10)]).chosen.runs.trainable
-        == 10
-    )
+    light = mask("light", 0.91, with_mistakes(50), trainable=10)
+    assert compare([best_on_test, chosen, light]).chosen is light
 
 
 def test_sentences():
@@ -175,12 +172,17 @@ def test_sentences():
     text = "\n".join(found)
     assert found[0].startswith("With 300 training images, validation chooses below:block5_conv1: 0.970 on 300")
     assert "reaches 0.970" in found[1] and "for the 400 test images (Wilson)" in found[1]
-    assert "below:block4_conv1 is not distinguishable from below:block5_conv1 (-0.3 points on the test, p = 1)" in text
+    assert (
+        "below:block4_conv1 is not distinguishable from below:block5_conv1 (-0.3 points on the test split, p = 1)"
+        in text
+    )
     assert "and costs 2.1 times as much." in text
-    assert "all is worse than below:block5_conv1 (-12.0 points on the test, p < 0.0001), and costs 0.5 times" in text
+    assert (
+        "all is worse than below:block5_conv1 (-12.0 points on the test split, p < 0.0001), and costs 0.5 times" in text
+    )
     assert "The cheapest mask that is not shown to be worse is only:block5_conv3: 0.8 of the time" in text
     assert "Holm's correction for 3 comparisons" in found[-1]
-    assert "flatter" not in text
+    assert "optimistic" not in text
 
 
 def test_where_the_cheapest_is_chosen_costs_are_plain_numbers():
@@ -196,7 +198,7 @@ def test_where_the_cheapest_is_chosen_costs_are_plain_numbers():
     assert "No mask is cheaper than all." in text
 
 
-def test_when_all_that_is_cheaper_is_worse_it_is_said():
+def test_it_is_said_when_all_cheaper_masks_are_worse():
     masks = [
         mask("none", 0.97, with_mistakes(2), 15_000, seconds=20),
         mask("all", 0.9, with_mistakes(99), 100, seconds=1),
@@ -214,37 +216,35 @@ def test_seeds_that_disagree_are_no_difference_between_masks():
     assert "the seeds disagree: -50.0 points to +0.2 points" in found[2]
 
 
-def test_a_tiny_test_has_validation_beside_it_labelled_as_such():
+def test_a_tiny_test_split_adds_validation_labelled_as_such():
     small = [mask(name, share, with_mistakes(3, images=50)) for name, share in (("a", 0.98), ("b", 0.97))]
     text = "\n".join(conclusions(small))
-    assert "The test has 50 images only" in text
-    assert "a 0.980, b 0.970" in text and "They are validation, not test" in text
+    assert "The test split has only 50 images" in text
+    assert "Validation accuracies on 300 images: a 0.980, b 0.970" in text and "They are optimistic" in text
 
 
 def test_one_seed_says_so():
     found = conclusions([mask("a", 0.9, with_mistakes(5, seeds=1)), mask("b", 0.8, with_mistakes(9, seeds=1))])
-    assert "one seed, so that nothing is known of other seeds" in found[1]
+    assert "one seed, so the spread over seeds is unknown" in found[1]
     assert found[-1].startswith("McNemar's exact test; p of one comparison.")
 
 
 @pytest.mark.parametrize(
     ("groups", "message"),
     [
-        ([mask("a", 0.9, with_mistakes(1))], "two masks or more"),
+        ([mask("a", 0.9, with_mistakes(1))], "at least two masks"),
         ([mask("a", 0.9, with_mistakes(1)), mask("b", 0.9, with_mistakes(1, seeds=2))], r"seeds 0, 1 and 0, 1, 2"),
-        ([mask("a", 0.9, with_mistakes(1)), mask("b", 0.9, with_mistakes(1, images=50))], r"50, 400"),
+        ([mask("a", 0.9, with_mistakes(1)), mask("b", 0.9, with_mistakes(1, images=50))], "50 and 400 images"),
     ],
 )
-def test_what_cannot_be_compared(groups, message):
+def test_masks_that_cannot_be_compared_are_refused(groups, message):
     with pytest.raises(UserError, match=message):
         conclusions(groups)
 
 
-def test_a_run_that_was_held_up_does_not_change_what_a_mask_costs():
-    held_up = mask("all", 0.90, with_mistakes(60), 100, seconds=5)
-    slow, *rest = held_up.repeats
-    held_up = replace(held_up, repeats=(replace(slow, seconds=500.0), *rest))
-    (contrast,) = compared([mask("none", 0.97, with_mistakes(12), seconds=10), held_up]).contrasts
+def test_a_run_that_was_held_up_does_not_change_the_cost_of_a_mask():
+    held_up = mask("all", 0.90, with_mistakes(60), 100, seconds=(500.0, 5.0, 5.0))
+    (contrast,) = compare([mask("none", 0.97, with_mistakes(12), seconds=10), held_up]).contrasts
     assert contrast.cost == 0.5
 
 
@@ -260,12 +260,12 @@ def test_runs_are_read_from_their_folders(tmp_path):
     }
     np.savez(tmp_path / "predictions.npz", logits=np.float32([[1], [-1], [2]]), labels=np.int32([1, 1, 1]))
     finished = FinishedRun(PlannedRun("run", None, {"freeze": "all", "seed": 3}), tmp_path, result)
-    found = mask_runs("all", [finished])
+    found = mask_runs("all", [finished], "seed")
     assert (found.name, found.trainable, found.validation_examples) == ("all", 7, 30)
-    assert (found.repeats[0].seed, found.repeats[0].seconds) == (3, 4.0)
-    assert found.repeats[0].test_right.tolist() == [True, False, True]
-    assert found.repeats[0].validation_accuracy == 0.9
+    assert (found.seeds, found.run_seconds) == ((3,), (4.0,))
+    assert found.correct.tolist() == [[True, False, True]]
+    assert found.validation_accuracies == (0.9,)
     whole = (tmp_path / "predictions.npz").read_bytes()
     (tmp_path / "predictions.npz").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(UserError, match=r"predictions\.npz: cannot be read"):
-        mask_runs("all", [finished])
+        mask_runs("all", [finished], "seed")

@@ -1,12 +1,18 @@
-"""Plans: their order is checked before anything runs, and a transfer curve has the runs that it should."""
+"""Plans: checks before the first run, fingerprints of the data, and the runs of a transfer curve."""
 
 from collections import Counter
+from dataclasses import replace
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from vision_transfer.config import checked, default_config, stage, with_stages
+from vision_transfer.data.load import load_dataset
 from vision_transfer.errors import UserError
-from vision_transfer.tasks.study.plan import Study, check_study
+from vision_transfer.runs.build import data_request
+from vision_transfer.tasks.study import plan
+from vision_transfer.tasks.study.plan import Study, check_study, with_fingerprints
 from vision_transfer.tasks.study.transfer_curve import transfer_curve
 
 
@@ -59,7 +65,7 @@ def test_a_seed_draws_the_subset_and_small_sets_have_longer_epochs(curve):
     assert curve.stages.head.steps_per_epoch is None
 
 
-def test_a_size_that_the_data_do_not_have_is_refused(curve):
+def test_a_size_larger_than_the_data_is_refused(curve):
     curve.study.train_examples = (100, 601)
     with pytest.raises(UserError, match=r"601.*600 training images"):
         transfer_curve(checked(curve), 600)
@@ -84,7 +90,7 @@ def test_an_empty_study_is_refused(curve):
         check_study(transfer_curve(checked(curve), 600))
 
 
-def test_a_start_must_be_an_earlier_run_and_no_name_stands_twice(study):
+def test_a_start_must_be_an_earlier_run_and_names_are_unique(study):
     with pytest.raises(UserError, match="'base', which is no earlier run"):
         check_study(Study("s", study.runs[1:]))
     with pytest.raises(UserError, match="twice"):
@@ -97,3 +103,28 @@ def test_the_digest_is_that_of_what_determines_the_runs(curve):
     assert transfer_curve(checked(curve), 600).digest == before
     curve.stages.head.epochs = 99
     assert transfer_curve(checked(curve), 600).digest != before
+
+
+def write_image(path, seed):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (12, 12, 3), np.uint8)).save(path)
+
+
+def test_a_plan_has_the_fingerprint_of_its_data_for_any_subset(study, tmp_path, screen, monkeypatch):
+    for number in range(30):
+        write_image(tmp_path / "images" / ("cat" if number % 2 else "dog") / f"{number}.png", number)
+    root, runs = str(tmp_path / "images"), []
+    for number, run in enumerate(study.runs):
+        dataset = replace(run.config.dataset, root=root, train_examples=(None, 10, 20)[number], subset_seed=number)
+        runs.append(replace(run, config=replace(run.config, dataset=dataset)))
+    study = replace(study, runs=tuple(runs))
+    reads = []
+    read = plan.data_fingerprint
+    monkeypatch.setattr(plan, "data_fingerprint", lambda *given, **named: reads.append(0) or read(*given, **named))
+    planned = with_fingerprints(study, tmp_path / "cache", screen)
+    assert isinstance(planned, Study)
+    loaded = load_dataset(data_request(study.runs[1].config), cache_dir=tmp_path / "cache", screen=screen)
+    assert {run.data for run in planned.runs} == {loaded.fingerprint}
+    assert len(reads) == 1
+    write_image(tmp_path / "images" / "cat" / "1.png", 99)
+    assert with_fingerprints(study, tmp_path / "cache", screen).runs[0].data != loaded.fingerprint

@@ -1,4 +1,4 @@
-"""Doing a study's runs: once each, in order, from where they stand, and told where to start."""
+"""The execution of a study: each run once, in order, with the folder of the run that it starts from."""
 
 import shutil
 from dataclasses import replace
@@ -32,7 +32,7 @@ def test_each_run_is_done_once_and_starts_where_the_plan_says(study, launcher, o
     assert [one.result for one in again] == [one.result for one in finished]
 
 
-def test_a_killed_study_goes_on_with_the_run_that_was_not_finished(study, launcher, options, screen):
+def test_a_killed_study_resumes_with_the_run_that_was_not_finished(study, launcher, options, screen):
     launcher.stop_before = "b"
     with pytest.raises(KeyboardInterrupt):
         run(study, launcher, options, screen)
@@ -83,11 +83,11 @@ def test_runs_of_other_code_are_left_to_the_launcher_but_for_reuse(study, launch
 
 def test_two_processes_do_not_share_a_study(study, launcher, options, screen):
     options.workdir.mkdir()
-    with FileLock(options.workdir / ".lock"), pytest.raises(UserError, match="another process"):
+    with FileLock(options.workdir / ".lock"), pytest.raises(UserError, match="in use by another process"):
         run(study, launcher, options, screen)
 
 
-def test_where_each_run_is_stands_in_the_study_s_folder(study, launcher, options, screen, read_record):
+def test_the_study_s_folder_records_the_folder_of_each_run(study, launcher, options, screen, read_record):
     run(study, launcher, options, screen)
     record = read_record(options.workdir)
     assert {name: entry["folder"] for name, entry in record.items()} == {

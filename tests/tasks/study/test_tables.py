@@ -1,4 +1,4 @@
-"""What a study says: means and intervals as scipy has them, tables that can be read back, lines where they belong."""
+"""The report of a study: intervals are those of scipy, tables can be read back, lines pass through the means."""
 
 import csv
 import io
@@ -10,11 +10,21 @@ from matplotlib.image import imread
 from rich.console import Console
 from scipy import stats
 
-from vision_transfer.tasks.study.figures import curves_figure, draw_curves
-from vision_transfer.tasks.study.plan import PlannedRun, Study
+from vision_transfer.tasks.study.figures import curves_figure, save_png
+from vision_transfer.tasks.study.plan import PlannedRun
 from vision_transfer.tasks.study.runs import FinishedRun
 from vision_transfer.tasks.study.statistics import summarised
-from vision_transfer.tasks.study.tables import grouped, markdown_table, run_rows, screen_table, write_csv
+from vision_transfer.tasks.study.tables import (
+    COLUMNS,
+    SCREEN_COLUMNS,
+    caption,
+    cells_of,
+    grouped,
+    markdown_table,
+    run_rows,
+    screen_table,
+    write_csv,
+)
 
 ACCURACIES = {("features", 100): (0.7, 0.72, 0.77), ("features", 1000): (0.8, 0.81, 0.83), ("scratch", 100): (0.6,)}
 
@@ -35,11 +45,6 @@ def finished():
             runs.append(FinishedRun(run, Path("runs") / run.name, result))
     pretraining = PlannedRun("pretraining", None, {}, compared=False)
     return [FinishedRun(pretraining, Path("runs/p"), {}), *runs]
-
-
-@pytest.fixture
-def study(finished):
-    return Study("curve", tuple(one.run for one in finished))
 
 
 @pytest.mark.parametrize("values", [[0.7, 0.72, 0.77], [0.5, 0.9], list(np.linspace(0.6, 0.7, 11))])
@@ -65,8 +70,8 @@ def test_a_single_run_has_no_interval():
     assert summarised([0.5]).reach == (0, 0)
 
 
-def test_runs_that_differ_in_the_seed_alone_are_one_group(study, finished):
-    groups = grouped(study, finished)
+def test_runs_that_differ_in_the_seed_alone_are_one_group(finished):
+    groups = grouped(finished, "seed")
     assert [tuple(group.labels.values()) for group in groups] == list(ACCURACIES)
     assert [group.test.count for group in groups] == [3, 3, 1]
     assert groups[0].test.mean == pytest.approx(0.73)
@@ -84,8 +89,8 @@ def test_the_csv_reads_back_as_it_was_written(tmp_path, finished):
     assert read[3]["folder"] == "runs/features 1000 0"
 
 
-def test_the_markdown_table_has_a_row_per_group(study, finished):
-    lines = markdown_table(study, grouped(study, finished)).splitlines()
+def test_the_markdown_table_has_a_row_per_group(finished):
+    lines = markdown_table(*cells_of(grouped(finished, "seed"), COLUMNS), 2, caption("seed")).splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[:5]]
     assert cells[0][:3] == ["method", "training images", "runs"]
     assert len({len(row) for row in cells}) == 1
@@ -97,16 +102,17 @@ def test_the_markdown_table_has_a_row_per_group(study, finished):
     assert "95 % t interval" in lines[-1]
 
 
-def test_the_screen_has_the_test_s_intervals_on_80_columns(study, finished):
+def test_the_screen_has_the_test_s_intervals_on_80_columns(finished):
     console = Console(file=io.StringIO(), width=80)
-    console.print(screen_table(study, grouped(study, finished)))
+    header, rows = cells_of(grouped(finished, "seed"), COLUMNS)
+    console.print(screen_table("curve", header, rows, 2, caption("seed"), SCREEN_COLUMNS))
     written = console.file.getvalue()
     assert "0.8133 (0.7754 to 0.8513)" in written
     assert "…" not in written
 
 
-def test_the_figure_has_a_line_per_variant_through_its_means(study, finished, tmp_path):
-    groups = grouped(study, finished)
+def test_the_figure_has_a_line_per_variant_through_its_means(finished, tmp_path):
+    groups = grouped(finished, "seed")
     figure = curves_figure(groups, "training images", "method", "a title")
     (axes,) = figure.axes
     features, scratch = axes.containers
@@ -118,5 +124,5 @@ def test_the_figure_has_a_line_per_variant_through_its_means(study, finished, tm
     np.testing.assert_allclose(bars[:, 1], [low, high])
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["features", "scratch"]
     assert [label.get_text() for label in axes.get_xticklabels()] == ["100", "1,000"]
-    draw_curves(groups, "training images", "method", "a title", tmp_path / "figures" / "curves.png")
+    save_png(figure, tmp_path / "figures" / "curves.png")
     assert imread(tmp_path / "figures" / "curves.png").std() > 0.01

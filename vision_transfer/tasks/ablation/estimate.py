@@ -1,8 +1,10 @@
-"""What a sweep will cost, from its plan alone: floating-point operations, bytes on the disk, and what is shared."""
+"""The cost of a sweep, estimated from its plan: floating-point operations, bytes on disk, and what runs share."""
 
-import time
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
+from timeit import repeat
 
 import numpy as np
 
@@ -14,18 +16,20 @@ from vision_transfer.runs.build import Stage, cached_variants, resolve_stages
 from vision_transfer.runtime.provenance import json_digest
 from vision_transfer.tasks.ablation.grid import run_key
 from vision_transfer.tasks.benchmark.costs import forward_costs, step_costs, total
-from vision_transfer.tasks.study.plan import PlannedRun
+from vision_transfer.tasks.study.mask_runs import run_seconds
+from vision_transfer.tasks.study.plan import SEED, PlannedRun
+from vision_transfer.tasks.study.runs import FinishedRun, over_seeds
 
 FLOAT32_BYTES = 4
-# Moments that an optimizer keeps of each trainable parameter, without momentum.
+# Moments that an optimizer keeps for each trainable parameter, without momentum.
 MOMENTS = {"rmsprop": 1, "adam": 2, "sgd": 0}
-# A matrix product of this side is large enough to reach the machine's pace and takes some hundredths of a second.
+# A matrix product of this size is large enough to reach the machine's full speed, and takes some 10 ms.
 PRODUCT_SIDE, PRODUCT_REPEATS = 1024, 5
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """Images of a split each; those of training are all that there are."""
+    """Images in each split, before any subset of the training images is taken."""
 
     train: int
     validation: int
@@ -34,16 +38,16 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a plan costs.
+    """The cost of a plan.
 
     Attributes:
         runs: how many.
-        stages: that they have together.
-        trained: stages that are left to train, each shared one once.
+        stages: of all runs.
+        trained: stages to train, where a shared one counts once.
         heads: different first stages.
         prefixes: layers whose outputs are cached.
-        flops: of what is trained, with each shared stage once, and of the prefixes.
-        flops_by_run: of each run by itself, its stages and its evaluation, by name.
+        flops: of these stages, the evaluations and the prefixes.
+        flops_by_run: of the stages and the evaluation of each run by itself, by its name.
         checkpoint_bytes: of all runs.
         feature_bytes: of the cached layers.
     """
@@ -60,67 +64,63 @@ class Estimate:
 
 
 def estimate(runs: Sequence[PlannedRun], network: Network, sizes: Sizes) -> Estimate:
-    """The cost of runs that share what they can.
+    """The cost of the remaining runs, which share what they can.
 
-    Operations are those of the layer tables; patience is not foreseen, so that a stage counts with all its epochs.
-
-    Args:
-        runs: those that are left to do.
-        network: the same for all.
-        sizes: of the splits.
+    Operations are those of the layer tables. Early stopping cannot be foreseen: a stage counts with all its epochs.
     """
     by_stage: dict[str, int] = {}
     by_run: dict[str, int] = {}
-    heads, prefixes, number, kept = set(), {}, 0, 0
+    heads, cached, stage_count, checkpoint_bytes = set(), set(), 0, 0
     for run in runs:
         config = run.config
         examples = config.dataset.train_examples or sizes.train
         stages = resolve_stages(config, network)
-        keys = _chain(config, stages)
+        keys = _stage_keys(config, stages)
         flops = [_stage_flops(config, stage, network, examples, sizes.validation) for stage in stages]
-        last = stages[-1]
-        test = total(forward_costs(network, sizes.test, last.evaluation_start)).flops
+        test = total(forward_costs(network, sizes.test, stages[-1].evaluation_start)).flops
         by_stage |= dict(zip(keys, flops, strict=True)) | {f"test {run_key(config)}": test}
         by_run[run.name] = sum(flops) + test
         heads.add(keys[0])
-        number += len(stages)
-        prefixes |= {stage.cached: stage for stage in stages if stage.cached is not None}
-        kept += _checkpoint_bytes(config, last, network)
+        stage_count += len(stages)
+        cached |= {stage.cached for stage in stages if stage.cached is not None}
+        checkpoint_bytes += _checkpoint_bytes(config, stages[-1], network)
     variants = max((cached_variants(run.config) for run in runs), default=0)
     images = variants * sizes.train + sizes.validation + sizes.test
     names = [layer.name for layer in network.layers]
-    layers = tuple(sorted(prefixes, key=names.index))
+    prefixes = tuple(sorted(cached, key=names.index))
     prefix_flops = 0
-    if layers:
-        behind = total(forward_costs(network, images, names[names.index(layers[-1]) + 1])).flops
-        prefix_flops = total(forward_costs(network, images)).flops - behind
-    rows = sum(int(np.prod(network.shapes[names.index(layer) + 1])) for layer in layers)
+    if prefixes:
+        after = total(forward_costs(network, images, names[names.index(prefixes[-1]) + 1])).flops
+        prefix_flops = total(forward_costs(network, images)).flops - after
+    features = sum(math.prod(network.shapes[names.index(layer) + 1]) for layer in prefixes)
     return Estimate(
-        len(runs),
-        number,
-        sum(not key.startswith("test ") for key in by_stage),
-        len(heads),
-        layers,
-        sum(by_stage.values()) + prefix_flops,
-        by_run,
-        kept,
-        rows * images * FLOAT32_BYTES,
+        runs=len(runs),
+        stages=stage_count,
+        trained=sum(not key.startswith("test ") for key in by_stage),
+        heads=len(heads),
+        prefixes=prefixes,
+        flops=sum(by_stage.values()) + prefix_flops,
+        flops_by_run=by_run,
+        checkpoint_bytes=checkpoint_bytes,
+        feature_bytes=features * images * FLOAT32_BYTES,
     )
 
 
+def seconds_per_flop(finished: Sequence[FinishedRun], flops_by_run: Mapping[str, int]) -> float:
+    """The speed of finished runs, from medians over seeds, which a single run on a busy machine does not shift."""
+    groups = over_seeds(finished, SEED).values()
+    seconds = sum(median(run_seconds(one) for one in runs) for runs in groups)
+    return seconds / max(1, sum(flops_by_run[runs[0].run.name] for runs in groups))
+
+
 def flops_per_second() -> float:
-    """The pace of this machine's matrix products in float32, by the best of a few."""
+    """The speed of matrix products in float32 on this machine: the best of a few."""
     matrix = np.ones((PRODUCT_SIDE, PRODUCT_SIDE), np.float32)
-    best = float("inf")
-    for _ in range(PRODUCT_REPEATS):
-        began = time.perf_counter()
-        np.matmul(matrix, matrix)
-        best = min(best, time.perf_counter() - began)
-    return 2 * PRODUCT_SIDE**3 / best
+    return 2 * PRODUCT_SIDE**3 / min(repeat(lambda: matrix @ matrix, number=1, repeat=PRODUCT_REPEATS))
 
 
-def _chain(config: Config, stages: Sequence[Stage]) -> list[str]:
-    """A key for each stage that is the same where runs share it."""
+def _stage_keys(config: Config, stages: Sequence[Stage]) -> list[str]:
+    """A key for each stage, equal for the runs that share it."""
     values = flatten(config)
     key = json_digest([value for path, value in values.items() if not path.startswith(("stages.", "schedule"))])
     keys = []
@@ -135,14 +135,14 @@ def _stage_flops(config: Config, stage: Stage, network: Network, examples: int, 
     values = config.stages[stage.name]
     steps = values.epochs * (values.steps_per_epoch or batches_per_pass(examples, config.batch_size))
     step = total(step_costs(network, stage.mask, config.batch_size, stage.start)).flops
-    # The last batch of a pass is smaller.
+    # The last batch of an epoch is smaller.
     share = examples / (batches_per_pass(examples, config.batch_size) * config.batch_size)
     validated = total(forward_costs(network, validation, stage.evaluation_start)).flops
     return int(steps * step * share) + values.epochs * validated
 
 
 def _checkpoint_bytes(config: Config, last: Stage, network: Network) -> int:
-    """Best and last weights, and the optimizer's moments, of the stage that no other run shares."""
+    """Best and last weights and the optimizer's moments of the last stage, the one that no other run shares."""
     trainable = counts(all_parameter_shapes(network), last.mask).trainable
     optimizer = config.stages[last.name].optimizer
     copies = 3 + MOMENTS[optimizer.name] + (optimizer.momentum > 0 and optimizer.name != "adam")

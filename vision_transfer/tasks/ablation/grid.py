@@ -1,14 +1,14 @@
 """The grid of an ablation as a list of runs: masks × learning rates × multipliers × schedules × sizes × seeds.
 
-The stages are the config's: `head` trains the head alone, `tune` what a mask leaves trainable. A schedule says in which
-order:
+The stages are those of the config: `head` trains only the head, `tune` what a mask leaves trainable. A schedule is
+their order:
 
-- `head_first`: `head`, then `tune` with all that the mask leaves trainable at once (the textbooks' order);
-- `together`: `tune` alone, head and backbone together from the start;
-- `gradual`: `head`, then one layer more at a time from the top (Howard and Ruder 2018, arXiv:1801.06146), each for
-  `ablation.epochs_a_layer` epochs; the stage with the whole mask has what is left of `tune`'s epochs.
+- `head_first`: `head`, then `tune` with everything that the mask leaves trainable at once (the textbooks' order);
+- `together`: only `tune`, head and backbone together from the start;
+- `gradual`: `head`, then one more layer at a time from the top (Howard and Ruder 2018, arXiv:1801.06146), each for
+  `ablation.epochs_a_layer` epochs; the stage with the whole mask has the remaining epochs of `tune`.
 
-A mask that trains the head alone is one run of the stage `head`, whatever the schedule and the rates of `tune` are.
+A mask that trains only the head is a single run of the stage `head`, for any schedule and rates of `tune`.
 """
 
 from dataclasses import replace
@@ -19,35 +19,28 @@ from vision_transfer.errors import UserError
 from vision_transfer.models.network import Network
 from vision_transfer.runtime.provenance import json_digest
 from vision_transfer.tasks.ablation.masks import MaskFacts, expanded, mask_facts
-from vision_transfer.tasks.study.plan import Label, PlannedRun, Study, with_least_steps
+from vision_transfer.tasks.study.plan import SEED, SIZE, Label, PlannedRun, Study, with_least_steps
 
 HEAD, TUNE = "head", "tune"
 HEAD_FIRST, TOGETHER, GRADUAL = "head_first", "together", "gradual"
 HEAD_ONLY_SCHEDULE = "head only"
-# In `ablation.multipliers`: no rules, and what stands between two rules of one value.
+# In `ablation.multipliers`: no rules, and the separator of two rules of one value.
 NO_RULES, BETWEEN_RULES = "none", ";"
-MASK, SCHEDULE, RATE, MULTIPLIERS, SIZE, SEED = (
-    "mask",
-    "schedule",
-    "learning rate",
-    "multipliers",
-    "training images",
-    "seed",
-)
+MASK, SCHEDULE, RATE, MULTIPLIERS = "mask", "schedule", "learning rate", "multipliers"
 
 
 def ablation(config: Config, network: Network, all_examples: int) -> Study:
-    """The study that a config of the task `ablation` describes; combinations that are the same run stand in it once.
+    """The study that a config of the task `ablation` describes; combinations that are the same run are in it once.
 
-    A seed draws initialisation, order, dropout and which images a subset has.
+    A seed determines initialisation, order, dropout and the images of a subset.
 
     Args:
         config: of the task.
-        network: that its masks refer to.
-        all_examples: training images of the data, which size 0 stands for.
+        network: that the masks refer to.
+        all_examples: training images of the data; a size of 0 means all of them.
 
     Raises:
-        UserError: a stage is missing, or a value of the grid that is not allowed.
+        UserError: an axis of the grid is empty, or one of its values does not fit the network or the data.
     """
     _check(config, all_examples)
     grid = config.ablation
@@ -76,12 +69,12 @@ def ablation(config: Config, network: Network, all_examples: int) -> Study:
 
 
 def run_key(config: Config) -> str:
-    """Digest of a planned run's config, with the place of its data."""
+    """Digest of a planned run's config and the path of its data."""
     return json_digest([digested(config), config.dataset.root])
 
 
 def first_stage_key(config: Config) -> str:
-    """The same for runs that begin with the same stage on the same data, such as a head."""
+    """Digest of what determines a run's first stage, such as a head; runs with the same key share that stage."""
     first = config.schedule[0]
     values = {
         path: value
@@ -94,11 +87,11 @@ def first_stage_key(config: Config) -> str:
 def _check(config: Config, all_examples: int) -> None:
     for name in ("masks", "schedules", "multipliers"):
         if not getattr(config.ablation, name):
-            raise UserError(f"config.ablation.{name}: is empty; there is nothing to run")
+            raise UserError(f"config.ablation.{name}: is empty, so there is nothing to run")
     for size in config.study.train_examples:
         if not 0 <= size <= all_examples:
             raise UserError(
-                f"config.study.train_examples: got {size}; the data has {all_examples:,} training images; 0 means all"
+                f"config.study.train_examples: got {size}; the data has {all_examples:,} training images (0: all)"
             )
 
 
@@ -119,8 +112,8 @@ def _stages(config: Config, mask: MaskFacts, schedule: str, rate: float, rules: 
     if schedule == GRADUAL:
         if mask.spec.startswith("regex:"):
             raise UserError(
-                f"config.ablation.schedules: gradual unfreezing goes layer by layer, and {mask.spec!r} names "
-                "parameters; give it as below:, last: or only:"
+                f"config.ablation.schedules: gradual unfreezing goes layer by layer, but {mask.spec!r} names "
+                "parameters; use below:, last: or only:"
             )
         epochs, from_the_top = config.ablation.epochs_a_layer, mask.layers[::-1]
         for count in range(1, len(from_the_top)):

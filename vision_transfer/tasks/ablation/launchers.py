@@ -1,4 +1,4 @@
-"""Workers of a sweep: in this process, in several beside it, or in jobs of a cluster."""
+"""Launches the workers of a sweep: this process, several processes, or the jobs of a cluster (`slurm.py`)."""
 
 import os
 import signal
@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
 
 from rich.markup import escape
 
@@ -20,97 +20,106 @@ from vision_transfer.tasks.ablation.sweep import SweepFolder
 
 PROCESSES, SLURM = "processes", "slurm"
 MODULE = "vision_transfer.tasks.ablation.worker"
-SECONDS_BETWEEN_LOOKS = 0.5
-# As `stopping.GRACE_SECONDS`, and a little.
+SECONDS_BETWEEN_CHECKS = 0.5
+# Slightly more than a worker takes at most to save and end (`preemption.GRACE_SECONDS`).
 SECONDS_TO_END = 10.0
-# Workers that die one after the other without a run being finished between: something kills each of them.
+# If so many workers in a row die and no run is finished in between, something kills each of them.
 MOST_DEATHS_IN_A_ROW = 20
 GPU_VARIABLE = "CUDA_VISIBLE_DEVICES"
+Worker = TypeVar("Worker")
 
 
 @dataclass(frozen=True)
 class Launcher:
-    """`--launcher`, read.
-
-    Attributes:
-        kind: empty for this process, `processes` or `slurm`.
-        count: of workers.
-    """
+    """The value of `--launcher`: empty for this process, `processes` or `slurm`, and the number of workers."""
 
     kind: str = ""
     count: int = 1
 
 
 def read_launcher(text: str | None) -> Launcher:
-    """The launcher that a flag names.
+    """Reads the value of `--launcher`.
 
     Raises:
-        UserError: it names none.
+        UserError: it is not a launcher.
     """
     if not text:
         return Launcher()
     kind, _, number = text.partition(":")
     if kind not in (PROCESSES, SLURM) or not (number or "1").isdecimal() or int(number or 1) < 1:
         raise UserError(
-            f"--launcher={text}: allowed are {PROCESSES}:N and {SLURM}:N with a number of workers; leave it out for "
-            "one process"
+            f"--launcher={text}: allowed are {PROCESSES}:N and {SLURM}:N with a number of workers; omit the flag to "
+            "use this process only"
         )
     return Launcher(kind, int(number or 1))
 
 
 def run_in_processes(folder: SweepFolder, count: int, finished: Callable[[], int], screen: Screen) -> None:
-    """Starts workers, each with its share of the cores (and its accelerator), and waits for their end.
+    """Starts workers, each with its share of the cores (and an accelerator), and waits until all have ended.
 
-    One that dies is replaced; what it had begun goes on from its checkpoint.
+    A worker that is killed is replaced; its run resumes from the checkpoint.
 
     Args:
         folder: of the sweep, with its plan.
         count: of workers.
-        finished: how many runs are finished; called often, and may say so.
-        screen: says which worker died.
+        finished: returns the number of finished runs; called often, so it may report them.
+        screen: for messages about killed workers.
 
     Raises:
-        UserError: workers end with an error, or die again and again.
-        Stopped: this process was asked to stop; the workers have saved what they had.
+        UserError: a worker ends with an error, or workers are killed again and again.
+        Stopped: this process was asked to stop; the workers have saved their work.
     """
     folder.logs.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as files:
-        logs = [files.enter_context((folder.logs / f"worker_{place}.txt").open("ab")) for place in range(count)]
+    files = [folder.logs / f"worker_{place}.txt" for place in range(count)]
+    with ExitStack() as stack:
+        logs = [stack.enter_context(file.open("ab")) for file in files]
+
+        def restarted(place: int, status: int, deaths: int) -> subprocess.Popen[bytes]:
+            if status > 0:
+                raise UserError(_error_text(files[place], place, status))
+            killer = signal.Signals(-status).name
+            if deaths > MOST_DEATHS_IN_A_ROW:
+                raise UserError(
+                    f"{deaths} workers in a row were killed without finishing a run, the last by {killer}; memory may "
+                    "be too small, so try fewer workers"
+                )
+            screen.say(escape(f"Worker {place} was killed by {killer}; starting another one."), style="yellow")
+            return _start(folder.path, place, count, logs[place])
+
         workers = [_start(folder.path, place, count, logs[place]) for place in range(count)]
         try:
-            _watch(folder, workers, logs, finished, screen)
+            keep_working(workers, subprocess.Popen.poll, restarted, finished, SECONDS_BETWEEN_CHECKS)
         finally:
             _end(workers)
 
 
-def _watch(
-    folder: SweepFolder,
-    workers: list[subprocess.Popen[bytes]],
-    logs: Sequence[IO[bytes]],
+def keep_working(
+    workers: list[Worker],
+    status: Callable[[Worker], int | None],
+    restarted: Callable[[int, int, int], Worker],
     finished: Callable[[], int],
-    screen: Screen,
+    seconds: float,
 ) -> None:
+    """Waits until all workers have succeeded, and replaces those that did not.
+
+    Args:
+        workers: replaced in place.
+        status: of a worker: None while it runs, 0 after success, positive after an error, negative if it was killed.
+        restarted: called with a worker's place, its status, and how many workers have ended without success since a
+            run was last finished; returns a new worker or raises.
+        finished: returns the number of finished runs.
+        seconds: between two checks.
+    """
     deaths, before = 0, finished()
-    while True:
-        time.sleep(SECONDS_BETWEEN_LOOKS)
+    while any(status(worker) != 0 for worker in workers):
+        time.sleep(seconds)
         done = finished()
-        states = [worker.poll() for worker in workers]
-        if all(state == 0 for state in states):
-            return
-        for place, state in enumerate(states):
-            if state is None or state == 0:
-                continue
-            if state > 0:
-                raise UserError(_ended_with(folder.logs / f"worker_{place}.txt", place, state))
-            deaths, before = (deaths + 1 if done == before else 1), done
-            if deaths > MOST_DEATHS_IN_A_ROW:
-                raise UserError(
-                    f"{deaths} workers were killed without a run being finished; the last by "
-                    f"{signal.Signals(-state).name}. Too little memory? Try fewer workers"
-                )
-            name = signal.Signals(-state).name
-            screen.say(escape(f"Worker {place} was ended by {name}; another takes its place."), style="yellow")
-            workers[place] = _start(folder.path, place, len(workers), logs[place])
+        for place, worker in enumerate(workers):
+            ended = status(worker)
+            if ended:
+                deaths, before = (deaths + 1 if done == before else 1), done
+                workers[place] = restarted(place, ended, deaths)
+    finished()
 
 
 def _start(folder: Path, place: int, count: int, log: IO[bytes]) -> subprocess.Popen[bytes]:
@@ -122,7 +131,7 @@ def _start(folder: Path, place: int, count: int, log: IO[bytes]) -> subprocess.P
 
 
 def share_of_cores(place: int, count: int) -> list[int]:
-    """The cores of one of several workers: equal parts of those that this process may run on, at least one."""
+    """The cores of a worker: an equal part of those that this process may run on, at least one."""
     if not hasattr(os, "sched_getaffinity"):
         return []
     cores = sorted(os.sched_getaffinity(0))
@@ -132,9 +141,9 @@ def share_of_cores(place: int, count: int) -> list[int]:
 
 
 def worker_environment(environment: "os._Environ[str] | dict[str, str]", place: int) -> dict[str, str]:
-    """The environment of a worker: as many devices of a CPU as here, and one of the accelerators that are named.
+    """The environment of a worker: as many CPU devices as this process has, and one of the named accelerators.
 
-    A run's numbers depend on the number of devices; with this they do not depend on the number of workers.
+    A run's numbers depend on the number of devices; this way they do not depend on the number of workers.
     """
     own = dict(environment)
     flags = own.get("XLA_FLAGS", "")
@@ -147,7 +156,7 @@ def worker_environment(environment: "os._Environ[str] | dict[str, str]", place: 
 
 
 def _end(workers: Sequence[subprocess.Popen[bytes]]) -> None:
-    """Asks workers to save and end, and ends those that do not."""
+    """Asks workers to save and end, and kills those that do not end in time."""
     for worker in workers:
         if worker.poll() is None:
             worker.terminate()
@@ -160,7 +169,7 @@ def _end(workers: Sequence[subprocess.Popen[bytes]]) -> None:
             worker.wait()
 
 
-def _ended_with(log: Path, place: int, status: int) -> str:
+def _error_text(log: Path, place: int, status: int) -> str:
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    last = lines[-1] if lines else "it said nothing"
-    return f"worker {place} ended with status {status}: {last}\nWhat it said is in {log}; the same command goes on"
+    last = lines[-1] if lines else "no output"
+    return f"worker {place} ended with status {status}: {last}\nIts output is in {log}; the same command resumes"

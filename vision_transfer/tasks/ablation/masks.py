@@ -1,4 +1,4 @@
-"""The masks of an ablation: what its words stand for, and where a mask stands in figures."""
+"""The masks of an ablation: the freeze specs that its words expand to, and the facts that plans and figures show."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,22 +14,22 @@ from vision_transfer.models.layers import layer_names
 from vision_transfer.models.network import Network, all_parameter_shapes
 from vision_transfer.train.lr_multipliers import block_of
 
-# Words for many masks at once.
+# Words that expand to several masks.
 EVERY_CUT, EVERY_BLOCK = "every_cut", "every_block"
 HEAD_ONLY, EVERYTHING = "all", "none"
 
 
 @dataclass(frozen=True)
 class MaskFacts:
-    """What figures and plans say of a mask.
+    """A mask in figures and plans.
 
     Attributes:
         spec: the freeze spec.
-        mask: what it resolves to.
+        mask: the spec resolved.
         layers: layers of the backbone that train, from the input on.
-        depth: how many these are, where they are the last of the backbone, so that the mask is a cut; else None.
-        block: the block that trains alone; None where it is not one whole block.
-        trainable: parameters that train, with the head's.
+        depth: their number if they are the last ones of the backbone (the mask is a cut), else None.
+        block: the block whose layers these are; None if they are not exactly one whole block.
+        trainable: parameters that train, including the head's.
     """
 
     spec: str
@@ -39,11 +39,30 @@ class MaskFacts:
     block: str | None
     trainable: int
 
+    @property
+    def is_one_block(self) -> bool:
+        """Whether the spec names the layers of a single block."""
+        return self.spec.startswith("only:") and self.block is not None
+
+    @property
+    def cut_name(self) -> str:
+        """A cut, by the first layer that trains."""
+        if not self.layers:
+            return "head only"
+        return "everything" if self.spec == EVERYTHING else self.layers[0]
+
+    @property
+    def short_name(self) -> str:
+        """A cut by the first layer that trains, one block by its name, any other mask by its spec."""
+        if self.is_one_block:
+            return f"{self.block} alone"
+        return self.spec if self.depth is None else self.cut_name
+
 
 def expanded(masks: Sequence[str], network: Network) -> list[str]:
-    """The freeze specs that a list with the words `every_cut` and `every_block` stands for, each once.
+    """Freeze specs without duplicates, after expanding the words `every_cut` and `every_block`.
 
-    `every_cut` goes from the head alone, layer by layer, to everything; `every_block` lets one block train at a time.
+    `every_cut` goes from the head alone, layer by layer, to everything; `every_block` trains one block at a time.
     """
     layers = trainable_layers(network)
     specs: list[str] = []
@@ -58,10 +77,10 @@ def expanded(masks: Sequence[str], network: Network) -> list[str]:
 
 
 def mask_facts(spec: str, network: Network) -> MaskFacts:
-    """What a freeze spec says of a network.
+    """The facts of a freeze spec for a network.
 
     Raises:
-        UserError: a spec that does not fit the network.
+        UserError: the spec does not fit the network.
     """
     try:
         mask = resolve(spec, network)
@@ -72,18 +91,12 @@ def mask_facts(spec: str, network: Network) -> MaskFacts:
     whole = all(all(mask[layer].values()) for layer in layers)
     is_cut = whole and layers == all_layers[len(all_layers) - len(layers) :]
     block = next((name for name, members in blocks(network) if whole and members == layers), None)
-    return MaskFacts(
-        spec,
-        mask,
-        layers,
-        len(layers) if is_cut else None,
-        block,
-        counts(all_parameter_shapes(network), mask).trainable,
-    )
+    trainable = counts(all_parameter_shapes(network), mask).trainable
+    return MaskFacts(spec, mask, layers, len(layers) if is_cut else None, block, trainable)
 
 
 def masks_table(masks: Sequence[str], network: Network) -> Table:
-    """A row for each mask, its words expanded: what trains, and which cached layer training can start from."""
+    """A row for each mask, words expanded: parameters (tensors), and the cached layer that training starts from."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("Mask")
     for column in ("Trainable", "Frozen"):
@@ -103,11 +116,11 @@ def masks_table(masks: Sequence[str], network: Network) -> Table:
 
 
 def trainable_layers(network: Network) -> tuple[str, ...]:
-    """The layers of the backbone that have parameters, from the input on."""
+    """Layers of the backbone with parameters, from the input on."""
     shapes = all_parameter_shapes(network)
     return tuple(name for name in layer_names(network.backbone) if shapes.get(name))
 
 
 def blocks(network: Network) -> list[tuple[str, tuple[str, ...]]]:
-    """The blocks of the backbone with their layers that have parameters, from the input on."""
+    """Blocks of the backbone with their layers with parameters, from the input on."""
     return [(name, tuple(members)) for name, members in groupby(trainable_layers(network), block_of)]

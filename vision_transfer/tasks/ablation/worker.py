@@ -1,7 +1,7 @@
-"""A worker as a process of its own: `python -m vision_transfer.tasks.ablation.worker SWEEP [CORES] [PARENT]`.
+"""The process of a worker: `python -m vision_transfer.tasks.ablation.worker SWEEP [CORES] [PARENT]`.
 
-It computes on the cores that it is given, but makes as many devices as the command that started it would, so that the
-numbers of a sweep do not depend on how many workers it has.
+It runs on the cores that it is given but creates as many devices as the command that started it, so that the numbers of
+a sweep do not depend on how many workers it has.
 """
 
 import os
@@ -13,25 +13,36 @@ from pathlib import Path
 
 from vision_transfer.errors import UserError
 
-# Between two looks whether the process that started this one is still there.
-SECONDS_BETWEEN_LOOKS = 1.0
+# Between two checks that the parent process still exists.
+SECONDS_BETWEEN_CHECKS = 1.0
 USER_ERROR_STATUS = 2
 
 
 def main(arguments: list[str]) -> int:
-    """Works on a sweep until it is done; returns the exit status."""
-    folder, cores, parent = (*arguments, "", "")[:3]
+    """Does the remaining runs of a sweep together with other workers; returns the exit status."""
+    path, cores, parent = (*arguments, "", "")[:3]
     if cores and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {int(core) for core in cores.split(",")})
     if parent:
         threading.Thread(target=_end_with, args=(int(parent),), daemon=True).start()
+    # JAX counts the cores when it is imported.
+    from vision_transfer.runs.prepare import RunOptions
+    from vision_transfer.runtime import jax_setup
     from vision_transfer.runtime.console import Screen
     from vision_transfer.runtime.preemption import Stopped, StopSignal
+    from vision_transfer.tasks.ablation.queue import work
+    from vision_transfer.tasks.ablation.sweep import SweepFolder, read_plan
+    from vision_transfer.tasks.train import task
 
-    stop, screen = StopSignal(), Screen()
+    stop, folder = StopSignal(), SweepFolder(Path(path))
     stop.install()
     try:
-        work_on(Path(folder), stop, screen)
+        study, given = read_plan(folder)
+        cache = Path(given["cache_dir"])
+        os.chdir(given["directory"])
+        jax_setup.configure(cache, deterministic=any(run.config.deterministic for run in study.runs))
+        options = RunOptions(None, cache, given["rerun"], given["reuse"], stop, given["command"])
+        work(study, folder, options, task.train, Screen())
     except UserError as error:
         sys.stderr.write(f"worker: {error}\n")
         return USER_ERROR_STATUS
@@ -40,27 +51,10 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def work_on(path: Path, stop, screen) -> None:
-    """Sets JAX up as the command would, and does what is left of the sweep."""
-    from vision_transfer.runs.prepare import RunOptions
-    from vision_transfer.runtime import jax_setup
-    from vision_transfer.tasks.ablation.queue import work
-    from vision_transfer.tasks.ablation.sweep import SweepFolder, read_plan
-    from vision_transfer.tasks.train import task
-
-    folder = SweepFolder(path)
-    study, given = read_plan(folder)
-    cache = Path(given["cache_dir"])
-    os.chdir(given["directory"])
-    jax_setup.configure(cache, deterministic=any(run.config.deterministic for run in study.runs))
-    options = RunOptions(None, cache, given["rerun"], given["reuse"], stop, given["command"])
-    work(study, folder, options, task.train, screen)
-
-
 def _end_with(parent: int) -> None:
-    """Ends this process, with its checkpoint saved, when the one that started it is gone."""
+    """Ends this process, after saving a checkpoint, when its parent process is gone."""
     while os.getppid() == parent:
-        time.sleep(SECONDS_BETWEEN_LOOKS)
+        time.sleep(SECONDS_BETWEEN_CHECKS)
     os.kill(os.getpid(), signal.SIGTERM)
 
 

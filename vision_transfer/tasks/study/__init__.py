@@ -1,1 +1,1 @@
-"""Studies: several runs that share what they can, and what they say together."""
+"""Studies of several runs: plan, execution, statistics, tables and figures; the ablation and the probe share them."""

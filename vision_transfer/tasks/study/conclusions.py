@@ -1,14 +1,17 @@
-"""What a comparison of masks says, in plain sentences."""
+"""A comparison of masks in plain sentences."""
 
 from collections.abc import Sequence
 
+from vision_transfer.errors import UserError
 from vision_transfer.metrics.classification import wilson_interval
-from vision_transfer.tasks.study.comparisons import Compared, Contrast, Standing, compared, test_images
-from vision_transfer.tasks.study.mask_runs import MaskRuns
+from vision_transfer.tasks.study.comparisons import Comparison, Contrast, compare
+from vision_transfer.tasks.study.mask_runs import MaskRuns, mask_runs
+from vision_transfer.tasks.study.plan import SEED, SIZE, Label
+from vision_transfer.tasks.study.runs import FinishedRun
 
-# Below so many test images an accuracy of 0.95 is known to ±0.03 at best, which is more than masks usually differ by.
+# With fewer test images an accuracy of 0.95 is known to ±0.03 at best, which is more than masks usually differ by.
 TINY_TEST = 200
-# Smaller p-values say no more than that they are smaller.
+# Exact values of smaller p-values are of no interest.
 SMALLEST_SHOWN = 1e-4
 # `.2g` writes larger numbers as powers of ten.
 FROM_HERE_WITHOUT_POINT = 100
@@ -16,121 +19,139 @@ FROM_HERE_WITHOUT_POINT = 100
 SAME_COST = 0.05
 
 
-def conclusions(groups: Sequence[MaskRuns], setting: str = "", level: float = 0.05) -> list[str]:
-    """Plain sentences: the mask that validation chooses, what it reaches on the test, and how the others compare.
+def conclusions_by_size(finished: Sequence[FinishedRun]) -> list[list[str]]:
+    """The `conclusions` for each size of the training set.
 
-    The first sentences name the mask with the highest mean validation accuracy (of equals the one with fewer trainable
-    parameters) and its test accuracy with the t interval over seeds and the Wilson interval of the test images. Then
-    one sentence for each other mask, from a paired test on the same test images, with Holm's correction over these
-    sentences; then the cheapest mask that is not worse. Where the test split is tiny, validation accuracies stand
-    beside, and are labelled as such. The last sentence says which test it was.
+    What is compared are masks, with rate, multipliers and schedule where the runs have several of them. Where runs are
+    missing, a sentence that says which replaces the conclusions.
+    """
+    by_size: dict[Label, dict[str, list[FinishedRun]]] = {}
+    for one in finished:
+        rest = [_words(name, value) for name, value in one.run.labels.items() if name not in (SIZE, SEED)]
+        by_size.setdefault(one.run.labels[SIZE], {}).setdefault(", ".join(rest), []).append(one)
+    paragraphs = []
+    for size, masks in by_size.items():
+        setting = f"with {size:,} training images"
+        try:
+            paragraphs.append(conclusions([mask_runs(name, runs, SEED) for name, runs in masks.items()], setting))
+        except UserError as error:
+            paragraphs.append([f"No conclusion {setting}: {error}."])
+    return paragraphs
+
+
+def conclusions(masks: Sequence[MaskRuns], setting: str = "", level: float = 0.05) -> list[str]:
+    """Sentences on the mask that validation chooses, what it reaches on the test split, and how the others compare.
+
+    The first sentences name the mask with the highest mean validation accuracy (of equals the one with the fewest
+    trainable parameters) and its test accuracy with the t interval over seeds and the Wilson interval of the test
+    images. Then there is one sentence for each other mask, from a paired test on the same test images with Holm's
+    correction over these sentences, and one on the cheapest mask that is not worse. Where the test split is tiny,
+    validation accuracies are added and labelled as such. The last sentence names the test.
 
     Args:
-        groups: two masks or more with the same seeds, tested on the same images in the same order. What differs besides
-            the mask (size of the training set, learning rate) is another comparison, with a call of its own: Holm's
-            correction is over one call.
-        setting: what the groups have in common, put before the first sentence: "with 300 training images".
+        masks: two or more with the same seeds, tested on the same images in the same order. Masks with other settings
+            (size of the training set, learning rate) are another comparison and need their own call: Holm's correction
+            is over one call.
+        setting: what the masks have in common, put before the first sentence: "with 300 training images".
         level: of the tests, after the correction.
-
-    Returns:
-        The sentences, in the order in which they should be read, as plain text.
 
     Raises:
         UserError: fewer than two masks, seeds that differ, or test splits of different sizes.
     """
-    found = compared(groups)
-    sentences = [_choice(found, setting), _reached(found.chosen)]
-    sentences += [_against(contrast, found.chosen, level) for contrast in found.contrasts]
-    sentences.append(_cheapest(found, level))
-    if test_images(found.chosen.runs) < TINY_TEST:
-        sentences.append(_beside(found))
-    sentences.append(_method(found))
-    return sentences
+    found = compare(masks)
+    chosen = found.chosen
+    return [
+        _choice(found, setting),
+        _test_accuracy(chosen),
+        *(_against(contrast, chosen, level) for contrast in found.contrasts),
+        _cheapest(found, level),
+        *([_validation_accuracies(found)] if chosen.test_images < TINY_TEST else []),
+        _method(found),
+    ]
 
 
-def _choice(found: Compared, setting: str) -> str:
-    chosen, seeds = found.chosen, found.chosen.validation.count
-    second = max((contrast.other for contrast in found.contrasts), key=lambda one: one.validation.mean)
+def _choice(found: Comparison, setting: str) -> str:
+    chosen, seeds = found.chosen, len(found.chosen.seeds)
+    second = max((contrast.other for contrast in found.contrasts), key=lambda mask: mask.validation.mean)
     over = f", mean over {seeds} seeds" if seeds > 1 else ""
     sentence = (
-        f"validation chooses {chosen.runs.name}: {chosen.validation.mean:.3f} on "
-        f"{chosen.runs.validation_examples:,} validation images{over}; next is {second.runs.name} with "
-        f"{second.validation.mean:.3f}."
+        f"validation chooses {chosen.name}: {chosen.validation.mean:.3f} on {chosen.validation_examples:,} validation "
+        f"images{over}; next is {second.name} with {second.validation.mean:.3f}."
     )
-    return _capital(f"{setting.strip()}, {sentence}" if setting.strip() else sentence)
+    return _capital(f"{setting}, {sentence}" if setting else sentence)
 
 
-def _reached(chosen: Standing) -> str:
+def _test_accuracy(chosen: MaskRuns) -> str:
+    test = chosen.test
     seeds = (
-        "one seed, so that nothing is known of other seeds"
-        if chosen.test.share_interval is None
-        else f"95 % interval {_interval(chosen.test.share_interval)} over seeds (t)"
+        "one seed, so the spread over seeds is unknown"
+        if test.share_interval is None
+        else f"95 % interval {_interval(test.share_interval)} over seeds (t)"
     )
-    images = test_images(chosen.runs)
     return (
-        f"On the test it reaches {chosen.test.mean:.3f}: {seeds}, and {_interval(chosen.test_interval)} for the "
-        f"{images:,} test images (Wilson)."
+        f"On the test split it reaches {test.mean:.3f}: {seeds}, and {_interval(chosen.test_interval)} for the "
+        f"{chosen.test_images:,} test images (Wilson)."
     )
 
 
-def _against(contrast: Contrast, chosen: Standing, level: float) -> str:
-    name, best = contrast.other.runs.name, chosen.runs.name
-    numbers = f"{_points(contrast.difference)} on the test, {_p_value(contrast.adjusted)}"
+def _against(contrast: Contrast, chosen: MaskRuns, level: float) -> str:
+    numbers = f"{_points(contrast.difference)} on the test split, {_p_value(contrast.adjusted)}"
+    same = f"is not distinguishable from {chosen.name}"
     if contrast.distinguishable(level):
-        verdict = f"is {'better' if contrast.difference > 0 else 'worse'} than {best} ({numbers})"
-        if contrast.difference > 0:
-            verdict += ", which validation did not see"
+        better = contrast.difference > 0
+        verdict = f"is {'better' if better else 'worse'} than {chosen.name} ({numbers})"
+        verdict += ", although validation ranks it lower" if better else ""
     elif contrast.adjusted < level:
         spread = f"{_points(min(contrast.by_seed))} to {_points(max(contrast.by_seed))}"
-        verdict = f"is not distinguishable from {best} ({numbers}, but the seeds disagree: {spread})"
+        verdict = f"{same} ({numbers}, but the seeds disagree: {spread})"
     else:
-        verdict = f"is not distinguishable from {best} ({numbers})"
-    return f"{name} {verdict}, and {_cost(contrast.cost)}."
+        verdict = f"{same} ({numbers})"
+    cost = "about as much" if abs(contrast.cost - 1) <= SAME_COST else f"{_two_digits(contrast.cost)} times as much"
+    return f"{contrast.other.name} {verdict}, and costs {cost}."
 
 
-def _cheapest(found: Compared, level: float) -> str:
+def _cheapest(found: Comparison, level: float) -> str:
     """The mask to take where time counts: the cheapest of those that the test does not show to be worse."""
     chosen = found.chosen
-    cheaper = [
-        contrast
-        for contrast in found.contrasts
-        if contrast.cost < 1 - SAME_COST and not (contrast.distinguishable(level) and contrast.difference < 0)
-    ]
+    cheaper = [contrast for contrast in found.contrasts if contrast.cost < 1 - SAME_COST]
     if not cheaper:
-        if all(contrast.cost >= 1 - SAME_COST for contrast in found.contrasts):
-            return f"No mask is cheaper than {chosen.runs.name}."
-        return f"All cheaper masks are shown to be worse than {chosen.runs.name}."
-    least = min(cheaper, key=lambda contrast: contrast.cost)
+        return f"No mask is cheaper than {chosen.name}."
+    not_worse = [one for one in cheaper if one.difference >= 0 or not one.distinguishable(level)]
+    if not not_worse:
+        return f"All cheaper masks are shown to be worse than {chosen.name}."
+    least = min(not_worse, key=lambda contrast: contrast.cost)
     return (
-        f"The cheapest mask that is not shown to be worse is {least.other.runs.name}: {_two_digits(least.cost)} of the "
-        f"time of {chosen.runs.name}, {least.other.runs.trainable:,} trainable parameters instead of "
-        f"{chosen.runs.trainable:,}."
+        f"The cheapest mask that is not shown to be worse is {least.other.name}: {_two_digits(least.cost)} of the time "
+        f"of {chosen.name}, {least.other.trainable:,} trainable parameters instead of {chosen.trainable:,}."
     )
 
 
-def _beside(found: Compared) -> str:
-    """Validation accuracies, where the test says little."""
-    everything = (found.chosen, *(contrast.other for contrast in found.contrasts))
-    images, best = found.chosen.runs.validation_examples, found.chosen.validation.mean
-    listed = ", ".join(f"{one.runs.name} {one.validation.mean:.3f}" for one in everything)
-    spread = _interval(wilson_interval(round(best * images), images))
+def _validation_accuracies(found: Comparison) -> str:
+    chosen, images = found.chosen, found.chosen.validation_examples
+    masks = (chosen, *(contrast.other for contrast in found.contrasts))
+    listed = ", ".join(f"{mask.name} {mask.validation.mean:.3f}" for mask in masks)
+    spread = _interval(wilson_interval(round(chosen.validation.mean * images), images))
     return (
-        f"The test has {test_images(found.chosen.runs)} images only, too few to tell masks apart. Beside it, "
-        f"validation accuracies on {images:,} images: {listed} (for the first, Wilson {spread}). They are "
-        "validation, not test: epochs and the mask were chosen on them, so they flatter."
+        f"The test split has only {chosen.test_images} images, too few to tell masks apart. Validation accuracies on "
+        f"{images:,} images: {listed} (Wilson interval of the first: {spread}). They are optimistic: epochs and the "
+        "mask were chosen on them."
     )
 
 
-def _method(found: Compared) -> str:
-    seeds, tests = found.chosen.test.count, len(found.contrasts)
+def _method(found: Comparison) -> str:
+    seeds, tests = len(found.chosen.seeds), len(found.contrasts)
     test = (
         "McNemar's exact test"
         if seeds == 1
-        else "McNemar's exact test extended to several seeds (an image's difference is the number of seeds that are "
-        "right on it, so that seeds do not count as images; all seeds must agree in sign besides)"
+        else "McNemar's exact test extended to several seeds (an image's difference is the number of seeds that "
+        "classify it correctly, so seeds do not count as images; in addition, all seeds must agree in sign)"
     )
     correction = f"p after Holm's correction for {tests} comparisons" if tests > 1 else "p of one comparison"
-    return f"{_capital(test)}; {correction}. Not distinguishable does not mean equal."
+    return f"{test}; {correction}. Not distinguishable does not mean equal."
+
+
+def _words(name: str, value: Label) -> str:
+    return f"{name} {value:g}" if isinstance(value, float) else str(value)
 
 
 def _interval(interval: tuple[float, float]) -> str:
@@ -145,15 +166,11 @@ def _p_value(value: float) -> str:
     return f"p = {value:.2g}" if value >= SMALLEST_SHOWN else f"p < {SMALLEST_SHOWN:g}"
 
 
-def _cost(ratio: float) -> str:
-    return "costs about as much" if abs(ratio - 1) <= SAME_COST else f"costs {_two_digits(ratio)} times as much"
-
-
 def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
 def _two_digits(ratio: float) -> str:
-    """Rounded to two digits that count, and never written as a power of ten: 0.0064, 2.1, 140."""
+    """Rounds to two significant digits, never written as a power of ten: 0.0064, 2.1, 140."""
     rounded = float(f"{ratio:.2g}")
     return f"{rounded:.2g}" if rounded < FROM_HERE_WITHOUT_POINT else f"{rounded:,.0f}"

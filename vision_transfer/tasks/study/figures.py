@@ -1,57 +1,74 @@
-"""Accuracy against a number, a line per variant, with intervals over repeated runs."""
+"""Line styles and axes that studies, ablations and the probe share, and the curves of a study."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from vision_transfer.runtime.files import replaced_file
+from vision_transfer.tasks.study.statistics import Summary
 from vision_transfer.tasks.study.tables import Group
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Okabe and Ito's palette, which the colour-blind tell apart; markers and dashes differ too.
+# Okabe and Ito's palette, which is safe for colour-blind readers; markers and dashes differ too.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 DASHES = ("-", "--", "-.", ":")
-# Points of neighbouring lines stand this factor apart on the logarithmic axis, so that intervals do not overlap.
-SIDESTEP = 1.06
+# Neighbouring lines are shifted by this factor on the logarithmic axis, so that their intervals do not overlap.
+SHIFT = 1.06
 PIXELS_PER_INCH = 150
 
 
-def curves_figure(groups: Sequence[Group], x: str, line: str, title: str) -> "Figure":
-    """Mean test accuracy with its 95 % t interval against label `x`, a line per value of `line`.
-
-    Args:
-        groups: with numbers above 0 under `x`; a group of one run has no interval.
-        x: label of the horizontal axis, which is logarithmic.
-        line: label that tells the lines apart.
-        title: above the axes.
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+def new_axes(width: float, height: float, rows: int = 1, columns: int = 1, **layout: Any) -> tuple["Figure", Any]:
+    """A figure of this size in inches, and its axes as matplotlib's `subplots` returns them, with a light grid."""
     from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.subplots(rows, columns, **layout)
+    for one in figure.axes:
+        one.grid(alpha=0.3)
+        one.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def line_style(number: int) -> dict[str, Any]:
+    """Colour, marker and dashes of the line of this number."""
+    return {
+        "color": COLOURS[number % len(COLOURS)],
+        "marker": MARKERS[number % len(MARKERS)],
+        "linestyle": DASHES[number % len(DASHES)],
+        "markersize": 6,
+        "linewidth": 2,
+    }
+
+
+def draw_summaries(axes: Any, x: Sequence[float], values: Sequence[Summary], number: int, label: str) -> None:
+    """Draws means with their 95 % t intervals as the line of this number; a single value has no interval."""
+    reach = np.transpose([value.reach for value in values])
+    axes.errorbar(x, [value.mean for value in values], yerr=reach, capsize=4, label=label, **line_style(number))
+
+
+def save_png(figure: "Figure", path: Path) -> None:
+    """Writes a figure as a PNG file."""
+    with replaced_file(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=PIXELS_PER_INCH)
+
+
+def curves_figure(groups: Sequence[Group], x: str, line: str, title: str) -> "Figure":
+    """Mean test accuracy with its interval against label `x` (above 0, logarithmic), a line per value of `line`."""
     from matplotlib.ticker import NullFormatter, NullLocator
 
-    figure = Figure(figsize=(7.5, 4.8), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
+    figure, axes = new_axes(7.5, 4.8)
     variants = list(dict.fromkeys(group.labels[line] for group in groups))
-    for place, variant in enumerate(variants):
+    for number, variant in enumerate(variants):
         own = sorted((group for group in groups if group.labels[line] == variant), key=lambda group: group.labels[x])
-        sidestep = SIDESTEP ** (place - (len(variants) - 1) / 2)
-        axes.errorbar(
-            [float(group.labels[x]) * sidestep for group in own],
-            [group.test.mean for group in own],
-            yerr=np.transpose([group.test.reach for group in own]),
-            color=COLOURS[place % len(COLOURS)],
-            marker=MARKERS[place % len(MARKERS)],
-            linestyle=DASHES[place % len(DASHES)],
-            linewidth=2,
-            markersize=6,
-            capsize=4,
-            label=str(variant).replace("_", " "),
+        shift = SHIFT ** (number - (len(variants) - 1) / 2)
+        label = str(variant).replace("_", " ")
+        draw_summaries(
+            axes, [float(group.labels[x]) * shift for group in own], [group.test for group in own], number, label
         )
     ticks = sorted({group.labels[x] for group in groups})
     axes.set_xscale("log")
@@ -61,13 +78,5 @@ def curves_figure(groups: Sequence[Group], x: str, line: str, title: str) -> "Fi
     axes.set_xlabel(x)
     axes.set_ylabel("test accuracy")
     axes.set_title(title)
-    axes.grid(alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, loc="lower right")
     return figure
-
-
-def draw_curves(groups: Sequence[Group], x: str, line: str, title: str, path: Path) -> None:
-    """Writes `curves_figure` as a PNG file."""
-    with replaced_file(path) as temporary:
-        curves_figure(groups, x, line, title).savefig(temporary, format="png", dpi=PIXELS_PER_INCH)

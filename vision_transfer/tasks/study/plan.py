@@ -1,15 +1,20 @@
-"""A study as plain data: the runs, what each starts from, and what its table tells apart."""
+"""The plan of a study: its runs, what each starts from, the labels of its tables, and the data it is planned on."""
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from pathlib import Path
 
 from vision_transfer.config import Config, digested, validate
 from vision_transfer.data.batches import batches_per_pass
+from vision_transfer.data.dataset import DataRequest
+from vision_transfer.data.load import data_fingerprint
 from vision_transfer.errors import UserError
+from vision_transfer.runs.build import data_request
+from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.provenance import json_digest
 
 Label = str | int | float
+# The labels that every study has.
+SIZE, SEED = "training images", "seed"
 
 
 @dataclass(frozen=True)
@@ -17,12 +22,12 @@ class PlannedRun:
     """A run of a study.
 
     Attributes:
-        name: in this study; stands once in it.
-        config: of the run, all but `init_from` where it starts from another run of the study.
-        labels: what tables and figures tell it apart by, `{"method": "features", "training images": 100, "seed": 0}`.
-        start: name of the earlier run whose parameters it starts from; None for none.
+        name: unique in the study.
+        config: of the run, except for `init_from` where it starts from another run of the study.
+        labels: its keys in tables and figures, `{"method": "features", "training images": 100, "seed": 0}`.
+        start: name of the earlier run whose parameters it starts from, or None.
         compared: whether it is a row of the tables; a shared pretraining is not.
-        data: fingerprint of the data that it is planned on; None where nobody looked.
+        data: fingerprint of the data that it is planned on; None if unknown.
     """
 
     name: str
@@ -32,29 +37,20 @@ class PlannedRun:
     compared: bool = True
     data: str | None = None
 
-    def on_same_data(self, result: Mapping[str, Any]) -> bool:
-        """Whether a `result.json` is of the data that the run is planned on."""
-        return self.data is None or result["dataset"]["fingerprint"] == self.data
-
 
 @dataclass(frozen=True)
 class Study:
-    """Runs in the order in which they are done.
+    """Runs in the order of execution.
 
     Attributes:
-        name: first part of the study's folder.
-        runs: a run stands behind the one that it starts from.
-        over: the label that repeats a run, such as `seed`; means and intervals are over it.
+        name: first part of the name of the study's folder.
+        runs: each follows the one that it starts from.
+        over: the label that repeats a run; means and intervals are over it.
     """
 
     name: str
     runs: tuple[PlannedRun, ...]
-    over: str = "seed"
-
-    @property
-    def group_by(self) -> tuple[str, ...]:
-        """The labels that tell groups of repeated runs apart."""
-        return tuple(dict.fromkeys(label for run in self.runs for label in run.labels if label != self.over))
+    over: str = SEED
 
     @property
     def digest(self) -> str:
@@ -63,15 +59,20 @@ class Study:
 
 
 def check_study(study: Study) -> None:
-    """Refuses a study before anything of it is run.
+    """Refuses a study before any of its runs is started.
 
     Raises:
-        UserError: no runs, a name that stands twice, a start that is no earlier run, or a config that is wrong.
+        UserError: no runs, a name that occurs twice, a start that is no earlier run, or an invalid config.
     """
     if not any(run.compared for run in study.runs):
         raise UserError(f"{study.name}: there is nothing to run; its lists of seeds or variants are empty")
-    _check_order(study.runs)
+    earlier: set[str] = set()
     for run in study.runs:
+        if run.name in earlier:
+            raise UserError(f"{study.name}: the run {run.name!r} occurs twice; a value is listed twice")
+        if run.start is not None and run.start not in earlier:
+            raise UserError(f"{study.name}: run {run.name!r} starts from {run.start!r}, which is no earlier run")
+        earlier.add(run.name)
         try:
             validate(run.config)
         except UserError as error:
@@ -79,7 +80,7 @@ def check_study(study: Study) -> None:
 
 
 def with_least_steps(config: Config, examples: int) -> Config:
-    """The config with `study.least_steps` as an epoch of each stage whose pass over the examples has fewer steps."""
+    """The config with epochs of at least `study.least_steps`, where a pass over the examples has fewer steps."""
     if batches_per_pass(examples, config.batch_size) >= config.study.least_steps:
         return config
     stages = {
@@ -89,11 +90,20 @@ def with_least_steps(config: Config, examples: int) -> Config:
     return replace(config, stages=stages)
 
 
-def _check_order(runs: Iterable[PlannedRun]) -> None:
-    earlier: set[str] = set()
-    for run in runs:
-        if run.name in earlier:
-            raise UserError(f"the run {run.name!r} stands twice in the study; a value is listed twice")
-        if run.start is not None and run.start not in earlier:
-            raise UserError(f"the run {run.name!r} starts from {run.start!r}, which is no earlier run of the study")
-        earlier.add(run.name)
+def with_fingerprints(study: Study, cache_dir: Path, screen: Screen) -> Study:
+    """The study with the current fingerprint of each run's data, so that a run on other data never counts as finished.
+
+    Each source is read once.
+
+    Raises:
+        UserError: the data are missing or cannot be used.
+    """
+    known: dict[DataRequest, str] = {}
+    runs = []
+    for run in study.runs:
+        # A subset has the fingerprint of the whole.
+        request = replace(data_request(run.config), train_examples=None, subset_seed=0)
+        if request not in known:
+            known[request] = data_fingerprint(request, cache_dir=cache_dir, screen=screen)
+        runs.append(replace(run, data=known[request]))
+    return replace(study, runs=tuple(runs))

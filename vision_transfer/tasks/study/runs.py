@@ -1,6 +1,6 @@
-"""Doing the runs of a study: each in a run folder of its own, finished ones never again, begun ones to their end."""
+"""Executes the runs of a study, each in its own run folder; finished runs are read, interrupted ones are resumed."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,11 +16,11 @@ from vision_transfer.runs.prepare import RunOptions, device_text
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.files import remove_leftovers, write_json
 from vision_transfer.runtime.provenance import code_digest, json_digest, versions
-from vision_transfer.tasks.study.plan import PlannedRun, Study
+from vision_transfer.tasks.study.plan import Label, PlannedRun, Study
 
-# Which folder holds which run of the study, so that a finished one is found without reading its data again.
+# The folder of each run of the study, so that a finished one is found without reading its data again.
 RECORD = "runs.json"
-# Does a config, or finds its finished run.
+# Trains a config, or finds its finished run.
 Launch = Callable[[Config, RunOptions, Screen], RunFolder]
 
 
@@ -29,9 +29,9 @@ class FinishedRun:
     """A run of a study with its result.
 
     Attributes:
-        run: as it was planned.
+        run: as planned.
         folder: of the run.
-        result: the content of its `result.json`.
+        result: content of its `result.json`.
     """
 
     run: PlannedRun
@@ -39,50 +39,74 @@ class FinishedRun:
     result: dict[str, Any]
 
 
-def finished_runs(study: Study, folder: Path, options: RunOptions) -> dict[str, FinishedRun]:
-    """The runs that an earlier command finished on these data, under today's code, versions and device, by name.
+def conditions() -> Identity:
+    """Code, versions and device of this process."""
+    return Identity("", code_digest(), versions(), device_text())
 
-    Args:
-        study: the plan.
-        folder: of the study.
-        options: with `rerun` nothing counts as finished, with `reuse` other conditions count too.
+
+def read_finished(run: PlannedRun, folder: Path, now: Identity | None) -> FinishedRun | None:
+    """The finished run in a folder; None if it is not finished or was done on other data or under conditions not `now`.
+
+    With `now` None, any conditions will do.
     """
+    run_folder = RunFolder(folder)
+    result, identity = run_folder.result(), run_folder.identity()
+    if result is None or identity is None or (now is not None and now.differences(identity)):
+        return None
+    if run.data is not None and result["dataset"]["fingerprint"] != run.data:
+        return None
+    return FinishedRun(run, folder, result)
+
+
+def finished_runs(study: Study, folder: Path, options: RunOptions) -> dict[str, FinishedRun]:
+    """The runs that an earlier command finished on the same data, by name.
+
+    They must have been done with the current code, versions and device, unless `options.reuse`; with `options.rerun`
+    none counts as finished.
+    """
+    if options.rerun:
+        return {}
     record = read_json(folder / RECORD) or {}
+    now = None if options.reuse else conditions()
     found: dict[str, FinishedRun] = {}
-    now = Identity("", code_digest(), versions(), device_text())
     for run in study.runs:
         entry = record.get(run.name)
-        started = run.start is None or run.start in found
-        if options.rerun or not started or not isinstance(entry, Mapping):
+        if not isinstance(entry, Mapping) or (run.start is not None and run.start not in found):
             continue
         if entry.get("config") != json_digest(flatten(_started(run, found))):
             continue
-        run_folder = RunFolder(Path(str(entry.get("folder"))))
-        result, identity = run_folder.result(), run_folder.identity()
-        if result is None or identity is None or (now.differences(identity) and not options.reuse):
-            continue
-        if not run.on_same_data(result):
-            continue
-        found[run.name] = FinishedRun(run, run_folder.path, result)
+        finished = read_finished(run, Path(str(entry.get("folder"))), now)
+        if finished is not None:
+            found[run.name] = finished
     return found
+
+
+def over_seeds(finished: Sequence[FinishedRun], over: str) -> dict[tuple[tuple[str, Label], ...], list[FinishedRun]]:
+    """Compared runs that differ only in the label `over`, by the labels that they share, in the order of the plan."""
+    groups: dict[tuple[tuple[str, Label], ...], list[FinishedRun]] = {}
+    for one in finished:
+        if one.run.compared:
+            shared = tuple((name, value) for name, value in one.run.labels.items() if name != over)
+            groups.setdefault(shared, []).append(one)
+    return groups
 
 
 def execute(
     study: Study, folder: Path, options: RunOptions, launch: Mapping[str, Launch], screen: Screen
 ) -> list[FinishedRun]:
-    """All runs of a study, in order; those that are finished are only read.
+    """Does all runs of a study in order; those that are finished are only read.
 
     Args:
         study: the plan.
-        folder: of the study; `runs.json` in it says where each run is. The runs themselves are in `runs/`, where other
+        folder: of the study; its `runs.json` records where each run is. The runs themselves are in `runs/`, where other
             studies and single commands find them too.
-        options: of every run; its `workdir` is not used.
-        launch: how each `config.task` is done.
-        screen: for what the runs say.
+        options: of every run; `workdir` is not used.
+        launch: the function for each `config.task`.
+        screen: for the output of the runs.
 
     Raises:
-        UserError: a run that cannot be done, or another process at work on the study.
-        Stopped: asked to stop; the same call goes on from there.
+        UserError: a run fails, or the study is in use by another process.
+        Stopped: asked to stop; the same call resumes.
     """
     with _claimed(folder):
         done = finished_runs(study, folder, options)
@@ -103,7 +127,7 @@ def execute(
 
 
 def _started(run: PlannedRun, done: Mapping[str, FinishedRun]) -> Config:
-    """The run's config, told where the run that it starts from is."""
+    """The run's config, with the folder of the run that it starts from as `init_from`."""
     if run.start is None:
         return run.config
     return replace(run.config, init_from=str(done[run.start].folder))
@@ -115,16 +139,16 @@ def _entry(run: PlannedRun, done: Mapping[str, FinishedRun], folder: Path) -> di
 
 @contextmanager
 def _claimed(folder: Path) -> Iterator[None]:
-    """Holds the study's folder for this process."""
+    """Locks the study's folder for this process."""
     lock = FileLock(folder / ".lock")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except Timeout as error:
-        raise UserError(f"{folder}: another process is at work on this study; wait for it") from error
+        raise UserError(f"{folder}: this study is in use by another process; wait for it to end") from error
     except OSError as error:
         raise UserError(
-            f"{folder}: cannot be made or written to ({error.strerror or error}); give --workdir a folder that can"
+            f"{folder}: cannot be created or written to ({error.strerror or error}); set --workdir to another folder"
         ) from error
     try:
         remove_leftovers(folder)

@@ -1,7 +1,10 @@
-"""The results of a study as tables: a row per run, and a row per group of repeated runs; CSV, Markdown and screen."""
+"""Tables of a study: a row per run, and a row per group of repeated runs, as CSV, Markdown and on the screen.
+
+A table is its header and rows of text; its first `labels` columns are names, the others numbers.
+"""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,22 +14,20 @@ from rich.markup import escape
 from rich.table import Table
 
 from vision_transfer.runtime.files import replaced_file
-from vision_transfer.tasks.study.plan import Label, Study
-from vision_transfer.tasks.study.runs import FinishedRun
+from vision_transfer.tasks.study.plan import Label
+from vision_transfer.tasks.study.runs import FinishedRun, over_seeds
 from vision_transfer.tasks.study.statistics import Summary, summarised
 
 Row = dict[str, Any]
-# Behind the labels: the number of runs, and the test with its interval.
-SCREEN_COLUMNS = 2
 
 
 @dataclass(frozen=True)
 class Group:
-    """Runs that differ in the repeated label alone.
+    """Runs that differ only in the repeated label.
 
     Attributes:
-        labels: what they have in common.
-        test, validation: their accuracies; validation is None where there was none.
+        labels: what they share.
+        test, validation: accuracies; validation is None if there was none.
         trainable: parameters that the last stage trained.
         seconds: mean time of a run.
     """
@@ -38,110 +39,115 @@ class Group:
     seconds: float
 
 
+COLUMNS: dict[str, Callable[[Group], str]] = {
+    "runs": lambda group: f"{group.test.count}",
+    "test accuracy": lambda group: mean_text(group.test.mean, group.test.interval),
+    "range": lambda group: f"{group.test.smallest:.4f}–{group.test.largest:.4f}",
+    "validation": lambda group: "–" if group.validation is None else f"{group.validation.mean:.4f}",
+    "trainable": lambda group: f"{group.trainable:,}",
+    "seconds a run": lambda group: f"{group.seconds:,.0f}",
+}
+# Columns besides the labels that fit on a narrow screen.
+SCREEN_COLUMNS = ("runs", "test accuracy")
+
+
 def run_rows(finished: Sequence[FinishedRun]) -> list[Row]:
-    """A row per compared run: its labels, accuracies with the test's Wilson interval, and where it is."""
-    rows = []
-    for one in finished:
-        if not one.run.compared:
-            continue
-        result, test = one.result, one.result["test"]
-        rows.append(
-            {
-                **one.run.labels,
-                "validation accuracy": result["tested"]["validation"]["accuracy"],
-                "test accuracy": test["accuracy"],
-                "test ci95 low": test["accuracy_ci95"][0],
-                "test ci95 high": test["accuracy_ci95"][1],
-                "test images": test["examples"],
-                "trainable parameters": result["parameters"]["trainable"],
-                "seconds": result["seconds"]["total"],
-                "folder": str(one.folder),
-            }
-        )
-    return rows
+    """A row per compared run: its labels, accuracies with the test's Wilson interval, and its folder."""
+    return [
+        {
+            **one.run.labels,
+            "validation accuracy": one.result["tested"]["validation"]["accuracy"],
+            "test accuracy": one.result["test"]["accuracy"],
+            "test ci95 low": one.result["test"]["accuracy_ci95"][0],
+            "test ci95 high": one.result["test"]["accuracy_ci95"][1],
+            "test images": one.result["test"]["examples"],
+            "trainable parameters": one.result["parameters"]["trainable"],
+            "seconds": one.result["seconds"]["total"],
+            "folder": str(one.folder),
+        }
+        for one in finished
+        if one.run.compared
+    ]
 
 
-def grouped(study: Study, finished: Sequence[FinishedRun]) -> list[Group]:
-    """The groups in the order of the plan."""
-    members: dict[tuple[Label, ...], list[Row]] = {}
-    for row in run_rows(finished):
-        members.setdefault(tuple(row[label] for label in study.group_by), []).append(row)
+def grouped(finished: Sequence[FinishedRun], over: str) -> list[Group]:
+    """The groups of runs that differ only in the label `over`, in the order of the plan."""
     groups = []
-    for values, rows in members.items():
-        validation = [row["validation accuracy"] for row in rows]
-        groups.append(
-            Group(
-                dict(zip(study.group_by, values, strict=True)),
-                summarised([row["test accuracy"] for row in rows]),
-                None if None in validation else summarised(validation),
-                rows[0]["trainable parameters"],
-                sum(row["seconds"] for row in rows) / len(rows),
-            )
-        )
+    for labels, runs in over_seeds(finished, over).items():
+        test, validation = accuracies(runs)
+        trainable = runs[0].result["parameters"]["trainable"]
+        seconds = sum(one.result["seconds"]["total"] for one in runs) / len(runs)
+        groups.append(Group(dict(labels), test, validation, trainable, seconds))
     return groups
 
 
+def accuracies(runs: Sequence[FinishedRun]) -> tuple[Summary, Summary | None]:
+    """Test and validation accuracies of repeated runs; None for validation if one of them has none."""
+    validation = [one.result["tested"]["validation"]["accuracy"] for one in runs]
+    test = summarised([one.result["test"]["accuracy"] for one in runs])
+    return test, None if None in validation else summarised(validation)
+
+
+def cells_of(groups: Sequence[Any], columns: Mapping[str, Callable[[Any], str]]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of the table of groups with `labels`: these, then the columns."""
+    rows = [[*map(label_text, one.labels.values()), *(cell(one) for cell in columns.values())] for one in groups]
+    return [*groups[0].labels, *columns], rows
+
+
+def caption(over: str) -> str:
+    """Explains the numbers of the table of the groups."""
+    return (
+        f"Test: mean over runs that differ only in {over} (95 % t interval of that mean), then the smallest and "
+        "largest. All were tested on the same images."
+    )
+
+
 def write_csv(rows: Sequence[Row], path: Path) -> None:
-    """Rows with the same keys as a CSV file with a header."""
+    """Writes rows with the same keys as a CSV file with a header."""
     with replaced_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.DictWriter(stream, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
 
 
-def markdown_table(study: Study, groups: Sequence[Group]) -> str:
-    """The groups as a Markdown table with a sentence that says what its numbers are."""
-    header, rows = _cells(study, groups)
-    labels = len(study.group_by)
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], labels: int, note: str) -> str:
+    """A Markdown table, followed by a note."""
     rule = ["---"] * labels + ["---:"] * (len(header) - labels)
     lines = [f"| {' | '.join(cells)} |" for cells in (header, rule, *rows)]
-    return "\n".join([*lines, "", caption(study)]) + "\n"
+    return "\n".join([*lines, "", note]) + "\n"
 
 
-def screen_table(study: Study, groups: Sequence[Group]) -> Table:
-    """What fits on a narrow screen of the same: the labels and the test."""
-    header, rows = _cells(study, groups)
-    shown = len(study.group_by) + SCREEN_COLUMNS
-    table = Table(title=escape(study.name), title_justify="left", caption=caption(study), caption_justify="left")
+def screen_table(
+    title: str,
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    labels: int,
+    note: str | None = None,
+    kept: Sequence[str] | None = None,
+) -> Table:
+    """A table for the screen, with a note below it; `kept` are the columns besides the labels, all if None."""
+    shown = [place for place, name in enumerate(header) if place < labels or kept is None or name in kept]
+    table = Table(title=escape(title), title_justify="left", caption=note, caption_justify="left")
     table.box, table.pad_edge = box.SIMPLE_HEAD, False
-    for place, name in enumerate(header[:shown]):
-        table.add_column(name, justify="left" if place < len(study.group_by) else "right")
+    for place in shown:
+        table.add_column(header[place], justify="left" if place < labels else "right")
     for cells in rows:
-        table.add_row(*map(escape, cells[:shown]))
+        table.add_row(*(escape(cells[place]) for place in shown))
     return table
 
 
-def caption(study: Study) -> str:
-    """What the numbers of the table are."""
-    return (
-        f"Test: mean over runs that differ in {study.over} alone (95 % t interval of that mean), then the smallest and "
-        "largest. All were tested on the same images."
-    )
+def mean_text(mean: float, interval: tuple[float, float] | None) -> str:
+    """A mean with its interval in brackets, if there is one."""
+    return f"{mean:.4f}" if interval is None else f"{mean:.4f} ({interval_text(interval)})"
 
 
-def _cells(study: Study, groups: Sequence[Group]) -> tuple[list[str], list[list[str]]]:
-    header = [*study.group_by, "runs", "test accuracy", "range", "validation", "trainable", "seconds a run"]
-    rows = []
-    for group in groups:
-        rows.append(
-            [
-                *(_label(value) for value in group.labels.values()),
-                f"{group.test.count}",
-                _mean(group.test),
-                f"{group.test.smallest:.4f}–{group.test.largest:.4f}",
-                "–" if group.validation is None else f"{group.validation.mean:.4f}",
-                f"{group.trainable:,}",
-                f"{group.seconds:,.0f}",
-            ]
-        )
-    return header, rows
+def interval_text(interval: tuple[float, float]) -> str:
+    """`0.9000 to 0.9500`."""
+    return f"{interval[0]:.4f} to {interval[1]:.4f}"
 
 
-def _mean(summary: Summary) -> str:
-    if summary.interval is None:
-        return f"{summary.mean:.4f}"
-    return f"{summary.mean:.4f} ({summary.interval[0]:.4f} to {summary.interval[1]:.4f})"
-
-
-def _label(value: Label) -> str:
-    return f"{value:,}" if isinstance(value, int) else str(value)
+def label_text(value: Label) -> str:
+    """A label in a table."""
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:g}" if isinstance(value, float) else value

@@ -1,7 +1,8 @@
 """The plan of a transfer curve: one pretraining, then features, fine-tuning and from scratch at several sizes of data.
 
-The stages are the config's, so that each of their values can be set from the command line: `pretrain` on the source,
-`head` on its frozen convolutions, `whole` from there on with all that trains, `scratch` from random weights.
+The stages are those of the config, so that each of their values can be set on the command line: `pretrain` on the
+source data, `head` on its frozen convolutions, `whole` continues with all trainable layers, `scratch` starts from
+random weights.
 """
 
 from dataclasses import replace
@@ -9,27 +10,27 @@ from typing import Literal
 
 from vision_transfer.config import Config
 from vision_transfer.errors import UserError
-from vision_transfer.tasks.study.plan import Label, PlannedRun, Study, with_least_steps
+from vision_transfer.tasks.study.plan import SEED, SIZE, Label, PlannedRun, Study, with_least_steps
 
 PRETRAINING, FEATURES, FINE_TUNING, FROM_SCRATCH = "pretraining", "features", "fine_tuning", "from_scratch"
 STAGES = {PRETRAINING: "pretrain", FEATURES: "head", FINE_TUNING: "whole", FROM_SCRATCH: "scratch"}
-# What is taken of the run that one starts from: a new task needs a new head, going on does not.
+# The layers taken from the run that one starts from: a new task needs a new head, continuing does not.
 TAKEN: dict[str, Literal["backbone", "all"]] = {FEATURES: "backbone", FINE_TUNING: "all"}
-METHOD, SIZE, SEED = "method", "training images", "seed"
+METHOD = "method"
 
 
 def transfer_curve(config: Config, all_examples: int) -> Study:
     """The study that a config of the task `transfer_curve` describes.
 
-    A seed draws initialisation, order, dropout and which images the subset has; the pretraining is one for all. The
-    fine-tuning of a seed and size goes on from its features run, so that the head is trained once for both.
+    A seed determines initialisation, order, dropout and the images of the subset; all runs share one pretraining. The
+    fine-tuning of a seed and size continues its features run, so that the head is trained once for both.
 
     Args:
         config: of the task.
-        all_examples: training images of the target data, which size 0 stands for.
+        all_examples: training images of the target data; a size of 0 means all of them.
 
     Raises:
-        UserError: a size that the data does not have.
+        UserError: a size is larger than the data.
     """
     runs = [_pretraining(config)]
     sizes = dict.fromkeys(size or all_examples for size in config.study.train_examples)
@@ -65,7 +66,7 @@ def _run(config: Config, method: str, size: int, seed: int, start: str | None, a
 
 
 def _single(config: Config, method: str) -> Config:
-    """A training run of the one stage of a method."""
+    """A training run with only the stage of a method."""
     stage = STAGES[method]
     return replace(
         config,
