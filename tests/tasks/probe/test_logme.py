@@ -59,7 +59,7 @@ def test_scale_rotation_and_order_do_not_matter(rng):
     assert logme(features[order], labels[order], 2) == pytest.approx(expected, abs=1e-6)
 
 
-def test_features_that_say_more_score_higher(rng):
+def test_more_informative_features_score_higher(rng):
     labels = rng.integers(0, 2, 100)
     scores = [logme(rng.normal(size=(100, 8)) + gap * labels[:, None], labels, 2) for gap in (0, 0.5, 1, 2)]
     assert scores == sorted(scores)

@@ -1,4 +1,4 @@
-"""The averages of all layers are those of one layer at a time, and are computed once for each image."""
+"""The averages of all layers equal those of one layer at a time, and are computed once for each image."""
 
 from dataclasses import replace
 
@@ -48,10 +48,11 @@ def test_layers_that_are_probed():
 def test_each_layer_is_its_own_map_averaged(prefix, images, digests, mesh, screen):
     layers = probed_layers(prefix.network.backbone)
     found = pooled_features(prefix, layers, images, digests, screen)
-    assert found.values.dtype == np.float32
+    assert list(found) == list(layers)
     for layer in layers:
         maps = infer(prefix.network, prefix.variables, images, mesh, batch_size=4, stop=layer)
-        np.testing.assert_allclose(found.of(layer), maps.mean(axis=(1, 2)), rtol=1e-4, atol=1e-5)
+        assert found[layer].dtype == np.float32
+        np.testing.assert_allclose(found[layer], maps.mean(axis=(1, 2)), rtol=1e-4, atol=1e-5)
 
 
 def test_only_missing_images_are_computed(prefix, images, digests, screen, monkeypatch):
@@ -69,8 +70,9 @@ def test_only_missing_images_are_computed(prefix, images, digests, screen, monke
     every = pooled_features(prefix, layers, images[::-1], digests[::-1], screen)
     again = pooled_features(prefix, layers, images, digests, screen)
     assert counted == [3, 2, 2]
-    np.testing.assert_array_equal(every.values[::-1], again.values)
-    np.testing.assert_array_equal(some.values, again.values[:5])
+    for layer in layers:
+        np.testing.assert_array_equal(every[layer][::-1], again[layer])
+        np.testing.assert_array_equal(some[layer], again[layer][:5])
     other = replace(prefix, network=replace(prefix.network, preprocessing="raw"))
     pooled_features(other, layers, images[:2], digests[:2], screen)
     assert counted[3:] == [2]

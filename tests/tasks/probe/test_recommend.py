@@ -9,7 +9,7 @@ from vision_transfer.models.backbones import backbone_layers
 from vision_transfer.models.heads import head_layers
 from vision_transfer.models.network import Network
 from vision_transfer.tasks.probe.figures import transfer_figure
-from vision_transfer.tasks.probe.pooled_features import Pooled, probed_layers
+from vision_transfer.tasks.probe.pooled_features import probed_layers
 from vision_transfer.tasks.probe.recommend import block_starts, recommend
 from vision_transfer.tasks.probe.scores import LayerScores, best_layer, layer_scores, nearest_class_mean, usable
 
@@ -20,14 +20,14 @@ LARGE_FROM = 1000
 
 
 def curve(heights):
-    """Scores of all layers, each right on the first images: those named as given, the others on half."""
+    """Scores of all layers: the named ones classify the given share of images correctly, the others half."""
     return [LayerScores(layer, 8, np.arange(IMAGES) < IMAGES * heights.get(layer, 0.5), 0.5, -0.5) for layer in LAYERS]
 
 
 def advice(heights, train_images):
     found = recommend(curve(heights), VGG16, train_images, LARGE_FROM)
     head = head_layers(3, flatten=False, hidden=(), activation="linear", dropout=0.0, dropout_place="before_output")
-    resolve(found.freeze, Network(VGG16, head, (112, 112, 3)))  # the spec is one that the network has
+    resolve(found.freeze, Network(VGG16, head, (112, 112, 3)))  # raises if the spec does not fit the network
     return found
 
 
@@ -62,7 +62,7 @@ def test_large_and_different_retrains_from_the_first_good_layer():
     assert advice({"block1_conv1": 0.9}, 5000).freeze == "below:block1_conv2"
 
 
-def test_a_last_layer_that_only_chance_could_set_apart_is_similar():
+def test_the_domain_is_similar_if_the_last_layer_is_not_distinguishable():
     nearly = {"block5_conv2": 0.90, "block5_conv3": 0.89, "block5_pool": 0.89}
     assert advice(nearly, 300).freeze == "all"
     worse = {"block5_conv2": 0.90, "block5_conv3": 0.89, "block5_pool": 0.80}
@@ -96,7 +96,7 @@ def test_scores_find_the_layer_with_the_signal(screen):
     labels = np.repeat(np.arange(3), 20)
     told = rng.normal(size=(60, 4)) + 2 * np.eye(3, 4)[labels]
     noise = rng.normal(size=(60, 5))
-    pooled = Pooled(("noise", "signal"), np.concatenate([noise, told], axis=1).astype(np.float32), (5, 4))
+    pooled = {"noise": noise.astype(np.float32), "signal": told.astype(np.float32)}
     without, with_signal = layer_scores(pooled, labels, screen)
     assert with_signal.probe > 0.75 > 0.55 > without.probe
     assert with_signal.nearest_mean > 0.75 > 0.55 > without.nearest_mean
@@ -119,8 +119,10 @@ def test_nearest_class_mean_is_scikit_learns():
     assert nearest_class_mean(features, labels) == pytest.approx(np.mean(expected == labels))
 
 
-def test_equal_scores_are_the_deepest_layers():
-    assert best_layer(["a", "b", "c"], [1.0, 2.0, 2.0]) == "c"
+def test_of_equal_scores_the_deepest_layer_is_the_best():
+    first, second, third = curve({})[:3]
+    heights = {first.layer: 1.0, second.layer: 2.0, third.layer: 2.0}
+    assert best_layer([first, second, third], lambda one: heights[one.layer]) is third
 
 
 def test_classes_with_few_images_are_left_out():

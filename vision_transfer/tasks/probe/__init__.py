@@ -1,1 +1,1 @@
-"""Which layers to freeze, predicted without fine-tuning: how well each layer's features tell the classes apart."""
+"""Predicts which layers to freeze, without fine-tuning, from how well each layer's features separate the classes."""

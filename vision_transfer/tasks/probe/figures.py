@@ -1,13 +1,11 @@
 """The transferability curve: all scores of all layers against depth."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vision_transfer.runtime.files import replaced_file
 from vision_transfer.tasks.probe.recommend import Recommendation
 from vision_transfer.tasks.probe.scores import LayerScores
-from vision_transfer.tasks.study.figures import COLOURS, DASHES, MARKERS, PIXELS_PER_INCH
+from vision_transfer.tasks.study.figures import line_style, new_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,44 +18,28 @@ INCHES_PER_LAYER, SMALLEST_WIDTH, HEIGHT = 0.42, 7.0, 6.4
 def transfer_figure(
     scores: Sequence[LayerScores], recommendation: Recommendation, chance: float, title: str
 ) -> "Figure":
-    """Two panels over the same layers: accuracies of both probes, and LogME, which has a unit of its own.
+    """Two panels over the same layers: the accuracies of both probes, and LogME, which has another unit.
 
-    Layers that are as good as the best are shaded; a line stands where the recommended mask begins to train.
+    Layers that are as good as the best are shaded; a line marks where the recommended mask starts to train.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     width = max(SMALLEST_WIDTH, INCHES_PER_LAYER * len(scores))
-    figure = Figure(figsize=(width, HEIGHT), layout="constrained")
-    FigureCanvasAgg(figure)
-    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+    figure, (upper, lower) = new_axes(width, HEIGHT, rows=2, sharex=True, height_ratios=(3, 2))
     probes = [one.probe for one in scores]
-    # An interval that ends at 1 ends there but for the last bit, and an error bar may not be negative.
+    # Rounding may put an interval's end at 1 slightly below the value, and an error bar must not be negative.
     below = [max(0.0, one.probe - one.probe_interval[0]) for one in scores]
     above = [max(0.0, one.probe_interval[1] - one.probe) for one in scores]
-    upper.errorbar(range(len(scores)), probes, yerr=(below, above), capsize=3, label="logistic probe", **_style(0))
-    upper.plot([one.nearest_mean for one in scores], label="nearest class mean", **_style(1))
+    upper.errorbar(range(len(scores)), probes, yerr=(below, above), capsize=3, label="logistic probe", **line_style(0))
+    upper.plot([one.nearest_mean for one in scores], label="nearest class mean", **line_style(1))
     upper.axhline(chance, color="0.4", linewidth=1, linestyle=":", label="commonest class")
-    lower.plot([one.logme for one in scores], label="LogME", **_style(2))
+    lower.plot([one.logme for one in scores], label="LogME", **line_style(2))
     for axes in (upper, lower):
         _mark(axes, scores, recommendation, labelled=axes is upper)
-        axes.grid(alpha=0.3)
-        axes.spines[["top", "right"]].set_visible(False)
     upper.legend(frameon=False, loc="best")
     upper.set_ylabel("cross-validated accuracy")
     lower.set_ylabel("LogME (nats per image)")
     lower.set_xticks(range(len(scores)), [one.layer for one in scores], rotation=60, ha="right", rotation_mode="anchor")
     upper.set_title(f"{title}\nrecommended: freeze {recommendation.freeze}")
     return figure
-
-
-def draw_transfer(
-    scores: Sequence[LayerScores], recommendation: Recommendation, chance: float, title: str, path: Path
-) -> None:
-    """Writes `transfer_figure` as a PNG file."""
-    with replaced_file(path) as temporary:
-        figure = transfer_figure(scores, recommendation, chance, title)
-        figure.savefig(temporary, format="png", dpi=PIXELS_PER_INCH)
 
 
 def _mark(axes: "Axes", scores: Sequence[LayerScores], recommendation: Recommendation, *, labelled: bool) -> None:
@@ -71,13 +53,3 @@ def _mark(axes: "Axes", scores: Sequence[LayerScores], recommendation: Recommend
     start = {"all": len(layers), "none": 0}.get(kind)
     edge = (layers.index(first) if start is None else start) - 0.5
     axes.axvline(edge, color="black", linewidth=1.5, linestyle="--", label="trains from here" if labelled else None)
-
-
-def _style(place: int) -> dict[str, object]:
-    return {
-        "color": COLOURS[place],
-        "marker": MARKERS[place],
-        "linestyle": DASHES[place],
-        "linewidth": 2,
-        "markersize": 6,
-    }

@@ -1,4 +1,4 @@
-"""LogME: how well a Bayesian linear model on fixed features explains the labels, with nothing held out.
+"""LogME: how well a Bayesian linear model on fixed features explains the labels, without held-out images.
 
 You, Liu, Wang and Long 2021, "LogME: Practical Assessment of Pre-trained Models for Transfer Learning" (ICML,
 arXiv:2102.11005). The labels of each class (1 for its images, 0 for the others) are a linear function of the features
@@ -10,20 +10,17 @@ the scale of the features. No intercept and no standardisation, as in the paper.
 import numpy as np
 from jaxtyping import Float, Int
 
-# The evidence of each class has moved by less than this, in nats per image, in one step of the iteration.
+# The iteration has converged when one step changes the evidence of each class by less, in nats per image.
 TOLERANCE = 1e-9
 MOST_ITERATIONS = 2000
-# What a perfect fit leaves over in float64; without it the noise's precision would be infinite.
+# Residual of a perfect fit in float64; with 0 the precision of the noise would be infinite.
 SMALLEST_RESIDUAL = 1e-12
-# Precisions, of features scaled to a largest singular value of 1: features without signal drive one to infinity.
+# Range of the precisions, for features with a largest singular value of 1: without signal one would go to infinity.
 PRECISIONS = (1e-12, 1e12)
 
 
 def logme(features: Float[np.ndarray, "examples features"], labels: Int[np.ndarray, "examples"], classes: int) -> float:
-    """The score of one layer's features, in nats per image.
-
-    Classes without images are left out.
-    """
+    """The score of one layer's features, in nats per image; classes without images are left out."""
     present = np.intersect1d(np.arange(classes), labels)
     targets = (labels[:, None] == present).astype(np.float64)
     return float(np.mean(log_evidence(features.astype(np.float64), targets)))
@@ -32,21 +29,17 @@ def logme(features: Float[np.ndarray, "examples features"], labels: Int[np.ndarr
 def log_evidence(
     features: Float[np.ndarray, "examples features"], targets: Float[np.ndarray, "examples targets"]
 ) -> Float[np.ndarray, "targets"]:
-    """The largest log evidence of each target over both precisions, divided by the number of examples.
+    """The largest log evidence of each target (column) over both precisions, divided by the number of examples.
 
-    The fixed-point iteration of the paper (after MacKay 1992), on the singular values of the features: all that it
-    needs of them are these and the targets' components along the left singular vectors.
-
-    Args:
-        features: float64.
-        targets: float64, a column for each regression.
+    This is the fixed-point iteration of the paper (after MacKay 1992) in float64. It needs only the singular values of
+    the features and the targets' components along the left singular vectors.
     """
     count, width = features.shape
     left, singular, _ = np.linalg.svd(features, full_matrices=False)
-    # The score does not change with the features' scale, so that it can be chosen to suit the arithmetic.
+    # The score does not depend on the scale of the features, so the scale can be chosen for numerical stability.
     squares = np.square(singular / (singular[0] or 1.0))[:, None]
     components = np.square(left.T @ targets)
-    # What no combination of the features reaches.
+    # The part of the targets that no linear combination of the features reaches.
     outside = np.maximum(np.sum(np.square(targets), axis=0) - np.sum(components, axis=0), 0.0)
     alpha = np.ones(targets.shape[1])
     beta = np.ones(targets.shape[1])

@@ -1,7 +1,6 @@
-"""The maps of many layers, each averaged over its places, from one pass through the network."""
+"""The feature maps of many layers, averaged over their positions, from one pass through the network."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import jax
@@ -20,56 +19,34 @@ from vision_transfer.runtime.console import Advance, Screen
 from vision_transfer.runtime.devices import BATCH_AXIS, padded_batch, split_rows
 from vision_transfer.runtime.provenance import code_digest, json_digest
 
-# Images whose averages are written at once: what an interrupted pass loses at most.
+# Images whose averages are written at once: an interrupted pass loses at most so many.
 SHARD_IMAGES = 512
 _THIS_FILE = "tasks/probe/pooled_features.py"
 
 
-@dataclass(frozen=True)
-class Pooled:
-    """Averages of the maps of several layers.
-
-    Attributes:
-        layers: names, from the input on.
-        values: `(examples, channels of all layers) float32`, layer behind layer.
-        widths: channels of each layer.
-    """
-
-    layers: tuple[str, ...]
-    values: Float[np.ndarray, "examples channels"]
-    widths: tuple[int, ...]
-
-    def of(self, layer: str) -> Float[np.ndarray, "examples features"]:
-        """The averages of one layer."""
-        place = self.layers.index(layer)
-        first = sum(self.widths[:place])
-        return self.values[:, first : first + self.widths[place]]
-
-
 def probed_layers(table: Sequence[Layer]) -> tuple[str, ...]:
-    """Every convolution and pool; of a convolution with a batch norm behind it, the batch norm, which activates."""
-    behind = (*table[1:], None)
+    """Every pool and convolution; if a batch norm follows a convolution, the batch norm, which has the activation."""
     return tuple(
         layer.name
-        for layer, following in zip(table, behind, strict=True)
+        for layer, following in zip(table, (*table[1:], None), strict=True)
         if isinstance(layer, MaxPool | BatchNorm) or (isinstance(layer, Conv) and not isinstance(following, BatchNorm))
     )
 
 
 def pooled_features(
     prefix: Prefix, layers: Sequence[str], images: Rows, digests: UInt8[np.ndarray, "examples 16"], screen: Screen
-) -> Pooled:
-    """Averages of each layer's map for all images: from the cache as far as it goes, the rest computed and added to it.
+) -> dict[str, Float[np.ndarray, "examples features"]]:
+    """The averages of each layer's maps, by layer, in float32; missing ones are computed and added to the cache.
 
     Args:
-        prefix: what computes them, without augmentation.
+        prefix: the network, without augmentation.
         layers: names of layers with maps, in the order of the network.
         images: `(examples, height, width, channels)`, values 0–255.
-        digests: content of each image.
+        digests: of the content of each image.
         screen: for the progress bar.
 
     Raises:
-        UserError: the rows that are missing are more than the disk has room for.
+        UserError: the disk has no room for the missing averages.
     """
     widths = tuple(prefix.row_shape(name)[-1] for name in layers)
     key = prefix.description(layers[-1]) | {
@@ -91,18 +68,19 @@ def pooled_features(
                     rows = _averages(prefix, tuple(layers), images, numbers, advance)
                     write_shard(store, rows, [keys[number] for number in numbers])
             found = open_store(store, screen, remove_damaged=True)
-        return Pooled(tuple(layers), found.rows(keys)[np.arange(len(keys))], widths)
+        rows = found.rows(keys)[np.arange(len(keys))]
+    return dict(zip(layers, np.split(rows, np.cumsum(widths)[:-1], axis=1), strict=True))
 
 
 def averages_of_layers(
     network: Network, layers: Sequence[str], variables: dict[str, Params], images: Array
 ) -> Float[Array, "batch channels"]:
-    """The averages of several layers' maps, layer behind layer, float32; each layer is computed once.
+    """The averages of the layers' maps side by side in float32; each layer is computed once.
 
     Args:
-        network: the tables.
+        network: its tables.
         layers: names of layers with maps, in the order of the network.
-        variables: of at least these layers and those before.
+        variables: of at least these layers and those before them.
         images: `(batch, height, width, channels)`, values 0–255.
     """
     names, values, start, parts = layer_names(network.layers), images, None, []
@@ -116,7 +94,7 @@ def averages_of_layers(
 def _averages(
     prefix: Prefix, layers: tuple[str, ...], images: Rows, numbers: np.ndarray, advance: Advance
 ) -> Float[np.ndarray, "images channels"]:
-    """Of the images with these numbers; the last batch is filled with its last image."""
+    """The averages of the images with these numbers; the last image is repeated as padding."""
     size = padded_batch(prefix.batch_size, prefix.mesh)
     variables = on_devices(prefix.network, prefix.variables, prefix.mesh, batch_size=prefix.batch_size, stop=layers[-1])
     parts = []

@@ -1,4 +1,4 @@
-"""The task `probe`: scores of every layer, the curve, and the freeze spec that they speak for; nothing is trained."""
+"""The task `probe`: scores of every layer, their curve, and a recommended freeze spec; the network is not trained."""
 
 import time
 from dataclasses import asdict
@@ -6,9 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich import box
 from rich.markup import escape
-from rich.table import Table
 
 from vision_transfer.config import Config
 from vision_transfer.errors import UserError
@@ -20,10 +18,12 @@ from vision_transfer.runs.prepare import Run, RunOptions, prepare
 from vision_transfer.runtime.console import Screen, duration
 from vision_transfer.runtime.files import write_json
 from vision_transfer.runtime.provenance import json_digest
-from vision_transfer.tasks.probe.figures import draw_transfer
+from vision_transfer.tasks.probe.figures import transfer_figure
 from vision_transfer.tasks.probe.pooled_features import pooled_features, probed_layers
-from vision_transfer.tasks.probe.recommend import Recommendation, commonest_share, recommend
+from vision_transfer.tasks.probe.recommend import Recommendation, recommend
 from vision_transfer.tasks.probe.scores import LayerScores, best_layer, layer_scores, usable
+from vision_transfer.tasks.study.figures import save_png
+from vision_transfer.tasks.study.tables import screen_table
 
 RESULT, FIGURE = "probe.json", "probe.png"
 
@@ -31,16 +31,18 @@ RESULT, FIGURE = "probe.json", "probe.png"
 def probe(config: Config, options: RunOptions, screen: Screen) -> Path:
     """Scores all layers on the training images and recommends a freeze spec; returns the folder of the result.
 
-    Validation and test images are not looked at. `probe.json` has all scores and the reasons, `probe.png` the curve.
+    Validation and test images are not used. `probe.json` has all scores and the reasons, `probe.png` the curve.
 
     Raises:
-        UserError: a config, data or weights that cannot be used, or too few images to cross-validate.
+        UserError: config, data or weights cannot be used, or there are too few images to cross-validate.
     """
     began = time.monotonic()
     run = prepare(config, options, screen)
     backbone = run.network.backbone
     if not any(isinstance(layer, Conv) for layer in backbone):
-        raise UserError(f"config.model.backbone: {config.model.backbone!r} has no convolutions, so no depth to choose")
+        raise UserError(
+            f"config.model.backbone: {config.model.backbone!r} has no convolutions, so there is no depth to choose"
+        )
     train = run.dataset.train
     kept = np.flatnonzero(usable(train.labels))
     labels = train.labels[kept]
@@ -58,25 +60,21 @@ def probe(config: Config, options: RunOptions, screen: Screen) -> Path:
     pooled = pooled_features(prefix, layers, TakenRows(train.images, kept), train.digests[kept], screen)
     features_seconds = time.monotonic() - began
     scores = layer_scores(pooled, labels, screen)
-    chance = commonest_share(labels)
+    chance = float(np.max(np.bincount(labels)) / len(labels))
     large_from = config.probe.large_from
     advice = recommend(scores, backbone, len(train), large_from)
     folder = options.workdir or default_folder(config.name, json_digest([run.identity.digest, large_from])).path
     seconds = {"total": time.monotonic() - began, "features": features_seconds}
     title = f"{run.dataset.name}, {len(kept):,} images of {run.config.dataset.image_size} pixels"
-    draw_transfer(scores, advice, chance, title, folder / FIGURE)
+    save_png(transfer_figure(scores, advice, chance, title), folder / FIGURE)
     write_json(folder / RESULT, _result(run, scores, advice, chance, seconds))
     _say(scores, advice, title, screen)
-    screen.say(escape(f"In {folder}: {RESULT}, {FIGURE}. It took {duration(seconds['total'])}."))
+    screen.say(escape(f"Results in {folder}: {RESULT}, {FIGURE}. Time: {duration(seconds['total'])}."))
     return folder
 
 
 def _result(
-    run: Run,
-    scores: list[LayerScores],
-    advice: Recommendation,
-    chance: float,
-    seconds: dict[str, float],
+    run: Run, scores: list[LayerScores], advice: Recommendation, chance: float, seconds: dict[str, float]
 ) -> dict[str, Any]:
     """The content of `probe.json`, as JSON values."""
     return {
@@ -87,7 +85,7 @@ def _result(
             "fingerprint": run.dataset.fingerprint,
             "classes": list(run.dataset.classes),
             "train": len(run.dataset.train),
-            "scored": len(scores[0].right),
+            "scored": len(scores[0].correct),
             "image_size": run.config.dataset.image_size,
         },
         "weights": None if run.weights is None else {"source": run.weights.source, "sha256": run.weights.sha256},
@@ -113,29 +111,20 @@ def _result(
 
 
 def _say(scores: list[LayerScores], advice: Recommendation, title: str, screen: Screen) -> None:
-    table = Table(title=escape(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    table.caption, table.caption_justify = (
-        "Cross-validated accuracy of a logistic probe (95 % Wilson interval) and of nearest class means, and LogME in "
-        "nats per image, on the averaged maps. * as good as the best probe.",
-        "left",
-    )
-    table.add_column("Layer")
-    for column in ("Probe", "95 %", "Means", "LogME"):
-        table.add_column(column, justify="right")
+    rows = []
     for one in scores:
-        low, high = one.probe_interval
-        mark = "*" if one.layer in advice.as_good else " "
-        table.add_row(
-            one.layer, f"{one.probe:.3f}{mark}", f"{low:.3f}–{high:.3f}", f"{one.nearest_mean:.3f}", f"{one.logme:.3f}"
-        )
-    screen.say(table)
-    names = [one.layer for one in scores]
-    others = {
-        "nearest class mean": best_layer(names, [one.nearest_mean for one in scores]),
-        "LogME": best_layer(names, [one.logme for one in scores]),
-    }
+        (low, high), mark = one.probe_interval, "*" if one.layer in advice.as_good else " "
+        probe, interval = f"{one.probe:.3f}{mark}", f"{low:.3f}–{high:.3f}"
+        rows.append([one.layer, probe, interval, f"{one.nearest_mean:.3f}", f"{one.logme:.3f}"])
+    note = (
+        "Cross-validated accuracy of a logistic probe (95 % Wilson interval) and of nearest class means, and LogME in "
+        "nats per image, on the averaged feature maps. * as good as the best probe."
+    )
+    screen.say(screen_table(title, ("Layer", "Probe", "95 %", "Means", "LogME"), rows, 1, note))
     for reason in advice.reasons:
         screen.say(escape(reason))
-    second = "; ".join(f"{score}'s best layer is {layer}" for score, layer in others.items())
-    screen.say(escape(f"For comparison, with no say in this: {second}."))
+    nearest, logme = best_layer(scores, lambda one: one.nearest_mean), best_layer(scores, lambda one: one.logme)
+    screen.say(
+        escape(f"For comparison only: the best layer by nearest class mean is {nearest.layer}, by LogME {logme.layer}.")
+    )
     screen.say(escape(f"Recommended: --config.stages.<stage>.freeze={advice.freeze}"), style="bold")
