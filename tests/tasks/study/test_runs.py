@@ -18,7 +18,7 @@ def options(tmp_path):
 
 
 def run(study, launcher, options, screen):
-    return execute(study, options.workdir, options, {"train": launcher}, screen)
+    return execute(study, options.workdir, options, launcher, screen)
 
 
 def test_each_run_is_done_once_and_starts_where_the_plan_says(study, launcher, options, screen):

@@ -67,10 +67,14 @@ def layer_scores(
         labels: each class has at least as many images as there are folds.
         screen: for the progress bar.
     """
-    found = []
+    found, classes = [], int(labels.max()) + 1
     with screen.bar("Scoring layers", len(pooled), "layers") as advance:
         for layer, features in pooled.items():
-            found.append(_scores(layer, features, labels))
+            answers = out_of_fold(features.astype(np.float64), labels, np.arange(len(labels)), classes)
+            assert answers is not None and answers.asked.all(), "the caller keeps only classes with enough images"
+            correct = np.argmax(answers.probabilities, axis=1) == labels
+            means = nearest_class_mean(features, labels)
+            found.append(LayerScores(layer, features.shape[1], correct, means, logme(features, labels, classes)))
             advance(1)
     return found
 
@@ -97,13 +101,3 @@ def nearest_class_mean(features: Float[np.ndarray, "examples features"], labels:
 def best_layer(scores: Sequence[LayerScores], value: Callable[[LayerScores], float]) -> LayerScores:
     """The layer with the highest value; of equals the deepest."""
     return max(reversed(scores), key=value)
-
-
-def _scores(layer: str, features: np.ndarray, labels: np.ndarray) -> LayerScores:
-    classes = int(labels.max()) + 1
-    answers = out_of_fold(features.astype(np.float64), labels, np.arange(len(labels)), classes)
-    assert answers is not None and answers.asked.all(), "the caller keeps only classes with enough images"
-    correct = np.argmax(answers.probabilities, axis=1) == labels
-    return LayerScores(
-        layer, features.shape[1], correct, nearest_class_mean(features, labels), logme(features, labels, classes)
-    )

@@ -91,9 +91,7 @@ def over_seeds(finished: Sequence[FinishedRun], over: str) -> dict[tuple[tuple[s
     return groups
 
 
-def execute(
-    study: Study, folder: Path, options: RunOptions, launch: Mapping[str, Launch], screen: Screen
-) -> list[FinishedRun]:
+def execute(study: Study, folder: Path, options: RunOptions, launch: Launch, screen: Screen) -> list[FinishedRun]:
     """Does all runs of a study in order; those that are finished are only read.
 
     Args:
@@ -101,7 +99,7 @@ def execute(
         folder: of the study; its `runs.json` records where each run is. The runs themselves are in `runs/`, where other
             studies and single commands find them too.
         options: of every run; `workdir` is not used.
-        launch: the function for each `config.task`.
+        launch: trains a run.
         screen: for the output of the runs.
 
     Raises:
@@ -116,8 +114,7 @@ def execute(
                 continue
             screen.say()
             screen.say(escape(f"Run {number} of {len(study.runs)}: {run.name}"), style="bold")
-            config = _started(run, done)
-            run_folder = launch[config.task](config, replace(options, workdir=None), screen)
+            run_folder = launch(_started(run, done), replace(options, workdir=None), screen)
             result = run_folder.result()
             assert result is not None, "a run that returned is finished"
             done[run.name] = FinishedRun(run, run_folder.path, result)

@@ -47,7 +47,7 @@ def run_transfer_curve(config: Config, options: RunOptions, screen: Screen) -> P
     study = with_fingerprints(study, options.cache_dir, screen)
     folder = options.workdir or default_folder(study.name, study.digest).path
     say_plan(study, folder, finished_runs(study, folder, options), screen)
-    finished = execute(study, folder, options, {"train": task.train}, screen)
+    finished = execute(study, folder, options, task.train, screen)
     write_report(study, finished, folder, screen)
     return folder
 
