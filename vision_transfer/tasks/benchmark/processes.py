@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+import vision_transfer
 from vision_transfer.errors import UserError
 
-PACKAGE_PARENT = Path(__file__).parents[2]
+PACKAGE_PARENT = Path(vision_transfer.__file__).parents[1]
 # The package's folder comes last on the path: the interpreter's own libraries must not be hidden by ours.
 RUN_MODULE = "import runpy, sys; sys.path.append(sys.argv[1]); runpy.run_module(sys.argv[2], run_name='__main__')"
 # Of what a failed process printed.
