@@ -11,7 +11,7 @@ from vision_transfer.train.optimizers import OptimizerSpec
 
 @pytest.fixture(scope="session")
 def network():
-    """Builds three blocks of convolutions wide enough for Winograd's method, and a head."""
+    """Builds three blocks of convolutions that are wide enough for Winograd's method, and a head."""
 
     def build(precision="float32"):
         backbone = (
@@ -31,7 +31,7 @@ def network():
 
 @pytest.fixture(scope="session")
 def normed_network():
-    """The layer kinds that the other one lacks."""
+    """A network with the layer kinds that the other one lacks."""
     backbone = (Conv("conv1", 16, activation="linear"), BatchNorm("norm1", activation="relu"), MaxPool("pool1"))
     head = (GlobalAveragePool("average"), Dense("logits", 3))
     return Network(backbone, head, (12, 12, 3), "rescale")

@@ -1,4 +1,4 @@
-"""Reading a compiler's text, and what is said where it cannot be asked."""
+"""Reading the compiler's text, and the messages when it cannot compile."""
 
 import importlib.util
 
@@ -6,7 +6,6 @@ import pytest
 
 from vision_transfer.errors import UserError
 from vision_transfer.tasks.benchmark.ahead_of_time import collectives, compile_cases, estimated_cycles, topology_mesh
-from vision_transfer.tasks.benchmark.plan import Named
 
 HLO = """
   %psum = f32[]{:T(128)} all-reduce(%x), channel_id=1, to_apply=%add
@@ -36,15 +35,15 @@ def test_another_target_is_refused(target):
 
 
 @pytest.mark.skipif(importlib.util.find_spec("libtpu") is not None, reason="libtpu is installed")
-def test_without_libtpu_it_is_said_what_to_install():
+def test_without_libtpu_the_message_names_what_to_install():
     with pytest.raises(UserError, match=r"vision_transfer\[tpu\]"):
         topology_mesh("tpu:v5e:2x2")
 
 
 @pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed")
-def test_a_step_compiles_for_a_tpu_that_is_not_here(case_of, screen):
-    named = [Named("step", case_of(freeze="all", source="features", batch=8, precision="bfloat16"))]
-    (record,) = compile_cases(named, "tpu:v5e:2x2", None, screen)
+def test_a_step_compiles_for_an_absent_tpu(case_of, screen):
+    cases = [case_of(freeze="all", source="features", batch=8, precision="bfloat16")]
+    (record,) = compile_cases(cases, "tpu:v5e:2x2", None, screen)
     assert record["compiled_not_measured"]
     assert record["device"] == "TPU v5 lite × 4"
     assert record["collectives"]["all-reduce"]["count"] >= 1

@@ -1,4 +1,4 @@
-"""The table's FLOPs and bytes against the compiler's count of the very step, convolved by XLA."""
+"""The table's FLOPs and bytes against the compiler's count of the same step, with XLA's convolutions."""
 
 import jax
 import pytest
@@ -14,9 +14,9 @@ from vision_transfer.tasks.benchmark.costs import layer_costs, step_costs, total
 from vision_transfer.tasks.benchmark.programs import abstract_program
 from vision_transfer.train.optimizers import OptimizerSpec
 
-# Lowered for a platform where convolutions are XLA's; the count is made before anything is fused.
+# A platform where convolutions are XLA's; the compiler counts before it fuses anything.
 PLATFORM = "cuda"
-# ReLU's and pooling's gradients, dropout, the loss and the optimizer are counted by the compiler only.
+# Only the compiler counts the gradients of ReLU and pooling, dropout, the loss and the optimizer.
 STEP_TOLERANCE = 0.03
 OPTIMIZER_FLOPS_PER_PARAMETER = 8
 DEPTHS = ("none", "below:block2_conv1", "below:block2_conv2", "below:block3_conv1", "only:block2_conv1", "all")
@@ -34,7 +34,7 @@ def test_forward_flops_are_the_compilers(case_of, mesh):
 
 @pytest.mark.parametrize("freeze", DEPTHS)
 def test_step_flops_under_each_freeze_depth_are_the_compilers(network, freeze, mesh):
-    # A batch beside which the optimizer's work is small; what is left of it is added.
+    # A batch large enough to make the optimizer's work small; what is left of it is added.
     case = Case("step", network(), freeze, "images", 64, OptimizerSpec("rmsprop"))
     trainable = freezing.counts(all_parameter_shapes(case.network), case.mask).trainable
     expected = total(case.costs).flops + OPTIMIZER_FLOPS_PER_PARAMETER * trainable
@@ -42,7 +42,7 @@ def test_step_flops_under_each_freeze_depth_are_the_compilers(network, freeze, m
 
 
 @pytest.mark.parametrize("freeze", ["below:block2_conv1", "below:block3_conv1", "all"])
-def test_a_step_from_cached_features_costs_what_runs_only(network, freeze, mesh):
+def test_a_step_from_cached_features_costs_only_what_runs(network, freeze, mesh):
     images, cached = (
         Case("step", network(), freeze, source, 64, OptimizerSpec("rmsprop")) for source in ("images", "features")
     )
@@ -52,7 +52,7 @@ def test_a_step_from_cached_features_costs_what_runs_only(network, freeze, mesh)
     assert skipped == pytest.approx(counted, rel=STEP_TOLERANCE)
 
 
-def test_the_gradient_of_a_cut_layers_input_is_not_paid_for(network):
+def test_the_gradient_of_a_cut_layers_input_costs_nothing(network):
     rows = {row.name: row for row in step_costs(network(), resolve("below:block2_conv2", network()), 1)}
     assert rows["block2_conv1"].input_gradient.flops == rows["block2_conv1"].kernel_gradient.flops == 0
     assert rows["block2_conv2"].input_gradient.flops == 0 < rows["block2_conv2"].kernel_gradient.flops

@@ -1,4 +1,4 @@
-"""Every program lowers for GPUs and TPUs on a machine that has none, and states its precision there."""
+"""Every program lowers for GPUs and TPUs on a machine without any, and states its precision there."""
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ AUGMENTATION = Augmentation(
 
 
 def lowered_text(case, mesh, platforms=PLATFORMS):
-    # Donation and shardings of a real mesh are not what is tested.
+    # Donation and shardings of a real mesh are not tested here.
     program, shapes = abstract_program(case, mesh)
     return export.export(program, platforms=platforms)(*shapes).mlir_module()
 

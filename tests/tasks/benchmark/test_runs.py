@@ -1,4 +1,4 @@
-"""Whole runs against a stub of Keras, and the input path beside the step that it feeds."""
+"""Whole runs against a stub of Keras, and the input path compared with the step that it feeds."""
 
 import sys
 import textwrap
@@ -10,11 +10,10 @@ from PIL import Image
 
 from vision_transfer.config import checked, default_config
 from vision_transfer.errors import UserError
-from vision_transfer.tasks.benchmark import comparison, whole_runs
-from vision_transfer.tasks.benchmark.measure import INPUT_WORKER
-from vision_transfer.tasks.benchmark.processes import worker
+from vision_transfer.tasks.benchmark import measure, whole_runs
 from vision_transfer.tasks.benchmark.tables import comparison_table, input_path_table, whole_runs_table
 from vision_transfer.tasks.benchmark.whole_runs import WholeRun, compare_whole_runs
+from vision_transfer.tasks.benchmark.worker import worker
 
 SMALL = Path(__file__).parents[2] / "end_to_end" / "configs" / "small.py"
 STUB = """
@@ -34,7 +33,7 @@ STUB = """
 def config(tmp_path):
     config = default_config()
     config.task = "benchmark"
-    config.dataset.root = str(tmp_path / "pictures")
+    config.dataset.root = str(tmp_path / "images")
     return config
 
 
@@ -45,14 +44,14 @@ def stubbed(tmp_path, monkeypatch):
     monkeypatch.setattr(whole_runs, "KERAS_RUN", "stub_run")
     small = (f"--config={SMALL}:epochs=1",)
     runs = {
-        "cold": WholeRun("cold", (small,), False, (("extraction", 1), ("epoch", 10))),
-        "warm": WholeRun("warm", (small, (*small, "--config.seed=1")), True, (("extraction", 1),)),
-        "broken": WholeRun("broken", (("--config=none.py",),), False, (("extraction", 1),)),
+        "cold": WholeRun("cold", (small,), (("extraction", 1), ("epoch", 10))),
+        "warm": WholeRun("warm", (small, (*small, "--config.seed=1")), (("extraction", 1),)),
+        "broken": WholeRun("broken", (("--config=none.py",),), (("extraction", 1),)),
     }
     monkeypatch.setattr(whole_runs, "RUNS", runs)
 
 
-def test_a_warm_cache_helps_and_multiplied_epochs_are_said(config, stubbed, tmp_path, screen):
+def test_a_warm_cache_helps_and_multiplied_epochs_are_marked(config, stubbed, tmp_path, screen):
     cold, warm = compare_whole_runs(checked(config), ("cold", "warm"), sys.executable, tmp_path / "cache", screen)
     assert warm["ours"]["seconds"] < cold["ours"]["seconds"]
     assert cold["keras"]["seconds"] == pytest.approx(0.1 + 10 * 0.2, rel=0.2)
@@ -65,7 +64,7 @@ def test_a_warm_cache_helps_and_multiplied_epochs_are_said(config, stubbed, tmp_
     assert "≈ 2" in said
 
 
-def test_what_cannot_be_run_is_said(config, stubbed, tmp_path, screen):
+def test_runs_that_fail_are_reported(config, stubbed, tmp_path, screen):
     with pytest.raises(UserError, match=r"none\.py"):
         compare_whole_runs(checked(config), ("broken",), sys.executable, tmp_path, screen)
     with pytest.raises(UserError, match="'walk'; allowed are cold, warm"):
@@ -75,23 +74,24 @@ def test_what_cannot_be_run_is_said(config, stubbed, tmp_path, screen):
         compare_whole_runs(checked(config), ("cold",), sys.executable, tmp_path, screen)
 
 
-def test_the_input_path_is_measured_beside_the_step(tmp_path, screen):
+def test_the_input_path_is_compared_with_the_step(tmp_path, screen):
     random = np.random.default_rng(0)
     for split in ("train", "validation", "test"):
         for name in ("a", "b"):
-            (tmp_path / "pictures" / split / name).mkdir(parents=True)
+            (tmp_path / "images" / split / name).mkdir(parents=True)
             for number in range(3):
                 pixels = random.integers(0, 256, (20, 20, 3), dtype=np.uint8)
-                Image.fromarray(pixels).save(tmp_path / "pictures" / split / name / f"{number}.png")
-    request = {"root": str(tmp_path / "pictures"), "size": 16, "channels": 3, "batch": 4, "repeats": 2}
-    with worker("input", INPUT_WORKER, {**request, "cache": str(tmp_path / "cache")}) as process:
-        rates = process.facts
+                Image.fromarray(pixels).save(tmp_path / "images" / split / name / f"{number}.png")
+    request = {"root": str(tmp_path / "images"), "size": 16, "channels": 3, "batch": 4, "repeats": 2}
+    request["cache"] = str(tmp_path / "cache")
+    with worker("input", f"{measure.MODULES}.input_path", request) as input_path:
+        rates = input_path.facts
     assert 0 < rates["decoded"] < rates["fed"]
     screen.say(input_path_table({"step": {"name": "a step", "images_per_second": rates["fed"] / 8}, **rates}))
     assert "8.0" in screen.console.file.getvalue()
 
 
-def test_cached_steps_stand_beside_the_peers_step_from_images():
+def test_cached_steps_are_compared_with_the_peers_step_from_images():
     def record(source, own, theirs):
         def library(seconds):
             times = {"median": seconds, "first_quartile": seconds, "third_quartile": seconds, "repeats": 1}
@@ -103,7 +103,7 @@ def test_cached_steps_stand_beside_the_peers_step_from_images():
         return {**same, "libraries": libraries, "ratios": {"keras": ratio}}
 
     records = [record("images", 4, 8), record("features", 1, 5)]
-    first, second = [comparison._beside_images(one, records) for one in records]
+    first, second = [measure._with_ratios_to_images(one, records) for one in records]
     assert first == records[0]
     assert second["ratios"]["keras"]["time"] == 1 / 5
     assert second["ratios"]["keras"]["time_beside_images"] == 1 / 8

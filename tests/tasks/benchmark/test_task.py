@@ -1,4 +1,4 @@
-"""The benchmark from the config to its files, with processes that really measure, and with a peer that is a stub."""
+"""The benchmark from the config to its files, with workers that really measure, and with a stub as a peer."""
 
 import json
 import sys
@@ -8,22 +8,19 @@ import pytest
 
 from vision_transfer.config import checked, default_config
 from vision_transfer.errors import UserError
-from vision_transfer.tasks.benchmark import comparison
-from vision_transfer.tasks.benchmark.cases import case_from_json, case_to_json
+from vision_transfer.tasks.benchmark import measure
+from vision_transfer.tasks.benchmark.cases import comparison_cases, depth_cases, peer_request
 from vision_transfer.tasks.benchmark.chips import known_chip
 from vision_transfer.tasks.benchmark.figures import draw_depths
-from vision_transfer.tasks.benchmark.measure import facts_of
-from vision_transfer.tasks.benchmark.plan import Named, comparison_cases, depth_cases, peers_of
-from vision_transfer.tasks.benchmark.processes import worker
 from vision_transfer.tasks.benchmark.tables import compiled_table, layer_table
 from vision_transfer.tasks.benchmark.task import benchmark
-from vision_transfer.tasks.benchmark.timing import spread, take_turns
+from vision_transfer.tasks.benchmark.worker import spread, take_turns, worker
 
 STUB = """
     from vision_transfer.tasks.benchmark.protocol import serve
 
     def build(request):
-        print("what libraries print must not be taken for a reply")
+        print("output of libraries must not be taken for a reply")
         return lambda times: sum(range(20_000 * times)), {"device": "cpu", "library": "stub 1"}, dict
 
     if __name__ == "__main__":
@@ -71,26 +68,34 @@ def test_a_benchmark_writes_numbers_figure_and_traces(config, tmp_path, screen):
 
 def test_the_cases_cover_depths_and_sources(config):
     config.benchmark.forward_batches = (2, 4)
-    cases = [one.case for one in depth_cases(checked(config))]
+    cases = depth_cases(checked(config))
     assert [(case.work, case.batch) for case in cases[:2]] == [("forward", 2), ("forward", 4)]
     assert [(case.freeze, case.source) for case in cases[2:]] == [
         ("none", "images"),
         ("all", "images"),
         ("all", "features"),
     ]
-    assert [one.case.network.input_shape for one in comparison_cases(checked(config))][-1] == (150, 150, 3)
+    assert [case.name for case in cases[:1] + cases[-1:]] == [
+        "forward, batch 2",
+        "step, frozen: all, from cached pool2, batch 2",
+    ]
+    assert comparison_cases(checked(config))[-1].network.input_shape == (150, 150, 3)
 
 
 @pytest.mark.parametrize("work", ["forward", "step"])
-def test_a_case_survives_the_way_to_another_process(case_of, work):
+def test_a_peer_is_asked_for_the_layers_that_run(case_of, work):
     case = case_of(work, "below:block2_conv2", "features")
-    assert case_from_json(json.loads(json.dumps(case_to_json(case)))) == case
+    request = json.loads(json.dumps(peer_request(case)))
+    assert request["layers"][0]["name"] == case.start == "block2_conv1"
+    assert tuple(request["input_shape"]) == case.input_shape
+    assert request["trainable"][0] == "block2_conv2"
+    assert (request["precision"], request["optimizer"], request["outputs"]) == ("float32", "rmsprop", 1)
 
 
-def test_an_unknown_peer_and_a_misfit_freeze_are_said(config):
+def test_an_unknown_peer_and_a_misfit_freeze_are_reported(config, tmp_path, screen):
     config.benchmark.peers = ("keras,tensorflow",)
     with pytest.raises(UserError, match=r"config\.benchmark\.peers.*'tensorflow'.*keras, torch"):
-        peers_of(checked(config))
+        benchmark(checked(config), tmp_path / "cache", tmp_path / "run", screen)
     config.benchmark.peers = ()
     config.benchmark.freeze = ("below:block9",)
     with pytest.raises(UserError, match=r"config\.benchmark\.freeze.*block9"):
@@ -101,12 +106,12 @@ def test_peers_and_ours_take_turns_and_their_ratio_is_reported(config, case_of, 
     (tmp_path / "stub_peer.py").write_text(textwrap.dedent(STUB))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
 
-    def stubbed(name, module, request, python=sys.executable, env=None):
-        return worker(name, "stub_peer" if "peers" in module else module, request, python, env)
+    def stubbed(name, module, request, python=None):
+        return worker(name, "stub_peer" if "peers" in module else module, request, python)
 
-    monkeypatch.setattr(comparison, "worker", stubbed)
-    named = [Named("forward", case_of("forward", batch=2))]
-    (record,) = comparison.compare(checked(config), named, ("keras",), sys.executable, tmp_path / "cache", screen)
+    monkeypatch.setattr(measure, "worker", stubbed)
+    cases = [case_of("forward", batch=2)]
+    (record,) = measure.compare(checked(config), cases, ("keras",), sys.executable, tmp_path / "cache", screen)
     ours, peer = record["libraries"]["ours"], record["libraries"]["keras"]
     assert peer["library"] == "stub 1"
     ratio = record["ratios"]["keras"]
@@ -114,10 +119,10 @@ def test_peers_and_ours_take_turns_and_their_ratio_is_reported(config, case_of, 
     assert ratio["peak_memory"] == pytest.approx(ours["peak_memory_bytes"] / peer["peak_memory_bytes"])
 
 
-def test_a_process_that_fails_is_reported_with_what_it_printed(tmp_path, monkeypatch):
+def test_a_worker_that_fails_is_reported_with_its_output(tmp_path, monkeypatch):
     (tmp_path / "failing.py").write_text("raise SystemExit('no such library')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    message = r"'a peer' ended with status 1; it printed last\n  no such library"
+    message = r"'a peer' ended with status 1; its last output was\n  no such library"
     with pytest.raises(UserError, match=message), worker("a peer", "failing", {}):
         pass
     with pytest.raises(UserError, match="peer_python"), worker("a peer", "failing", {}, "/no/such/python"):
@@ -141,7 +146,7 @@ def test_turns_alternate_and_each_fills_its_time():
     assert log[2:] == [("fast", 50), ("slow", 1), ("slow", 1), ("fast", 50), ("fast", 50), ("slow", 1)]
 
 
-def test_cards_of_one_name_are_told_apart_by_their_memory():
+def test_cards_with_the_same_name_are_distinguished_by_their_memory():
     kinds = ("NVIDIA A100-SXM4-40GB", "NVIDIA A100-SXM4-80GB", "NVIDIA A100 80GB PCIe")
     found = [known_chip(kind) for kind in kinds]
     assert [chip.memory for chip in found if chip is not None] == [40e9, 80e9, 80e9]
@@ -167,7 +172,7 @@ def test_chips_are_known_by_their_kind(kind, bfloat16):
 
 
 def test_the_figure_draws_measured_and_compiled_steps(case_of, tmp_path):
-    facts = {"device": "chip × 4", **facts_of(case_of(freeze="below:block3_conv1"))}
+    facts = {"device": "chip × 4", **case_of(freeze="below:block3_conv1").facts}
     seconds = {"median": 2.0, "first_quartile": 1.0, "third_quartile": 3.0}
     measured = {**facts, "seconds": seconds, "device_memory_bytes": None, "peak_memory_bytes": 1e9}
     compiled = {
@@ -179,7 +184,7 @@ def test_the_figure_draws_measured_and_compiled_steps(case_of, tmp_path):
 
 
 def test_layers_and_compiled_programs_have_tables(case_of, screen):
-    record = {"name": "step", **facts_of(case_of(freeze="below:block3_conv1"))}
+    record = case_of(freeze="below:block3_conv1").facts
     screen.say(layer_table(record))
     record |= {
         "device": "TPU × 4", "compiler": {"flops": 2e9, "bytes": 1e9, "cycles": 1}, "memory_bytes": 3e9,

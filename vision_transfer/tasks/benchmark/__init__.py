@@ -1,1 +1,1 @@
-"""What a network costs to run and to train, layer by layer and against the number of frozen layers."""
+"""The task `benchmark`: the cost of running and training a network, by layer and by number of frozen layers."""

@@ -1,10 +1,10 @@
-"""The same sharded programs compiled ahead of time for TPUs that are not there: what the compiler says, not measured.
+"""Cases compiled ahead of time for absent TPUs: the compiler's estimates, not measurements.
 
 `libtpu` compiles on any machine. Every number here is per chip. The roofline is the longest of: the table's FLOPs at
 the chip's peak for the network's precision, the compiled program's bytes at the memory's bandwidth, and the
-all-reduced bytes over the links. Bytes that stay in on-chip memory count as moved, so the bound by memory may lie
-above the compiler's own estimate. That estimate is the sum over its fusions of the cycles that it expects,
-without collectives; its `optimal_seconds` is left out, as it comes back negative.
+all-reduced bytes over the links. Bytes that stay in on-chip memory count as moved, so the memory bound may exceed the
+compiler's own estimate. That estimate is the sum over its fusions of the cycles that it expects, without
+collectives; its `optimal_seconds` is left out, since it is negative.
 """
 
 import importlib.util
@@ -24,13 +24,12 @@ from jax.sharding import Mesh
 from vision_transfer.errors import UserError
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.devices import BATCH_AXIS
+from vision_transfer.tasks.benchmark.cases import Case
 from vision_transfer.tasks.benchmark.chips import Chip, known_chip
 from vision_transfer.tasks.benchmark.costs import total
-from vision_transfer.tasks.benchmark.measure import facts_of
-from vision_transfer.tasks.benchmark.plan import Named
 from vision_transfer.tasks.benchmark.programs import abstract_program
 
-# Without it libtpu asks a cloud's metadata server what machine this is.
+# Otherwise libtpu asks a cloud's metadata server which machine this is.
 NO_METADATA_QUERY = "TPU_SKIP_MDS_QUERY"
 COLLECTIVE = re.compile(
     r"= (?P<shapes>.+?) (?P<kind>all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)(?:-start)?\("
@@ -43,7 +42,7 @@ def topology_mesh(target: str) -> Mesh:
     """The devices of a target such as `tpu:v5e:2x2`, on one axis.
 
     Raises:
-        UserError: another target, no libtpu, or a topology that libtpu does not know.
+        UserError: the target is no TPU, libtpu is not installed, or it does not know the topology.
     """
     platform, _, topology = target.partition(":")
     if platform != "tpu" or not topology:
@@ -51,7 +50,7 @@ def topology_mesh(target: str) -> Mesh:
             f"config.benchmark.target: got {target!r}; allowed is tpu:TOPOLOGY, such as tpu:v5e:2x2 or tpu:v4:2x2x1"
         )
     os.environ.setdefault(NO_METADATA_QUERY, "1")
-    # With libtpu installed JAX would otherwise look for TPUs here.
+    # With libtpu installed, JAX would otherwise look for TPUs on this machine.
     jax.config.update("jax_platforms", "cpu")
     if importlib.util.find_spec("libtpu") is None:
         raise UserError(
@@ -62,7 +61,7 @@ def topology_mesh(target: str) -> Mesh:
 
     try:
         described = topologies.get_topology_desc(platform=platform, topology_name=topology)
-    except Exception as error:  # libtpu's own, of no public class
+    except Exception as error:  # libtpu raises errors of no public class
         raise UserError(
             f"config.benchmark.target={target}: libtpu {metadata.version('libtpu')} does not know this topology "
             f"({str(error).splitlines()[0]})"
@@ -70,17 +69,17 @@ def topology_mesh(target: str) -> Mesh:
     return Mesh(np.array(described.devices), (BATCH_AXIS,))
 
 
-def compile_cases(named: list[Named], target: str, trace: Path | None, screen: Screen) -> list[dict[str, Any]]:
-    """A record per case, all numbers per chip; with `trace`, the optimised HLO of each is written there.
+def compile_cases(cases: list[Case], target: str, trace: Path | None, screen: Screen) -> list[dict[str, Any]]:
+    """A record per case, all numbers per chip; the optimised HLO of each is written to the folder `trace`, if given.
 
     Raises:
         UserError: see `topology_mesh`.
     """
     mesh = topology_mesh(target)
     records = []
-    with screen.bar(f"Compiling for {target}", len(named), "cases") as advance:
-        for number, one in enumerate(named):
-            program, shapes = abstract_program(one.case, mesh)
+    with screen.bar(f"Compiling for {target}", len(cases), "cases") as advance:
+        for number, case in enumerate(cases):
+            program, shapes = abstract_program(case, mesh)
             began = time.perf_counter()
             compiled = program.lower(*shapes).compile()
             seconds = time.perf_counter() - began
@@ -88,13 +87,13 @@ def compile_cases(named: list[Named], target: str, trace: Path | None, screen: S
             if trace is not None:
                 trace.mkdir(parents=True, exist_ok=True)
                 (trace / f"{number:02d}.hlo.txt").write_text(text, encoding="utf-8")
-            records.append({"name": one.name, **facts_of(one.case), **_report(one, mesh, compiled, text, seconds)})
-            advance(1, one.name)
+            records.append({**case.facts, **_report(case, mesh, compiled, text, seconds)})
+            advance(1, case.name)
     return records
 
 
 def collectives(text: str) -> dict[str, dict[str, int]]:
-    """Number and bytes of the results of each kind of collective in an optimised HLO text."""
+    """Number and result bytes of each kind of collective in an optimised HLO text."""
     found: dict[str, dict[str, int]] = {}
     for match in COLLECTIVE.finditer(text):
         entry = found.setdefault(match["kind"], {"count": 0, "bytes": 0})
@@ -104,11 +103,11 @@ def collectives(text: str) -> dict[str, dict[str, int]]:
 
 
 def estimated_cycles(text: str) -> int:
-    """Sum of the cycles that the compiler expects of the fusions of an optimised HLO text."""
+    """Sum of the cycles that the compiler expects for the fusions of an optimised HLO text."""
     return sum(map(int, CYCLES.findall(text)))
 
 
-def _report(one: Named, mesh: Mesh, compiled: Any, text: str, seconds: float) -> dict[str, Any]:
+def _report(case: Case, mesh: Mesh, compiled: Any, text: str, seconds: float) -> dict[str, Any]:
     kind = mesh.devices.flat[0].device_kind
     analysis, memory = compiled.cost_analysis(), compiled.memory_analysis()
     used = (
@@ -127,20 +126,19 @@ def _report(one: Named, mesh: Mesh, compiled: Any, text: str, seconds: float) ->
         "memory_bytes": used,
         "collectives": exchanged,
         "compiler_seconds": cycles / chip.clock if chip is not None and chip.clock and cycles else None,
-        "roofline": None if chip is None else _roofline(one, chip, mesh.size, analysis["bytes accessed"], exchanged),
+        "roofline": None if chip is None else _roofline(case, chip, mesh.size, analysis["bytes accessed"], exchanged),
     }
 
 
-def _roofline(one: Named, chip: Chip, chips: int, moved: float, exchanged: dict[str, dict[str, int]]) -> dict[str, Any]:
-    # A ring sends each byte of an all-reduce twice, less what stays at home.
+def _roofline(case: Case, chip: Chip, chips: int, moved: float, exchanged: dict[str, dict[str, int]]) -> dict[str, Any]:
+    # A ring sends each byte of an all-reduce twice, except the share that stays on its chip.
     sent = 2 * (chips - 1) / chips * sum(entry["bytes"] for entry in exchanged.values())
     bounds = {
-        "products": total(one.case.costs).flops / chips / chip.flops[one.case.network.numerics.name],
+        "products": total(case.costs).flops / chips / chip.flops[case.network.numerics.name],
         "memory": moved / chip.bandwidth,
         "links": sent / chip.interconnect if chip.interconnect else 0.0,
     }
-    bound = max(bounds, key=lambda name: bounds[name])
-    return {"seconds": bounds, "bound": bound, "source": chip.source}
+    return {"seconds": bounds, "bound": max(bounds, key=lambda name: bounds[name]), "source": chip.source}
 
 
 def _array_bytes(shapes: str) -> Iterator[int]:

@@ -1,48 +1,55 @@
-"""One thing to measure: a forward pass or a training step of a network, as plain data that another process can read."""
+"""Cases, the forward passes and training steps that a config asks to measure; no data are read."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from vision_transfer.config import Config
 from vision_transfer.data.augmentation.augment import Augmentation
-from vision_transfer.data.augmentation.config import AugmentConfig
-from vision_transfer.freezing import Mask, cached_layer, inference_layers, resolve
-from vision_transfer.models import layers as layer_table
-from vision_transfer.models.layers import Layer, layer_names
-from vision_transfer.models.network import Network
+from vision_transfer.errors import UserError
+from vision_transfer.freezing import Mask, cached_layer, counts, inference_layers, resolve
+from vision_transfer.models.backbones import backbone_layers
+from vision_transfer.models.heads import head_layers
+from vision_transfer.models.layers import layer_names
+from vision_transfer.models.network import Network, all_parameter_shapes
 from vision_transfer.models.precision import Numerics
-from vision_transfer.tasks.benchmark.costs import LayerCost, forward_costs, step_costs
+from vision_transfer.runs.build import DataFacts, build_augmentation, build_network
+from vision_transfer.tasks.benchmark.costs import LayerCost, forward_costs, step_costs, total
 from vision_transfer.train.optimizers import OptimizerSpec
 from vision_transfer.train.step import StepProgram
 
-Work = Literal["forward", "step"]
-Source = Literal["images", "features"]
+DEFAULT_IMAGE_SIZE = 180
+# The small convnet for cats and dogs, which trains from scratch.
+SMALL_CONVNET, SMALL_SIZE, SMALL_HIDDEN = "convnet_150", 150, 512
 
 
 @dataclass(frozen=True)
 class Case:
-    """What is measured.
+    """A forward pass or a training step.
 
     Attributes:
         work: `forward` (inference) or `step` (training).
-        network: the tables.
-        freeze: spec of what does not train.
-        source: whether it starts from images or from the cached features of the frozen prefix.
+        network: of either.
+        freeze: spec of the parameters that do not train.
+        source: what the work starts from: images, or the cached features of the frozen prefix.
         batch: images, over all devices.
         optimizer: of a step.
         augmentation: of a step from images, or None.
+        name: for readers.
     """
 
-    work: Work
+    work: Literal["forward", "step"]
     network: Network
     freeze: str
-    source: Source
+    source: Literal["images", "features"]
     batch: int
     optimizer: OptimizerSpec
     augmentation: Augmentation | None = None
+    name: str = ""
 
     @property
     def mask(self) -> Mask:
-        """What trains."""
+        """Which parameters train."""
         return resolve(self.freeze, self.network)
 
     @property
@@ -58,13 +65,18 @@ class Case:
         return layer_names(self.network.layers)[self.network.index(self.cached) + 1]
 
     @property
+    def first(self) -> int:
+        """Position of the first layer that runs."""
+        return 0 if self.start is None else self.network.index(self.start)
+
+    @property
     def input_shape(self) -> tuple[int, ...]:
         """Of one input, without the batch."""
-        return self.network.shapes[0 if self.start is None else self.network.index(self.start)]
+        return self.network.shapes[self.first]
 
     @property
     def program(self) -> StepProgram:
-        """The step, as training would build it."""
+        """The step, as training builds it."""
         return StepProgram(
             network=self.network,
             start=self.start,
@@ -75,75 +87,89 @@ class Case:
 
     @property
     def costs(self) -> list[LayerCost]:
-        """Per layer, from the table."""
+        """Per layer that runs, from the layer table."""
         if self.work == "forward":
             return forward_costs(self.network, self.batch, self.start)
         return step_costs(self.network, self.mask, self.batch, self.start)
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Facts for `benchmark.json` that need no measuring: name, parameters, FLOPs and bytes, as JSON values."""
+        costs, parameters = self.costs, counts(all_parameter_shapes(self.network), self.mask)
+        return {
+            **{name: getattr(self, name) for name in ("name", "work", "freeze", "source", "cached", "start", "batch")},
+            "parameters": {"trainable": parameters.trainable, "frozen": parameters.frozen},
+            "table": {**asdict(total(costs)), "layers": [asdict(row) for row in costs]},
+        }
 
-def can_be_cached(network: Network, freeze: str) -> bool:
-    """Whether a freeze spec leaves a prefix whose features can be cached."""
-    return cached_layer(network, resolve(freeze, network)) is not None
 
-
-def case_to_json(case: Case) -> dict[str, Any]:
-    """JSON values for `case_from_json`, and for peers, which read `layers`, `trainable` and `input_shape`."""
-    network = case.network
-    first = 0 if case.start is None else network.index(case.start)
+def peer_request(case: Case) -> dict[str, Any]:
+    """A case as JSON values, for workers of other libraries."""
     return {
         "work": case.work,
-        "network": {
-            "backbone": [_row(layer) for layer in network.backbone],
-            "head": [_row(layer) for layer in network.head],
-            "input_shape": list(network.input_shape),
-            "preprocessing": network.preprocessing,
-            "precision": network.numerics.name,
-        },
-        "freeze": case.freeze,
         "source": case.source,
         "batch": case.batch,
-        "optimizer": asdict(case.optimizer),
-        "augmentation": None if case.augmentation is None else asdict(case.augmentation),
-        "layers": [_row(layer) for layer in network.layers[first:]],
+        "optimizer": case.optimizer.name,
+        "precision": case.network.numerics.name,
+        "layers": [{"kind": type(layer).__name__, **asdict(layer)} for layer in case.network.layers[case.first :]],
         "trainable": [name for name, parameters in case.mask.items() if any(parameters.values())],
-        "input_shape": list(case.input_shape),
-        "outputs": network.outputs,
+        "input_shape": case.input_shape,
+        "outputs": case.network.outputs,
     }
 
 
-def case_from_json(values: dict[str, Any]) -> Case:
-    """The case that `case_to_json` wrote."""
-    network = values["network"]
-    return Case(
-        work=values["work"],
-        network=Network(
-            tuple(_layer(row) for row in network["backbone"]),
-            tuple(_layer(row) for row in network["head"]),
-            tuple(network["input_shape"]),
-            network["preprocessing"],
-            Numerics(network["precision"]),
-        ),
-        freeze=values["freeze"],
-        source=values["source"],
-        batch=values["batch"],
-        optimizer=OptimizerSpec(**values["optimizer"]),
-        augmentation=_augmentation(values["augmentation"]),
+def depth_cases(config: Config) -> list[Case]:
+    """The forward pass of each batch, and the step under each freeze spec, from images and from cached features.
+
+    Raises:
+        UserError: a freeze spec that does not fit the network.
+    """
+    return _cases(config, "freeze", config.benchmark.freeze)
+
+
+def comparison_cases(config: Config) -> list[Case]:
+    """Cases for comparing with peers: forward, the steps of `config.benchmark.peer_freeze`, and the small convnet's.
+
+    Raises:
+        UserError: a freeze spec that does not fit the network.
+    """
+    cases = _cases(config, "peer_freeze", config.benchmark.peer_freeze)
+    return [*cases, small_convnet_step(config)] if config.benchmark.small_convnet else cases
+
+
+def small_convnet_step(config: Config) -> Case:
+    """The training step of the small convnet for cats and dogs, from scratch."""
+    network = Network(
+        backbone_layers(SMALL_CONVNET),
+        head_layers(1, flatten=True, hidden=(SMALL_HIDDEN,), activation="relu"),
+        (SMALL_SIZE, SMALL_SIZE, 3),
+        "rescale",
+        Numerics(config.precision),
     )
+    name = f"{SMALL_CONVNET} at {SMALL_SIZE}, step, batch {config.batch_size}"
+    return Case("step", network, "none", "images", config.batch_size, _optimizer(config), name=name)
 
 
-def _row(layer: Layer) -> dict[str, Any]:
-    return {"kind": type(layer).__name__, **asdict(layer)}
+def _cases(config: Config, field: str, specs: Sequence[str]) -> list[Case]:
+    size, batch, optimizer = config.dataset.image_size or DEFAULT_IMAGE_SIZE, config.batch_size, _optimizer(config)
+    network = build_network(config, DataFacts(config.benchmark.classes, (size, size, config.dataset.channels)))
+    cases = [
+        Case("forward", network, "none", "images", images, optimizer, name=f"forward, batch {images}")
+        for images in config.benchmark.forward_batches or (batch,)
+    ]
+    augmentation = build_augmentation(config)
+    for spec in specs:
+        try:
+            cached = cached_layer(network, resolve(spec, network))
+        except UserError as error:
+            raise UserError(f"config.benchmark.{field}: {error}") from error
+        name = f"step, frozen: {spec}, from {{}}, batch {batch}"
+        step = ("step", network, spec)
+        cases.append(Case(*step, "images", batch, optimizer, augmentation, name.format("images")))
+        if cached is not None:
+            cases.append(Case(*step, "features", batch, optimizer, augmentation, name.format(f"cached {cached}")))
+    return cases
 
 
-def _layer(row: dict[str, Any]) -> Layer:
-    fields = {name: value for name, value in row.items() if name != "kind"}
-    return getattr(layer_table, row["kind"])(**fields)
-
-
-def _augmentation(values: dict[str, Any] | None) -> Augmentation | None:
-    if values is None:
-        return None
-    fields: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in values["config"].items()
-    }
-    return Augmentation(**{**values, "config": AugmentConfig(**fields)})
+def _optimizer(config: Config) -> OptimizerSpec:
+    return OptimizerSpec(config.benchmark.optimizer)

@@ -1,4 +1,4 @@
-"""What known chips can do at most, for MFU and rooflines; and the peak of an unknown one, measured."""
+"""Peaks of known chips, for MFU and rooflines, and the measured peak of an unknown one."""
 
 import math
 import time
@@ -13,23 +13,23 @@ from jax.sharding import Mesh
 from vision_transfer.models.precision import Numerics, PrecisionName
 from vision_transfer.runtime.devices import split_rows
 
-# bfloat16 passes that a TPU takes for one product of `lax.Precision.HIGHEST` and `HIGH`.
-TPU_PASSES = {"float32": 6, "tf32": 3, "bfloat16": 1}
-# Side of the square matrices of the measured peak, and how often it is tried.
+# bfloat16 passes of a TPU for one product at `lax.Precision.HIGHEST`, `HIGH` and `DEFAULT`.
+TPU_PASSES: dict[PrecisionName, int] = {"float32": 6, "tf32": 3, "bfloat16": 1}
+# Side of the square matrices of the measured peak, and number of attempts.
 MEASURED_SIDE = 2048
 MEASURED_TRIES = 5
 
 
 @dataclass(frozen=True)
 class Chip:
-    """Peaks of one chip as its maker states them, dense.
+    """Peaks of one chip as its maker states them, without sparsity.
 
     Attributes:
         flops: FLOP/s of products by precision.
         bandwidth: of the main memory, bytes/s.
         memory: bytes.
-        interconnect: to other chips of its kind, bytes/s, all links of a chip together; 0 where it is not stated.
-        clock: cycles/s; 0 where no estimate in cycles is read.
+        interconnect: to other chips of its kind, bytes/s, all links of a chip together; 0 if not stated.
+        clock: cycles/s; 0 if no estimate in cycles is read.
         source: of these numbers.
     """
 
@@ -42,11 +42,7 @@ class Chip:
 
 
 def _tpu(bfloat16: float, bandwidth: float, memory: float, interconnect: float, clock: float, version: str) -> Chip:
-    flops: dict[PrecisionName, float] = {
-        "float32": bfloat16 / TPU_PASSES["float32"],
-        "tf32": bfloat16 / TPU_PASSES["tf32"],
-        "bfloat16": bfloat16,
-    }
+    flops: dict[PrecisionName, float] = {precision: bfloat16 / passes for precision, passes in TPU_PASSES.items()}
     return Chip(flops, bandwidth, memory, interconnect, clock, f"https://cloud.google.com/tpu/docs/{version}")
 
 
@@ -54,7 +50,7 @@ def _gpu(float32: float, tf32: float, bfloat16: float, bandwidth: float, memory:
     return Chip({"float32": float32, "tf32": tf32, "bfloat16": bfloat16}, bandwidth, memory, 0.0, 0.0, source)
 
 
-# By the beginning of JAX's `device_kind`; longer names first where one begins another. The clock of a TPU is its peak
+# By the start of JAX's `device_kind`, longer names before their own prefixes. The clock of a TPU is its peak
 # divided by the multiply-adds of its matrix units per cycle (v5e: four of 128×128).
 CHIPS: dict[str, Chip] = {
     "TPU v5 lite": _tpu(197e12, 819e9, 16e9, 200e9, 197e12 / (2 * 4 * 128**2), "v5e"),
@@ -80,7 +76,7 @@ def known_chip(device_kind: str) -> Chip | None:
 
 
 def peak_flops(mesh: Mesh, numerics: Numerics) -> tuple[float, str]:
-    """FLOP/s of all devices of a mesh together, and where the number comes from."""
+    """FLOP/s of all devices of a mesh together, and the source of the number."""
     chip = known_chip(mesh.devices.flat[0].device_kind)
     if chip is not None:
         return chip.flops[numerics.name] * mesh.size, chip.source
@@ -88,7 +84,7 @@ def peak_flops(mesh: Mesh, numerics: Numerics) -> tuple[float, str]:
 
 
 def _measured_peak(mesh: Mesh, numerics: Numerics) -> float:
-    """The best of some tries; every device multiplies matrices of its own."""
+    """The best of several attempts; every device multiplies its own matrices."""
     shape = (mesh.size, MEASURED_SIDE, MEASURED_SIDE)
     matrices = split_rows(np.ones(shape, np.float32), mesh).astype(numerics.dtype)
 

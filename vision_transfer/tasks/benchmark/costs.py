@@ -1,8 +1,8 @@
 """FLOPs and bytes of a network and of its training step, from the layer table alone.
 
-A multiplication and an addition are two FLOPs. Products with the zeros of a padding are not counted, as XLA's own cost
-analysis does not count them. Bytes are those of a step whose operations each read their operands from memory and write
-their results there once; a compiler that fuses operations moves fewer, one that pads or copies moves more.
+A multiplication and an addition are two FLOPs. Like XLA's own cost analysis, this does not count products with the
+zeros of a padding. Bytes assume that each operation reads its operands from memory and writes its results there once;
+a compiler that fuses operations moves fewer, one that pads or copies moves more.
 """
 
 import math
@@ -27,19 +27,15 @@ class Cost:
     bytes: int = 0
 
     def __add__(self, other: "Cost") -> "Cost":
-        """Both, one after the other."""
+        """The cost of both."""
         return Cost(self.flops + other.flops, self.bytes + other.bytes)
 
 
 @dataclass(frozen=True)
 class LayerCost:
-    """What one layer costs for a batch.
+    """Costs of one layer for a batch: its output, the gradient of its input, and the gradients of its parameters.
 
-    Attributes:
-        name: of the layer.
-        forward: its output.
-        input_gradient: the gradient of its input.
-        kernel_gradient: the gradients of its parameters, and their update.
+    The last includes the update of the parameters.
     """
 
     name: str
@@ -49,12 +45,12 @@ class LayerCost:
 
     @property
     def total(self) -> Cost:
-        """All three."""
+        """The sum of all three."""
         return self.forward + self.input_gradient + self.kernel_gradient
 
 
 def layer_costs(network: Network, batch: int) -> list[LayerCost]:
-    """A row per layer with all its gradients, for `batch` images."""
+    """All layers with all their gradients, for `batch` images."""
     itemsize = network.numerics.dtype.itemsize
     shapes = network.shapes
     return [
@@ -64,33 +60,28 @@ def layer_costs(network: Network, batch: int) -> list[LayerCost]:
 
 
 def forward_costs(network: Network, batch: int, start: str | None = None) -> list[LayerCost]:
-    """A row per layer from `start` on, without gradients."""
+    """The layers from `start` on, without gradients."""
     first = 0 if start is None else network.index(start)
     return [LayerCost(row.name, row.forward) for row in layer_costs(network, batch)[first:]]
 
 
 def step_costs(network: Network, mask: Mask, batch: int, start: str | None = None) -> list[LayerCost]:
-    """A row per layer from `start` on for a training step under a mask.
+    """The layers from `start` on for a training step under a mask.
 
-    All layers run forward. The gradient of an input is computed behind the cut only, that of a kernel only where it
-    trains.
+    All of them run forward. Gradients of inputs are computed only after the cut, those of parameters only for layers
+    that train.
     """
     first = 0 if start is None else network.index(start)
     cut_position = network.index(cut(network, mask))
-    rows = []
-    for position, row in enumerate(layer_costs(network, batch)):
-        if position < first:
-            continue
-        trains = any(mask.get(row.name, {}).values())
-        rows.append(
-            LayerCost(
-                row.name,
-                row.forward,
-                row.input_gradient if position > cut_position else Cost(),
-                row.kernel_gradient if trains else Cost(),
-            )
+    return [
+        LayerCost(
+            row.name,
+            row.forward,
+            row.input_gradient if position > cut_position else Cost(),
+            row.kernel_gradient if any(mask.get(row.name, {}).values()) else Cost(),
         )
-    return rows
+        for position, row in enumerate(layer_costs(network, batch)[first:], first)
+    ]
 
 
 def total(costs: list[LayerCost]) -> Cost:
@@ -102,22 +93,18 @@ def _layer_cost(layer: Layer, before: tuple[int, ...], after: tuple[int, ...], b
     inputs, outputs = batch * math.prod(before), batch * math.prod(after)
     products = 2 * batch * _multiplications(layer, before, after)
     parameters = sum(math.prod(shape) for shape in parameter_shapes(layer, before).values())
-    moved = (inputs + outputs) * itemsize
-    forward = Cost(products + _elementwise(layer, inputs, outputs), moved + parameters * PARAMETER_BYTES)
-    input_gradient = Cost(products, moved + parameters * PARAMETER_BYTES)
-    if not parameters:
-        return LayerCost(layer.name, forward, input_gradient)
+    moved = (inputs + outputs) * itemsize + parameters * PARAMETER_BYTES
     update = parameters * PARAMETER_BYTES * UPDATE_TRANSFERS
     return LayerCost(
         layer.name,
-        forward,
-        input_gradient,
-        Cost(products + outputs, moved + parameters * PARAMETER_BYTES + update),
+        forward=Cost(products + _elementwise(layer, inputs, outputs), moved),
+        input_gradient=Cost(products, moved),
+        kernel_gradient=Cost(products + outputs, moved + update) if parameters else Cost(),
     )
 
 
 def _multiplications(layer: Layer, before: tuple[int, ...], after: tuple[int, ...]) -> int:
-    """Of one image."""
+    """Multiplications for one image."""
     match layer:
         case Conv():
             taps = [_taps(extent, outputs, layer) for extent, outputs in zip(before[:2], after[:2], strict=True)]
@@ -129,7 +116,7 @@ def _multiplications(layer: Layer, before: tuple[int, ...], after: tuple[int, ..
 
 
 def _taps(extent: int, outputs: int, layer: Conv) -> int:
-    """Along one axis, over all outputs: how many elements of the kernel meet the image and not its padding."""
+    """Kernel elements that meet the image rather than its padding, along one axis, summed over all outputs."""
     padding = (layer.kernel_size - 1) // 2 if layer.padding == "same" else 0
     firsts = (position - padding for position in range(outputs))
     return sum(min(first + layer.kernel_size, extent) - max(first, 0) for first in firsts)

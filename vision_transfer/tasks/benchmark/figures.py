@@ -1,4 +1,4 @@
-"""How time, memory and FLOPs of a step fall with the number of frozen layers."""
+"""The figure of time, memory and FLOPs of a step against the number of frozen layers."""
 
 import math
 from pathlib import Path
@@ -8,7 +8,7 @@ from vision_transfer.runtime.files import replaced_file
 
 GIGA, MILLI = 1e9, 1e-3
 STEP_TIME = "Step time, ms"
-# Okabe and Ito's palette, which the colour-blind tell apart; markers differ too.
+# Okabe and Ito's palette, which colour-blind readers can tell apart; markers differ too.
 STYLES = {
     "images": {"color": "#0072B2", "marker": "o", "label": "from images"},
     "features": {"color": "#D55E00", "marker": "s", "label": "from cached features"},
@@ -16,12 +16,7 @@ STYLES = {
 
 
 def draw_depths(records: list[dict[str, Any]], path: Path) -> None:
-    """Writes the figure: a panel each for step time, memory and FLOPs against freeze depth, from nothing to all.
-
-    Args:
-        records: of steps, measured or compiled.
-        path: of the PNG file.
-    """
+    """Writes a PNG with a panel each for step time, memory and FLOPs against freeze depth, from nothing to all."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -37,10 +32,8 @@ def draw_depths(records: list[dict[str, Any]], path: Path) -> None:
             places = [specs.index(record["freeze"]) for record in own]
             axes.plot(places, [value(record) for record in own], linewidth=2, markersize=6, clip_on=False, **style)
             if title == STEP_TIME:
-                spreads = [record["seconds"] for record in own]
-                low, high = (
-                    [entry[name] / MILLI for entry in spreads] for name in ("first_quartile", "third_quartile")
-                )
+                quartiles = ("first_quartile", "third_quartile")
+                low, high = ([record["seconds"][name] / MILLI for record in own] for name in quartiles)
                 axes.fill_between(places, low, high, color=style["color"], alpha=0.2, linewidth=0)
         axes.set_title(title)
         axes.set_xticks(range(len(specs)), specs, rotation=40, ha="right")
@@ -70,5 +63,5 @@ def _panels(steps: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _roofline_milliseconds(record: dict[str, Any]) -> float:
-    """NaN, which leaves a gap, for a chip whose peaks are not known."""
+    """NaN, which leaves a gap, for a chip with unknown peaks."""
     return max(record["roofline"]["seconds"].values()) / MILLI if record["roofline"] else math.nan

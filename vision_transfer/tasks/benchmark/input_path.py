@@ -1,13 +1,11 @@
-"""How fast images come: decoded from their files on all cores, and handed to the training step; beside its demand.
+"""The worker of the input path: how fast images are decoded on all cores, and how fast they reach the devices.
 
-The step is that of the small convnet, which eats more images per second than any other network here. Decoding happens
-once for each data set and size; what every epoch waits for is the feed: rows read from the decoded cache in the order
-of the epoch and sent to the devices, while the devices are at work.
+Decoding happens once for each data set and size. What every epoch waits for is the feed: rows are read from the
+decoded cache in the order of the epoch and sent to the devices while these compute.
 """
 
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +19,17 @@ from vision_transfer.data.load import load_dataset
 from vision_transfer.runtime import jax_setup
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.devices import local_mesh, padded_batch
-from vision_transfer.tasks.benchmark.protocol import serve
-from vision_transfer.tasks.benchmark.timing import spread
+from vision_transfer.tasks.benchmark.protocol import Work, serve
+from vision_transfer.tasks.benchmark.worker import spread
 from vision_transfer.train.device_feed import StreamedFeed, TrainingRows
 from vision_transfer.train.step import StepOrder
 
 
-def build(request: dict[str, Any]) -> tuple[Callable[[int], None], dict[str, Any], Callable[[], dict[str, Any]]]:
-    """Measures at once; the facts are images per second: `decoded`, and the median `fed` of `repeats` epochs.
+def build(request: dict[str, Any]) -> Work:
+    """Measures at once; the facts are images per second: `decoded`, and `fed` as the median of `repeats` epochs.
 
     Args:
-        request: `root` (a folder of pictures), `size`, `channels`, `batch`, `repeats`, and the root `cache`.
+        request: `root` (a folder of images), `size`, `channels`, `batch`, `repeats`, and `cache`, the root of caches.
     """
     jax_setup.configure(Path(request["cache"]))
     data = DataRequest("folder", Path(request["root"]), request["size"], request["channels"])
@@ -45,7 +43,7 @@ def build(request: dict[str, Any]) -> tuple[Callable[[int], None], dict[str, Any
 
 
 def _epoch(split: Split, batch: int, epoch: int) -> float:
-    """Images per second of an epoch's chunks, all of them on the devices at its end."""
+    """Images per second until all chunks of an epoch are on the devices."""
     mesh = local_mesh()
     feed = StreamedFeed(mesh, TrainingRows(split.images, split.labels, split.example_ids))
     steps = batches_per_pass(len(split), batch)

@@ -1,120 +1,140 @@
-"""Measures cases one after the other, each in a process of its own."""
+"""Measures cases one after the other, ours alone or in turns with peers; each worker is a process of its own."""
 
+import base64
+import pickle
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from vision_transfer import freezing
 from vision_transfer.config import Config
-from vision_transfer.models.network import all_parameter_shapes
 from vision_transfer.runtime.console import Screen
-from vision_transfer.tasks.benchmark.cases import Case, case_to_json
-from vision_transfer.tasks.benchmark.costs import total
-from vision_transfer.tasks.benchmark.plan import Named, small_convnet_step
-from vision_transfer.tasks.benchmark.processes import worker
-from vision_transfer.tasks.benchmark.timing import Spread, spread, take_turns
+from vision_transfer.tasks.benchmark.cases import Case, peer_request, small_convnet_step
+from vision_transfer.tasks.benchmark.worker import Worker, spread, take_turns, worker
 
-OWN_WORKER = "vision_transfer.tasks.benchmark.worker"
-INPUT_WORKER = "vision_transfer.tasks.benchmark.input_path"
+OURS = "ours"
+MODULES = "vision_transfer.tasks.benchmark"
 
 
-def measure(config: Config, named: list[Named], cache: Path, folder: Path, screen: Screen) -> list[dict[str, Any]]:
+def measure(config: Config, cases: list[Case], cache: Path, folder: Path, screen: Screen) -> list[dict[str, Any]]:
     """A record per case for `benchmark.json`; with `config.benchmark.trace`, traces and HLO in `folder`."""
     records: list[dict[str, Any]] = []
     peak: dict[str, Any] = {}
-    with screen.bar("Measuring", len(named), "cases") as advance:
-        for number, one in enumerate(named):
+    with screen.bar("Measuring", len(cases), "cases") as advance:
+        for number, case in enumerate(cases):
             trace = folder / "trace" / f"{number:02d}" if config.benchmark.trace else None
-            request = own_request(config, one.case, cache, trace, measure_peak=not peak)
-            with worker(one.name, OWN_WORKER, request) as process:
-                seconds = take_turns({"ours": process}, config.benchmark.repeats, config.benchmark.seconds_per_repeat)
-                last = process.end()
-            if not peak:
-                peak = {"flops": last["peak_flops"], "source": last["peak_source"]}
-            times = spread(seconds["ours"])
+            with our_worker(config, case, cache, trace, measure_peak=not peak) as ours:
+                seconds = _in_turns(config, {OURS: ours})[OURS]
+                last = ours.end()
+            peak = peak or {"flops": last["peak_flops"], "source": last["peak_source"]}
+            times, facts = spread(seconds), case.facts
             records.append(
                 {
-                    "name": one.name,
-                    **facts_of(one.case),
-                    **process.facts,
+                    **facts,
+                    **ours.facts,
                     "seconds": asdict(times),
-                    **_rates(one.case, times, peak["flops"]),
+                    "images_per_second": case.batch / times.median,
+                    "mfu": facts["table"]["flops"] / times.median / peak["flops"],
                     "peak": peak,
                     "peak_memory_bytes": last["peak_memory_bytes"],
                     "device_memory_bytes": last["device_memory_bytes"],
                     "trace": None if trace is None else str(trace),
                 }
             )
-            advance(1, one.name)
+            advance(1, case.name)
     return records
 
 
 def measure_input_path(config: Config, cache: Path) -> dict[str, Any]:
-    """Images per second of decoding and of feeding, beside those that the small convnet's step takes.
-
-    Args:
-        config: with a folder of pictures in `dataset.root`.
-        cache: root of all caches.
-    """
+    """Images per second of decoding and of feeding `config.dataset.root`, and those of the small convnet's step."""
     step = small_convnet_step(config)
-    request = own_request(config, step.case, cache, None, measure_peak=False)
-    with worker(step.name, OWN_WORKER, request) as process:
-        seconds = take_turns({"ours": process}, config.benchmark.repeats, config.benchmark.seconds_per_repeat)["ours"]
-    height, _, channels = step.case.network.input_shape
+    with our_worker(config, step, cache) as ours:
+        seconds = _in_turns(config, {OURS: ours})[OURS]
+    height, _, channels = step.network.input_shape
     request = {
         "root": str(Path(config.dataset.root or "").expanduser().absolute()),
         "size": height,
         "channels": channels,
-        "batch": step.case.batch,
+        "batch": step.batch,
         "repeats": config.benchmark.repeats,
         "cache": str(cache),
     }
-    with worker("the input path", INPUT_WORKER, request) as process:
-        rates = process.facts
-    return {"step": {"name": step.name, "images_per_second": step.case.batch / spread(seconds).median}, **rates}
+    with worker("the input path", f"{MODULES}.input_path", request) as input_path:
+        rates = input_path.facts
+    return {"step": {"name": step.name, "images_per_second": step.batch / spread(seconds).median}, **rates}
 
 
-def own_request(config: Config, case: Case, cache: Path, trace: Path | None, *, measure_peak: bool) -> dict[str, Any]:
-    """What `own_worker` is asked."""
-    return {
-        **case_to_json(case),
+def compare(
+    config: Config, cases: list[Case], peers: tuple[str, ...], python: str, cache: Path, screen: Screen
+) -> list[dict[str, Any]]:
+    """A record per case: seconds and peak memory of each library, and ratios ours / peer.
+
+    A ratio of times is that of the medians; its quartiles are those of the ratios within each repeat.
+    """
+    records = []
+    with screen.bar("Comparing", len(cases), "cases") as advance:
+        for case in cases:
+            with ExitStack() as running:
+                workers = {OURS: running.enter_context(our_worker(config, case, cache))}
+                for peer in peers:
+                    module = f"{MODULES}.peers.{peer}_peer"
+                    other = worker(f"{case.name} in {peer}", module, peer_request(case), python)
+                    workers[peer] = running.enter_context(other)
+                seconds = _in_turns(config, workers)
+                peaks = {name: one.end()["peak_memory_bytes"] for name, one in workers.items()}
+            libraries = {
+                name: {**one.facts, "seconds": asdict(spread(seconds[name])), "peak_memory_bytes": peaks[name]}
+                for name, one in workers.items()
+            }
+            ratios = {peer: _ratio(libraries, seconds, peer) for peer in peers}
+            records.append({**case.facts, "libraries": libraries, "ratios": ratios})
+            advance(1, case.name)
+    return [_with_ratios_to_images(record, records) for record in records]
+
+
+def our_worker(
+    config: Config, case: Case, cache: Path, trace: Path | None = None, *, measure_peak: bool = False
+) -> AbstractContextManager[Worker]:
+    """A worker that runs a case of this package; see `ours`."""
+    request = {
+        "case": base64.b64encode(pickle.dumps(case)).decode(),
         "cache": str(cache),
         "deterministic": config.deterministic,
         "trace": None if trace is None else str(trace),
         "measure_peak": measure_peak,
     }
+    return worker(case.name, f"{MODULES}.ours", request)
 
 
-def facts_of(case: Case) -> dict[str, Any]:
-    """What the table says of a case: freeze depth, parameters, FLOPs and bytes, in total and per layer."""
-    costs = case.costs
-    counts = freezing.counts(all_parameter_shapes(case.network), case.mask)
+def _in_turns(config: Config, workers: dict[str, Worker]) -> dict[str, list[float]]:
+    return take_turns(workers, config.benchmark.repeats, config.benchmark.seconds_per_repeat)
+
+
+def _ratio(libraries: dict[str, dict[str, Any]], seconds: dict[str, list[float]], peer: str) -> dict[str, Any]:
+    own, other = libraries[OURS], libraries[peer]
+    pairs = spread([ours / theirs for ours, theirs in zip(seconds[OURS], seconds[peer], strict=True)])
     return {
-        "work": case.work,
-        "freeze": case.freeze,
-        "source": case.source,
-        "cached": case.cached,
-        "start": case.start,
-        "batch": case.batch,
-        "parameters": {"trainable": counts.trainable, "frozen": counts.frozen},
-        "table": {
-            "flops": total(costs).flops,
-            "bytes": total(costs).bytes,
-            "layers": [
-                {
-                    "name": row.name,
-                    "forward": asdict(row.forward),
-                    "input_gradient": asdict(row.input_gradient),
-                    "kernel_gradient": asdict(row.kernel_gradient),
-                }
-                for row in costs
-            ],
-        },
+        "time": own["seconds"]["median"] / other["seconds"]["median"],
+        "time_quartiles": [pairs.first_quartile, pairs.third_quartile],
+        "peak_memory": own["peak_memory_bytes"] / other["peak_memory_bytes"],
     }
 
 
-def _rates(case: Case, times: Spread, peak: float) -> dict[str, float]:
-    return {
-        "images_per_second": case.batch / times.median,
-        "mfu": total(case.costs).flops / times.median / peak,
+def _with_ratios_to_images(record: dict[str, Any], records: list[dict[str, Any]]) -> dict[str, Any]:
+    """A record from cached features with ratios to the peers' step from images, which is what they run uncached."""
+    same = ("work", "freeze", "batch")
+    from_images = [
+        other for other in records if other["source"] == "images" and all(other[name] == record[name] for name in same)
+    ]
+    if record["source"] == "images" or not from_images:
+        return record
+    own, others = record["libraries"][OURS], from_images[0]["libraries"]
+    ratios = {
+        peer: ratio
+        | {
+            "time_beside_images": own["seconds"]["median"] / others[peer]["seconds"]["median"],
+            "peak_memory_beside_images": own["peak_memory_bytes"] / others[peer]["peak_memory_bytes"],
+        }
+        for peer, ratio in record["ratios"].items()
     }
+    return record | {"ratios": ratios}

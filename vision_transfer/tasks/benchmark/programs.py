@@ -1,4 +1,4 @@
-"""A case as the program that training or inference runs, with arguments of its shapes; for any devices, real or not."""
+"""The program that training or inference runs for a case, with arguments of its shapes, for any devices."""
 
 from collections.abc import Callable
 from functools import partial
@@ -17,24 +17,23 @@ from vision_transfer.runtime.devices import BATCH_AXIS, padded_batch, share
 from vision_transfer.tasks.benchmark.cases import Case
 from vision_transfer.train.step import Examples, StepOrder, initial_state, run_steps, single_step
 
-# Traces and lowers.
+# Traces and lowers a program.
 Lower = Callable[[], jax.stages.Lowered]
 EVERYWHERE, SPLIT, BY_COLUMN = PartitionSpec(), PartitionSpec(BATCH_AXIS), PartitionSpec(None, BATCH_AXIS)
-# So small that random data cannot drive the parameters out of range, however long it is measured.
+# So small that random data cannot drive the parameters out of range, however long the measurement takes.
 RATE = 1e-6
-# Steps in one dispatch at most.
+# Limit of the steps in one dispatch.
 MOST_STEPS = 64
 SEED = 0
 PIXEL_VALUES = 256
 
 
-def variables(case: Case) -> dict[str, Params]:
-    """Random parameters of all layers."""
+def _variables(case: Case) -> dict[str, Params]:
     return init(case.network, jax.random.key(SEED))
 
 
-def inputs(case: Case, mesh: Mesh) -> np.ndarray:
-    """A random batch: `(batch, height, width, channels) uint8`, or features of the network's dtype, never negative."""
+def _inputs(case: Case, mesh: Mesh) -> np.ndarray:
+    """A random batch: `(batch, height, width, channels) uint8`, or non-negative features of the network's dtype."""
     rng = np.random.default_rng(SEED)
     shape = (padded_batch(case.batch, mesh), *case.input_shape)
     if case.start is None:
@@ -42,24 +41,22 @@ def inputs(case: Case, mesh: Mesh) -> np.ndarray:
     return np.abs(rng.standard_normal(shape, np.float32)).astype(case.network.numerics.dtype)
 
 
-def examples(case: Case, mesh: Mesh) -> Examples:
-    """A batch with labels and ids."""
-    rows: Any = inputs(case, mesh)
+def _examples(case: Case, mesh: Mesh) -> Examples:
+    rows: Any = _inputs(case, mesh)
     labels: Any = np.arange(len(rows), dtype=np.int32) % max(2, case.network.outputs)
     ids: Any = np.arange(len(rows), dtype=np.uint32)
     return Examples(rows, labels, ids)
 
 
 def running_step(case: Case, mesh: Mesh) -> tuple[Lower, dict[str, Any]]:
-    """What lowers `run_steps` for a batch that stays on the devices, and its arguments by name, placed.
+    """A function that lowers `run_steps` for a batch that stays on the devices, and its placed arguments by name.
 
     The arguments lack `count`, the number of steps (at most `MOST_STEPS`). `state` is donated.
     """
     everywhere = NamedSharding(mesh, EVERYWHERE)
     columns = NamedSharding(mesh, BY_COLUMN)
-    drawn = variables(case)
-    state, frozen = _state_and_frozen(case, drawn)
-    batch = examples(case, mesh)
+    state, frozen = _state_and_frozen(case, _variables(case))
+    batch = _examples(case, mesh)
     frozen["prepared"] = _prepared(case, mesh, frozen["params"])
     rows = np.tile(np.arange(len(batch.labels), dtype=np.int32), (MOST_STEPS, 1))
     order = StepOrder(
@@ -81,23 +78,20 @@ def running_step(case: Case, mesh: Mesh) -> tuple[Lower, dict[str, Any]]:
 
 
 def running_forward(case: Case, mesh: Mesh) -> tuple[Lower, tuple[Any, ...]]:
-    """What lowers inference for a batch that stays on the devices, and its arguments, placed."""
-    drawn = variables(case)
+    """A function that lowers inference for a batch that stays on the devices, and its placed arguments."""
+    drawn = _variables(case)
     drawn["prepared"] = _prepared(case, mesh, drawn["params"])
-    placed = (
-        share(drawn, mesh),
-        jax.device_put(inputs(case, mesh), NamedSharding(mesh, SPLIT)),
-    )
+    placed = share(drawn, mesh), jax.device_put(_inputs(case, mesh), NamedSharding(mesh, SPLIT))
     return partial(_sharded_forward(case, mesh).lower, *placed), placed
 
 
 def abstract_program(case: Case, mesh: Mesh) -> tuple[Any, tuple[Any, ...]]:
-    """The jitted sharded step or forward pass, one step without a loop around it, and shapes of its arguments.
+    """The jitted sharded forward pass or a single step, and the shapes of its arguments.
 
-    Nothing is computed, so the mesh may be of chips that are not there. A loop would hide its body from the compiler's
-    cost analysis, which counts it once however often it runs.
+    Nothing is computed, so the chips of the mesh may be absent. The step has no loop around it: the compiler's cost
+    analysis counts the body of a loop once, however often it runs.
     """
-    drawn = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), variables(case))
+    drawn = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), _variables(case))
     size = padded_batch(case.batch, mesh)
     dtype = jnp.uint8 if case.start is None else case.network.numerics.dtype
     images: Any = jax.ShapeDtypeStruct((size, *case.input_shape), dtype)
@@ -138,8 +132,7 @@ def _sharded_forward(case: Case, mesh: Mesh) -> Any:
 
 def _state_and_frozen(case: Case, drawn: dict[str, Params]) -> tuple[Any, dict[str, Params]]:
     trainable, frozen = freezing.partition(drawn["params"], case.mask)
-    names = layer_names(case.network.layers)
-    running = set(names if case.start is None else names[case.network.index(case.start) :])
+    running = set(layer_names(case.network.layers)[case.first :])
     state = initial_state(case.program, trainable, drawn["batch_stats"])
     return state, {"params": {layer: leaves for layer, leaves in frozen.items() if layer in running}}
 

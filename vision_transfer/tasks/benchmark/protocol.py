@@ -1,8 +1,8 @@
-"""How a process that measures talks to the one that asked: lines of JSON on standard input and output.
+"""The protocol of a worker, a process that measures: it answers lines of JSON on its standard input and output.
 
-Only the standard library is imported here, since interpreters without this package's dependencies run it too.
-The first line is the request. The reply to it says that all is compiled and warm. Then `{"run": N}` runs the work N
-times and replies `{"seconds": …}` of all N together, and `{"end": true}` replies the peak memory and ends.
+This module imports only the standard library, since interpreters without this package's dependencies run it too.
+The first line is the request; the reply to it means that all is compiled and warm. Then `{"run": N}` runs the work N
+times and replies `{"seconds": …}` for all N together, and `{"end": true}` replies the peak memory and ends.
 """
 
 import json
@@ -15,14 +15,14 @@ from typing import Any
 
 KILOBYTE = 1024
 
-# Builds and compiles the work of a request: returns what runs it N times, facts for the reply, facts for the end.
-Build = Callable[[dict[str, Any]], tuple[Callable[[int], None], dict[str, Any], Callable[[], dict[str, Any]]]]
+# What runs the work N times, facts for the first reply, and facts for the last.
+Work = tuple[Callable[[int], None], dict[str, Any], Callable[[], dict[str, Any]]]
 
 
-def serve(build: Build) -> None:
-    """Answers one request until its end.
+def serve(build: Callable[[dict[str, Any]], Work]) -> None:
+    """Answers one request until its end; `build` builds, compiles and warms up the work of a request.
 
-    What libraries print on standard output goes to standard error, so that replies stay apart.
+    Standard output of libraries goes to standard error, which keeps the replies separate.
     """
     replies = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
@@ -40,9 +40,5 @@ def serve(build: Build) -> None:
         began = time.perf_counter()
         run(command["run"])
         reply({"seconds": time.perf_counter() - began})
-    reply({"peak_memory_bytes": peak_memory_bytes(), **last_facts()})
-
-
-def peak_memory_bytes() -> int:
-    """Largest resident memory of this process so far, on Linux."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KILOBYTE
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KILOBYTE
+    reply({"peak_memory_bytes": peak, **last_facts()})

@@ -1,4 +1,4 @@
-"""A benchmark's numbers as tables for the screen."""
+"""The numbers of a benchmark as tables for the screen."""
 
 from typing import Any
 
@@ -15,9 +15,9 @@ def measured_table(records: list[Record]) -> Table:
     """Times, rates and memory of measured cases."""
     peak = records[0]["peak"]
     caption = (
-        f"ms: median of {records[0]['seconds']['repeats']} repeats ± half the distance of the quartiles. "
+        f"ms: median of {records[0]['seconds']['repeats']} repeats ± half the interquartile range. "
         f"MFU: the table's FLOPs per second over {peak['flops'] / GIGA:,.0f} GFLOP/s ({peak['source']}). "
-        "GB: peak of the device's memory, on a CPU of the whole process."
+        "GB: peak device memory; on a CPU, of the whole process."
     )
     title = f"{records[0]['device']}, {records[0]['library']}"
     table = _table(title, ("ms", "images/s", "MFU", "GFLOP", "GB", "compile s"), caption)
@@ -35,7 +35,7 @@ def measured_table(records: list[Record]) -> Table:
 
 
 def compiled_table(records: list[Record]) -> Table:
-    """What the compiler says of cases, per chip."""
+    """The compiler's estimates of cases, per chip."""
     title = f"Compiled for {records[0]['device']}, not measured; all per chip"
     columns = ("GFLOP", "GB\nmoved", "GB\nheld", "compiler\nms", "roofline\nms", "bound\nby", "MB\nsent")
     caption = (
@@ -60,12 +60,12 @@ def compiled_table(records: list[Record]) -> Table:
 
 
 def comparison_table(records: list[Record]) -> Table:
-    """Ours and each peer, a row each."""
+    """A row per case and library."""
     libraries = records[0]["libraries"]
     title = ", ".join(f"{name}: {entry['library']} on {entry['device']}" for name, entry in libraries.items())
     caption = (
-        f"ms: median of {libraries['ours']['seconds']['repeats']} repeats in turns ± half the quartile range. GB: peak "
-        "of the whole process. Ratios: of medians (quartiles of the ratios within each repeat), and of peak memory."
+        f"ms: median of {libraries['ours']['seconds']['repeats']} repeats in turns ± half the interquartile range. "
+        "GB: peak of the process. Ratios: of medians (quartiles of the ratios within each repeat), and of peak memory."
     )
     table = _table(title, ("ms", "GB", "ours / its time", "memory"), caption)
     for record in records:
@@ -76,7 +76,7 @@ def comparison_table(records: list[Record]) -> Table:
                 f"  {library}",
                 _milliseconds(entry["seconds"]),
                 f"{entry['peak_memory_bytes'] / GIGA:.2f}",
-                f"{ratio['time']:.2f} ({_range(ratio['time_quartiles'])})" if ratio else "",
+                "{:.2f} ({:.2f}–{:.2f})".format(ratio["time"], *ratio["time_quartiles"]) if ratio else "",
                 f"{ratio['peak_memory']:.2f}" if ratio else "",
             )
             if ratio and "time_beside_images" in ratio:
@@ -91,10 +91,10 @@ def comparison_table(records: list[Record]) -> Table:
 
 
 def input_path_table(record: Record) -> Table:
-    """Images per second of the input path, and how often the step's."""
+    """Images per second of the input path, also as a multiple of the step's."""
     step = record["step"]["images_per_second"]
     table = _table("Input path", ("images/s", "times the step"), "Decoding happens once, feeding in every epoch.")
-    table.add_row(f"taken by {record['step']['name']}", f"{step:,.0f}", "")
+    table.add_row(f"used by {record['step']['name']}", f"{step:,.0f}", "")
     for name in ("decoded", "fed"):
         table.add_row(name, f"{record[name]:,.0f}", f"{record[name] / step:,.1f}")
     return table
@@ -103,7 +103,7 @@ def input_path_table(record: Record) -> Table:
 def whole_runs_table(records: list[Record]) -> Table:
     """Our whole runs beside Keras's."""
     title = f"Whole runs, ours and {records[0]['keras']['library']}"
-    caption = "Ours from the command to its end. Where Keras's epochs are multiplied, one of each kind was measured."
+    caption = "Ours: from the command to its end. ≈: one epoch of each kind was measured in Keras and multiplied."
     table = _table(title, ("ours, s", "Keras, s", "ratio", "memory"), caption)
     for record in records:
         measured = record["keras"]["measured"].values()
@@ -119,7 +119,7 @@ def whole_runs_table(records: list[Record]) -> Table:
 
 
 def layer_table(record: Record) -> Table:
-    """FLOPs and bytes of a step layer by layer, from the table."""
+    """FLOPs and bytes of a step by layer, from the layer table."""
     columns = ("forward GFLOP", "input gradient", "kernel gradient", "GB moved")
     table = _table(f"Per layer: {record['name']}", columns, "From the layer table, for the whole batch.")
     for row in record["table"]["layers"]:
@@ -142,7 +142,7 @@ def _table(title: str, columns: Any, caption: str) -> Table:
 
 
 def _name(record: Record) -> str:
-    """Two short lines, so that the table fits a narrow screen."""
+    """The case in two short lines, which fit a narrow screen."""
     if record["work"] == "forward":
         return f"forward, batch {record['batch']}"
     origin = f"cached {record['cached']}" if record["cached"] else "images"
@@ -154,7 +154,3 @@ def _milliseconds(seconds: Record) -> str:
     median = seconds["median"] / MILLI
     digits = 2 if median < TWO_DIGITS_BELOW else 0 if median >= NO_DIGITS_FROM else 1
     return f"{median:,.{digits}f} ± {half:,.{digits}f}"
-
-
-def _range(quartiles: list[float]) -> str:
-    return f"{quartiles[0]:.2f}–{quartiles[1]:.2f}"

@@ -1,4 +1,4 @@
-"""The task `benchmark`: cases to records, tables, `benchmark.json` and a figure in a folder of their own."""
+"""The task `benchmark`: runs what the config asks for and writes tables, `benchmark.json` and a figure."""
 
 import sys
 import time
@@ -12,10 +12,9 @@ from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.files import write_json
 from vision_transfer.runtime.provenance import code_digest, versions
 from vision_transfer.tasks.benchmark.ahead_of_time import compile_cases
-from vision_transfer.tasks.benchmark.comparison import compare
+from vision_transfer.tasks.benchmark.cases import comparison_cases, depth_cases
 from vision_transfer.tasks.benchmark.figures import draw_depths
-from vision_transfer.tasks.benchmark.measure import measure, measure_input_path
-from vision_transfer.tasks.benchmark.plan import comparison_cases, depth_cases, listed, peers_of
+from vision_transfer.tasks.benchmark.measure import compare, measure, measure_input_path
 from vision_transfer.tasks.benchmark.tables import (
     comparison_table,
     compiled_table,
@@ -27,21 +26,25 @@ from vision_transfer.tasks.benchmark.tables import (
 from vision_transfer.tasks.benchmark.whole_runs import compare_whole_runs
 
 RESULT, FIGURE = "benchmark.json", "depth.png"
+PEERS = ("keras", "torch")
 
 
 def benchmark(config: Config, cache: Path, workdir: Path | None, screen: Screen) -> Path:
     """Runs the benchmark that the config describes; returns its folder, which is always a new one.
 
-    Measured here; with `config.benchmark.target` compiled for chips that are not here; with `config.benchmark.peers`
-    measured in turns with other libraries. This process computes nothing itself, so that an accelerator is free for
-    those that measure.
+    Cases are measured here; with `config.benchmark.target` compiled for absent chips; with `config.benchmark.peers`
+    measured in turns with other libraries; `config.benchmark.whole_runs` compares whole runs instead. This process
+    computes nothing itself, so that accelerators are free for the workers.
 
     Raises:
         UserError: a config that cannot be measured, or a peer that cannot be run.
     """
-    peers = peers_of(config)
+    peers = _listed(config.benchmark.peers)
+    for name in peers:
+        if name not in PEERS:
+            raise UserError(f"config.benchmark.peers: got {name!r}; allowed are {', '.join(PEERS)}")
     if peers and config.benchmark.target:
-        raise UserError("config.benchmark: peers are measured and a target is compiled; give one of the two")
+        raise UserError("config.benchmark: peers are measured but a target is only compiled; give one of the two")
     python = config.benchmark.peer_python or sys.executable
     folder = _new_folder(config, workdir)
     result: dict[str, Any] = {
@@ -54,7 +57,7 @@ def benchmark(config: Config, cache: Path, workdir: Path | None, screen: Screen)
         trace = folder / "trace" if config.benchmark.trace else None
         result["compiled"] = compile_cases(depth_cases(config), config.benchmark.target, trace, screen)
         screen.say(compiled_table(result["compiled"]))
-    elif whole_runs := listed(config.benchmark.whole_runs):
+    elif whole_runs := _listed(config.benchmark.whole_runs):
         result["whole_runs"] = compare_whole_runs(config, whole_runs, python, cache, screen)
         screen.say(whole_runs_table(result["whole_runs"]))
     elif peers:
@@ -75,8 +78,13 @@ def benchmark(config: Config, cache: Path, workdir: Path | None, screen: Screen)
     return folder
 
 
+def _listed(values: tuple[str, ...]) -> tuple[str, ...]:
+    """The names in a field that lists some; `keras,torch` arrives as one text from the command line."""
+    return tuple(name.strip() for text in values for name in text.split(",") if name.strip())
+
+
 def _new_folder(config: Config, workdir: Path | None) -> Path:
     folder = workdir or DEFAULT_ROOT / f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     if (folder / RESULT).exists():
-        raise UserError(f"--workdir={folder}: holds a benchmark already; they are never reused, give another folder")
+        raise UserError(f"--workdir={folder}: already holds a benchmark; they are never reused, give another folder")
     return folder

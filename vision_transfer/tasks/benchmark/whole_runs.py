@@ -1,8 +1,8 @@
 """Whole runs against Keras: from the command to its result, as a user waits for it.
 
-Ours is `launch.py` in a process of its own with an empty cache but for the weights: importing, compiling, decoding and
-checkpoints are in its time. Keras's time leaves out importing and building. What Keras would take hours for is
-measured for one epoch and multiplied by the number of epochs; the record says so.
+Ours is `launch.py` in a process of its own, with a cache that is empty except for the weights: its time includes
+importing, compiling, decoding and checkpoints. Keras's time leaves out importing and building. What would take Keras
+hours is measured for one epoch and multiplied by the number of epochs; the record states this.
 """
 
 import json
@@ -20,29 +20,26 @@ from vision_transfer.config import Config
 from vision_transfer.errors import UserError
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.jax_setup import environment_of_others
-from vision_transfer.tasks.benchmark.processes import PACKAGE_PARENT, worker
 from vision_transfer.tasks.benchmark.protocol import KILOBYTE
+from vision_transfer.tasks.benchmark.worker import PACKAGE_PARENT, last_lines, worker
 
 WEIGHTS = "weights"
 KERAS_RUN = "vision_transfer.tasks.benchmark.peers.keras_run"
 CONFIGS = PACKAGE_PARENT / "configs"
-LINES_SHOWN = 12
 
 
 @dataclass(frozen=True)
 class WholeRun:
-    """A run of ours and what Keras does for the same.
+    """A run of ours and what Keras does for the same result.
 
     Attributes:
         name: for readers.
-        commands: our flags, one list per command; only the last is timed where `warm`, else all.
-        warm: whether earlier commands have filled the cache before.
-        keras: work of `keras_run` and how many times it is needed.
+        commands: our flags, one tuple per command; the last is timed, after the earlier ones have filled the cache.
+        keras: works of `keras_run`, each with the number of times it is needed.
     """
 
     name: str
     commands: tuple[tuple[str, ...], ...]
-    warm: bool
     keras: tuple[tuple[str, int], ...]
 
 
@@ -51,19 +48,16 @@ RUNS: dict[str, WholeRun] = {
     "extraction": WholeRun(
         "feature extraction, edition 2: all images read, decoded, extracted; head of 20 epochs",
         (EXTRACTION,),
-        False,
         (("extraction", 1),),
     ),
     "second_head": WholeRun(
         "the same a second time, with another head",
         (EXTRACTION, (*EXTRACTION, "--config.model.hidden=(128,)")),
-        True,
         (("extraction", 1),),
     ),
     "finetuning": WholeRun(
         "fine-tuning, edition 2, all stages: ours with a bank of 4, Keras's with fresh augmentation",
         ((f"--config={CONFIGS / 'finetune.py'}:edition=2,bank=4",),),
-        False,
         (("augmented_head_epoch", 50), ("augmented_finetuning_epoch", 30)),
     ),
 }
@@ -77,13 +71,12 @@ def compare_whole_runs(
     Raises:
         UserError: an unknown run, no data set, or a command that failed.
     """
-    root = config.dataset.root
-    if root is None:
-        raise UserError("config.dataset.root: is empty; whole runs need a folder with train, validation and test")
+    if config.dataset.root is None:
+        raise UserError("config.dataset.root: not set; whole runs need a folder with train, validation and test")
     for name in names:
         if name not in RUNS:
             raise UserError(f"config.benchmark.whole_runs: got {name!r}; allowed are {', '.join(RUNS)}")
-    root = str(Path(root).expanduser().absolute())
+    root = str(Path(config.dataset.root).expanduser().absolute())
     measured: dict[str, tuple[float, int, dict[str, Any]]] = {}
     records = []
     for name in names:
@@ -115,32 +108,30 @@ def compare_whole_runs(
 
 
 def _keras(work: str, root: str, python: str) -> tuple[float, int, dict[str, Any]]:
-    request = {"work": work, "root": root}
-    with worker(f"{work} in keras", KERAS_RUN, request, python, env=environment_of_others(os.environ)) as process:
-        seconds = process.run(1)
-        return seconds, process.end()["peak_memory_bytes"], process.facts
+    with worker(f"{work} in keras", KERAS_RUN, {"work": work, "root": root}, python) as keras:
+        seconds = keras.run(1)
+        return seconds, keras.end()["peak_memory_bytes"], keras.facts
 
 
 def _ours(run: WholeRun, root: str, cache: Path) -> tuple[float, int, dict[str, Any]]:
-    """Seconds and peak memory of the timed commands, and the test result of the last."""
+    """Seconds, peak memory and test result of the last command."""
     with tempfile.TemporaryDirectory() as folder:
-        own_cache = Path(folder) / "cache"
+        own_cache, workdir = Path(folder, "cache"), Path(folder)
         if (cache / WEIGHTS).is_dir():
             shutil.copytree(cache / WEIGHTS, own_cache / WEIGHTS)
         seconds, memory = 0.0, 0
-        workdir = Path(folder)
         for number, flags in enumerate(run.commands):
-            workdir = Path(folder) / f"run {number}"
-            took, used = _launch([*flags, f"--config.dataset.root={root}", f"--workdir={workdir}"], own_cache)
-            if not run.warm or number == len(run.commands) - 1:
-                seconds, memory = seconds + took, max(memory, used)
-        return seconds, memory, _test(workdir)
+            workdir = Path(folder, f"run {number}")
+            flags = [*flags, f"--config.dataset.root={root}", f"--workdir={workdir}"]
+            seconds, memory = _launch(flags, own_cache)
+        test = json.loads((workdir / "result.json").read_text(encoding="utf-8"))["test"]
+        return seconds, memory, {name: test[name] for name in ("accuracy", "accuracy_ci95")}
 
 
 def _launch(flags: list[str], cache: Path) -> tuple[float, int]:
     launch = PACKAGE_PARENT / "launch.py"
     if not launch.is_file():
-        raise UserError(f"{launch}: is not there; whole runs need a checkout of the repository")
+        raise UserError(f"{launch}: no such file; whole runs need a checkout of the repository")
     environment = environment_of_others(os.environ) | {"VISION_TRANSFER_CACHE": str(cache)}
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
         began = time.perf_counter()
@@ -149,12 +140,6 @@ def _launch(flags: list[str], cache: Path) -> tuple[float, int]:
         seconds = time.perf_counter() - began
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
-            log.seek(0)
-            printed = "\n  ".join(log.read().strip().splitlines()[-LINES_SHOWN:])
+            printed = "\n  ".join(last_lines(log))
             raise UserError(f"launch.py {' '.join(flags)}: ended with status {process.returncode}:\n  {printed}")
     return seconds, usage.ru_maxrss * KILOBYTE
-
-
-def _test(workdir: Path) -> dict[str, Any]:
-    result = json.loads((workdir / "result.json").read_text(encoding="utf-8"))
-    return {"accuracy": result["test"]["accuracy"], "accuracy_ci95": result["test"]["accuracy_ci95"]}

@@ -1,104 +1,150 @@
-"""Measures one case of this package in a process of its own; see `protocol`."""
+"""Workers, the processes that measure, as seen by the one that starts them; each has its own peak memory."""
 
-import time
-from collections.abc import Callable
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-import jax
-import jax.numpy as jnp
-from jax.sharding import Mesh
+import vision_transfer
+from vision_transfer.errors import UserError
+from vision_transfer.runtime.jax_setup import environment_of_others
 
-from vision_transfer.runs.prepare import device_text
-from vision_transfer.runtime import jax_setup
-from vision_transfer.runtime.devices import local_mesh
-from vision_transfer.tasks.benchmark.cases import Case, case_from_json
-from vision_transfer.tasks.benchmark.chips import peak_flops
-from vision_transfer.tasks.benchmark.programs import MOST_STEPS, Lower, running_forward, running_step
-from vision_transfer.tasks.benchmark.protocol import serve
-
-# A trace is read by people; more steps only make it longer.
-TRACED_RUNS = 3
+PACKAGE_PARENT = Path(vision_transfer.__file__).parents[1]
+# The package's folder comes last on the path, so that it hides none of the interpreter's own libraries.
+RUN_MODULE = "import runpy, sys; sys.path.append(sys.argv[1]); runpy.run_module(sys.argv[2], run_name='__main__')"
+# Of the output of a process that failed.
+LINES_SHOWN = 12
+QUARTERS = 4
 
 
-def build(request: dict[str, Any]) -> tuple[Callable[[int], None], dict[str, Any], Callable[[], dict[str, Any]]]:
-    """Sets JAX up as a run does, compiles the case and runs it once.
+@dataclass(frozen=True)
+class Worker:
+    """A process with its work compiled and warm.
+
+    Attributes:
+        name: for messages.
+        facts: its first reply.
+    """
+
+    name: str
+    facts: dict[str, Any]
+    _process: subprocess.Popen[str]
+    _log: IO[str]
+
+    def run(self, times: int) -> float:
+        """Does the work `times` times; returns the seconds of one."""
+        return _ask(self.name, self._process, self._log, {"run": times})["seconds"] / times
+
+    def end(self) -> dict[str, Any]:
+        """Ends the process; returns its last facts, with `peak_memory_bytes`."""
+        last = _ask(self.name, self._process, self._log, {"end": True})
+        self._process.wait()
+        return last
+
+
+@contextmanager
+def worker(name: str, module: str, request: Mapping[str, Any], python: str | None = None) -> Iterator[Worker]:
+    """Runs a module that serves `request` in a process of its own, which ends with the context.
 
     Args:
-        request: of `case_to_json`, with `cache`, `deterministic` and, or None, the folder `trace`.
+        name: for messages.
+        module: calls `protocol.serve`.
+        request: its first line, as JSON values.
+        python: interpreter of another library, which gets the environment without this program's own settings;
+            default: this interpreter and environment.
+
+    Raises:
+        UserError: the interpreter does not start, or the process ended before it replied.
     """
-    jax_setup.configure(Path(request["cache"]), deterministic=request["deterministic"])
-    # A program from the cache would have no compile time.
-    jax.config.update("jax_enable_compilation_cache", False)
-    case, mesh = case_from_json(request), local_mesh()
-    compiled, run, compile_seconds = _forward(case, mesh) if case.work == "forward" else _step(case, mesh)
-    run(1)
-    if request["trace"] is not None:
-        folder = Path(request["trace"])
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "program.hlo.txt").write_text(compiled.as_text() or "", encoding="utf-8")
-        with jax.profiler.trace(str(folder)):
-            run(TRACED_RUNS)
-    device = mesh.devices.flat[0]
-
-    def last_facts() -> dict[str, Any]:
-        flops, source = peak_flops(mesh, case.network.numerics) if request["measure_peak"] else (None, None)
-        return {
-            "device_memory_bytes": (device.memory_stats() or {}).get("peak_bytes_in_use"),
-            "peak_flops": flops,
-            "peak_source": source,
-        }
-
-    memory: Any = compiled.memory_analysis()
-    facts = {
-        "device": device_text(),
-        "library": f"jax {jax.__version__}",
-        "compile_seconds": compile_seconds,
-        "program_bytes": memory.argument_size_in_bytes
-        + memory.output_size_in_bytes
-        + memory.temp_size_in_bytes
-        - memory.alias_size_in_bytes,
-    }
-    return run, facts, last_facts
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
+        try:
+            process = subprocess.Popen(
+                [python or sys.executable, "-c", RUN_MODULE, str(PACKAGE_PARENT), module],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env=None if python is None else environment_of_others(os.environ),
+            )
+        except OSError as error:
+            raise UserError(
+                f"config.benchmark.peer_python: {python!r} cannot be run ({error.strerror}); give the path of a Python "
+                "interpreter"
+            ) from error
+        try:
+            yield Worker(name, _ask(name, process, log, request), process, log)
+        finally:
+            process.kill()
+            process.communicate()
 
 
-def _forward(case: Case, mesh: Mesh) -> tuple[jax.stages.Compiled, Callable[[int], None], float]:
-    lower, arguments = running_forward(case, mesh)
-    compiled, seconds = _compile(lower)
-    # A CPU would work at several batches at once.
-    one_at_a_time = mesh.devices.flat[0].platform == "cpu"
-
-    def run(times: int) -> None:
-        outputs = None
-        for _ in range(times):
-            outputs = compiled(*arguments)
-            if one_at_a_time:
-                jax.block_until_ready(outputs)
-        jax.block_until_ready(outputs)
-
-    return compiled, run, seconds
+def last_lines(log: IO[str]) -> list[str]:
+    """The end of what a process that failed has printed."""
+    log.seek(0)
+    return log.read().strip().splitlines()[-LINES_SHOWN:]
 
 
-def _step(case: Case, mesh: Mesh) -> tuple[jax.stages.Compiled, Callable[[int], None], float]:
-    lower, arguments = running_step(case, mesh)
-    compiled, seconds = _compile(lower)
+@dataclass(frozen=True)
+class Spread:
+    """Median, quartiles, extremes and number of repeated measurements of one thing."""
 
-    def run(times: int) -> None:
-        left = times
-        while left:
-            steps = min(left, MOST_STEPS)
-            arguments["state"] = compiled(count=jnp.int32(steps), **arguments)
-            left -= steps
-        jax.block_until_ready(arguments["state"])
-
-    return compiled, run, seconds
+    median: float
+    first_quartile: float
+    third_quartile: float
+    lowest: float
+    highest: float
+    repeats: int
 
 
-def _compile(lower: Lower) -> tuple[jax.stages.Compiled, float]:
-    began = time.perf_counter()
-    compiled = lower().compile()
-    return compiled, time.perf_counter() - began
+def spread(values: Sequence[float]) -> Spread:
+    """Summarises at least one value."""
+    first, _, third = (
+        statistics.quantiles(values, n=QUARTERS, method="inclusive") if len(values) > 1 else (values[0],) * 3
+    )
+    return Spread(statistics.median(values), first, third, min(values), max(values), len(values))
 
 
-if __name__ == "__main__":
-    serve(build)
+def take_turns(workers: Mapping[str, Worker], repeats: int, seconds_per_repeat: float) -> dict[str, list[float]]:
+    """Seconds of one run by worker and repeat.
+
+    The first run of each worker is not counted; it determines how many runs fill `seconds_per_repeat`. Then every
+    worker has one turn in each repeat. The order reverses from one repeat to the next, so that whatever slows the
+    machine down for a while slows all of them.
+    """
+    times = {name: max(1, round(seconds_per_repeat / worker.run(1))) for name, worker in workers.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in workers}
+    order = list(workers)
+    for _ in range(repeats):
+        for name in order:
+            seconds[name].append(workers[name].run(times[name]))
+        order.reverse()
+    return seconds
+
+
+def _ask(name: str, process: subprocess.Popen[str], log: IO[str], message: Mapping[str, Any]) -> dict[str, Any]:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        process.stdin.write(json.dumps(message) + "\n")
+        process.stdin.flush()
+        reply = process.stdout.readline()
+    except BrokenPipeError:
+        reply = ""
+    if reply:
+        return json.loads(reply)
+    status, printed = process.wait(), last_lines(log)
+    if printed and printed[-1].startswith("ModuleNotFoundError"):
+        raise UserError(
+            f'benchmark: {name!r} cannot be measured: {printed[-1]}; pip install "vision_transfer[peers]", or name an '
+            "interpreter that has it in config.benchmark.peer_python"
+        )
+    raise UserError(
+        f"benchmark: the worker of {name!r} ended with status {status}; its last output was\n  " + "\n  ".join(printed)
+    )

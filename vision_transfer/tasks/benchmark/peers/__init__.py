@@ -1,1 +1,1 @@
-"""The same work in other libraries; each module is run by an interpreter that has its library."""
+"""Workers of other libraries; each is run by an interpreter that has its library."""

@@ -1,28 +1,27 @@
-"""The same work in Keras on TensorFlow, with its defaults; run by an interpreter that has both. See `protocol`.
+"""The worker of a case in Keras on TensorFlow, with its defaults; run by an interpreter that has both.
 
-Fair to the peer: the batch is already a float32 tensor, preprocessed, so that no input pipeline is counted (ours casts
-and preprocesses uint8 images inside its step); the steps are Keras's own `train_on_batch` and `predict_on_batch`, which
-compile the same graph as `fit` and `predict`, with `jit_compile="auto"`; channels last, which is what TensorFlow's CPU
-kernels are made for; frozen layers are `trainable = False` before `compile`, so that no gradient of them is computed.
+To be fair to Keras: the batch is a preprocessed float32 tensor, so that no input pipeline is counted (ours casts and
+preprocesses uint8 images inside its step); the steps are Keras's own `train_on_batch` and `predict_on_batch`, which
+compile the same graph as `fit` and `predict`, with `jit_compile="auto"`; channels come last, as TensorFlow's CPU
+kernels expect; frozen layers are `trainable = False` before `compile`, so that no gradient of them is computed.
 """
 
 import os
-from collections.abc import Callable
 from typing import Any
 
-from vision_transfer.tasks.benchmark.protocol import serve
+from vision_transfer.tasks.benchmark.protocol import Work, serve
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 RATE = 1e-6
 KERAS_OPTIMIZERS = {"rmsprop": "RMSprop", "adam": "Adam", "sgd": "SGD"}
 
 
-def build(request: dict[str, Any]) -> tuple[Callable[[int], None], dict[str, Any], Callable[[], dict[str, Any]]]:
-    """Builds the model of a request from its layer table, compiles it and runs it once."""
+def build(request: dict[str, Any]) -> Work:
+    """Builds the model of a request from its layer table, compiles it and warms it up."""
     import keras  # pyright: ignore[reportMissingImports, reportMissingModuleSource]
     import tensorflow as tf  # pyright: ignore[reportMissingImports, reportMissingModuleSource]
 
-    if request["network"]["precision"] == "bfloat16":
+    if request["precision"] == "bfloat16":
         keras.config.set_dtype_policy("mixed_bfloat16")
     model = keras.Sequential([keras.Input(tuple(request["input_shape"]), batch_size=request["batch"])])
     for row in request["layers"]:
@@ -38,7 +37,7 @@ def build(request: dict[str, Any]) -> tuple[Callable[[int], None], dict[str, Any
         if request["outputs"] == 1
         else keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     )
-    optimizer = getattr(keras.optimizers, KERAS_OPTIMIZERS[request["optimizer"]["name"]])(RATE)
+    optimizer = getattr(keras.optimizers, KERAS_OPTIMIZERS[request["optimizer"]])(RATE)
     model.compile(optimizer=optimizer, loss=loss)
     labels = tf.cast(labels[:, None], tf.float32) if request["outputs"] == 1 else labels
 
@@ -59,11 +58,8 @@ def _layers(keras: Any, row: dict[str, Any]) -> list[Any]:
     layers, name = keras.layers, row["name"]
     match row["kind"]:
         case "Conv":
-            return [
-                layers.Conv2D(
-                    row["features"], row["kernel_size"], padding=row["padding"], activation=row["activation"], name=name
-                )
-            ]
+            arguments = {key: row[key] for key in ("padding", "activation", "name")}
+            return [layers.Conv2D(row["features"], row["kernel_size"], **arguments)]
         case "MaxPool":
             return [layers.MaxPooling2D(row["size"], name=name)]
         case "BatchNorm":

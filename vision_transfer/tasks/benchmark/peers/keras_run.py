@@ -1,9 +1,9 @@
-"""Whole runs of the book's recipe in Keras on TensorFlow; run by an interpreter that has both. See `protocol`.
+"""The worker of whole runs of the book's recipe in Keras on TensorFlow; run by an interpreter that has both.
 
 The recipe is edition 2's (Chollet, "Deep Learning with Python", second edition, listings 8.19 to 8.29): features of all
 three splits and then 20 epochs of the head; or, with augmentation, an epoch of the head on the frozen base, and an
-epoch with the last four layers of the base unfrozen. Fair to the peer: importing libraries and building models are not
-timed, the weights are random (no epoch takes longer for it), and `image_dataset_from_directory` reads ahead.
+epoch with the last four layers of the base unfrozen. To be fair to Keras: importing libraries and building models are
+not timed, the weights are random (no epoch takes longer for it), and `image_dataset_from_directory` reads ahead.
 """
 
 import os
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from vision_transfer.tasks.benchmark.protocol import serve
+from vision_transfer.tasks.benchmark.protocol import Work, serve
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 SIZE, BATCH, HIDDEN, DROPOUT = 180, 32, 256, 0.5
@@ -19,7 +19,7 @@ HEAD_EPOCHS, UNFROZEN_LAYERS = 20, 4
 HEAD_RATE, FINETUNING_RATE = 1e-3, 1e-5
 
 
-def build(request: dict[str, Any]) -> tuple[Callable[[int], None], dict[str, Any], Callable[[], dict[str, Any]]]:
+def build(request: dict[str, Any]) -> Work:
     """Prepares `extraction`, `augmented_head_epoch` or `augmented_finetuning_epoch` on the folder `root`."""
     import keras  # pyright: ignore[reportMissingImports, reportMissingModuleSource]
     import tensorflow as tf  # pyright: ignore[reportMissingImports, reportMissingModuleSource]
@@ -69,11 +69,7 @@ def _augmented_epoch(keras: Any, base: Any, splits: dict[str, Any], finetuning: 
         layer.trainable = False
     inputs = keras.Input((SIZE, SIZE, 3))
     augmentation = keras.Sequential(
-        [
-            keras.layers.RandomFlip("horizontal"),
-            keras.layers.RandomRotation(0.1),
-            keras.layers.RandomZoom(0.2),
-        ]
+        [keras.layers.RandomFlip("horizontal"), keras.layers.RandomRotation(0.1), keras.layers.RandomZoom(0.2)]
     )
     outputs = _head(keras, base(keras.applications.vgg16.preprocess_input(augmentation(inputs))))
     model = keras.Model(inputs, outputs)

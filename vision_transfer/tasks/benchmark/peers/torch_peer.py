@@ -1,36 +1,36 @@
-"""The same work in PyTorch, eager, with its defaults; run by an interpreter that has it. See `protocol`.
+"""The worker of a case in PyTorch, eager, with its defaults; run by an interpreter that has it.
 
-Fair to the peer: the batch is already a float32 tensor, preprocessed, on the device; images and kernels are in the
+To be fair to PyTorch: the batch is a preprocessed float32 tensor on the device; images and kernels are in the
 `channels_last` layout, which PyTorch recommends for convolutions; inference is in `inference_mode`; gradients
 are set to None between steps; frozen parameters have `requires_grad` off, so that no gradient of them is computed.
 """
 
 import math
-from collections.abc import Callable
 from typing import Any
 
-from vision_transfer.tasks.benchmark.protocol import serve
+from vision_transfer.tasks.benchmark.protocol import Work, serve
 
 RATE = 1e-6
 RMSPROP_DECAY, EPSILON = 0.9, 1e-7
 
 
-def build(request: dict[str, Any]) -> tuple[Callable[[int], None], dict[str, Any], Callable[[], dict[str, Any]]]:
-    """Builds the model of a request from its layer table and runs it once."""
+def build(request: dict[str, Any]) -> Work:
+    """Builds the model of a request from its layer table and warms it up."""
     import torch  # pyright: ignore[reportMissingImports, reportMissingModuleSource]
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = _model(torch.nn, request).to(device, memory_format=torch.channels_last)
     batch, outputs = request["batch"], request["outputs"]
-    inputs = torch.randn(batch, *_channels_first(tuple(request["input_shape"])), device=device)
+    *map_shape, channels = request["input_shape"]
+    inputs = torch.randn(batch, channels, *map_shape, device=device)
     if inputs.ndim == 4:
         inputs = inputs.to(memory_format=torch.channels_last)
     labels = torch.arange(batch, device=device) % max(2, outputs)
     loss_of = torch.nn.functional.cross_entropy
     if outputs == 1:
         labels, loss_of = labels[:, None].float(), torch.nn.functional.binary_cross_entropy_with_logits
-    optimizer = _optimizer(torch, request["optimizer"]["name"], model)
-    autocast = torch.autocast(device.type, torch.bfloat16, enabled=request["network"]["precision"] == "bfloat16")
+    optimizer = _optimizer(torch, request["optimizer"], model)
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=request["precision"] == "bfloat16")
 
     def forward() -> None:
         with torch.inference_mode(), autocast:
@@ -79,7 +79,7 @@ def _optimizer(torch: Any, name: str, model: Any) -> Any:
 
 
 def _modules(nn: Any, row: dict[str, Any], shape: tuple[int, ...]) -> tuple[list[Any], tuple[int, ...]]:
-    """Modules of a layer and the shape after it, channels last as in the table."""
+    """The modules of a layer and the shape after it, channels last as in the table."""
     activation = [nn.ReLU()] if row.get("activation") == "relu" else []
     match row["kind"]:
         case "Conv":
@@ -105,10 +105,6 @@ def _modules(nn: Any, row: dict[str, Any], shape: tuple[int, ...]) -> tuple[list
         case "Dropout":
             return [nn.Dropout(row["rate"])], shape
     raise ValueError(f"a layer of unknown kind: {row}")
-
-
-def _channels_first(shape: tuple[int, ...]) -> tuple[int, ...]:
-    return shape[-1:] + shape[:-1]
 
 
 if __name__ == "__main__":
