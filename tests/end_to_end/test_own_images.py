@@ -74,5 +74,5 @@ def test_the_check(place, own_folder):
     report = json.loads((place.cwd / "found/check.json").read_text(encoding="utf-8"))
     assert report["counts"]["unreadable"] == 1
     assert "dim/broken.png" in finished.out
-    assert "Labels were not looked at" in finished.out
+    assert "Labels were not checked" in finished.out
     place.launch(OWN, "--config.dataset.root=nowhere", "--mode=check").assert_is_message("--config.dataset.root")

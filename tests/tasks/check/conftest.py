@@ -1,4 +1,4 @@
-"""A folder of pictures with one fault of every kind that needs no network to be found."""
+"""A folder of images with one fault of every kind that is found without a network."""
 
 import io
 import shutil
@@ -10,7 +10,7 @@ from PIL import Image
 
 @pytest.fixture
 def clean_folder(tmp_path, scene):
-    """Two classes; of each 12 training pictures, 6 of validation and 6 of test, all different, and nothing wrong."""
+    """Two classes, each with 12 training, 6 validation and 6 test images, all different and without faults."""
     root = tmp_path / "pets"
     seed = 0
     for split, count in (("train", 12), ("validation", 6), ("test", 6)):
@@ -24,20 +24,20 @@ def clean_folder(tmp_path, scene):
 
 @pytest.fixture
 def faulty_folder(clean_folder, scene):
-    """The same with faults; each has a name that says which."""
+    """The same folder with faults, each named after its kind."""
     root = clean_folder
     train = root / "train"
 
     def compressed(source, target):
-        with Image.open(source) as picture:
-            picture.convert("RGB").save(target, "JPEG", quality=60)
+        with Image.open(source) as image:
+            image.convert("RGB").save(target, "JPEG", quality=60)
 
     shutil.copy(train / "cat/0.png", root / "test/cat/leaked.png")
     compressed(train / "dog/1.png", root / "validation/dog/nearly leaked.jpg")
     compressed(train / "cat/3.png", train / "dog/conflict.jpg")
     shutil.copy(train / "dog/2.png", train / "dog/twice.png")
     compressed(train / "dog/4.png", train / "dog/nearly twice.jpg")
-    (train / "cat/broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no picture")
+    (train / "cat/broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no image")
     (train / "cat/empty.png").touch()
 
     file = io.BytesIO()

@@ -1,4 +1,4 @@
-"""Suspect labels and outliers on features made to measure, and on photos with labels exchanged."""
+"""Suspect labels and outliers on synthetic features, and on photos with exchanged labels."""
 
 import json
 import os
@@ -35,7 +35,7 @@ def test_wrong_labels_are_found(clouds):
     assert all(likelier == truth[place] for place, likelier, _ in found if place in wrong)
 
 
-def test_suspects_are_those_of_the_paper():
+def test_suspects_match_the_definition_of_the_paper():
     """Against the definition, class by class in a loop."""
     rng = np.random.default_rng(1)
     labels = rng.integers(0, 4, 300)
@@ -53,8 +53,8 @@ def test_suspects_are_those_of_the_paper():
     assert [margin for _, _, margin in found] == pytest.approx([pair[1] for pair in expected.values()])
 
 
-def test_no_picture_is_asked_about_by_a_classifier_that_saw_its_copy():
-    """Noise with each point there twice: only who saw the copy can tell its class."""
+def test_no_image_is_predicted_by_a_classifier_that_saw_its_copy():
+    """Noise in which each point occurs twice: only a classifier that saw the copy can know its class."""
     rng = np.random.default_rng(2)
     features = np.repeat(rng.normal(0, 1, (50, 100)), 2, axis=0)
     labels = np.repeat(rng.integers(0, 2, 50), 2)
@@ -66,7 +66,7 @@ def test_no_picture_is_asked_about_by_a_classifier_that_saw_its_copy():
     assert together.accuracy < 0.75
 
 
-def test_classes_with_few_pictures_are_left_out(clouds):
+def test_classes_with_few_images_are_left_out(clouds):
     features, labels = clouds
     few = np.concatenate([np.arange(120), [130, 131]])
     answers = out_of_fold(features[few], labels[few], np.arange(len(few)), 3)
@@ -85,8 +85,8 @@ def test_outliers_are_far_from_all(clouds):
     assert outliers(features[:3]) == []
 
 
-def test_labels_exchanged_among_photos(data_folder, vgg16_params, tmp_path, screen):
-    """Eighty photos at 96 pixels, four with the other's label; the network is asked about all."""
+def test_exchanged_labels_of_photos_are_found(data_folder, vgg16_params, tmp_path, screen):
+    """Eighty photos at 96 pixels, four of them with the label of the other class."""
     classic = data_folder / "cats_vs_dogs_small/train"
     if not classic.is_dir():
         pytest.skip("VISION_TRANSFER_DATA has no cats_vs_dogs_small")

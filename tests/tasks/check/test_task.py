@@ -64,7 +64,7 @@ def test_every_fault_is_found(found, faulty_folder, tmp_path, screen):
     report = found(faulty_folder)
     for kind, files in EXPECTED.items():
         assert files_of(report, kind) == files, kind
-    assert details_of(report, "layout") == ["the folder training stands beside train and is not read"]
+    assert details_of(report, "layout") == ["the folder training is beside train and is not read"]
     assert {detail.split(":")[0] for detail in details_of(report, "tiny_class")} == {"bird"}
     assert len(details_of(report, "tiny_class")) == 3
     assert "bird" in details_of(report, "imbalance")[0]
@@ -78,7 +78,7 @@ def test_every_fault_is_found(found, faulty_folder, tmp_path, screen):
         pixels = np.asarray(sheet)
     assert 0.05 < (pixels < 250).any(axis=2).mean() < 0.9
     said = screen.console.file.getvalue()
-    assert said.index("in two splits") < said.index("not a picture that can be read") < said.index("unusual size")
+    assert said.index("in two splits") < said.index("not a readable image") < said.index("unusual size")
     assert "train/dog/1.png" in said
     assert "near-duplicates, similarity" in said
 
@@ -86,7 +86,7 @@ def test_every_fault_is_found(found, faulty_folder, tmp_path, screen):
 def test_a_clean_folder_has_no_findings(found, clean_folder, tmp_path, screen):
     report = found(clean_folder)
     assert report["findings"] == []
-    assert "Nothing was found to be wrong" in screen.console.file.getvalue()
+    assert "No problems were found" in screen.console.file.getvalue()
     assert not (tmp_path / "found/check.png").exists()
     assert report["pictures"] == {
         split: {"cat": count, "dog": count} for split, count in (("train", 12), ("validation", 6), ("test", 6))
@@ -100,7 +100,7 @@ def test_an_unsplit_folder_and_a_class_named_like_a_split(found, clean_folder):
     assert list(report["pictures"]) == ["train"]
 
 
-def test_arrays_have_no_files_but_copies(found, tmp_path, scene):
+def test_copies_are_found_in_arrays_without_files(found, tmp_path, scene):
     images = np.stack([scene(seed, 40, 40) for seed in range(44)])
     images[30] = images[2]
     labels = np.arange(44) % 2
@@ -120,10 +120,10 @@ def test_many_findings_fit_on_the_sheet(found, clean_folder, tmp_path):
     assert (tmp_path / "found/check.png").stat().st_size > 10_000
 
 
-def test_what_cannot_be_checked(found, clean_folder):
+def test_data_that_cannot_be_checked(found, clean_folder):
     for path in clean_folder.rglob("*.png"):
-        path.write_text("no picture")
-    with pytest.raises(UserError, match=r"pets has no picture that decodes \(not an image"):
+        path.write_text("no image")
+    with pytest.raises(UserError, match=r"pets has no image that decodes \(not an image"):
         found(clean_folder)
     with pytest.raises(UserError, match="there is no folder"):
         found(clean_folder / "nowhere")

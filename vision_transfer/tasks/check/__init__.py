@@ -1,1 +1,1 @@
-"""Looking at a data set before training: what is wrong with it, the worst first, and pictures to see it by."""
+"""The mode `check`: finds what is wrong with a data set before training, and shows the worst first."""

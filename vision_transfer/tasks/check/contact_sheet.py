@@ -1,4 +1,4 @@
-"""The contact sheet: the pictures of findings side by side, so that one can look."""
+"""The contact sheet: a PNG of the images of the worst findings."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,34 +14,29 @@ from vision_transfer.tasks.check.findings import KINDS, Finding
 if TYPE_CHECKING:
     from PIL import Image, ImageDraw, ImageFont
 
-# Kinds that one can see; of each, so many findings are shown, the worst first.
+# Kinds that are visible in images, and the number of findings shown of each, the worst first.
 SHOWN = ("leak", "label_conflict", "suspect_label", "outlier", "duplicate", "near_duplicate", "mode", "size")
 MOST_SHOWN = 24
 # In pixels.
 SIDE, GAP, TEXT, LINE, MARGIN = 180, 10, 12, 16, 24
 WIDTH = 1200
 _LINES = 3
+TILE_HEIGHT = SIDE + 4 + _LINES * LINE + GAP
 _BACKGROUND, _INK, _MUTED = (255, 255, 255), (20, 20, 20), (90, 90, 90)
 
-# Number of an example -> its pixels, `(height, width, 3) uint8`; raises UndecodableError or UserError.
+# Place of an example → its pixels, `(height, width, 3) uint8`; raises UndecodableError or UserError.
 PixelsOf = Callable[[int], np.ndarray]
 
 
 def draw_sheet(findings: Sequence[Finding], pixels: PixelsOf, path: Path) -> bool:
-    """Draws the worst findings of each kind that has pictures; False (and no file) where there is none.
-
-    Args:
-        findings: the worst first.
-        pixels: of an example.
-        path: the PNG to write.
-    """
+    """Draws the worst findings, which come first, of each kind with images; False, and no file, if there is none."""
     from PIL import Image, ImageDraw
 
     sections = [(kind, [f for f in findings if f.kind == kind and f.places]) for kind in SHOWN]
     sections = [(kind, found) for kind, found in sections if found]
     if not sections:
         return False
-    height = 2 * MARGIN + sum(_section_height(found) for _, found in sections)
+    height = 2 * MARGIN + sum(2 * LINE + _rows(found) * TILE_HEIGHT + MARGIN for _, found in sections)
     sheet = Image.new("RGB", (WIDTH, height), _BACKGROUND)
     draw, top = ImageDraw.Draw(sheet), MARGIN
     for kind, found in sections:
@@ -61,9 +56,10 @@ def _draw_section(
     top += 2 * LINE
     columns, width = _columns(found), _tile_width(found)
     for number, finding in enumerate(shown):
-        left = MARGIN + number % columns * (width + GAP)
-        _draw_tile(sheet, draw, finding, pixels, (left, top + number // columns * _tile_height()), width)
-    return top + -(-len(shown) // columns) * _tile_height() + MARGIN
+        row, column = divmod(number, columns)
+        left = MARGIN + column * (width + GAP)
+        _draw_tile(sheet, draw, finding, pixels, left, top + row * TILE_HEIGHT, width)
+    return top + _rows(found) * TILE_HEIGHT + MARGIN
 
 
 def _draw_tile(
@@ -71,21 +67,21 @@ def _draw_tile(
     draw: "ImageDraw.ImageDraw",
     finding: Finding,
     pixels: PixelsOf,
-    corner: tuple[int, int],
+    left: int,
+    top: int,
     width: int,
 ) -> None:
-    """A finding's pictures side by side, and under each its name and below what is wrong."""
+    """Draws the images of a finding side by side, the file name under each, and the detail below."""
     from PIL import Image
 
-    left, top = corner
     for number, (place, file) in enumerate(zip(finding.places, finding.files, strict=True)):
         x = left + number * (SIDE + GAP)
         try:
-            picture = Image.fromarray(pixels(place))
-            picture.thumbnail((SIDE, SIDE))
-            sheet.paste(picture, (x, top + (SIDE - picture.height) // 2))
+            image = Image.fromarray(pixels(place))
+            image.thumbnail((SIDE, SIDE))
+            sheet.paste(image, (x, top + (SIDE - image.height) // 2))
         except (UndecodableError, UserError):
-            draw.text((x, top), "cannot be read any more", fill=_MUTED, font=_font(TEXT))
+            draw.text((x, top), "can no longer be read", fill=_MUTED, font=_font(TEXT))
         draw.text((x, top + SIDE + 4), _shortened(draw, file, SIDE), fill=_INK, font=_font(TEXT))
     words, lines = finding.detail.split(), [""]
     for word in words:
@@ -99,7 +95,7 @@ def _draw_tile(
 
 
 def _shortened(draw: "ImageDraw.ImageDraw", text: str, width: int) -> str:
-    """The text, or an ellipsis and as much of its end as fits."""
+    """The text, or an ellipsis followed by as much of its end as fits."""
     kept = text
     while kept and draw.textlength(kept if kept == text else f"…{kept}", font=_font(TEXT)) > width:
         kept = kept[1:]
@@ -107,7 +103,7 @@ def _shortened(draw: "ImageDraw.ImageDraw", text: str, width: int) -> str:
 
 
 def _font(size: int) -> "ImageFont.FreeTypeFont":
-    """Matplotlib's own sans serif, which has the letters of most languages."""
+    """Matplotlib's own sans serif, which covers the letters of most languages."""
     import matplotlib
     from PIL import ImageFont
 
@@ -123,9 +119,5 @@ def _columns(found: list[Finding]) -> int:
     return max(1, (WIDTH - 2 * MARGIN + GAP) // (_tile_width(found) + GAP))
 
 
-def _tile_height() -> int:
-    return SIDE + 4 + _LINES * LINE + GAP
-
-
-def _section_height(found: list[Finding]) -> int:
-    return 2 * LINE + -(-min(len(found), MOST_SHOWN) // _columns(found)) * _tile_height() + MARGIN
+def _rows(found: list[Finding]) -> int:
+    return -(-min(len(found), MOST_SHOWN) // _columns(found))

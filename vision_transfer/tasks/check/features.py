@@ -1,4 +1,4 @@
-"""Features of all pictures by VGG16's convolutions, out of the cache that training uses too."""
+"""VGG16's convolutional features of all images, from the cache that training also uses."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,31 +18,26 @@ from vision_transfer.models.precision import Numerics
 from vision_transfer.models.pretrained.load import PretrainedWeights, load_pretrained
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.devices import local_mesh
-from vision_transfer.tasks.check.scan import Looked
+from vision_transfer.tasks.check.scan import Scan
 
 BACKBONE, LAYER = "vgg16", "block5_pool"
-# Five poolings leave one place of 32 pixels.
+# Five poolings reduce 32 pixels to one.
 SMALLEST_SIZE = 32
 _RGB = 3
-# Pictures whose maps are averaged at a time.
+# Images whose maps are averaged at a time.
 _ROWS = 256
 
 
 @dataclass(frozen=True)
-class PictureFeatures:
-    """Features of those examples that decode.
-
-    Attributes:
-        places: numbers of these among all examples.
-        values: the mean of each channel of the last map.
-    """
+class ImageFeatures:
+    """Places of the examples that decode, and for each the mean of every channel of the last map."""
 
     places: np.ndarray
-    values: Float[np.ndarray, "pictures channels"]
+    values: Float[np.ndarray, "images channels"]
 
 
 def vgg_weights(config: Config, cache_dir: Path, screen: Screen) -> PretrainedWeights:
-    """VGG16's published weights, or the file that the config names for it; only `always` fetches them.
+    """VGG16's published weights, or the file that the config names; fetches them only if `check.labels` is `always`.
 
     Raises:
         UserError: they are not on this machine, or cannot be fetched.
@@ -60,10 +55,10 @@ def vgg_weights(config: Config, cache_dir: Path, screen: Screen) -> PretrainedWe
     )
 
 
-def picture_features(
-    config: Config, source: Source, looked: Looked, weights: PretrainedWeights, cache_dir: Path, screen: Screen
-) -> PictureFeatures:
-    """Features of every picture, at the size at which it would be trained on."""
+def image_features(
+    config: Config, source: Source, scan: Scan, weights: PretrainedWeights, cache_dir: Path, screen: Screen
+) -> ImageFeatures:
+    """Features of every image, at the size at which it would be trained on."""
     size = max(config.dataset.image_size or source.default_size, SMALLEST_SIZE)
     splits, _ = load_images(source, Form(size, _RGB, config.dataset.resampling), cache_dir, screen)
     plain = Network(backbone_layers(BACKBONE), (), (size, size, _RGB), numerics=Numerics(config.precision))
@@ -77,12 +72,12 @@ def picture_features(
         dtype=config.features.dtype,
         backbone=BACKBONE,
     )
-    # The pictures that decode are the same ones, in the same order, as those of the first pass.
+    # The images that decode are the same, in the same order, as in the scan.
     values = [_means(prefix, splits[name], screen) for name in source.splits if len(splits[name])]
-    return PictureFeatures(np.flatnonzero(looked.decoded), np.concatenate(values))
+    return ImageFeatures(np.flatnonzero(scan.decoded), np.concatenate(values))
 
 
-def _means(prefix: Prefix, split: Split, screen: Screen) -> Float[np.ndarray, "pictures channels"]:
+def _means(prefix: Prefix, split: Split, screen: Screen) -> Float[np.ndarray, "images channels"]:
     rows = features(prefix, LAYER, split.images, split.digests, screen)
     starts = range(0, len(split), _ROWS)
     parts = [rows[np.arange(start, min(start + _ROWS, len(split)))].astype(np.float32) for start in starts]

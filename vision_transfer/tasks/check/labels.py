@@ -1,10 +1,10 @@
-"""Labels that may be wrong, and pictures unlike all others, by the features of a network trained elsewhere.
+"""Suspect labels, and images unlike all others, found on the features of a network trained on other data.
 
-A logistic regression on the features is trained on four fifths of the pictures and asked about the fifth that it has
-not seen. A label is suspect where it is confidently contradicted: another class is at least as likely as it is on
-average for the pictures that bear its label (confident learning: Northcutt et al. 2021, arXiv:1911.00068, equation 1).
-A picture is unlike all others where its nearest neighbours are far beyond what is usual (Tukey's outer fence: the
-third quartile and three times the interquartile range; Tukey 1977, "Exploratory Data Analysis").
+A logistic regression on the features is trained on four fifths of the images and predicts the other fifth. A label is
+suspect if it is confidently contradicted: another class is more likely, and at least as likely as that class is on
+average for the images labelled with it (confident learning: Northcutt et al. 2021, arXiv:1911.00068, equation 1).
+An image is an outlier if its nearest neighbours are much further away than usual (Tukey's outer fence: the third
+quartile plus three times the interquartile range; Tukey 1977, "Exploratory Data Analysis").
 """
 
 import warnings
@@ -14,23 +14,23 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 FOLDS = 5
-# Strengths of the regularisation that are tried (scikit-learn's C); the one with the smallest held-out loss is taken.
+# Candidates for scikit-learn's C, the inverse strength of the regularisation; the smallest held-out loss decides.
 STRENGTHS = (0.001, 0.01, 0.1, 1.0)
 NEIGHBOURS = 5
 FENCE = 3.0
 _MOST_ITERATIONS = 1000
-# Rows of the table of distances at a time.
+# Rows of the distance matrix computed at a time.
 _ROWS = 1024
 
 
 @dataclass(frozen=True)
 class OutOfFold:
-    """What a classifier says of pictures that it was not trained on.
+    """Predictions of a classifier for images that it was not trained on.
 
     Attributes:
-        probabilities: of all classes; NaN where the picture was left out.
-        asked: pictures that it was asked about: those of classes with at least `FOLDS` pictures.
-        accuracy: share of these whose label it found likeliest.
+        probabilities: of all classes; NaN for images that were left out.
+        asked: whether an image was predicted: its class has at least `FOLDS` images.
+        accuracy: share of these whose label was the most likely class.
     """
 
     probabilities: Float[np.ndarray, "examples classes"]
@@ -44,9 +44,9 @@ def out_of_fold(
     groups: Int[np.ndarray, "examples"],
     classes: int,
 ) -> OutOfFold | None:
-    """Probabilities of each picture's classes by classifiers that have not seen it, nor any other of its group.
+    """Class probabilities of each image by classifiers trained without it and all others of its group.
 
-    None where fewer than two classes have as many pictures as there are folds.
+    None if fewer than two classes have at least `FOLDS` images.
     """
     asked = np.bincount(labels, minlength=classes)[labels] >= FOLDS
     if len(np.unique(labels[asked])) < 2:
@@ -56,7 +56,7 @@ def out_of_fold(
     for strength in STRENGTHS:
         found = _cross_validated(features[asked], labels[asked], groups[asked], classes, strength)
         own = found[np.arange(len(found)), labels[asked]]
-        loss = float(-np.mean(np.log(np.maximum(own, np.finfo(np.float64).tiny))))
+        loss = -np.mean(np.log(np.maximum(own, np.finfo(np.float64).tiny)))
         if loss < least:
             best, least = found, loss
     probabilities = np.full((len(labels), classes), np.nan)
@@ -66,7 +66,7 @@ def out_of_fold(
 
 
 def suspects(found: OutOfFold, labels: Int[np.ndarray, "examples"]) -> list[tuple[int, int, float]]:
-    """Pictures whose label is confidently contradicted: place, the likelier class, and by how much it is likelier."""
+    """Place, more likely class and difference in probability of each image whose label is confidently contradicted."""
     probabilities, asked = found.probabilities, np.flatnonzero(found.asked)
     classes = probabilities.shape[1]
     own = probabilities[asked, labels[asked]]
@@ -75,17 +75,13 @@ def suspects(found: OutOfFold, labels: Int[np.ndarray, "examples"]) -> list[tupl
     usual = np.divide(totals, sizes, out=np.full(classes, np.inf), where=sizes > 0)
     confident = np.where(probabilities[asked] >= usual, probabilities[asked], -np.inf)
     likelier = np.argmax(confident, axis=1)
-    there_is_one = np.isfinite(confident[np.arange(len(asked)), likelier])
-    contradicted = there_is_one & (likelier != labels[asked])
-    margins = probabilities[asked, likelier] - own
-    return [
-        (int(asked[row]), int(likelier[row]), float(margins[row]))
-        for row in np.flatnonzero(contradicted & (margins > 0))
-    ]
+    margins = confident[np.arange(len(asked)), likelier] - own
+    rows = np.flatnonzero((likelier != labels[asked]) & (margins > 0))
+    return list(zip(asked[rows].tolist(), likelier[rows].tolist(), margins[rows].tolist(), strict=True))
 
 
 def outliers(features: Float[np.ndarray, "examples features"]) -> list[tuple[int, float]]:
-    """Pictures far from all others: place, and distance to the nearest ones in units of the usual one."""
+    """Place of each image far from all others, and distance to its nearest neighbours in units of the median one."""
     if len(features) <= NEIGHBOURS:
         return []
     distances = _neighbour_distances(features)
@@ -115,7 +111,7 @@ def _cross_validated(
 
 
 def _neighbour_distances(features: np.ndarray) -> Float[np.ndarray, "examples"]:
-    """Mean cosine distance to the nearest neighbours."""
+    """Mean cosine distance of each row to its nearest neighbours."""
     norms = np.linalg.norm(features, axis=1, keepdims=True)
     unit = np.divide(features, norms, out=np.zeros_like(features), where=norms > 0)
     distances = np.empty(len(unit))

@@ -1,4 +1,4 @@
-"""One pass over all pictures of a data set: does it decode, what kind of file is it, and a thumbnail of it."""
+"""The scan: one pass over a data set that decodes each image, inspects its file and makes a thumbnail."""
 
 import io
 from collections.abc import Sequence
@@ -19,23 +19,23 @@ if TYPE_CHECKING:
     from PIL import Image
 
 _GREY = 1
-# Where a PNG's header has the number of bits of a channel.
+# Position of the number of bits per channel in a PNG's header.
 _PNG_DEPTH_AT = 24
 _OPAQUE = 255
 
 
 @dataclass(frozen=True)
-class Picture:
-    """What the pass found out about one picture.
+class ScannedImage:
+    """The result of the scan for one image.
 
     Attributes:
-        thumbnail: of its grey levels; black where it does not decode.
-        content: digest of the file, or of the pixels where there is no file.
-        problem: why it does not decode, or None.
+        thumbnail: grey levels; black if the image does not decode.
+        content: digest of the file, or of the pixels if there is no file.
+        problem: the reason for which it does not decode, or None.
         size: width and height in pixels, upright.
-        format: Pillow's name of the file's format; empty where there is no file.
-        is_grey: whether it has no colours by its kind.
-        oddities: what is unusual about its kind of pixels, in words.
+        format: Pillow's name of the file's format; empty if there is no file.
+        is_grey: whether its mode has no colours.
+        oddities: descriptions of what is unusual about its pixels.
     """
 
     thumbnail: UInt8[np.ndarray, "32 32"]
@@ -48,16 +48,16 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Looked:
+class Scan:
     """All examples of all splits, one after the other.
 
     Attributes:
-        classes: class names.
-        split_names: names of the splits.
+        classes: names.
+        split_names: names.
         files: of each example.
         labels: of each example.
         splits: place of each example's split in `split_names`.
-        pictures: of each example.
+        images: of each example.
     """
 
     classes: tuple[str, ...]
@@ -65,12 +65,12 @@ class Looked:
     files: tuple[str, ...]
     labels: Int32[np.ndarray, "examples"]
     splits: Int32[np.ndarray, "examples"]
-    pictures: tuple[Picture, ...]
+    images: tuple[ScannedImage, ...]
 
     @property
     def decoded(self) -> Bool[np.ndarray, "examples"]:
-        """Which of them are pictures."""
-        return np.array([picture.problem is None for picture in self.pictures], bool)
+        """Whether each example decodes."""
+        return np.array([image.problem is None for image in self.images], bool)
 
     def split_of(self, place: int) -> str:
         """Name of an example's split."""
@@ -81,41 +81,40 @@ class Looked:
         return self.classes[self.labels[place]]
 
 
-def look_at(source: Source, screen: Screen) -> Looked:
+def scan_source(source: Source, screen: Screen) -> Scan:
     """Reads and decodes every example once."""
-    names = tuple(source.splits)
-    parts = [source.splits[name] for name in names]
-    pictures = [_look_at_split(examples, name, screen) for name, examples in source.splits.items()]
-    return Looked(
+    parts = list(source.splits.values())
+    images = [_scan_split(examples, name, screen) for name, examples in source.splits.items()]
+    return Scan(
         classes=source.classes,
-        split_names=names,
+        split_names=tuple(source.splits),
         files=tuple(file for examples in parts for file in examples.files),
         labels=np.concatenate([examples.labels for examples in parts]),
         splits=np.repeat(np.arange(len(parts), dtype=np.int32), [len(examples.files) for examples in parts]),
-        pictures=tuple(picture for part in pictures for picture in part),
+        images=tuple(image for part in images for image in part),
     )
 
 
-def _look_at_split(examples: Examples, name: str, screen: Screen) -> Sequence[Picture]:
-    def look(index: int) -> Picture:
+def _scan_split(examples: Examples, name: str, screen: Screen) -> Sequence[ScannedImage]:
+    def scan(index: int) -> ScannedImage:
         if examples.read is None:
             pixels = examples.pixels(index, _GREY)
-            return Picture(thumbnail(pixels), digest_image(pixels), size=(pixels.shape[1], pixels.shape[0]))
-        return look_at_file(examples.read(index), examples.contents[index])
+            return ScannedImage(thumbnail(pixels), digest_image(pixels), size=(pixels.shape[1], pixels.shape[0]))
+        return scan_file(examples.read(index), examples.contents[index])
 
-    return list(map_in_order(look, range(len(examples.files)), screen=screen, title=f"Looking at {name}"))
+    return list(map_in_order(scan, range(len(examples.files)), screen=screen, title=f"Scanning {name}"))
 
 
-def look_at_file(content: bytes, digest: bytes) -> Picture:
-    """What there is to say of one file's bytes."""
+def scan_file(content: bytes, digest: bytes) -> ScannedImage:
+    """Scans the bytes of one file."""
     try:
         pixels = decode_image(content, _GREY)
     except UndecodableError as reason:
-        return Picture(np.zeros((SIDE, SIDE), np.uint8), digest, problem=str(reason))
+        return ScannedImage(np.zeros((SIDE, SIDE), np.uint8), digest, problem=str(reason))
     from PIL import Image
 
     with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-        return Picture(
+        return ScannedImage(
             thumbnail(pixels),
             digest,
             size=(pixels.shape[1], pixels.shape[0]),
@@ -126,33 +125,28 @@ def look_at_file(content: bytes, digest: bytes) -> Picture:
 
 
 def _oddities(image: "Image.Image", content: bytes) -> tuple[str, ...]:
-    """What is unusual about a picture that decodes, and how it is read."""
+    """Describes what is unusual about an image that decodes, and how it is read."""
     try:
         return tuple(_found_oddities(image, content))
-    except Exception as error:  # Pillow's plugins raise almost anything on bytes that are damaged behind the pixels.
-        return (f"damaged in a part that is not read ({type(error).__name__})",)
+    except Exception as error:  # Pillow's plugins raise almost anything if bytes after the pixels are damaged.
+        return (f"damaged in a part that is not needed ({type(error).__name__})",)
 
 
 def _found_oddities(image: "Image.Image", content: bytes) -> list[str]:
     found = []
     sixteen_bits = image.format == "PNG" and content[_PNG_DEPTH_AT] > 8
     if sixteen_bits or image.mode.startswith("I"):
-        found.append("16 bits a channel, of which the upper 8 are read")
+        found.append("16 bits per channel, of which the upper 8 are read")
     if image.mode == "CMYK":
-        found.append("CMYK, which is converted without a colour profile")
+        found.append("CMYK, converted without a colour profile")
     if getattr(image, "is_animated", False) and image.format != "MPO":
-        found.append("several frames, of which the first is read")
+        found.append("several frames, of which only the first is read")
     if exif_orientation(image) not in (None, 1):
         found.append(f"turned by its EXIF tag (orientation {exif_orientation(image)}), which other programs may ignore")
     if "A" in image.getbands() or "transparency" in image.info:
-        lowest = _lowest_alpha(image)
-        if lowest < _OPAQUE:
-            found.append(f"transparent parts ({image.mode}), whose hidden colours are read")
+        alpha = image if "A" in image.getbands() else image.convert("RGBA")
+        if np.asarray(alpha.getchannel("A")).min() < _OPAQUE:
+            found.append(f"transparent parts ({image.mode}), read with their hidden colours")
     elif image.mode in ("P", "1"):
         found.append("palette" if image.mode == "P" else "black and white only")
     return found
-
-
-def _lowest_alpha(image: "Image.Image") -> int:
-    alpha = image if "A" in image.getbands() else image.convert("RGBA")
-    return int(np.asarray(alpha.getchannel("A")).min())

@@ -1,4 +1,4 @@
-"""`--mode=check`: looks at a data set before training, lists what is wrong with it, and shows the pictures."""
+"""The mode `check`: inspects a data set before training, lists what is wrong, and draws a contact sheet."""
 
 import time
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from vision_transfer.config import Config
 from vision_transfer.data.find import find_source
@@ -17,15 +17,20 @@ from vision_transfer.runs.build import data_request
 from vision_transfer.runtime.console import Screen, duration
 from vision_transfer.runtime.files import write_json
 from vision_transfer.tasks.check.contact_sheet import draw_sheet
-from vision_transfer.tasks.check.copies import copies
-from vision_transfer.tasks.check.features import picture_features, vgg_weights
+from vision_transfer.tasks.check.features import image_features, vgg_weights
 from vision_transfer.tasks.check.findings import KINDS, Finding, counted, worst_first
 from vision_transfer.tasks.check.labels import out_of_fold, outliers, suspects
-from vision_transfer.tasks.check.pictures import unreadable, unusual_files
-from vision_transfer.tasks.check.rules import class_counts, class_sizes, folders_like_splits
-from vision_transfer.tasks.check.scan import Looked, look_at
+from vision_transfer.tasks.check.rules import (
+    class_counts,
+    class_sizes,
+    copies,
+    folders_like_splits,
+    unreadable,
+    unusual_files,
+)
+from vision_transfer.tasks.check.scan import Scan, scan_source
 
-# How many findings of a kind the screen names; check.json has all.
+# Findings of a kind that the screen lists; check.json has all.
 NAMED = 3
 REPORT, SHEET = "check.json", "check.png"
 _STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
@@ -36,49 +41,44 @@ _FINGERPRINT_SHOWN = 12
 def check(config: Config, cache_dir: Path, folder: Path | None, screen: Screen) -> Path:
     """Checks the data set that the config names; returns the folder of `check.json` and the contact sheet `check.png`.
 
-    Nothing is trained, moved or changed, and splits that are not there are not made.
-
-    Args:
-        config: `dataset` says which data, `check.labels` whether labels are looked at.
-        cache_dir: root of all caches.
-        folder: where to write; None for `runs/check-<name>-<fingerprint>`.
-        screen: for progress and findings.
+    Nothing is trained, moved or changed, and missing splits are not made. The folder is `folder`; default:
+    `runs/check-<name>-<fingerprint>`.
 
     Raises:
-        UserError: no such data, or none that can be looked at.
+        UserError: no such data, or no image that decodes.
     """
     began = time.monotonic()
     request = data_request(config)
     source = find_source(request, cache_dir, screen)
-    looked = look_at(source, screen)
-    if not looked.decoded.any():
-        why = next((picture.problem for picture in looked.pictures), "there is none")
-        raise UserError(f"--config.dataset.root: {source.name} has no picture that decodes ({why})")
-    by_copies, pairs = copies(looked)
-    by_features, labels = _looked_at_labels(config, source, looked, pairs, cache_dir, screen)
+    scan = scan_source(source, screen)
+    if not scan.decoded.any():
+        why = next((image.problem for image in scan.images), "it has no images")
+        raise UserError(f"--config.dataset.root: {source.name} has no image that decodes ({why})")
+    of_copies, pairs = copies(scan)
+    of_features, labels = _check_labels(config, source, scan, pairs, cache_dir, screen)
     findings = worst_first(
         [
-            *folders_like_splits(looked, request.root),
-            *unreadable(source, looked),
-            *class_sizes(looked),
-            *unusual_files(looked, config.dataset.image_size or source.default_size),
-            *by_copies,
-            *by_features,
+            *folders_like_splits(scan, request.root),
+            *unreadable(source, scan),
+            *class_sizes(scan),
+            *unusual_files(scan, config.dataset.image_size or source.default_size),
+            *of_copies,
+            *of_features,
         ]
     )
     place = folder or Path("runs") / f"check-{source.name}-{fingerprint(source)[:_FINGERPRINT_SHOWN]}"
     has_sheet = draw_sheet(findings, _pixels_of(source), place / SHEET)
-    write_json(place / REPORT, _report(source, looked, findings, labels, time.monotonic() - began))
-    _say(source, looked, findings, labels, screen)
-    files = f"{REPORT} (all findings)" + (f" and {SHEET} (the pictures)" if has_sheet else "")
+    write_json(place / REPORT, _report(source, scan, findings, labels, time.monotonic() - began))
+    _say(source, scan, findings, labels, screen)
+    files = f"{REPORT} (all findings)" + (f" and {SHEET} (the images)" if has_sheet else "")
     screen.say(escape(f"In {place}: {files}. It took {duration(time.monotonic() - began)}."))
     return place
 
 
-def _looked_at_labels(
-    config: Config, source: Source, looked: Looked, pairs: np.ndarray, cache_dir: Path, screen: Screen
+def _check_labels(
+    config: Config, source: Source, scan: Scan, pairs: np.ndarray, cache_dir: Path, screen: Screen
 ) -> tuple[list[Finding], dict[str, Any]]:
-    """Suspect labels and outliers; and whether labels were looked at, with what accuracy, or why not."""
+    """Suspect labels and outliers; and the entry `labels` of `check.json`: the accuracy, or why it was not done."""
     if config.check.labels == "never":
         return [], {"done": False, "why": "--config.check.labels=never"}
     try:
@@ -88,31 +88,24 @@ def _looked_at_labels(
             raise
         why = f"{str(reason).splitlines()[0]}; --config.check.labels=always fetches them"
         return [], {"done": False, "why": why}
-    found = picture_features(config, source, looked, weights, cache_dir, screen)
-    labels = looked.labels[found.places]
-    groups = connected(len(looked.files), pairs)[found.places]
-    findings = [
-        Finding(
-            "outlier",
-            f"{looked.class_of(int(place))}; its nearest neighbours are {distance:.1f} times as far as usual",
-            (looked.files[place],),
-            (int(place),),
-            distance,
-        )
-        for place, distance in ((found.places[row], distance) for row, distance in outliers(found.values))
-    ]
+    found = image_features(config, source, scan, weights, cache_dir, screen)
+    labels = scan.labels[found.places]
+    groups = connected(len(scan.files), pairs)[found.places]
+    findings = []
+    for row, distance in outliers(found.values):
+        place = int(found.places[row])
+        detail = f"{scan.class_of(place)}; its nearest neighbours are {distance:.1f} times as far away as usual"
+        findings.append(Finding("outlier", detail, (scan.files[place],), (place,), distance))
     with screen.bar("Cross-validating labels", 1, "passes") as advance:
-        answers = out_of_fold(found.values, labels, groups, len(looked.classes))
+        answers = out_of_fold(found.values, labels, groups, len(scan.classes))
         advance(1)
     if answers is None:
-        return findings, {"done": False, "why": "fewer than two classes have enough pictures"}
+        return findings, {"done": False, "why": "fewer than two classes have enough images"}
     for row, likelier, margin in suspects(answers, labels):
         place = int(found.places[row])
-        own = answers.probabilities[row, labels[row]]
-        detail = (
-            f"{looked.class_of(place)} {own:.3f}, {looked.classes[likelier]} {answers.probabilities[row, likelier]:.3f}"
-        )
-        findings.append(Finding("suspect_label", detail, (looked.files[place],), (place,), margin))
+        own, other = answers.probabilities[row, [labels[row], likelier]]
+        detail = f"{scan.class_of(place)} {own:.3f}, {scan.classes[likelier]} {other:.3f}"
+        findings.append(Finding("suspect_label", detail, (scan.files[place],), (place,), margin))
     return findings, {"done": True, "accuracy": answers.accuracy, "pictures": int(answers.asked.sum())}
 
 
@@ -128,16 +121,16 @@ def _pixels_of(source: Source):
 
 
 def _report(
-    source: Source, looked: Looked, findings: list[Finding], labels: dict[str, Any], seconds: float
+    source: Source, scan: Scan, findings: list[Finding], labels: dict[str, Any], seconds: float
 ) -> dict[str, Any]:
-    """The content of `check.json`, as JSON values."""
-    counts = class_counts(looked)
+    """The content of `check.json`."""
+    counts = class_counts(scan)
     return {
         "name": source.name,
         "fingerprint": fingerprint(source),
         "pictures": {
-            name: {label: int(count) for label, count in zip(looked.classes, counts[split], strict=True)}
-            for split, name in enumerate(looked.split_names)
+            name: {label: int(count) for label, count in zip(scan.classes, counts[split], strict=True)}
+            for split, name in enumerate(scan.split_names)
         },
         "labels": labels,
         "counts": counted(findings),
@@ -155,19 +148,18 @@ def _report(
     }
 
 
-def _say(source: Source, looked: Looked, findings: list[Finding], labels: dict[str, Any], screen: Screen) -> None:
-    sizes = class_counts(looked).sum(axis=1)
-    splits = ", ".join(f"{int(size):,} {name}" for name, size in zip(looked.split_names, sizes, strict=True))
-    screen.say(escape(f"{source.name}: {len(looked.classes)} classes; pictures: {splits}."))
+def _say(source: Source, scan: Scan, findings: list[Finding], labels: dict[str, Any], screen: Screen) -> None:
+    sizes = class_counts(scan).sum(axis=1)
+    splits = ", ".join(f"{int(size):,} {name}" for name, size in zip(scan.split_names, sizes, strict=True))
+    screen.say(escape(f"{source.name}: {len(scan.classes)} classes; images: {splits}."))
     if not findings:
-        screen.say("Nothing was found to be wrong.")
+        screen.say("No problems were found.")
     for kind, count in counted(findings).items():
         screen.say()
         what = KINDS[kind]
         screen.say(f"{count:,} × {what.title} ({kind}, {what.severity}): {what.advice}", style=_STYLES[what.severity])
-        table = Table(box=None, show_header=False, padding=(0, 1), pad_edge=True)
-        table.add_column(overflow="fold")
-        table.add_column(overflow="fold")
+        columns = (Column(overflow="fold"), Column(overflow="fold"))
+        table = Table(*columns, box=None, show_header=False, padding=(0, 1), pad_edge=True)
         of_kind = [finding for finding in findings if finding.kind == kind]
         for finding in of_kind[:NAMED]:
             table.add_row(escape("\n".join(finding.files)) or "–", escape(finding.detail))
@@ -177,8 +169,8 @@ def _say(source: Source, looked: Looked, findings: list[Finding], labels: dict[s
     screen.say()
     if labels["done"]:
         screen.say(
-            f"Labels: a classifier on VGG16's features, asked about pictures that it had not seen, agrees with "
-            f"{labels['accuracy']:.3f} of {labels['pictures']:,}."
+            f"Labels: a classifier on VGG16's features agrees with {labels['accuracy']:.3f} of the labels of "
+            f"{labels['pictures']:,} images that it was not trained on."
         )
     else:
-        screen.say(escape(f"Labels were not looked at: {labels['why']}."))
+        screen.say(escape(f"Labels were not checked: {labels['why']}."))
