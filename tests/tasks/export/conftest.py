@@ -1,4 +1,4 @@
-"""Small networks of every kind of layer, exported in every format, with what they say of a few images."""
+"""Small networks with every kind of layer, exported in every format, with their answers for a few images."""
 
 import subprocess
 import sys
@@ -25,7 +25,7 @@ IMAGES = 5
 
 @dataclass(frozen=True)
 class Kind:
-    """A network and the temperature that it is exported with."""
+    """A network, and its temperature in the exported files."""
 
     network: Network
     temperature: float
@@ -36,7 +36,7 @@ def head(outputs):
 
 
 KINDS = {
-    # padding behind the offset, channels reversed in a convolution, odd maps, one logit
+    # padding after the offset, channels reversed in a convolution, odd maps, one logit
     "same_caffe": Kind(
         Network(
             (Conv("conv1", 8, padding="same"), Conv("conv2", 8, padding="same"), MaxPool("pool1")),
@@ -81,7 +81,7 @@ def images_for(network):
 
 
 def variables_of(network):
-    """Initialised, with biases and batch statistics that are not what they are at the start."""
+    """Initialised, with random biases and batch statistics instead of the initial ones."""
     variables = init(network, jax.random.key(3))
     rng = np.random.default_rng(2)
     for leaves in variables["params"].values():
@@ -108,7 +108,7 @@ def network_and_variables():
 
 @dataclass(frozen=True)
 class Exported:
-    """The folders of all kinds, each with `images.npy`, and what each network says itself."""
+    """The folders of all kinds, each with `images.npy`, and the answer of each network itself."""
 
     folders: dict[str, Path]
     own: dict[str, dict[str, np.ndarray]]
@@ -135,7 +135,7 @@ def exported(tmp_path_factory):
     return Exported(folders, own)
 
 
-# Nothing of this package, nor what else it needs: only JAX, and flatbuffers to read the file.
+# Neither this package nor its other dependencies: only JAX, and flatbuffers to read the file.
 WITH_JAX_ALONE = """
 import sys
 sys.path.append({packages!r})
@@ -164,7 +164,7 @@ for folder in sys.argv[1:]:
 
 
 def run_elsewhere(script, folders, cwd, options=(), **variables):
-    """Runs a script in an interpreter of its own, away from this repository."""
+    """Runs a script in another interpreter process, outside this repository."""
     command = [sys.executable, *options, "-c", script, *map(str, folders.values())]
     done = subprocess.run(command, cwd=cwd, env={"PATH": "/usr/bin:/bin", **variables}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""Each format, run by the library that it is for, says what the network says."""
+"""Each format, run by the library that it is for, gives the network's own answers."""
 
 import json
 
@@ -9,7 +9,7 @@ import pytest
 from vision_transfer.tasks.export.inference_network import plain_network
 from vision_transfer.tasks.export.onnx_graph import onnx_model
 
-# Of float32 in another order; of logits relative to the largest, since pixels of 0–255 give large ones.
+# Rounding of float32 in another order; relative to the largest logit, since pixels of 0–255 give large ones.
 PROBABILITY, LOGIT = 1e-5, 1e-5
 
 
@@ -26,11 +26,11 @@ def test_stablehlo_runs_where_only_jax_is_installed(kind, exported, by_jax_alone
 
 
 @pytest.mark.parametrize("file", ["model.keras", "model.h5"])
-def test_keras_says_the_same(kind, file, exported, by_keras):
+def test_keras_agrees(kind, file, exported, by_keras):
     assert_same(by_keras[kind, file], exported.own[kind])
 
 
-def test_onnx_runtime_says_the_same(kind, exported):
+def test_onnx_runtime_agrees(kind, exported):
     runtime = pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed; it comes with [export]")
     folder = exported.folders[kind]
     session = runtime.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
@@ -43,7 +43,7 @@ def test_onnx_runtime_says_the_same(kind, exported):
     assert len(classes) == exported.own[kind]["probabilities"].shape[1]
 
 
-def test_the_network_itself_is_left_as_it_was(network_and_variables):
+def test_the_network_itself_is_not_changed(network_and_variables):
     network, variables = network_and_variables
     before = jax.tree.map(np.copy, variables)
     onnx_model(plain_network(network, variables, 1.0, ("a", "b")))

@@ -1,4 +1,4 @@
-"""`--mode=export` of a finished run: the folder, the card, and what it refuses."""
+"""`--mode=export` of a finished run: the folder, the card, and the errors."""
 
 import json
 import re
@@ -54,14 +54,23 @@ def folder(run, caches, tmp_path_factory):
     return out
 
 
-def test_the_folder_holds_what_was_asked_for_and_nothing_half_written(folder):
+def test_the_folder_holds_the_requested_files_and_no_partial_ones(folder):
     assert sorted(file.name for file in folder.iterdir()) == ["README.md", "model.onnx", "model.stablehlo"]
     assert [path.name for path in folder.parent.iterdir()] == ["model"]
 
 
-def test_the_card_says_data_recipe_figures_limits_and_licence(folder):
+def test_the_card_gives_data_recipe_metrics_limits_and_licence(folder):
     card = (folder / "README.md").read_text(encoding="utf-8")
-    for part in ("embedded digits", "95 % interval", "Wilson", "adam, 0.03", "## Limits", "## Licence", "temperature"):
+    for part in (
+        "embedded digits",
+        "95 % interval",
+        "Wilson",
+        "adam, 0.03",
+        "## Metrics",
+        "## Limits",
+        "## Licence",
+        "temperature",
+    ):
         assert part in card
     assert re.search(r"`model.onnx` \| ONNX Runtime [\d.]+ \| \d\.\de-\d\d", card)
 
@@ -85,8 +94,8 @@ def test_without_the_data_files_are_compared_on_noise(run, caches, screen, tmp_p
     assert "200 images of noise" in (copy / "export" / "README.md").read_text()
 
 
-def test_a_folder_that_is_there_is_left_alone(folder, run, caches, screen):
-    with pytest.raises(UserError, match="is there already"):
+def test_an_existing_folder_is_left_alone(folder, run, caches, screen):
+    with pytest.raises(UserError, match="already exists"):
         export(run, str(folder), None, caches, screen)
 
 
@@ -95,7 +104,7 @@ def test_an_unknown_format_is_named(run, caches, screen, tmp_path):
         export(run, str(tmp_path / "out"), "onxx", caches, screen)
 
 
-def test_a_file_that_says_something_else_is_an_error(folder):
+def test_a_file_that_disagrees_is_an_error(folder):
     images = np.zeros((3, 12, 12, 1), np.float32)
     with pytest.raises(UserError, match="differ from the run's own"):
         agreement(folder / "model.onnx", images, Answer(np.full((3, 10), 0.1), np.zeros((3, 10))))

@@ -1,1 +1,1 @@
-"""A finished run taken away: files that give its predictions without this package."""
+"""The mode `export`: files of a finished run that give its predictions without this package."""

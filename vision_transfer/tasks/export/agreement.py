@@ -1,4 +1,4 @@
-"""Whether exported files give a run's own predictions: each is loaded and run by the library that it is for."""
+"""Compares exported files with the run's own predictions; the library that a file is for loads and runs it."""
 
 import os
 import subprocess
@@ -16,16 +16,17 @@ from vision_transfer.errors import UserError
 from vision_transfer.runtime.jax_setup import environment_of_others
 from vision_transfer.tasks.export import keras_check
 
-# Largest difference of a probability.
+# Largest allowed difference of a probability.
 TOLERANCE = 1e-4
 BATCH = 16
-# Whoever has Keras elsewhere names that interpreter here.
+OUTPUTS = ["probabilities", "logits"]
+# Names another interpreter, which has Keras.
 KERAS_PYTHON_VARIABLE = "VISION_TRANSFER_KERAS_PYTHON"
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a network says of images: `(images, classes)` probabilities and `(images, outputs)` logits."""
+    """The output of a network for images."""
 
     probabilities: Float[np.ndarray, "images classes"]
     logits: Float[np.ndarray, "images outputs"]
@@ -33,13 +34,9 @@ class Answer:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How a file compares with the run's own predictions.
+    """The largest differences between the answers of a file and of the run, by a library and its version.
 
-    Attributes:
-        file: its name.
-        library: that ran it, with its version; None where it is not installed.
-        probabilities: largest difference; None likewise.
-        logits: largest difference; None likewise.
+    All but the file's name are None if that library is not installed.
     """
 
     file: str
@@ -49,14 +46,13 @@ class Agreement:
 
 
 def agreement(file: Path, images: Float32[np.ndarray, "images height width channels"], own: Answer) -> Agreement:
-    """Loads a file and compares what it says of images with what the run says.
+    """Runs a file on images and compares its answer with the run's own.
 
     Raises:
-        UserError: it does not load, or says something else.
+        UserError: the file does not load, or its probabilities differ by more than `TOLERANCE`.
     """
-    found = {".stablehlo": _by_jax, ".onnx": _by_onnxruntime, ".keras": _by_keras, ".h5": _by_keras}[file.suffix](
-        file, images
-    )
+    run = {".stablehlo": _by_jax, ".onnx": _by_onnxruntime, ".keras": _by_keras, ".h5": _by_keras}[file.suffix]
+    found = run(file, images)
     if found is None:
         return Agreement(file.name)
     library, answer = found
@@ -67,8 +63,8 @@ def agreement(file: Path, images: Float32[np.ndarray, "images height width chann
     if not differences[0] <= TOLERANCE:
         raise UserError(
             f"{file.name}: its probabilities, computed by {library}, differ from the run's own by up to "
-            f"{differences[0]:.2g}; allowed is {TOLERANCE:g}. That is a fault of this program or of that library; "
-            "--format leaves the file out"
+            f"{differences[0]:.2g}; allowed is {TOLERANCE:g}. This is a bug in this program or in that library; "
+            "choose other formats with --format"
         )
     return Agreement(file.name, library, *differences)
 
@@ -79,8 +75,8 @@ def _by_jax(file: Path, images: np.ndarray) -> tuple[str, Answer] | None:
 
     program = export.deserialize(bytearray(file.read_bytes()))
     parts = [program.call(images[start : start + BATCH]) for start in range(0, len(images), BATCH)]
-    joined = {name: np.concatenate([part[name] for part in parts]) for name in ("probabilities", "logits")}
-    return f"JAX {jax.__version__}", Answer(**joined)
+    probabilities, logits = (np.concatenate([part[name] for part in parts]) for name in OUTPUTS)
+    return f"JAX {jax.__version__}", Answer(probabilities, logits)
 
 
 def _by_onnxruntime(file: Path, images: np.ndarray) -> tuple[str, Answer] | None:
@@ -89,14 +85,13 @@ def _by_onnxruntime(file: Path, images: np.ndarray) -> tuple[str, Answer] | None
     import onnxruntime  # pyright: ignore[reportMissingImports]
 
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
-    names = ["probabilities", "logits"]
-    parts = [session.run(names, {"images": images[i : i + BATCH]}) for i in range(0, len(images), BATCH)]
+    parts = [session.run(OUTPUTS, {"images": images[i : i + BATCH]}) for i in range(0, len(images), BATCH)]
     answer = Answer(*(np.concatenate(values) for values in zip(*parts, strict=True)))
     return f"ONNX Runtime {metadata.version('onnxruntime')}", answer
 
 
 def _by_keras(file: Path, images: np.ndarray) -> tuple[str, Answer] | None:
-    """In a process of its own, since Keras can have one backend in a process and would set JAX up in its own way."""
+    """Runs Keras in another process, since it has one backend per process and would set JAX up in its own way."""
     interpreter = os.environ.get(KERAS_PYTHON_VARIABLE)
     if interpreter is None and find_spec("keras") is None:
         return None
@@ -107,11 +102,9 @@ def _by_keras(file: Path, images: np.ndarray) -> tuple[str, Answer] | None:
         inputs, outputs = Path(folder, "images.npy"), Path(folder, "answer.npz")
         np.save(inputs, images)
         command = [interpreter or sys.executable, "-P", keras_check.__file__, str(file), str(inputs), str(outputs)]
-        done = subprocess.run(
-            command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-        )
+        done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
         if done.returncode != 0:
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            raise UserError(f"{file.name}: Keras does not run it: {last}")
+            raise UserError(f"{file.name}: Keras cannot run it: {last}")
         with np.load(outputs, allow_pickle=False) as arrays:
             return f"Keras {arrays['version']}", Answer(arrays["probabilities"], arrays["logits"])

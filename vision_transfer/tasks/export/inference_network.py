@@ -1,4 +1,4 @@
-"""A network in the terms that every library has: a scale and an offset per channel, layers, and a softmax."""
+"""A network in terms that every library has: a scale and an offset per channel, layers, and a softmax."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,19 +13,19 @@ from vision_transfer.models.preprocessing import CAFFE_MEAN_BGR, MAX_PIXEL, TORC
 
 @dataclass(frozen=True)
 class PlainNetwork:
-    """What is computed of images with values 0–255: `images · scale + offset`, the layers, and a softmax.
+    """Computes `images · scale + offset`, the layers, and a softmax for images with values 0–255.
 
-    Everything is float32, whatever precision the run had.
+    Everything is float32, whatever the precision of the run.
 
     Attributes:
         input_shape: `(height, width, channels)`.
-        scale: `(channels,)`.
-        offset: `(channels,)`.
+        scale: per channel.
+        offset: per channel.
         layers: the table, which ends in logits.
         params: by layer; kernels HWIO or in × out.
         batch_stats: by batch norm.
-        class_kernel: `(outputs, classes)`: the logits times this are the arguments of the softmax. It divides by the
-            temperature, and gives the first of two classes the argument 0 where there is one logit for both.
+        class_kernel: the logits times this are the arguments of the softmax. It divides by the temperature, and if
+            there is one logit for two classes, the argument of the first is 0.
         classes: names, in order.
     """
 
@@ -42,10 +42,10 @@ class PlainNetwork:
 def plain_network(
     network: Network, variables: dict[str, Params], temperature: float, classes: Sequence[str]
 ) -> PlainNetwork:
-    """The network in plain terms.
+    """Converts a network.
 
-    Where the preprocessing turns RGB into BGR, the first kernel takes its channels in the other order instead. The
-    offset stays outside of the kernel: padding by zeros comes after it.
+    If the preprocessing turns RGB into BGR, the first kernel takes its channels in reverse order instead. The offset
+    cannot be folded into the kernel, since zero padding comes after it.
     """
     channels = network.input_shape[-1]
     scale, offset = _scale_and_offset(network.preprocessing, channels)
@@ -53,6 +53,7 @@ def plain_network(
     if network.preprocessing == "caffe":
         first = next(layer.name for layer in network.layers if layer.name in params)
         params[first]["kernel"] = _channels_reversed(params[first]["kernel"], channels)
+    class_rows = np.array([[0.0, 1.0]]) if network.outputs == 1 else np.eye(network.outputs)
     return PlainNetwork(
         input_shape=network.input_shape,
         scale=scale,
@@ -60,7 +61,7 @@ def plain_network(
         layers=network.layers,
         params=params,
         batch_stats=variables["batch_stats"],
-        class_kernel=_class_kernel(network.outputs, temperature),
+        class_kernel=(class_rows / temperature).astype(np.float32),
         classes=tuple(classes),
     )
 
@@ -80,11 +81,6 @@ def _scale_and_offset(mode: Preprocessing, channels: int) -> tuple[np.ndarray, n
 
 
 def _channels_reversed(kernel: np.ndarray, channels: int) -> np.ndarray:
-    """A kernel for the same map with its channels in the other order; of a dense layer, for the map flattened."""
+    """The kernel for input channels in reverse order; that of a dense layer takes a flattened map."""
     outputs = kernel.shape[-1]
     return np.ascontiguousarray(kernel.reshape(-1, channels, outputs)[:, ::-1].reshape(kernel.shape))
-
-
-def _class_kernel(outputs: int, temperature: float) -> np.ndarray:
-    rows = np.array([[0.0, 1.0]]) if outputs == 1 else np.eye(outputs)
-    return (rows / temperature).astype(np.float32)

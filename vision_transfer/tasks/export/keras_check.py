@@ -1,6 +1,7 @@
 """Runs a Keras file on images: `python keras_check.py MODEL IMAGES.npy ANSWER.npz`.
 
-A script of its own, which imports nothing of this package: any interpreter that has Keras can run it, with any backend.
+This is a script that imports nothing from this package, since Keras may be installed for another interpreter, and it
+would set JAX up in its own way, with one backend per process.
 """
 
 import sys
@@ -10,11 +11,11 @@ import numpy as np
 
 
 def check(model_file: str, images_file: str, answer_file: str) -> None:
-    """Writes the model's `probabilities` and the output of the layer before, `logits`, and Keras's version."""
+    """Writes the model's `probabilities`, its `logits` (the output of the last layer but one) and Keras's `version`."""
     import keras  # pyright: ignore[reportMissingImports]
 
     model: Any = keras.saving.load_model(model_file, compile=False)
-    # Behind loading: a Sequential has no inputs before it is built.
+    # A Sequential has no inputs before it is built, which loading does.
     both: Any = keras.Model(model.inputs, [model.outputs[0], model.layers[-2].output])
     probabilities, logits = both.predict(np.load(images_file), batch_size=16, verbose=0)
     version = f"{keras.__version__}, {keras.backend.backend()}"

@@ -1,7 +1,7 @@
-"""Keras's two files of a whole model, written without Keras: `.keras` (version 3) and `.h5` (all versions).
+"""Writes Keras's two formats of whole models without Keras: `.keras` (version 3) and `.h5` (all versions).
 
 Formats: keras/src/saving/saving_lib.py (a zip of `metadata.json`, `config.json` and `model.weights.h5`) and
-keras/src/legacy/saving/legacy_h5_format.py (the configuration as an attribute, weights below `model_weights`).
+keras/src/legacy/saving/legacy_h5_format.py (the configuration is an attribute, the weights are in `model_weights`).
 """
 
 import io
@@ -17,11 +17,11 @@ import numpy as np
 
 from vision_transfer.tasks.export.keras_layers import FIRST_SEED, MODEL_NAME, SEED_STATE, KerasLayer
 
-# The first version of this format; later ones read it.
+# The first version of the .keras format; later ones read it.
 KERAS_VERSION = "3.0.0"
-# The last version whose layout the .h5 has.
+# The last version with this layout of .h5.
 LEGACY_VERSION = "2.15.0"
-# Zip members carry a time; a fixed one, so that equal models give equal files.
+# Zip members have a time; it is fixed, so that equal models give equal files.
 ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 
 
@@ -73,7 +73,7 @@ def _described(class_name: str, config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _weights(layers: Sequence[KerasLayer]) -> bytes:
-    """`layers/CLASS_NUMBER/vars/PLACE`, where layers are numbered by class and not named."""
+    """The file of weights: `layers/CLASS_NUMBER/vars/PLACE`, where layers are numbered by class instead of named."""
     import h5py
 
     content = io.BytesIO()
@@ -93,5 +93,5 @@ def _weights(layers: Sequence[KerasLayer]) -> bytes:
 
 
 def _snake_case(name: str) -> str:
-    """`BatchNormalization` → `batch_normalization`, `Conv2D` → `conv2d`, as Keras makes it."""
+    """`BatchNormalization` → `batch_normalization`, `Conv2D` → `conv2d`, as in Keras."""
     return re.sub("([a-z])([A-Z])", r"\1_\2", re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)).lower()

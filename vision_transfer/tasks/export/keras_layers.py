@@ -1,4 +1,4 @@
-"""The network as Keras's Sequential: its configuration and its weights, from the table, without Keras."""
+"""The network as a Keras Sequential: configuration and weights, built from the layer table without Keras."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from vision_transfer.models.layers import BatchNorm, Conv, Dense, Dropout, Flatt
 from vision_transfer.tasks.export.inference_network import PlainNetwork
 
 MODEL_NAME = "vision_transfer"
-# Where Keras 3 keeps the state of a dropout's random generator, and a state to begin with.
+# Keras 3's name for the state of a dropout's random generator, and its initial value.
 SEED_STATE, FIRST_SEED = "seed_generator", np.array([0, 0], np.uint32)
 
 
@@ -19,8 +19,8 @@ class KerasLayer:
     """A layer of a Sequential.
 
     Attributes:
-        class_name: of the layer in `keras.layers`.
-        config: its arguments, with its name.
+        class_name: in `keras.layers`.
+        config: its arguments, including its name.
         weights: by Keras's names, in Keras's order.
         seed: whether it has a random generator.
     """
@@ -32,24 +32,20 @@ class KerasLayer:
 
     @property
     def name(self) -> str:
-        """Of the layer."""
+        """The layer's name."""
         return self.config["name"]
 
 
 def keras_layers(plain: PlainNetwork) -> list[KerasLayer]:
-    """The layers in order, without the input; the last one gives probabilities, the one before it logits."""
+    """The layers in order, without the input; the last gives probabilities, the one before it logits."""
     layers = []
     if np.any(plain.scale != 1) or np.any(plain.offset):
         scale, offset = plain.scale.tolist(), plain.offset.tolist()
         layers.append(_layer("Rescaling", "preprocessing", scale=scale, offset=offset))
     for layer in plain.layers:
         layers += _layers_of(layer, plain)
-    classes = plain.class_kernel.shape[1]
-    kernel = {"kernel": plain.class_kernel}
-    layers.append(
-        _layer("Dense", "probabilities", kernel, units=classes, activation="softmax", use_bias=False, trainable=False)
-    )
-    return layers
+    softmax = {"units": len(plain.classes), "activation": "softmax", "use_bias": False, "trainable": False}
+    return [*layers, _layer("Dense", "probabilities", {"kernel": plain.class_kernel}, **softmax)]
 
 
 def _layers_of(layer: Layer, plain: PlainNetwork) -> list[KerasLayer]:
@@ -64,12 +60,8 @@ def _layers_of(layer: Layer, plain: PlainNetwork) -> list[KerasLayer]:
             return [_layer("MaxPooling2D", name, pool_size=size, strides=size, padding="valid")]
         case BatchNorm():
             stats = plain.batch_stats[name]
-            weights = {
-                "gamma": params["scale"],
-                "beta": params["bias"],
-                "moving_mean": stats["mean"],
-                "moving_variance": stats["variance"],
-            }
+            weights = {"gamma": params["scale"], "beta": params["bias"]}
+            weights |= {"moving_mean": stats["mean"], "moving_variance": stats["variance"]}
             norm = _layer("BatchNormalization", name, weights, momentum=layer.momentum, epsilon=layer.epsilon)
             if layer.activation == "linear":
                 return [norm]

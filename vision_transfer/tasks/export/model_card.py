@@ -1,4 +1,4 @@
-"""The model card: what the exported files are, how they are used, how good they are, and what they are not for.
+"""The model card of exported files: their use, metrics and limits.
 
 After Mitchell et al. 2019, "Model Cards for Model Reporting" (arXiv:1810.03993).
 """
@@ -13,23 +13,44 @@ from vision_transfer.metrics.classification import wilson_interval
 from vision_transfer.predict.temperature import Calibration, Fit
 from vision_transfer.runs.load import TrainedRun
 from vision_transfer.tasks.export.agreement import Agreement
-from vision_transfer.tasks.export.loaders import LOADERS, loader
 
 RESAMPLING = {
     "bilinear": "bilinearly without antialiasing (`tf.image.resize`'s default; half-pixel centres), then rounded",
     "nearest": "to the nearest pixel (Pillow's `NEAREST`)",
 }
+# By file: what it needs, an import, and lines that load and run it on `images`.
+LOADING = {
+    "model.stablehlo": (
+        "`pip install jax flatbuffers`; a CPU, NVIDIA GPUs, TPUs",
+        "import jax.export",
+        """\
+program = jax.export.deserialize(bytearray(open("model.stablehlo", "rb").read()))
+answer = program.call(images)
+print(answer["probabilities"], answer["logits"])""",
+    ),
+    "model.keras": (
+        "`pip install keras` and a backend",
+        "import keras",
+        """\
+model = keras.saving.load_model("model.keras")
+answer = model.predict(images)
+print(answer)""",
+    ),
+    "model.h5": ("the same, also for Keras 2", "", 'model = keras.models.load_model("model.h5")'),
+    "model.onnx": (
+        "`pip install onnxruntime`",
+        "import onnxruntime",
+        """\
+session = onnxruntime.InferenceSession("model.onnx")
+probabilities, logits = session.run(["probabilities", "logits"], {"images": images})
+print(probabilities, logits)""",
+    ),
+}
 
 
 @dataclass(frozen=True)
 class CheckedOn:
-    """What the files were compared on.
-
-    Attributes:
-        images: how many.
-        name: what they are.
-        largest_logit: of the run's own, its absolute value.
-    """
+    """The images that the files were compared on: their number, a phrase for them, and the run's largest |logit|."""
 
     images: int
     name: str
@@ -39,26 +60,18 @@ class CheckedOn:
 def model_card(
     run: TrainedRun, calibration: Calibration | None, agreements: Sequence[Agreement], checked: CheckedOn
 ) -> str:
-    """The card, in Markdown.
-
-    Args:
-        run: exported.
-        calibration: of the probabilities; None where they are as the network gives them.
-        agreements: of the files with the run.
-        checked: what those were found on.
-    """
-    sections = [
-        _head(run),
-        "## Use\n\n" + _use(run, agreements),
-        "## Figures\n\n" + _figures(run),
-        "## Probabilities\n\n" + _probabilities(calibration),
-        "## Data\n\n" + _data(run),
-        "## Recipe\n\n" + _recipe(run),
-        "## Agreement\n\n" + _agreement(run, agreements, checked),
-        "## Limits\n\n" + _limits(run),
-        "## Licence\n\n" + _licence(run),
-    ]
-    return "\n\n".join(sections) + "\n"
+    """The card, in Markdown; `calibration` is None if the probabilities are not calibrated."""
+    sections = {
+        "Use": _use(run, agreements),
+        "Metrics": _metrics(run),
+        "Probabilities": _probabilities(calibration),
+        "Data": _data(run),
+        "Recipe": _recipe(run),
+        "Agreement": _agreement(run, agreements, checked),
+        "Limits": _limits(run),
+        "Licence": _licence(run),
+    }
+    return "\n\n".join([_head(run), *(f"## {title}\n\n{text}" for title, text in sections.items())]) + "\n"
 
 
 def _head(run: TrainedRun) -> str:
@@ -67,8 +80,9 @@ def _head(run: TrainedRun) -> str:
     return (
         "---\npipeline_tag: image-classification\ntags: [vision_transfer, jax, keras, onnx, transfer-learning]\n---\n\n"
         f"# {run.config.name}\n\n"
-        f"Tells {_classes(run.classes)} apart in pictures: {run.config.model.backbone}, "
-        f"{_parameters(run)}. Test accuracy {test['accuracy']:.4f}, 95 % interval {low:.4f} to {high:.4f} "
+        f"Classifies images as {_classes(run.classes)}: {run.config.model.backbone}, "
+        f"{run.result['parameters']['total']:,} parameters. "
+        f"Test accuracy {test['accuracy']:.4f}, 95 % interval {low:.4f} to {high:.4f} "
         f"({test['examples']:,} images)."
     )
 
@@ -77,21 +91,23 @@ def _use(run: TrainedRun, agreements: Sequence[Agreement]) -> str:
     height, width, channels = run.network.input_shape
     kind = "RGB" if channels == 3 else "grey"
     lines = [
-        f"Input: `(batch, {height}, {width}, {channels})` float32, {kind} with values 0–255 (not scaled; that is done "
-        f"inside), any batch size. Pictures are turned upright by their EXIF tag and resized to {width}×{height} "
-        f"{RESAMPLING[run.config.dataset.resampling]}; their aspect ratio is not kept. Output: `probabilities` "
-        f"`(batch, {len(run.classes)})` in the order of the classes"
-        f" and, but for Keras, `logits` `(batch, {run.network.outputs})`."
+        f"Input: `(batch, {height}, {width}, {channels})` float32, {kind} with values 0–255 (not scaled; the "
+        "model does that), any batch size. Images are turned upright by their EXIF tag and resized to "
+        f"{width}×{height} {RESAMPLING[run.config.dataset.resampling]}; their aspect ratio is not kept. "
+        f"Output: `probabilities` `(batch, {len(run.classes)})` in the order of the classes"
+        f" and, except from Keras, `logits` `(batch, {run.network.outputs})`."
     ]
+    images = f"images = numpy.zeros((2, {', '.join(map(str, run.network.input_shape))}), numpy.float32)"
     files = [agreement.file for agreement in agreements]
-    for file in (file for file in LOADERS if file in files):
-        needs, lines_of_code = loader(file, run.network.input_shape)
-        lines.append(f"`{file}` ({needs}):\n\n```python\n{lines_of_code}\n```")
+    for file, (needs, own_import, code) in LOADING.items():
+        if file in files:
+            code = "\n".join([own_import, "import numpy", "", images, code]) if own_import else code
+            lines.append(f"`{file}` ({needs}):\n\n```python\n{code}\n```")
     lines.append(f"Classes, in order: {', '.join(f'`{name}`' for name in run.classes)}.")
     return "\n\n".join(lines)
 
 
-def _figures(run: TrainedRun) -> str:
+def _metrics(run: TrainedRun) -> str:
     test = run.result["test"]
     low, high = test["accuracy_ci95"]
     confusion = np.array(test["confusion"])
@@ -106,20 +122,20 @@ def _figures(run: TrainedRun) -> str:
             rows.append([f"recall of {name}", f"{hits / examples:.4f}", f"{low:.4f} to {high:.4f}", f"{examples:,}"])
     return (
         _table(["on the test split", "", "95 % interval (Wilson)", "images"], rows)
-        + f"\n\nThe test split was looked at once, with the parameters of the {_epoch(run)}; the intervals are of its "
-        "size and say nothing of other seeds or other pictures."
+        + f"\n\nThe test split was evaluated once, with the parameters of {_epoch(run)}; the intervals follow from its "
+        "size and do not cover other seeds or other images."
     )
 
 
 def _probabilities(calibration: Calibration | None) -> str:
     if calibration is None:
-        return "As the network gives them; not calibrated."
-    rows = [["validation, which it was fitted on", *_fit(calibration.validation)]]
+        return "As the network computes them; not calibrated."
+    rows = [["validation (used for the fit)", *_fit(calibration.validation)]]
     if calibration.test is not None:
         rows.append(["test", *_fit(calibration.test)])
     return (
         f"Logits are divided by the temperature {calibration.temperature:.4f} before the softmax (inside the files; "
-        "`logits` are without it).\n\n"
+        "`logits` are not divided).\n\n"
         + _table(["", "images", "negative log-likelihood", "calibration error (15 bins)"], rows)
     )
 
@@ -168,12 +184,11 @@ def _agreement(run: TrainedRun, agreements: Sequence[Agreement], checked: Checke
         [
             f"`{agreement.file}`",
             agreement.library or "not checked",
-            _bound(agreement.probabilities),
-            _bound(agreement.logits),
+            *("" if found is None else f"{found:.1e}" for found in (agreement.probabilities, agreement.logits)),
         ]
         for agreement in agreements
     ]
-    exact = "" if run.config.precision == "float32" else f" The run computed in {run.config.precision}; these do not."
+    exact = "" if run.config.precision == "float32" else f" The run itself computed in {run.config.precision}."
     return (
         f"Largest differences from the run's own network on {checked.images:,} {checked.name}, in float32; its logits "
         f"there are up to {checked.largest_logit:.3g}.{exact}\n\n"
@@ -186,21 +201,17 @@ def _epoch(run: TrainedRun) -> str:
     return f"epoch {tested['epoch']} of stage {tested['stage']}, the {'last' if last else 'best by validation'}"
 
 
-def _bound(difference: float | None) -> str:
-    return "" if difference is None else f"{difference:.1e}"
-
-
 def _limits(run: TrainedRun) -> str:
     return "\n".join(
         [
-            f"- It always answers with one of its {len(run.classes)} classes, also for a picture of something else, "
-            "and may be certain of it.",
-            "- Its figures are for pictures like those of its data set. Others (another camera, place, framing or kind "
-            "of picture) need a test of their own.",
-            f"- It was trained once, with the seed {run.config.seed}; another seed gives another network and other "
+            f"- It always answers with one of its {len(run.classes)} classes, even for an image of something else, "
+            "and may do so with high confidence.",
+            "- Its metrics hold for images like those of its data set. Others (another camera, place, framing or kind "
+            "of image) need a separate test.",
+            f"- It was trained once, with seed {run.config.seed}; another seed gives another network with other "
             "mistakes.",
-            "- Nobody has looked at whether it treats groups of people, or of what the pictures show, alike.",
-            "- Pictures resized in another way give other numbers.",
+            "- Whether it treats groups of people, or of other subjects, alike has not been examined.",
+            "- Images resized in another way give other results.",
         ]
     )
 
@@ -208,13 +219,8 @@ def _limits(run: TrainedRun) -> str:
 def _licence(run: TrainedRun) -> str:
     licence = run.result["weights"]["licence"]
     if not licence:
-        return "The weights were made by this run alone, from its data; whose licence may bind them."
-    return f"Weights that the run started from: {licence}. The data's licence may bind the result, too."
-
-
-def _parameters(run: TrainedRun) -> str:
-    total = run.result["parameters"]["total"]
-    return f"{total:,} parameters"
+        return "The weights come from this run and its data alone; the licence of the data may apply to them."
+    return f"Pretrained weights that the run started from: {licence}. The data's licence may apply, too."
 
 
 def _classes(classes: Sequence[str], most: int = 6) -> str:

@@ -1,6 +1,6 @@
-"""The network as an ONNX graph, written from its table.
+"""The network as an ONNX graph, built from the layer table.
 
-Operators: https://onnx.ai/onnx/operators/. Images come as NHWC, as everywhere here; ONNX's convolutions take NCHW.
+Operators: https://onnx.ai/onnx/operators/. Images are NHWC, as everywhere here; ONNX's convolutions take NCHW.
 """
 
 import json
@@ -12,14 +12,14 @@ import numpy as np
 from vision_transfer.models.layers import BatchNorm, Conv, Dense, Dropout, Flatten, GlobalAveragePool, Layer, MaxPool
 from vision_transfer.tasks.export.inference_network import PlainNetwork
 
-# Of 2021, so that old runtimes take it; nothing newer is needed.
+# From 2021, so that old runtimes accept them; nothing newer is needed.
 OPSET, IR_VERSION = 17, 8
 NHWC_TO_NCHW, NCHW_TO_NHWC = (0, 3, 1, 2), (0, 2, 3, 1)
 
 
 @dataclass
 class _Graph:
-    """Nodes and constants so far, and the name of the last value."""
+    """The nodes and constants added so far, and the name of the last value."""
 
     last: str = "images"
     nodes: list[Any] = field(default_factory=list)
@@ -30,9 +30,8 @@ class _Graph:
         from onnx import helper, numpy_helper
 
         names = [f"{name}/{place}" for place in range(len(constants))]
-        for constant, own_name in zip(constants, names, strict=True):
-            values = np.ascontiguousarray(constant, np.float32)
-            self.constants.append(numpy_helper.from_array(values, own_name))
+        for constant, its_name in zip(constants, names, strict=True):
+            self.constants.append(numpy_helper.from_array(np.ascontiguousarray(constant, np.float32), its_name))
         self.nodes.append(helper.make_node(operator, [self.last, *names], [name], name=name, **attributes))
         self.last = name
 
@@ -81,7 +80,7 @@ def onnx_model(plain: PlainNetwork) -> bytes:
 
 
 def _add_layer(graph: _Graph, layer: Layer, plain: PlainNetwork, is_map: bool) -> bool:
-    """Adds a layer; returns whether the last value is a map (NCHW) and no vector."""
+    """Adds a layer; returns whether the last value is a map (NCHW) rather than a vector."""
     params, name = plain.params.get(layer.name, {}), layer.name
     match layer:
         case Conv():

@@ -1,6 +1,7 @@
-"""One StableHLO program for CPUs, GPUs and TPUs, with its parameters inside, by `jax.export`."""
+"""A StableHLO program for CPUs, GPUs and TPUs that contains its parameters, written by `jax.export`."""
 
 from dataclasses import replace
+from importlib.util import find_spec
 
 import jax
 import jax.numpy as jnp
@@ -15,17 +16,21 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 
 
 def stablehlo(network: Network, variables: dict[str, Params], temperature: float) -> bytes:
-    """The serialised program: `(batch, height, width, channels) float32` images of 0–255, for any batch from 1.
+    """The serialised program; it takes `(batch, height, width, channels) float32` images of 0–255, for any batch size.
 
     It returns a dictionary: `probabilities` `(batch, classes)` and `logits` `(batch, outputs)`, float32. Convolutions
-    are XLA's own, since the fast ones plan for one batch size.
+    are XLA's own, since the faster ones are planned for one batch size.
 
     Raises:
         UserError: flatbuffers is not installed.
     """
     from jax import export
 
-    _require_flatbuffers()
+    if find_spec("flatbuffers") is None:
+        raise UserError(
+            "--format=stablehlo: jax.export needs flatbuffers, which is not installed: "
+            "pip install 'vision_transfer[export]'; or leave this format out with --format=keras,onnx"
+        )
     network = replace(network, numerics=FLOAT32)
     variables = {name: variables[name] for name in ("params", "batch_stats")}
 
@@ -38,13 +43,3 @@ def stablehlo(network: Network, variables: dict[str, Params], temperature: float
     images = jax.ShapeDtypeStruct((batch, *network.input_shape), jnp.float32)
     exported = export.export(jax.jit(predict), platforms=PLATFORMS)(images)
     return bytes(exported.serialize())
-
-
-def _require_flatbuffers() -> None:
-    try:
-        import flatbuffers  # noqa: F401  # pyright: ignore[reportUnusedImport]
-    except ImportError as error:
-        raise UserError(
-            "--format=stablehlo: jax.export writes with flatbuffers, which is not installed: "
-            "pip install 'vision_transfer[export]'; or leave it out with --format=keras,onnx"
-        ) from error

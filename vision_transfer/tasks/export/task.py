@@ -1,4 +1,4 @@
-"""The mode `export`: a finished run as files for other programs, each compared with the run where that is possible."""
+"""The mode `export`: writes a finished run as files for other programs, and compares each with the run."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +18,7 @@ from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.devices import local_mesh
 from vision_transfer.runtime.files import new_folder
 from vision_transfer.tasks.export.agreement import Agreement, Answer, agreement
-from vision_transfer.tasks.export.inference_network import PlainNetwork, plain_network
+from vision_transfer.tasks.export.inference_network import plain_network
 from vision_transfer.tasks.export.keras_files import write_keras, write_legacy_h5
 from vision_transfer.tasks.export.keras_layers import keras_layers
 from vision_transfer.tasks.export.model_card import CheckedOn, model_card
@@ -28,7 +28,7 @@ from vision_transfer.tasks.export.stablehlo import stablehlo
 FORMATS = {"stablehlo": ("model.stablehlo",), "keras": ("model.keras", "model.h5"), "onnx": ("model.onnx",)}
 CARD = "README.md"
 DEFAULT_FOLDER = "export"
-# Images on which files are compared with the run.
+# Limit of the images on which files are compared with the run.
 CHECKED_IMAGES = 200
 
 
@@ -37,24 +37,23 @@ def export(workdir: Path, out: str | None, formats: str | None, cache_dir: Path,
 
     Args:
         workdir: folder of a finished run.
-        out: the folder to make; empty: `export` in the run's folder.
-        formats: names of `FORMATS`, separated by commas; empty: all.
+        out: the folder to make; default: `export` in the run's folder.
+        formats: names of `FORMATS`, separated by commas; default: all.
         cache_dir: root of all caches.
-        screen: for what is done.
+        screen: for messages.
 
     Raises:
-        UserError: no run, an unknown format, a folder that is there already, or a file that does not agree with the
-            run.
+        UserError: no run, an unknown format, an existing folder, or a file that does not agree with the run.
     """
     chosen = _chosen(formats)
     folder = workdir / DEFAULT_FOLDER if out is None else Path(out).expanduser()
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise UserError(f"--out={folder}: is there already; remove it, or give a folder that is not there yet")
+        raise UserError(f"--out={folder}: already exists; remove it, or give a new folder")
     run = load_run(workdir, cache_dir, screen)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"--out={folder}: cannot be made ({error.strerror}); give another folder") from error
+        raise UserError(f"--out={folder}: cannot be created ({error.strerror}); give another folder") from error
     calibration = calibration_of(run, cache_dir, screen)
     temperature = 1.0 if calibration is None else calibration.temperature
     with new_folder(folder) as growing:
@@ -69,8 +68,7 @@ def export(workdir: Path, out: str | None, formats: str | None, cache_dir: Path,
                 agreements.append(agreement(file, pixels, own))
                 advance(1)
         checked = CheckedOn(len(images), name, float(np.abs(own.logits).max()))
-        card = model_card(run, calibration, agreements, checked)
-        (growing / CARD).write_text(card, encoding="utf-8")
+        (growing / CARD).write_text(model_card(run, calibration, agreements, checked), encoding="utf-8")
     _say(agreements, checked, folder, screen)
 
 
@@ -78,9 +76,7 @@ def _chosen(formats: str | None) -> list[str]:
     names = list(FORMATS) if formats is None else [name.strip() for name in formats.split(",")]
     for name in names:
         if name not in FORMATS:
-            raise UserError(
-                f"--format: {nearest_names(name, list(FORMATS))}; it is a list such as stablehlo,keras,onnx"
-            )
+            raise UserError(f"--format: {nearest_names(name, list(FORMATS))}; give a list such as stablehlo,keras,onnx")
     return names
 
 
@@ -89,24 +85,20 @@ def _write(folder: Path, run: TrainedRun, temperature: float, formats: list[str]
     if "stablehlo" in formats:
         (folder / "model.stablehlo").write_bytes(stablehlo(run.network, run.variables, temperature))
     if "keras" in formats:
-        _write_keras(folder, plain)
+        layers = keras_layers(plain)
+        write_keras(folder / "model.keras", layers, plain.input_shape)
+        write_legacy_h5(folder / "model.h5", layers, plain.input_shape)
     if "onnx" in formats:
         (folder / "model.onnx").write_bytes(onnx_model(plain))
     return [folder / file for name in formats for file in FORMATS[name]]
 
 
-def _write_keras(folder: Path, plain: PlainNetwork) -> None:
-    layers = keras_layers(plain)
-    write_keras(folder / "model.keras", layers, plain.input_shape)
-    write_legacy_h5(folder / "model.h5", layers, plain.input_shape)
-
-
 def _images(run: TrainedRun, cache_dir: Path, screen: Screen) -> tuple[np.ndarray, str]:
-    """Test images spread over the split, or noise where the data is gone; and what they are."""
+    """Test images spread over the split, or noise if the data cannot be read; and a phrase for them."""
     try:
         split = load_dataset(data_request(run.config), cache_dir=cache_dir, screen=screen).test
     except UserError as error:
-        screen.say(escape(f"The run's data cannot be read ({error}); the files are compared on noise instead."))
+        screen.say(escape(f"The run's data cannot be read ({error}); files are compared on noise instead."))
         noise = np.random.default_rng(0).integers(0, 256, (CHECKED_IMAGES, *run.network.input_shape), np.uint8)
         return noise, "images of noise"
     rows = np.linspace(0, len(split) - 1, min(CHECKED_IMAGES, len(split))).round().astype(int)
@@ -114,16 +106,15 @@ def _images(run: TrainedRun, cache_dir: Path, screen: Screen) -> tuple[np.ndarra
 
 
 def _own_answer(run: TrainedRun, images: np.ndarray, temperature: float) -> Answer:
-    """The run's own network on these images, by its own convolutions; in float32, as the files are."""
+    """The answer of the run's network with its own convolutions, in float32 like the files."""
     network = replace(run.network, numerics=FLOAT32)
     logits = infer(network, run.variables, images, local_mesh(), batch_size=run.config.eval_batch_size)
     return Answer(probabilities(logits, temperature), logits)
 
 
 def _say(agreements: list[Agreement], checked: CheckedOn, folder: Path, screen: Screen) -> None:
-    table = Table(title=escape(f"{folder}, on {checked.images:,} {checked.name}"), title_justify="left")
-    for column in ("File", "Run by", "Probabilities differ by", "Logits"):
-        table.add_column(column)
+    title = escape(f"{folder}, on {checked.images:,} {checked.name}")
+    table = Table("File", "Run by", "Probabilities differ by", "Logits", title=title, title_justify="left")
     for row in agreements:
         if row.library is None or row.probabilities is None or row.logits is None:
             table.add_row(row.file, "not checked: pip install 'vision_transfer\\[export]'", "", "")
