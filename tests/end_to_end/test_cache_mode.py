@@ -27,5 +27,5 @@ def test_a_run_is_listed_and_pruned(own_cache):
     assert list(own_cache.cache.glob("compiled/*-cache")) != []
 
 
-def test_what_to_prune_must_be_known(place):
+def test_an_unknown_selection_is_reported(place):
     place.launch("--mode=cache", "--prune=everything").assert_is_message("--prune=everything", "older_than:AGE")

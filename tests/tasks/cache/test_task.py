@@ -1,4 +1,4 @@
-"""The listing of the cache, and what `--prune` removes from it and leaves."""
+"""The listing of the cache, and the entries that `--prune` deletes and keeps."""
 
 import os
 
@@ -40,11 +40,11 @@ def write_store(cache, name, days, **computed):
 
 @pytest.fixture
 def cache(tmp_path):
-    """One piece of every kind, a store that other code computed 40 days ago, and files that are nobody's."""
+    """An entry of every kind, a store that other code computed 40 days ago, and files of somebody else."""
     write(tmp_path / "weights" / "vgg16_notop.safetensors", days=50)
     write(tmp_path / "weights" / "my own.safetensors")
     write(tmp_path / "datasets" / "mnist" / "images.gz", days=3)
-    write(tmp_path / "datasets" / "my pictures" / "cat.jpg")
+    write(tmp_path / "datasets" / "my images" / "cat.jpg")
     data = tmp_path / "decoded" / DECODED / "data"
     write(data / "train" / "images.npy", days=20)
     write_json(data / "manifest.json", {"content": {"splits": {"train": {"shape": [7, 20, 30, 3]}}}})
@@ -69,7 +69,7 @@ def pruned(cache, text):
     return prune(cache, entries, parse_selection(text, entries), NOW)
 
 
-def test_the_listing_says_what_each_piece_is(cache):
+def test_the_listing_describes_each_entry(cache):
     entries = {entry.path: entry for entry in cache_entries(cache)}
     assert set(entries) == {
         "weights/vgg16_notop",
@@ -86,10 +86,10 @@ def test_the_listing_says_what_each_piece_is(cache):
     assert fresh.used == NOW - DAY
     assert (fresh.stale, entries[f"features/{OLD}"].stale) == (False, True)
     assert entries[f"decoded/{DECODED}"].about == "7 images of 20×30×3"
-    assert entries[f"thumbnails/{THUMBNAILS}"].about == "3 pictures, to find near-duplicates by"
+    assert entries[f"thumbnails/{THUMBNAILS}"].about == "3 images, for finding near-duplicates"
 
 
-def test_the_table_has_all_pieces_and_the_total(cache, screen):
+def test_the_table_has_all_entries_and_the_total(cache, screen):
     say_cache(cache, None, screen)
     said = screen.console.file.getvalue()
     for text in ("weights/vgg16_notop", f"features/{OLD}", "(stale)", "block5_pool of vgg16", "1 programs", "2 in all"):
@@ -124,12 +124,12 @@ def test_the_table_has_all_pieces_and_the_total(cache, screen):
         ),
     ],
 )
-def test_what_is_named_is_removed_and_nothing_else(cache, text, gone):
+def test_exactly_the_selected_entries_are_deleted(cache, text, gone):
     before = {entry.path: entry for entry in cache_entries(cache)}
     everything = files(cache)
-    outcome = pruned(cache, text)
-    assert {entry.path for entry in outcome.removed} == gone
-    assert outcome.busy == ()
+    removed, busy = pruned(cache, text)
+    assert {entry.path for entry in removed} == gone
+    assert busy == []
     assert {entry.path for entry in cache_entries(cache)} == before.keys() - gone
     own = {str(file.relative_to(cache)) for path in gone for file in before[path].files}
     assert everything - files(cache) == own
@@ -139,7 +139,7 @@ def test_files_of_others_stay_and_empty_folders_do_not(cache):
     pruned(cache, "all")
     assert files(cache) == {
         "weights/my own.safetensors",
-        "datasets/my pictures/cat.jpg",
+        "datasets/my images/cat.jpg",
         "thumbnails/mine",
         "features/notes.txt",
         f"features/{OLD}/mine.txt",
@@ -157,12 +157,12 @@ def test_a_link_is_not_followed(cache, tmp_path_factory):
     assert outside.read_bytes() == b"precious"
 
 
-def test_what_another_process_uses_is_kept_and_said(cache, screen):
+def test_entries_in_use_by_another_process_are_kept_and_listed(cache, screen):
     hold = Hold(Store(cache / "features" / FRESH).used_file)
     with FileLock(cache / "decoded" / f"{DECODED}.lock"), FileLock(cache / "weights.lock"):
         say_cache(cache, "features,decoded,weights", screen)
     said = screen.console.file.getvalue()
-    assert f"kept features/{FRESH}: another process is at work on it" in said
+    assert f"kept features/{FRESH}: in use by another process" in said
     left = {entry.path for entry in cache_entries(cache)}
     assert {f"features/{FRESH}", f"decoded/{DECODED}", "weights/vgg16_notop"} <= left
     assert f"features/{OLD}" not in left
@@ -173,6 +173,6 @@ def test_what_another_process_uses_is_kept_and_said(cache, screen):
 
 
 @pytest.mark.parametrize("text", ["", "feature", "older_than:30", f"features/{FOREIGN}", "features;weights"])
-def test_what_cannot_be_read_is_a_message(cache, text):
+def test_an_unknown_selection_is_reported(cache, text):
     with pytest.raises(UserError, match="older_than:AGE"):
         pruned(cache, text)

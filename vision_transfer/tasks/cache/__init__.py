@@ -1,1 +1,1 @@
-"""What the cache folder holds, as a table, and how it is emptied: `--mode=cache` and `--prune=…`."""
+"""The mode `cache`: lists the cache, and deletes from it what `--prune=…` names."""

@@ -1,6 +1,6 @@
-"""What lies in the cache folder, piece by piece: weights, data sets, decoded images, features, compiled programs.
+"""The entries of the cache: weights, data sets, downloads, decoded images, thumbnails, features, compiled programs.
 
-Only files that this program writes are listed, and so only they can be removed: each kind knows its own by their names.
+Only files that this program writes are listed, and hence deleted: each kind recognises its own by their names.
 """
 
 import json
@@ -23,7 +23,7 @@ from vision_transfer.models.pretrained.cache import FOLDER as WEIGHTS_FOLDER
 from vision_transfer.models.pretrained.releases import RELEASES
 from vision_transfer.runtime.jax_setup import COMPILED_FOLDER
 
-# As `provenance.json_digest` and the decoded cache name their folders, and JAX its files.
+# Names that `provenance.json_digest` and the decoded cache give to folders, and JAX to files.
 _FEATURES_KEY = re.compile(r"[0-9a-f]{16}")
 _DECODED_KEY = re.compile(r"[0-9a-f]{32}")
 _THUMBNAILS_FILE = re.compile(rf"[0-9a-f]{{{2 * DIGEST_BYTES}}}")
@@ -33,17 +33,16 @@ _COMPILED_FILE = re.compile(r"(?P<program>.+)-[0-9a-f]{64}-(cache|atime)")
 
 @dataclass(frozen=True)
 class Entry:
-    """A piece of the cache that can be removed by itself.
+    """A part of the cache that can be deleted by itself.
 
     Attributes:
         kind: key of `KINDS`.
-        name: its own within the kind.
-        about: what it is, for the reader.
+        name: unique within the kind.
+        about: a description for readers.
         files: all that belongs to it.
-        bytes: of these.
-        used: when it was last used, in seconds since 1970.
-        stale: whether no run of this program will use it again, since other code or another JAX computed it; only
-            known of features.
+        bytes: size of these.
+        used: time of the last use, in seconds since 1970.
+        stale: whether no run will use it again, since other code or another JAX computed it; only known for features.
     """
 
     kind: str
@@ -56,20 +55,20 @@ class Entry:
 
     @property
     def path(self) -> str:
-        """How `--prune` names it: `features/1c5bf96c570878d4`."""
+        """Its name in `--prune`: `features/1c5bf96c570878d4`."""
         return f"{self.kind}/{self.name}"
 
 
 def cache_entries(cache: Path) -> list[Entry]:
-    """Everything of each kind, kind after kind, by name."""
+    """All entries, by kind and name."""
     return [entry for kind, find in KINDS.items() for entry in find(cache / kind)]
 
 
 def _weights(folder: Path) -> Iterator[Entry]:
     for release in RELEASES:
-        file = folder / f"{release.name}.safetensors"
-        if file.is_file():
-            yield _entry(WEIGHTS_FOLDER, release.name, f"published weights of {release.architecture}", [file])
+        files = _existing(folder / f"{release.name}.safetensors")
+        if files:
+            yield _entry(WEIGHTS_FOLDER, release.name, f"published weights of {release.architecture}", files)
 
 
 def _data_sets(folder: Path) -> Iterator[Entry]:
@@ -81,10 +80,10 @@ def _data_sets(folder: Path) -> Iterator[Entry]:
 
 def _downloads(folder: Path) -> Iterator[Entry]:
     for name, public in sorted(PUBLIC_FILES.items()):
-        places = [folder / name / f"{file.name}{ending}" for file in public for ending in ("", ".part", ".lock")]
-        files = [file for file in places if file.is_file()]
+        endings = ("", ".part", ".lock")
+        files = _existing(*(folder / name / f"{file.name}{ending}" for file in public for ending in endings))
         if files:
-            yield _entry(DOWNLOADS_FOLDER, name, "a download that was begun", files)
+            yield _entry(DOWNLOADS_FOLDER, name, "an unfinished download", files)
 
 
 def _decoded(folder: Path) -> Iterator[Entry]:
@@ -104,29 +103,29 @@ def _about_decoded(manifest: Path) -> str:
 
 
 def _thumbnails(folder: Path) -> Iterator[Entry]:
-    files = sorted(file for file in folder.glob("*") if _THUMBNAILS_FILE.fullmatch(file.name) and file.is_file())
-    for file in files:
-        about = f"{(file.stat().st_size - DIGEST_BYTES) // ROW_BYTES:,} pictures, to find near-duplicates by"
-        yield _entry(THUMBNAILS_FOLDER, file.name, about, [file])
+    for file in _existing(*sorted(folder.glob("*"))):
+        if _THUMBNAILS_FILE.fullmatch(file.name):
+            about = f"{(file.stat().st_size - DIGEST_BYTES) // ROW_BYTES:,} images, for finding near-duplicates"
+            yield _entry(THUMBNAILS_FOLDER, file.name, about, [file])
 
 
 def _features(folder: Path) -> Iterator[Entry]:
     now: dict[bool, Mapping[str, object]] = {}
     for place in _folders(folder, _FEATURES_KEY):
         store = Store(place)
-        used = store.used_file
-        files = [*store.files, *([used] if used.is_file() else [])]
+        files = [*store.files, *_existing(store.used_file)]
         if not files:
             continue
         about = store.description()
-        key = _mapping(about.get("key"))
+        key = about.get("key")
+        key = key if isinstance(key, Mapping) else {}
         augmented = key.get("variant") is not None
         if augmented not in now:
             now[augmented] = computed_by(augmented=augmented)
         stale = any(key.get(name) != value for name, value in now[augmented].items())
-        last = used.stat().st_mtime if used.is_file() else place.stat().st_mtime
+        used = (store.used_file if store.used_file in files else place).stat().st_mtime
         text = _about_features(about, key, len(store.keys()))
-        yield Entry(FEATURES_FOLDER, place.name, text, tuple(files), _size(files), last, stale)
+        yield Entry(FEATURES_FOLDER, place.name, text, tuple(files), _size(files), used, stale)
 
 
 def _about_features(about: Mapping[str, Any], key: Mapping[str, Any], rows: int) -> str:
@@ -136,19 +135,18 @@ def _about_features(about: Mapping[str, Any], key: Mapping[str, Any], rows: int)
         variant = "" if key["variant"] is None else f", variant {key['variant'][1]}"
         return f"{about['layer']} of {about['backbone']}, {size}, {key['stored']}{variant}: {rows:,} rows"
     except (KeyError, TypeError, IndexError):
-        return f"of another version of this program: {rows:,} rows"
+        return f"from another version of this program: {rows:,} rows"
 
 
 def _compiled(folder: Path) -> Iterator[Entry]:
-    for file in sorted(folder.glob("*-cache")):
+    for file in _existing(*sorted(folder.glob("*-cache"))):
         named = _COMPILED_FILE.fullmatch(file.name)
-        if named and file.is_file():
-            time = file.with_name(f"{file.name.removesuffix('cache')}atime")
-            files = [file, *([time] if time.is_file() else [])]
-            yield _entry(COMPILED_FOLDER, file.name.removesuffix("-cache"), str(named["program"]), files)
+        if named:
+            name = file.name.removesuffix("-cache")
+            yield _entry(COMPILED_FOLDER, name, named["program"], [file, *_existing(folder / f"{name}-atime")])
 
 
-# How the pieces of each kind are found in its folder.
+# Lists the entries of each kind in its folder.
 KINDS: dict[str, Callable[[Path], Iterator[Entry]]] = {
     WEIGHTS_FOLDER: _weights,
     FETCHED_FOLDER: _data_sets,
@@ -161,9 +159,13 @@ KINDS: dict[str, Callable[[Path], Iterator[Entry]]] = {
 
 
 def _entry(kind: str, name: str, about: str, files: list[Path]) -> Entry:
-    """An entry that was last used when any of its files was last read or written, as far as the disk notes it."""
+    """An entry whose last use is when any of its files was read or written, as far as the disk records it."""
     times = [max(file.stat().st_atime, file.stat().st_mtime) for file in files]
     return Entry(kind, name, about, tuple(files), _size(files), max(times, default=0.0))
+
+
+def _existing(*files: Path) -> list[Path]:
+    return [file for file in files if file.is_file()]
 
 
 def _folders(folder: Path, key: re.Pattern[str]) -> list[Path]:
@@ -178,7 +180,3 @@ def _files_below(folder: Path) -> list[Path]:
 
 def _size(files: list[Path]) -> int:
     return sum(file.stat().st_size for file in files)
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}

@@ -1,4 +1,4 @@
-"""What `--prune=…` names, and its removal: never what another process is at work on, never a file of somebody else."""
+"""Parses `--prune` and deletes what it names; skips entries in use and files that this program did not write."""
 
 import math
 import re
@@ -21,56 +21,39 @@ _SECONDS = {"h": 3600, "d": 86400}
 GRAMMAR = f"""\
   all              everything
   KIND             {", ".join(KINDS)}
-  KIND/NAME        one piece, as --mode=cache lists it
-  older_than:AGE   what was not used for so long: 12h, 30d
-  stale            features that other code or another JAX computed, which no run will use again
-Several, with commas: of the kinds and pieces named, those for which all of the rest holds."""
+  KIND/NAME        one entry, as listed by --mode=cache
+  older_than:AGE   entries not used for this long: 12h, 30d
+  stale            features computed by other code or another JAX, which no run will use again
+Separate several with commas: entries with one of the kinds and names are deleted if they meet all other conditions."""
 
 
 @dataclass(frozen=True)
 class Selection:
-    """What is to be removed.
+    """The entries to delete.
 
     Attributes:
-        kinds: all of their pieces.
-        paths: of single pieces; without kinds and paths, everything.
+        kinds: whose entries all count.
+        paths: of single entries; without kinds and paths, all entries count.
         least_age: seconds since the last use.
-        stale: only what no run will use again.
+        stale: only entries that no run will use again.
     """
 
     kinds: frozenset[str] = frozenset()
     paths: frozenset[str] = frozenset()
-    least_age: float = -math.inf  # a clock that was wrong gives times in the future
+    least_age: float = -math.inf  # a wrong clock gives times in the future
     stale: bool = False
 
     def chooses(self, entry: Entry, now: float) -> bool:
-        """Whether a piece is to be removed; `now` in seconds since 1970."""
+        """Whether to delete an entry; `now` is in seconds since 1970."""
         named = not (self.kinds or self.paths) or entry.kind in self.kinds or entry.path in self.paths
         return named and now - entry.used >= self.least_age and (entry.stale or not self.stale)
 
 
-@dataclass(frozen=True)
-class Pruned:
-    """What a removal did.
-
-    Attributes:
-        removed: pieces that are gone.
-        busy: pieces that another process adds to or reads, which are kept.
-    """
-
-    removed: tuple[Entry, ...]
-    busy: tuple[Entry, ...]
-
-
 def parse_selection(text: str, entries: Sequence[Entry]) -> Selection:
-    """Reads the value of `--prune`.
-
-    Args:
-        text: see `GRAMMAR`.
-        entries: what there is to name.
+    """Parses the value of `--prune`; see `GRAMMAR`.
 
     Raises:
-        UserError: a word that is none of the grammar, or a piece that is not there.
+        UserError: a word outside the grammar, or a name that no entry has.
     """
     words = [word.strip() for word in text.split(",")]
     kinds, paths, ages = set(), set(), [-math.inf]
@@ -86,20 +69,13 @@ def parse_selection(text: str, entries: Sequence[Entry]) -> Selection:
             paths.add(word)
         elif word != "stale":
             raise UserError(
-                f"--prune={text}: cannot read {word!r}, or there is nothing of that name; allowed are\n{GRAMMAR}"
+                f"--prune={text}: {word!r} is neither a condition nor the name of an entry; allowed are\n{GRAMMAR}"
             )
     return Selection(frozenset(kinds), frozenset(paths), max(ages), "stale" in words)
 
 
-def prune(cache: Path, entries: Sequence[Entry], selection: Selection, now: float) -> Pruned:
-    """Removes the chosen pieces.
-
-    Args:
-        cache: root of all caches.
-        entries: that there are.
-        selection: which of them.
-        now: seconds since 1970.
-    """
+def prune(cache: Path, entries: Sequence[Entry], selection: Selection, now: float) -> tuple[list[Entry], list[Entry]]:
+    """Deletes the selected entries; returns those deleted, and those kept because another process uses them."""
     removed, busy = [], []
     for entry in entries:
         if selection.chooses(entry, now):
@@ -107,14 +83,14 @@ def prune(cache: Path, entries: Sequence[Entry], selection: Selection, now: floa
                 if unused:
                     _remove(entry, cache / entry.kind)
                 (removed if unused else busy).append(entry)
-    return Pruned(tuple(removed), tuple(busy))
+    return removed, busy
 
 
 def _unused(cache: Path, entry: Entry) -> AbstractContextManager[bool]:
-    """Whether no other process holds the piece, as far as its kind is held; none can take it while inside.
+    """Whether no other process holds the entry, if its kind has locks; inside the context none can take it.
 
-    Lock files stay: who waits for one must not wait for a file that is gone. Who has read decoded images, weights or a
-    compiled program needs the files no more: an open memory map keeps what it shows.
+    Lock files stay, since a process may be waiting for one. A process that has read decoded images, weights or a
+    compiled program no longer needs the files: an open memory map keeps its content.
     """
     match entry.kind:
         case "features":
@@ -130,10 +106,10 @@ def _unused(cache: Path, entry: Entry) -> AbstractContextManager[bool]:
 
 
 def _remove(entry: Entry, top: Path) -> None:
-    """Removes the files of a piece, and then the folders below `top` that this leaves empty."""
+    """Deletes the files of an entry, and then the folders in `top` that this leaves empty."""
     for file in entry.files:
         file.unlink(missing_ok=True)
     folders = {folder for file in entry.files for folder in file.parents if top in folder.parents}
     for folder in sorted(folders, key=lambda folder: len(folder.parts), reverse=True):
-        with suppress(OSError):  # somebody else's file is in it
+        with suppress(OSError):  # it holds a file of somebody else
             folder.rmdir()

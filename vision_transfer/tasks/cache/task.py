@@ -1,4 +1,4 @@
-"""`--mode=cache`: the table of what the cache holds, and the lines that say what `--prune` removed."""
+"""The mode `cache`: prints the table of entries, or what `--prune` deleted."""
 
 import time
 from collections.abc import Sequence
@@ -8,44 +8,36 @@ from pathlib import Path
 from rich import box
 from rich.filesize import decimal
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.jax_setup import COMPILED_FOLDER
 from vision_transfer.tasks.cache.entries import KINDS, Entry, cache_entries
-from vision_transfer.tasks.cache.prune import Pruned, parse_selection, prune
+from vision_transfer.tasks.cache.prune import parse_selection, prune
 
 
 def say_cache(cache: Path, pruned_by: str | None, screen: Screen) -> None:
-    """Lists the cache, or removes from it what `--prune` names and says what that freed.
-
-    Args:
-        cache: root of all caches.
-        pruned_by: value of `--prune`, or None to list.
-        screen: to say it on.
+    """Lists the entries of the cache, or deletes those selected by `pruned_by`, the value of `--prune`.
 
     Raises:
-        UserError: a value of `--prune` that cannot be read.
+        UserError: `pruned_by` cannot be parsed.
     """
     entries = cache_entries(cache)
     if pruned_by is None:
         screen.say(escape(f"Cache in {cache}"))
         if entries:
             screen.say(_table(entries))
-            screen.say("To remove: --prune=PIECE, features, stale, older_than:30d or all; with commas.")
+            screen.say("To delete entries: --prune=ENTRY, features, stale, older_than:30d or all; combine with commas.")
         else:
             screen.say("It is empty.")
         return
-    _say_pruned(prune(cache, entries, parse_selection(pruned_by, entries), time.time()), screen)
+    _say_pruned(*prune(cache, entries, parse_selection(pruned_by, entries), time.time()), screen)
 
 
 def _table(entries: Sequence[Entry]) -> Table:
-    """A row for each piece, but one for all compiled programs; then totals by kind, and of all."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("Piece", overflow="fold")
-    table.add_column("What")
-    table.add_column("Size", justify="right", no_wrap=True)
-    table.add_column("Last used", no_wrap=True)
+    """A row per entry, except that compiled programs share one; totals by kind, and of all."""
+    size, used = Column("Size", justify="right", no_wrap=True), Column("Last used", no_wrap=True)
+    table = Table(Column("Entry", overflow="fold"), "Content", size, used, box=box.SIMPLE_HEAD, pad_edge=False)
     for kind in KINDS:
         of_kind = [entry for entry in entries if entry.kind == kind]
         if kind != COMPILED_FOLDER:
@@ -60,19 +52,18 @@ def _table(entries: Sequence[Entry]) -> Table:
     return table
 
 
-def _say_pruned(pruned: Pruned, screen: Screen) -> None:
-    """What is gone, kind by kind and, but for programs, piece by piece; what was kept; what that freed."""
-    for entry in pruned.removed:
+def _say_pruned(removed: Sequence[Entry], busy: Sequence[Entry], screen: Screen) -> None:
+    for entry in removed:
         if entry.kind != COMPILED_FOLDER:
             screen.say(escape(f"removed {entry.path}: {entry.about}, {decimal(entry.bytes)}"))
-    programs = [entry for entry in pruned.removed if entry.kind == COMPILED_FOLDER]
+    programs = [entry for entry in removed if entry.kind == COMPILED_FOLDER]
     if programs:
         screen.say(f"removed {len(programs):,} compiled programs, {_total(programs)}")
-    for entry in pruned.busy:
-        screen.say(escape(f"kept {entry.path}: another process is at work on it"), style="yellow")
-    if not pruned.removed and not pruned.busy:
-        screen.say("Nothing in the cache is of that kind.")
-    screen.say(f"{_total(pruned.removed)} freed.")
+    for entry in busy:
+        screen.say(escape(f"kept {entry.path}: in use by another process"), style="yellow")
+    if not removed and not busy:
+        screen.say("No entry in the cache matches.")
+    screen.say(f"{_total(removed)} freed.")
 
 
 def _total(entries: Sequence[Entry]) -> str:
@@ -80,5 +71,5 @@ def _total(entries: Sequence[Entry]) -> str:
 
 
 def _day(seconds: float) -> str:
-    """No hour, since most disks note the time of reading once a day (Linux's `relatime`)."""
+    """The date without the hour, since most disks record the time of reading once a day (Linux's `relatime`)."""
     return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d")
