@@ -1,4 +1,4 @@
-"""The picture of an image's variants: they are those of training, and the figure says what they are."""
+"""The figure of an image's variants: they are those of training, and the figure describes them."""
 
 import jax
 import numpy as np
@@ -10,7 +10,7 @@ from vision_transfer.data.augmentation.augment import augment_batch
 from vision_transfer.data.load import load_dataset
 from vision_transfer.errors import UserError
 from vision_transfer.runs.build import build_augmentation, data_request
-from vision_transfer.tasks.show_augmentation import Picture, describe, draw_grid, show_augmentation, variants
+from vision_transfer.tasks.show_augmentation import describe, draw_grid, show_augmentation, variants
 
 SIZE = 24
 
@@ -54,18 +54,18 @@ def test_fresh_variants_differ_and_are_the_same_again(first):
 @pytest.mark.parametrize("channels", [1, 3])
 def test_the_figure_names_the_original_and_each_variant(channels):
     rng = np.random.default_rng(0)
-    picture = Picture("a $x$.jpg", rng.integers(0, 256, (SIZE, SIZE, channels), np.uint8))
+    image = rng.integers(0, 256, (SIZE, SIZE, channels), np.uint8)
     varied = rng.uniform(-5, 260, (9, SIZE, SIZE, channels)).astype(np.float32)
-    figure = draw_grid(picture, varied, build_augmentation(config_of(bank=4)))
+    figure = draw_grid("a $x$.jpg", image, varied, build_augmentation(config_of(bank=4)))
     assert figure.get_suptitle().startswith(
         "a $x$.jpg, 24×24 pixels\nkeras_layers: flip horizontal, rotation 0.1; fill"
     )
     titles = [axes.get_title() for axes in figure.axes]
     assert titles == ["original", *(f"variant {number}" for number in (1, 2, 3, 4, 1, 2, 3, 4, 1))]
-    np.testing.assert_array_equal(figure.axes[0].get_images()[0].get_array(), picture.image.squeeze())
+    np.testing.assert_array_equal(figure.axes[0].get_images()[0].get_array(), image.squeeze())
 
 
-def test_what_is_on_is_described():
+def test_active_operations_are_described():
     config = config_of(preset="image_data_generator", rotation=40.0, width_shift=0.2, flip="none", brightness=0.3)
     found = describe(build_augmentation(config))
     assert found == "image_data_generator: rotation 40.0, width shift 0.2, brightness 0.3; fill nearest"
@@ -74,8 +74,8 @@ def test_what_is_on_is_described():
 def test_the_first_training_image_is_drawn(tmp_path, screen, first):
     path = show_augmentation(config_of(), None, tmp_path, tmp_path, screen)
     assert path == tmp_path / "augmentation.png"
-    with Image.open(path) as picture:
-        assert picture.format == "PNG"
+    with Image.open(path) as image:
+        assert image.format == "PNG"
     assert f"9 variants of {first.files[0]} are in {path}." in said(screen)
 
 
@@ -94,12 +94,12 @@ def test_a_file_is_drawn(tmp_path, screen, reference_folder):
         ({}, None, "grid.pdf", r"--out=.*grid\.pdf: give a file that ends in \.png"),
     ],
 )
-def test_mistakes_are_said(tmp_path, screen, augment, images, out, message):
+def test_mistakes_are_reported(tmp_path, screen, augment, images, out, message):
     with pytest.raises(UserError, match=message):
         show_augmentation(config_of(**augment), images, out and tmp_path / out, tmp_path, screen)
 
 
-def test_a_file_that_is_no_picture_is_said(tmp_path, screen):
-    (tmp_path / "text.jpg").write_text("no picture")
+def test_a_file_that_is_not_an_image_is_reported(tmp_path, screen):
+    (tmp_path / "text.jpg").write_text("no image")
     with pytest.raises(UserError, match=r"--images=.*text\.jpg: not an image"):
         show_augmentation(config_of(), str(tmp_path / "text.jpg"), tmp_path, tmp_path, screen)

@@ -1,6 +1,5 @@
-"""`--mode=show_augmentation`: one image and what training would see of it, as a picture of three by three variants."""
+"""The mode `show_augmentation`: draws an image and nine variants of it as training would see them."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,55 +29,47 @@ if TYPE_CHECKING:
 
 SIDE = 3
 INCHES_PER_IMAGE, PIXELS_PER_INCH = 2.0, 120
-# Fields of an AugmentConfig that say how, and not what is done.
+# Fields of an AugmentConfig that configure operations without switching one on.
 NOT_SHOWN = ("preset", "fill")
 
 
-@dataclass(frozen=True)
-class Picture:
-    """One image as training takes it, `(size, size, channels) uint8`, and the name of its file."""
-
-    name: str
-    image: UInt8[np.ndarray, "size size channels"]
+Image = UInt8[np.ndarray, "size size channels"]
 
 
 def show_augmentation(config: Config, images: str | None, out: Path | None, cache_dir: Path, screen: Screen) -> Path:
-    """Draws the grid and says where it is.
+    """Draws the grid; returns its file.
 
     Args:
-        config: its augmentation, image size and seed count.
-        images: a file (of a folder or a pattern the first picture); None for the first training image of the data.
-        out: file or folder to write to; None for `augmentation.png` in the working directory.
-        cache_dir: root of all caches, for data that was fetched before.
-        screen: for the message.
+        config: augmentation, image size and seed.
+        images: a file, or a folder or pattern, whose first image is drawn; default: the first training image.
+        out: file or existing folder; default: `augmentation.png` in the working directory.
+        cache_dir: root of all caches, for fetched data.
+        screen: for messages.
 
     Raises:
-        UserError: the config augments nothing, or there is no such picture or data.
+        UserError: the config augments nothing, or there is no such image or data.
     """
     augmentation = build_augmentation(config)
     if augmentation is None:
         raise UserError(
-            "config.augment: nothing is switched on, so every variant is the image itself; try "
+            "config.augment: nothing is switched on, so every variant equals the image; try "
             "--config.augment.preset=keras_layers --config.augment.flip=horizontal --config.augment.rotation=0.1 "
             "--config.augment.zoom=0.2, or a recipe such as configs/from_scratch.py:augment=True"
         )
     path = _png(out)
-    picture = (
-        _first_training_image(config, cache_dir, screen)
-        if images is None
-        else _named(config, images, cache_dir, screen)
-    )
-    figure = draw_grid(picture, variants(picture.image, augmentation, config), augmentation)
+    if images is None:
+        name, image = _first_training_image(config, cache_dir, screen)
+    else:
+        name, image = _first_of(config, images, cache_dir, screen)
+    figure = draw_grid(name, image, variants(image, augmentation, config), augmentation)
     with replaced_file(path) as temporary:
         figure.savefig(temporary, format="png", dpi=PIXELS_PER_INCH)
-    screen.say(escape(f"{SIDE * SIDE} variants of {picture.name} are in {path}."))
+    screen.say(escape(f"{SIDE * SIDE} variants of {name} are in {path}."))
     return path
 
 
-def variants(
-    image: UInt8[np.ndarray, "size size channels"], augmentation: Augmentation, config: Config
-) -> Float32[np.ndarray, "9 size size channels"]:
-    """What the first nine epochs of the first stage make of an image, values 0–255; of a bank, the variants in turn."""
+def variants(image: Image, augmentation: Augmentation, config: Config) -> Float32[np.ndarray, "9 size size channels"]:
+    """An image in the first nine epochs of the first stage, values 0–255; with a bank, its variants in turn."""
     key = stage_key(config.seed, config.schedule[0] if config.schedule else "")
     one = Split(image[None], np.zeros(1, np.int32), ("",), stack_digests([digest_image(image)]))
     apply = jax.jit(augmentation.apply)
@@ -86,31 +77,31 @@ def variants(
 
 
 def draw_grid(
-    picture: Picture, varied: Float32[np.ndarray, "9 size size channels"], augmentation: Augmentation
+    name: str, image: Image, varied: Float32[np.ndarray, "9 size size channels"], augmentation: Augmentation
 ) -> "Figure":
-    """The original at the left and three by three variants beside it."""
+    """The original on the left, and three by three variants to its right."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    size = picture.image.shape[0]
+    size = image.shape[0]
     figure = Figure(figsize=(INCHES_PER_IMAGE * (SIDE + 1), INCHES_PER_IMAGE * SIDE + 1.0), layout="constrained")
     FigureCanvasAgg(figure)
     grid = figure.add_gridspec(SIDE, SIDE + 1)
-    panels = [(figure.add_subplot(grid[SIDE // 2, 0]), picture.image, "original")]
-    for number, image in enumerate(varied):
+    panels = [(figure.add_subplot(grid[SIDE // 2, 0]), image, "original")]
+    for number, variant in enumerate(varied):
         label = f"variant {number % augmentation.bank + 1}" if augmentation.bank else f"epoch {number + 1}"
-        panels.append((figure.add_subplot(grid[number // SIDE, number % SIDE + 1]), image, label))
-    for axes, image, label in panels:
-        axes.imshow(np.clip(np.rint(image), 0, 255).astype(np.uint8).squeeze(), cmap="gray", vmin=0, vmax=255)
+        panels.append((figure.add_subplot(grid[number // SIDE, number % SIDE + 1]), variant, label))
+    for axes, pixels, label in panels:
+        axes.imshow(np.clip(np.rint(pixels), 0, 255).astype(np.uint8).squeeze(), cmap="gray", vmin=0, vmax=255)
         axes.set_title(label, fontsize="small")
         axes.set_axis_off()
-    title = f"{picture.name}, {size}×{size} pixels\n{describe(augmentation)}"
+    title = f"{name}, {size}×{size} pixels\n{describe(augmentation)}"
     figure.suptitle(title, fontsize="small", parse_math=False, wrap=True)
     return figure
 
 
 def describe(augmentation: Augmentation) -> str:
-    """What is switched on, in one line: `keras_layers: flip horizontal, rotation 0.1, zoom 0.2; fill reflect`."""
+    """The active operations in one line: `keras_layers: flip horizontal, rotation 0.1, zoom 0.2; fill reflect`."""
     config, neutral = augmentation.config, AugmentConfig()
     on = [
         f"{name.replace('_', ' ')} {value}"
@@ -121,7 +112,7 @@ def describe(augmentation: Augmentation) -> str:
     return f"{config.preset}: {', '.join(on)}; fill {config.fill_mode}{bank}"
 
 
-def _first_training_image(config: Config, cache_dir: Path, screen: Screen) -> Picture:
+def _first_training_image(config: Config, cache_dir: Path, screen: Screen) -> tuple[str, Image]:
     request = data_request(config)
     source = with_held_out_splits(find_source(request, cache_dir, screen), request, cache_dir, screen)
     examples, size = source.splits["train"], request.image_size or source.default_size
@@ -129,13 +120,13 @@ def _first_training_image(config: Config, cache_dir: Path, screen: Screen) -> Pi
         try:
             image = examples.pixels(index, request.channels)
         except UndecodableError:
-            # as training, which leaves it out
+            # training leaves it out, too
             continue
-        return Picture(name, resize(image, size, request.resampling))
+        return name, resize(image, size, request.resampling)
     raise UserError(f"{source.name}: no training image can be decoded; expected {source.expected}")
 
 
-def _named(config: Config, images: str, cache_dir: Path, screen: Screen) -> Picture:
+def _first_of(config: Config, images: str, cache_dir: Path, screen: Screen) -> tuple[str, Image]:
     request = data_request(config)
     path = Path(find_images(images)[0])
     size = request.image_size or find_source(request, cache_dir, screen).default_size
@@ -143,7 +134,7 @@ def _named(config: Config, images: str, cache_dir: Path, screen: Screen) -> Pict
         image = decode_file(path, request.channels)
     except UndecodableError as error:
         raise UserError(f"--images={display(str(path))}: {error}") from error
-    return Picture(display(path.name), resize(image, size, request.resampling))
+    return display(path.name), resize(image, size, request.resampling)
 
 
 def _png(out: Path | None) -> Path:
@@ -151,5 +142,5 @@ def _png(out: Path | None) -> Path:
     if path.is_dir():
         path = path / "augmentation.png"
     if path.suffix.lower() != ".png":
-        raise UserError(f"--out={display(str(path))}: give a file that ends in .png, or a folder that is there")
+        raise UserError(f"--out={display(str(path))}: give a file that ends in .png, or an existing folder")
     return path
