@@ -12,7 +12,7 @@ from vision_transfer.features.prefix import computed_by
 from vision_transfer.features.store import Hold, Store, row_keys, write_shard
 from vision_transfer.runtime.files import write_json
 from vision_transfer.tasks.cache.entries import cache_entries
-from vision_transfer.tasks.cache.prune import parse_selection, prune
+from vision_transfer.tasks.cache.prune import prune, selected
 from vision_transfer.tasks.cache.task import say_cache
 
 NOW, DAY = 2_000_000_000.0, 86_400
@@ -65,8 +65,7 @@ def files(cache):
 
 
 def pruned(cache, text):
-    entries = cache_entries(cache)
-    return prune(cache, entries, parse_selection(text, entries), NOW)
+    return prune(cache, selected(text, cache_entries(cache), NOW))
 
 
 def test_the_listing_describes_each_entry(cache):

@@ -4,7 +4,6 @@ import math
 import re
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock
@@ -27,62 +26,42 @@ GRAMMAR = f"""\
 Separate several with commas: entries with one of the kinds and names are deleted if they meet all other conditions."""
 
 
-@dataclass(frozen=True)
-class Selection:
-    """The entries to delete.
-
-    Attributes:
-        kinds: whose entries all count.
-        paths: of single entries; without kinds and paths, all entries count.
-        least_age: seconds since the last use.
-        stale: only entries that no run will use again.
-    """
-
-    kinds: frozenset[str] = frozenset()
-    paths: frozenset[str] = frozenset()
-    least_age: float = -math.inf  # a wrong clock gives times in the future
-    stale: bool = False
-
-    def chooses(self, entry: Entry, now: float) -> bool:
-        """Whether to delete an entry; `now` is in seconds since 1970."""
-        named = not (self.kinds or self.paths) or entry.kind in self.kinds or entry.path in self.paths
-        return named and now - entry.used >= self.least_age and (entry.stale or not self.stale)
-
-
-def parse_selection(text: str, entries: Sequence[Entry]) -> Selection:
-    """Parses the value of `--prune`; see `GRAMMAR`.
+def selected(text: str, entries: Sequence[Entry], now: float) -> list[Entry]:
+    """The entries that `text`, the value of `--prune`, selects by `GRAMMAR`; `now` is in seconds since 1970.
 
     Raises:
         UserError: a word outside the grammar, or a name that no entry has.
     """
     words = [word.strip() for word in text.split(",")]
-    kinds, paths, ages = set(), set(), [-math.inf]
+    paths = {entry.path for entry in entries}
     for word in words:
-        age = _AGE.fullmatch(word)
-        if age:
-            ages.append(float(age[1]) * _SECONDS[age[2]])
-        elif word in KINDS:
-            kinds.add(word)
-        elif word == "all":
-            kinds |= set(KINDS)
-        elif word in {entry.path for entry in entries}:
-            paths.add(word)
-        elif word != "stale":
+        if word not in KINDS and word not in paths and word not in ("all", "stale") and not _AGE.fullmatch(word):
             raise UserError(
                 f"--prune={text}: {word!r} is neither a condition nor the name of an entry; allowed are\n{GRAMMAR}"
             )
-    return Selection(frozenset(kinds), frozenset(paths), max(ages), "stale" in words)
+    named = {word for word in words if word in KINDS or word in paths}
+    if "all" in words or not named:
+        named = set(KINDS)
+    ages = [int(age[1]) * _SECONDS[age[2]] for age in map(_AGE.fullmatch, words) if age]
+    # A wrong clock gives times of use in the future.
+    least_age = max(ages, default=-math.inf)
+    return [
+        entry
+        for entry in entries
+        if (entry.kind in named or entry.path in named)
+        and now - entry.used >= least_age
+        and (entry.stale or "stale" not in words)
+    ]
 
 
-def prune(cache: Path, entries: Sequence[Entry], selection: Selection, now: float) -> tuple[list[Entry], list[Entry]]:
-    """Deletes the selected entries; returns those deleted, and those kept because another process uses them."""
+def prune(cache: Path, entries: Sequence[Entry]) -> tuple[list[Entry], list[Entry]]:
+    """Deletes entries; returns those deleted, and those kept because another process uses them."""
     removed, busy = [], []
     for entry in entries:
-        if selection.chooses(entry, now):
-            with _unused(cache, entry) as unused:
-                if unused:
-                    _remove(entry, cache / entry.kind)
-                (removed if unused else busy).append(entry)
+        with _unused(cache, entry) as unused:
+            if unused:
+                _remove(entry, cache / entry.kind)
+            (removed if unused else busy).append(entry)
     return removed, busy
 
 

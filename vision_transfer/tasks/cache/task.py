@@ -13,7 +13,7 @@ from rich.table import Column, Table
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.jax_setup import COMPILED_FOLDER
 from vision_transfer.tasks.cache.entries import KINDS, Entry, cache_entries
-from vision_transfer.tasks.cache.prune import parse_selection, prune
+from vision_transfer.tasks.cache.prune import prune, selected
 
 
 def say_cache(cache: Path, pruned_by: str | None, screen: Screen) -> None:
@@ -31,7 +31,7 @@ def say_cache(cache: Path, pruned_by: str | None, screen: Screen) -> None:
         else:
             screen.say("It is empty.")
         return
-    _say_pruned(*prune(cache, entries, parse_selection(pruned_by, entries), time.time()), screen)
+    _say_pruned(*prune(cache, selected(pruned_by, entries, time.time())), screen)
 
 
 def _table(entries: Sequence[Entry]) -> Table:
