@@ -45,14 +45,14 @@ def measure(config: Config, cases: list[Case], cache: Path, folder: Path, screen
     return records
 
 
-def measure_input_path(config: Config, cache: Path) -> dict[str, Any]:
-    """Images per second of decoding and of feeding `config.dataset.root`, and those of the small convnet's step."""
+def measure_input_path(config: Config, root: str, cache: Path) -> dict[str, Any]:
+    """Images per second of decoding and of feeding the folder `root`, and those of the small convnet's step."""
     step = small_convnet_step(config)
     with our_worker(config, step, cache) as ours:
         seconds = _in_turns(config, {OURS: ours})[OURS]
     height, _, channels = step.network.input_shape
     request = {
-        "root": str(Path(config.dataset.root or "").expanduser().absolute()),
+        "root": str(Path(root).expanduser().absolute()),
         "size": height,
         "channels": channels,
         "batch": step.batch,

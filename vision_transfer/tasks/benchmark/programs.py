@@ -94,29 +94,22 @@ def abstract_program(case: Case, mesh: Mesh) -> tuple[Any, tuple[Any, ...]]:
     drawn = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), _variables(case))
     size = padded_batch(case.batch, mesh)
     dtype = jnp.uint8 if case.start is None else case.network.numerics.dtype
-    images: Any = jax.ShapeDtypeStruct((size, *case.input_shape), dtype)
+    shape: Any = jax.ShapeDtypeStruct
+    images = shape((size, *case.input_shape), dtype)
     if case.work == "forward":
         return _sharded_forward(case, mesh), (_placed(drawn, mesh, EVERYWHERE), _placed(images, mesh, SPLIT))
     state, frozen = jax.eval_shape(partial(_state_and_frozen, case), drawn)
-    labels: Any = jax.ShapeDtypeStruct((size,), jnp.int32)
-    ids: Any = jax.ShapeDtypeStruct((size,), jnp.uint32)
+    labels, ids, weights = (shape((size,), dtype) for dtype in (jnp.int32, jnp.uint32, jnp.float32))
+    rate, epoch = (shape((), dtype) for dtype in (jnp.float32, jnp.int32))
+    key = jax.eval_shape(partial(jax.random.key, SEED))
     batch = Examples(images, labels, ids)
+    arguments = (state, frozen, batch, weights, rate, key, epoch)
+    specs = (EVERYWHERE, EVERYWHERE, SPLIT, SPLIT, EVERYWHERE, EVERYWHERE, EVERYWHERE)
     step = jax.shard_map(
-        partial(single_step, case.program),
-        mesh=mesh,
-        in_specs=(EVERYWHERE, EVERYWHERE, SPLIT, SPLIT, EVERYWHERE, EVERYWHERE, EVERYWHERE),
-        out_specs=EVERYWHERE,
-        check_vma=False,
+        partial(single_step, case.program), mesh=mesh, in_specs=specs, out_specs=EVERYWHERE, check_vma=False
     )
-    return jax.jit(step, donate_argnums=0), (
-        _placed(state, mesh, EVERYWHERE),
-        _placed(frozen, mesh, EVERYWHERE),
-        _placed(batch, mesh, SPLIT),
-        _placed(jax.ShapeDtypeStruct((size,), jnp.float32), mesh, SPLIT),
-        _placed(jax.ShapeDtypeStruct((), jnp.float32), mesh, EVERYWHERE),
-        _placed(jax.eval_shape(partial(jax.random.key, SEED)), mesh, EVERYWHERE),
-        _placed(jax.ShapeDtypeStruct((), jnp.int32), mesh, EVERYWHERE),
-    )
+    placed = (_placed(argument, mesh, spec) for argument, spec in zip(arguments, specs, strict=True))
+    return jax.jit(step, donate_argnums=0), tuple(placed)
 
 
 def _sharded_forward(case: Case, mesh: Mesh) -> Any:

@@ -68,7 +68,7 @@ def benchmark(config: Config, cache: Path, workdir: Path | None, screen: Screen)
         screen.say(layer_table(max(result["measured"], key=lambda record: record["table"]["flops"])))
         screen.say(measured_table(result["measured"]))
         if config.dataset.root is not None:
-            result["input_path"] = measure_input_path(config, cache)
+            result["input_path"] = measure_input_path(config, config.dataset.root, cache)
             screen.say(input_path_table(result["input_path"]))
     write_json(folder / RESULT, result)
     records = result.get("compiled") or result.get("measured") or []

@@ -26,26 +26,21 @@ QUARTERS = 4
 
 @dataclass(frozen=True)
 class Worker:
-    """A process with its work compiled and warm.
-
-    Attributes:
-        name: for messages.
-        facts: its first reply.
-    """
+    """A process with its work compiled and warm; `facts` is its first reply."""
 
     name: str
+    process: subprocess.Popen[str]
+    log: IO[str]
     facts: dict[str, Any]
-    _process: subprocess.Popen[str]
-    _log: IO[str]
 
     def run(self, times: int) -> float:
         """Does the work `times` times; returns the seconds of one."""
-        return _ask(self.name, self._process, self._log, {"run": times})["seconds"] / times
+        return _ask(self.name, self.process, self.log, {"run": times})["seconds"] / times
 
     def end(self) -> dict[str, Any]:
         """Ends the process; returns its last facts, with `peak_memory_bytes`."""
-        last = _ask(self.name, self._process, self._log, {"end": True})
-        self._process.wait()
+        last = _ask(self.name, self.process, self.log, {"end": True})
+        self.process.wait()
         return last
 
 
@@ -79,7 +74,7 @@ def worker(name: str, module: str, request: Mapping[str, Any], python: str | Non
                 "interpreter"
             ) from error
         try:
-            yield Worker(name, _ask(name, process, log, request), process, log)
+            yield Worker(name, process, log, _ask(name, process, log, request))
         finally:
             process.kill()
             process.communicate()
