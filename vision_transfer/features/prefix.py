@@ -12,8 +12,7 @@ from jax.sharding import Mesh
 
 from vision_transfer.data.augmentation.variants import Augmentation
 from vision_transfer.features.store import FOLDER, Store
-from vision_transfer.models.layers import layer_names
-from vision_transfer.models.network import Network, Params
+from vision_transfer.models.network import Network, Params, params_of
 from vision_transfer.runtime.provenance import PREFIX, PREFIX_HARMLESS, code_digest, json_digest, params_sha256
 
 
@@ -50,11 +49,10 @@ class Prefix:
 
     def description(self, layer: str) -> dict[str, object]:
         """All that determines the stored outputs of `layer`, as JSON values; its digest names the store."""
-        layers = self.network.layers[: self.network.index(layer) + 1]
-        names = set(layer_names(layers))
+        layers = self.network.between(stop=layer)
         return {
             "weights_sha256": {
-                collection: params_sha256({name: leaves for name, leaves in by_layer.items() if name in names})
+                collection: params_sha256(params_of(layers, by_layer))
                 for collection, by_layer in self.variables.items()
                 if collection != "prepared"
             },
@@ -75,7 +73,7 @@ class Prefix:
 
     def row_shape(self, layer: str) -> tuple[int, ...]:
         """Shape of the output of `layer` for one image."""
-        return self.network.shapes[self.network.index(layer) + 1]
+        return self.network.shape_after(layer)
 
     def row_bytes(self, layer: str) -> int:
         """Bytes of a stored row of `layer`."""

@@ -2,7 +2,7 @@
 
 import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -77,6 +77,19 @@ class Network:
         if name not in names:
             raise UserError(f"no layer {name!r} in this network; {nearest_names(name, names)}")
         return names.index(name)
+
+    def after(self, name: str) -> str:
+        """The name of the layer that follows another, which is not the last."""
+        return self.layers[self.index(name) + 1].name
+
+    def between(self, start: str | None = None, stop: str | None = None) -> tuple[Layer, ...]:
+        """The layers from `start` to `stop`, both included; None means the first and the last."""
+        first = 0 if start is None else self.index(start)
+        return self.layers[first:] if stop is None else self.layers[first : self.index(stop) + 1]
+
+    def shape_after(self, name: str) -> tuple[int, ...]:
+        """Shape of the output of a layer for one example."""
+        return self.shapes[self.index(name) + 1]
 
 
 def all_parameter_shapes(
@@ -175,6 +188,24 @@ def apply_train(
     return logits.astype(jnp.float32), dict(variables.get("batch_stats", {})) | dict(updated.get("batch_stats", {}))
 
 
+def outputs_at(
+    network: Network, variables: Variables, inputs: Real[Array, "batch ..."], layers: Sequence[str]
+) -> Iterator[Float[Array, "batch ..."]]:
+    """Outputs of several layers for images, in the order of the network; each layer is computed once."""
+    start = None
+    for layer in layers:
+        inputs = apply(network, variables, inputs, start=start, stop=layer)
+        yield inputs
+        if layer != layers[-1]:
+            start = network.after(layer)
+
+
+def params_of(layers: Iterable[Layer], params: Params) -> Params:
+    """The part of a tree `layer -> parameter -> array` that belongs to some layers, in the order of the tree."""
+    names = set(layer_names(layers))
+    return {layer: leaves for layer, leaves in params.items() if layer in names}
+
+
 def count(params: Params) -> int:
     """Number of scalars."""
     return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(params))
@@ -188,15 +219,9 @@ def _stack_and_inputs(
     inference_layers: frozenset[str] = frozenset(),
     batch_axis: str | None = None,
 ) -> tuple[LayerStack, Array]:
-    first = 0 if start is None else network.index(start)
-    last = len(network.layers) if stop is None else network.index(stop) + 1
     values = preprocess(inputs, network.preprocessing) if start is None else inputs
-    return LayerStack(network.layers[first:last], network.numerics, inference_layers, batch_axis), values
+    return LayerStack(network.between(start, stop), network.numerics, inference_layers, batch_axis), values
 
 
 def _of_layers(variables: Variables, layers: tuple[Layer, ...]) -> dict[str, Params]:
-    names = set(layer_names(layers))
-    return {
-        collection: {name: leaves for name, leaves in by_layer.items() if name in names}
-        for collection, by_layer in variables.items()
-    }
+    return {collection: params_of(layers, by_layer) for collection, by_layer in variables.items()}

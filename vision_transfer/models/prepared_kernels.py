@@ -23,13 +23,11 @@ def prepared_kernels(
         stop: last layer that runs; None for the last of all.
     """
     platform = jax.default_backend()
-    first = 0 if start is None else network.index(start)
-    last = len(network.layers) if stop is None else network.index(stop) + 1
+    shapes = dict(zip(network.layers, network.shapes, strict=False))
     prepared: Params = {}
-    for position in range(first, last):
-        layer = network.layers[position]
+    for layer in network.between(start, stop):
         kernel = frozen.get(layer.name, {}).get("kernel") if isinstance(layer, Conv) else None
-        shape = (batch, *network.shapes[position])
+        shape = (batch, *shapes[layer])
         if (
             isinstance(layer, Conv)
             and kernel is not None

@@ -16,7 +16,6 @@ from vision_transfer.errors import UserError
 from vision_transfer.freezing import Mask, cached_layer, cut, inference_layers, resolve
 from vision_transfer.models.backbones import VGG_CONVOLUTIONS, backbone_layers
 from vision_transfer.models.heads import head_layers
-from vision_transfer.models.layers import layer_names
 from vision_transfer.models.network import Network
 from vision_transfer.models.precision import Numerics
 from vision_transfer.train.lr_multipliers import Multipliers, resolve_multipliers
@@ -176,7 +175,7 @@ def resolve_stages(config: Config, network: Network) -> list[Stage]:
             raise UserError(f"config.stages.{name}.{error}") from error
         cached = cached_layer(network, mask) if config.features.cache else None
         _multipliers(name, stage.optimizer.lr_multipliers, network)
-        behind = None if cached is None else layer_behind(network, cached)
+        behind = None if cached is None else network.after(cached)
         start = None if fresh else behind
         stages.append(Stage(name, stage.freeze, mask, cut(network, mask), cached, start, behind, stage.start_from))
     return stages
@@ -186,11 +185,6 @@ def cached_variants(config: Config) -> int:
     """Variants of each training image whose features may be cached: 0 with fresh augmentation, K with a bank of K."""
     augmentation = build_augmentation(config)
     return 1 if augmentation is None else augmentation.bank
-
-
-def layer_behind(network: Network, layer: str) -> str:
-    """The layer that runs next."""
-    return layer_names(network.layers)[network.index(layer) + 1]
 
 
 def class_weights(config: Config, labels: Int32[np.ndarray, "examples"], classes: int) -> tuple[float, ...]:

@@ -14,7 +14,7 @@ from rich.markup import escape
 from vision_transfer.errors import UserError
 from vision_transfer.features.budget import Request, Room, all_bytes, cacheable_layers, missing_bytes, room
 from vision_transfer.models.network import Network, Params
-from vision_transfer.runs.build import Stage, layer_behind
+from vision_transfer.runs.build import Stage
 from vision_transfer.runs.folder import RunFolder, read_json
 from vision_transfer.runs.setup import Setup
 from vision_transfer.runs.stage_inputs import Feeding, plain_request, training_requests
@@ -97,7 +97,7 @@ def _added(setup: Setup, position: int, layer: str, requests: list[Request], *, 
 
 
 def _starting(network: Network, stage: Stage, cached: str | None) -> Stage:
-    behind = None if cached is None else layer_behind(network, cached)
+    behind = None if cached is None else network.after(cached)
     return replace(stage, cached=cached, start=behind if stage.trains_from_cache else None, evaluation_start=behind)
 
 

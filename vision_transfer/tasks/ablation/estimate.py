@@ -88,13 +88,12 @@ def estimate(runs: Sequence[PlannedRun], network: Network, sizes: Sizes) -> Esti
         kept += _checkpoint_bytes(config, last, network)
     variants = max((cached_variants(run.config) for run in runs), default=0)
     images = variants * sizes.train + sizes.validation + sizes.test
-    names = [layer.name for layer in network.layers]
-    layers = tuple(sorted(prefixes, key=names.index))
+    layers = tuple(sorted(prefixes, key=network.index))
     prefix_flops = 0
     if layers:
-        behind = total(forward_costs(network, images, names[names.index(layers[-1]) + 1])).flops
+        behind = total(forward_costs(network, images, network.after(layers[-1]))).flops
         prefix_flops = total(forward_costs(network, images)).flops - behind
-    rows = sum(int(np.prod(network.shapes[names.index(layer) + 1])) for layer in layers)
+    rows = sum(int(np.prod(network.shape_after(layer))) for layer in layers)
     return Estimate(
         len(runs),
         number,

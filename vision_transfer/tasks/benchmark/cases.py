@@ -7,7 +7,7 @@ from vision_transfer.data.augmentation import AugmentConfig
 from vision_transfer.data.augmentation.variants import Augmentation
 from vision_transfer.freezing import Mask, cached_layer, inference_layers, resolve
 from vision_transfer.models import layers as layer_table
-from vision_transfer.models.layers import Layer, layer_names
+from vision_transfer.models.layers import Layer
 from vision_transfer.models.network import Network
 from vision_transfer.models.precision import Numerics
 from vision_transfer.tasks.benchmark.costs import LayerCost, forward_costs, step_costs
@@ -53,9 +53,7 @@ class Case:
     @property
     def start(self) -> str | None:
         """First layer that runs; None for all, from images."""
-        if self.cached is None:
-            return None
-        return layer_names(self.network.layers)[self.network.index(self.cached) + 1]
+        return None if self.cached is None else self.network.after(self.cached)
 
     @property
     def input_shape(self) -> tuple[int, ...]:

@@ -10,8 +10,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from vision_transfer import freezing
-from vision_transfer.models.layers import layer_names
-from vision_transfer.models.network import Params, apply, init
+from vision_transfer.models.network import Params, apply, init, params_of
 from vision_transfer.models.prepared_kernels import prepared_kernels
 from vision_transfer.runtime.devices import BATCH_AXIS, padded_batch, share
 from vision_transfer.tasks.benchmark.cases import Case
@@ -138,10 +137,8 @@ def _sharded_forward(case: Case, mesh: Mesh) -> Any:
 
 def _state_and_frozen(case: Case, drawn: dict[str, Params]) -> tuple[Any, dict[str, Params]]:
     trainable, frozen = freezing.partition(drawn["params"], case.mask)
-    names = layer_names(case.network.layers)
-    running = set(names if case.start is None else names[case.network.index(case.start) :])
     state = initial_state(case.program, trainable, drawn["batch_stats"])
-    return state, {"params": {layer: leaves for layer, leaves in frozen.items() if layer in running}}
+    return state, {"params": params_of(case.network.between(case.start), frozen)}
 
 
 def _prepared(case: Case, mesh: Mesh, params: Params) -> Params:

@@ -17,8 +17,7 @@ from vision_transfer.data.dataset import Split
 from vision_transfer.errors import UserError
 from vision_transfer.metrics.classification import TestResult, evaluate_test
 from vision_transfer.models.inference import Rows, infer
-from vision_transfer.models.layers import layer_names
-from vision_transfer.models.network import Network, Params
+from vision_transfer.models.network import Params, params_of
 from vision_transfer.models.prepared_kernels import prepared_kernels
 from vision_transfer.runs.build import Stage, class_weights, stage_plan
 from vision_transfer.runs.cache_plan import settled
@@ -265,11 +264,6 @@ def _frozen_collections(run: Run, stage: Stage, frozen: Params) -> dict[str, Par
     setup = run.setup
     batch = padded_batch(setup.config.batch_size, run.mesh) // run.mesh.size
     return {
-        "params": _from_layer(setup.network, frozen, stage.start),
+        "params": params_of(setup.network.between(stage.start), frozen),
         "prepared": prepared_kernels(setup.network, frozen, batch=batch, start=stage.start),
     }
-
-
-def _from_layer(network: Network, params: Params, start: str | None) -> Params:
-    names = layer_names(network.layers)[0 if start is None else network.index(start) :]
-    return {layer: leaves for layer, leaves in params.items() if layer in names}
