@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vision_transfer.errors import UserError, nearest_names
-from vision_transfer.models.layers import COUNTED_BY_KERAS, BatchNorm, GlobalAveragePool, MaxPool, layer_names
+from vision_transfer.models.layers import COUNTED_BY_KERAS, BatchNorm, layer_names
 from vision_transfer.models.network import Network, Params, all_parameter_shapes
 
 # layer name -> parameter name -> does it train?
@@ -85,17 +85,6 @@ def cut(network: Network, mask: Mask) -> str:
         if any(mask.get(name, {}).values()):
             return name
     raise ValueError("the mask trains nothing")
-
-
-def cached_layer(network: Network, mask: Mask) -> str | None:
-    """The layer whose output can be cached for this mask: the last pool of the frozen prefix, or None.
-
-    Inside a block a map is 2–4 times larger than behind the pool, so convolutions between the pool and the cut are
-    computed again rather than cached.
-    """
-    prefix = network.layers[: network.index(cut(network, mask))]
-    pools = [layer.name for layer in prefix if isinstance(layer, MaxPool | GlobalAveragePool)]
-    return pools[-1] if pools else None
 
 
 def inference_layers(network: Network, mask: Mask) -> frozenset[str]:

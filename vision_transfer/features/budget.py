@@ -1,7 +1,7 @@
 """How much disk features may take, and how much rows that are wanted would add."""
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +13,6 @@ from vision_transfer.features.extraction import missing_rows
 from vision_transfer.features.prefix import Prefix
 from vision_transfer.features.store import FOLDER, row_keys
 from vision_transfer.models.inference import Rows
-from vision_transfer.models.layers import GlobalAveragePool, MaxPool
-from vision_transfer.models.network import Network
 
 # Without a budget features take at most this share of the free disk, which others need too.
 SHARE_OF_FREE_DISK = 0.5
@@ -62,13 +60,6 @@ def room(cache_dir: Path, budget_gb: float | None) -> Room:
     left = max(0, int(budget_gb * BYTES_PER_GB) - taken)
     budget = Room(left, f"config.features.budget_gb={budget_gb:g} less {decimal(taken)} that are taken")
     return min(share, budget, key=lambda room: room.bytes)
-
-
-def cacheable_layers(network: Network, deepest: str) -> Iterator[str]:
-    """The pools from `deepest` back to the first."""
-    for layer in reversed(network.layers[: network.index(deepest) + 1]):
-        if isinstance(layer, MaxPool | GlobalAveragePool):
-            yield layer.name
 
 
 def all_bytes(requests: Sequence[Request], layer: str) -> dict[str, int]:

@@ -11,11 +11,11 @@ from jaxtyping import Float, UInt8
 from rich.filesize import decimal
 
 from vision_transfer.errors import UserError
+from vision_transfer.features.cacheable import cacheable_layers
 from vision_transfer.features.prefix import Prefix
 from vision_transfer.features.rows import FeatureRows
 from vision_transfer.features.store import Store, open_store, row_keys, write_shard
 from vision_transfer.models.inference import Rows, TakenRows, infer_batches
-from vision_transfer.models.layers import GlobalAveragePool, MaxPool
 from vision_transfer.runtime.console import Advance, Screen
 
 # A shard is written when it has so many bytes or so old a row: what an interrupted extraction loses at most.
@@ -82,16 +82,13 @@ def _source(prefix: Prefix, layer: str, images: Rows, keys: list[str], screen: S
     Rows that were rounded to be stored are no source: what follows from them would depend on what happened to be there.
     """
     unrounded = replace(prefix, dtype="float32")
-    for position in range(prefix.network.index(layer) - 1, -1, -1):
-        row = prefix.network.layers[position]
-        if not isinstance(row, MaxPool | GlobalAveragePool):
-            continue
-        store = unrounded.store(row.name)
-        if not store.path.is_dir() or not store.keys().issuperset(keys):
+    for earlier in cacheable_layers(prefix.network, layer):
+        store = unrounded.store(earlier)
+        if earlier == layer or not store.path.is_dir() or not store.keys().issuperset(keys):
             continue
         found = open_store(store, screen, remove_damaged=False)
         if found.place_of.keys() >= set(keys):
-            return prefix.network.after(row.name), found.rows(keys)
+            return prefix.network.after(earlier), found.rows(keys)
     return None, images
 
 

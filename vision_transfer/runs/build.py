@@ -13,7 +13,8 @@ from vision_transfer.data.augmentation.variants import Augmentation
 from vision_transfer.data.batches import batches_per_pass
 from vision_transfer.data.dataset import DataRequest
 from vision_transfer.errors import UserError
-from vision_transfer.freezing import Mask, cached_layer, cut, inference_layers, resolve
+from vision_transfer.features.cacheable import cached_layer
+from vision_transfer.freezing import Mask, cut, inference_layers, resolve
 from vision_transfer.models.backbones import VGG_CONVOLUTIONS, backbone_layers
 from vision_transfer.models.heads import head_layers
 from vision_transfer.models.network import Network

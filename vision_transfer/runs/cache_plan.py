@@ -12,7 +12,8 @@ from rich.filesize import decimal
 from rich.markup import escape
 
 from vision_transfer.errors import UserError
-from vision_transfer.features.budget import Request, Room, all_bytes, cacheable_layers, missing_bytes, room
+from vision_transfer.features.budget import Request, Room, all_bytes, missing_bytes, room
+from vision_transfer.features.cacheable import cacheable_layers
 from vision_transfer.models.network import Network, Params
 from vision_transfer.runs.build import Stage
 from vision_transfer.runs.folder import RunFolder, read_json

@@ -9,7 +9,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from vision_transfer.errors import UserError
-from vision_transfer.freezing import Mask, cached_layer, counts, resolve
+from vision_transfer.features.cacheable import cached_layer
+from vision_transfer.freezing import Mask, counts, resolve
 from vision_transfer.models.layers import layer_names
 from vision_transfer.models.network import Network, all_parameter_shapes
 from vision_transfer.train.lr_multipliers import block_of

@@ -5,7 +5,8 @@ from typing import Any, Literal
 
 from vision_transfer.data.augmentation import AugmentConfig
 from vision_transfer.data.augmentation.variants import Augmentation
-from vision_transfer.freezing import Mask, cached_layer, inference_layers, resolve
+from vision_transfer.features.cacheable import cached_layer
+from vision_transfer.freezing import Mask, inference_layers, resolve
 from vision_transfer.models import layers as layer_table
 from vision_transfer.models.layers import Layer
 from vision_transfer.models.network import Network
