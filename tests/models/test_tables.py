@@ -8,7 +8,17 @@ from vision_transfer import freezing
 from vision_transfer.errors import UserError
 from vision_transfer.models.backbones import BACKBONES, backbone_layers
 from vision_transfer.models.heads import IMAGENET_CLASSIFIER, head_layers
-from vision_transfer.models.layers import Conv, Dense, Dropout, Flatten, GlobalAveragePool, MaxPool, layer_names
+from vision_transfer.models.layers import (
+    Conv,
+    Dense,
+    Dropout,
+    Flatten,
+    GlobalAveragePool,
+    MaxPool,
+    block_starts,
+    blocks,
+    layer_names,
+)
 from vision_transfer.models.network import Network, all_parameter_shapes
 from vision_transfer.models.summary import summary_rows, summary_table
 
@@ -213,3 +223,16 @@ def test_unknown_backbones_and_layers_are_refused(arguments, named):
 
 def test_dropout_has_no_place_without_a_rate():
     assert not any(isinstance(layer, Dropout) for layer in head_layers(1, flatten=True, hidden=(3,), dropout=0.0))
+
+
+def test_each_row_says_its_block():
+    vgg = backbone_layers("vgg19", global_average=True)
+    assert [name for name, _ in blocks(vgg)] == [*(f"block{i}" for i in range(1, 6)), "global_average_pooling2d"]
+    assert [len(members) for _, members in blocks(vgg)] == [3, 3, 5, 5, 5, 1]
+    assert block_starts(vgg) == tuple(f"block{block}_conv1" for block in range(1, 6))
+
+
+def test_layers_outside_of_blocks_are_blocks_by_themselves():
+    convnet = backbone_layers("convnet_150", batch_norm=True)
+    assert [name for name, _ in blocks(convnet)][:3] == ["conv1", "norm1", "pool1"]
+    assert block_starts(convnet) == ("conv1", "conv2", "conv3", "conv4")

@@ -58,9 +58,10 @@ def backbone_layers(
 
 def _vgg(convolutions_per_block: tuple[int, ...]) -> tuple[Layer, ...]:
     layers: list[Layer] = []
-    for block, (features, count) in enumerate(zip(VGG_FEATURES, convolutions_per_block, strict=True), start=1):
-        layers += [Conv(f"block{block}_conv{i}", features, padding="same") for i in range(1, count + 1)]
-        layers.append(MaxPool(f"block{block}_pool"))
+    for number, (features, count) in enumerate(zip(VGG_FEATURES, convolutions_per_block, strict=True), start=1):
+        block = f"block{number}"
+        layers += [Conv(f"{block}_conv{i}", features, padding="same", block=block) for i in range(1, count + 1)]
+        layers.append(MaxPool(f"{block}_pool", block=block))
     return tuple(layers)
 
 

@@ -1,11 +1,13 @@
 """The rows of a layer table: plain data, no parameters, no computation.
 
-A network is a tuple of these rows, in order. Names are Keras's where Keras has the layer (`block5_conv1`).
+A network is a tuple of these rows, in order. Names are Keras's where Keras has the layer (`block5_conv1`). A row names
+the block that it belongs to (`block5`); a layer outside of blocks is a block by itself.
 """
 
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Literal
 
 from vision_transfer.errors import UserError
@@ -23,6 +25,7 @@ class Conv:
     kernel_size: int = 3
     padding: Padding = "valid"
     activation: Activation = "relu"
+    block: str = ""
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ class MaxPool:
 
     name: str
     size: int = 2
+    block: str = ""
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,7 @@ class BatchNorm:
     momentum: float = 0.99
     epsilon: float = 1e-3
     activation: Activation = "linear"
+    block: str = ""
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,22 @@ COUNTED_BY_KERAS = (Conv, MaxPool, BatchNorm, GlobalAveragePool)
 def layer_names(layers: Iterable[Layer]) -> tuple[str, ...]:
     """The names of the layers, in order."""
     return tuple(layer.name for layer in layers)
+
+
+def block_of(layer: Layer) -> str:
+    """The block that a layer belongs to, as its row says; the layer's own name where it says none."""
+    return getattr(layer, "block", "") or layer.name
+
+
+def blocks(layers: Iterable[Layer]) -> list[tuple[str, tuple[Layer, ...]]]:
+    """The name and the layers of each block of a table, in order."""
+    return [(name, tuple(members)) for name, members in groupby(layers, block_of)]
+
+
+def block_starts(layers: Iterable[Layer]) -> tuple[str, ...]:
+    """The first convolution of each block that has one, in order."""
+    convolutions = [[layer.name for layer in members if isinstance(layer, Conv)] for _, members in blocks(layers)]
+    return tuple(names[0] for names in convolutions if names)
 
 
 def output_shape(layer: Layer, shape: tuple[int, ...]) -> tuple[int, ...]:

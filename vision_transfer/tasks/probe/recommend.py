@@ -26,7 +26,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vision_transfer.metrics.significance import paired
-from vision_transfer.models.layers import Conv, Layer, MaxPool, layer_names
+from vision_transfer.models.layers import Conv, Layer, block_starts, layer_names
 from vision_transfer.tasks.probe.scores import LayerScores, best_layer
 
 SIGNIFICANT = 0.05
@@ -89,19 +89,6 @@ def recommend(
         *_alternative(size, domain, best.layer),
     )
     return Recommendation(freeze, size, domain, best.layer, as_good, reasons)
-
-
-def block_starts(table: Sequence[Layer]) -> tuple[str, ...]:
-    """The first convolution of each run of convolutions that no pool interrupts, from the input on."""
-    starts: list[str] = []
-    inside = False
-    for layer in table:
-        if isinstance(layer, MaxPool):
-            inside = False
-        elif isinstance(layer, Conv) and not inside:
-            starts.append(layer.name)
-            inside = True
-    return tuple(starts)
 
 
 def _freeze(size: str, domain: str, as_good: Sequence[str], backbone: Sequence[Layer]) -> tuple[str, str]:
