@@ -6,8 +6,8 @@ import pytest
 
 from vision_transfer import freezing
 from vision_transfer.errors import UserError
-from vision_transfer.models.backbones import BACKBONES, backbone_layers
-from vision_transfer.models.heads import IMAGENET_CLASSIFIER, head_layers
+from vision_transfer.models.backbones import BACKBONES, VGG_CLASSIFIER, backbone_layers
+from vision_transfer.models.heads import head_layers
 from vision_transfer.models.layers import (
     Conv,
     Dense,
@@ -106,7 +106,7 @@ def test_vgg16_with_global_pooling_counted_as_keras_counts():
 @pytest.mark.parametrize(("name", "with_classifier"), [("vgg16", 138_357_544), ("vgg19", 143_667_240)])
 def test_the_imagenet_classifiers(name, with_classifier):
     """The counts in Keras's documentation."""
-    assert counts(Network(backbone_layers(name), IMAGENET_CLASSIFIER, (224, 224, 3))).total == with_classifier
+    assert counts(Network(backbone_layers(name), VGG_CLASSIFIER, (224, 224, 3))).total == with_classifier
 
 
 def test_vgg19_base():

@@ -9,14 +9,6 @@ DropoutPlace = Literal["before_hidden", "before_output"]
 # Name of the last layer.
 LOGITS = "head_logits"
 
-# Keras's `include_top=True`: https://github.com/keras-team/keras/blob/master/keras/src/applications/vgg16.py
-IMAGENET_CLASSIFIER: tuple[Layer, ...] = (
-    Flatten("flatten"),
-    Dense("fc1", 4096, "relu"),
-    Dense("fc2", 4096, "relu"),
-    Dense("predictions", 1000),
-)
-
 
 def head_layers(
     outputs: int,

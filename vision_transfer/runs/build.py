@@ -15,7 +15,7 @@ from vision_transfer.data.dataset import DataRequest
 from vision_transfer.errors import UserError
 from vision_transfer.features.cacheable import cached_layer
 from vision_transfer.freezing import Mask, cut, inference_layers, resolve
-from vision_transfer.models.backbones import VGG_CONVOLUTIONS, backbone_layers
+from vision_transfer.models.backbones import backbone_layers, find_backbone
 from vision_transfer.models.heads import head_layers
 from vision_transfer.models.network import Network
 from vision_transfer.models.precision import Numerics
@@ -110,7 +110,9 @@ def uses_published_weights(config: Config) -> bool:
     model = config.model
     if config.init_from is not None:
         return False
-    return model.weights_path is not None or (model.weights == "imagenet" and model.backbone in VGG_CONVOLUTIONS)
+    return model.weights_path is not None or (
+        model.weights == "imagenet" and bool(find_backbone(model.backbone).releases)
+    )
 
 
 def build_network(config: Config, facts: DataFacts) -> Network:
@@ -120,13 +122,14 @@ def build_network(config: Config, facts: DataFacts) -> Network:
         UserError: fields that contradict each other or the data.
     """
     model = config.model
+    known = find_backbone(model.backbone)
     elsewhere = model.weights_path is not None or config.init_from is not None
-    if model.weights == "imagenet" and model.backbone not in VGG_CONVOLUTIONS and not elsewhere:
+    if model.weights == "imagenet" and not known.releases and not elsewhere:
         raise UserError(
             f"config.model.weights: there are no ImageNet weights for {model.backbone!r}; set it to 'random', or give "
             "a file in config.model.weights_path"
         )
-    if uses_published_weights(config) and facts.image_shape[-1] != RGB and model.backbone in VGG_CONVOLUTIONS:
+    if uses_published_weights(config) and facts.image_shape[-1] != RGB and known.releases:
         raise UserError(
             f"config.dataset.channels: got {facts.image_shape[-1]}; the ImageNet weights of {model.backbone} take "
             "RGB images, so set it to 3 (grey images are repeated)"
@@ -143,12 +146,11 @@ def build_network(config: Config, facts: DataFacts) -> Network:
         dropout=model.dropout,
         dropout_place=model.dropout_place,
     )
-    default = "caffe" if model.backbone in VGG_CONVOLUTIONS else "rescale"
     return Network(
         backbone,
         head,
         input_shape=facts.image_shape,
-        preprocessing=model.preprocessing or default,
+        preprocessing=model.preprocessing or known.preprocessing,
         numerics=Numerics(config.precision),
     )
 

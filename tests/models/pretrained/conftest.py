@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from vision_transfer.models.pretrained import tensors_sha256, write_keras_h5
+from vision_transfer.models.pretrained.keras_h5 import write_keras_h5
 from vision_transfer.models.pretrained.releases import Release, Wheel
+from vision_transfer.models.pretrained.tensors import tensors_sha256
 from vision_transfer.runtime.console import Screen
 
 # Three convolutions in two blocks, a last map of 2×2×6, two dense layers.

@@ -11,8 +11,11 @@ from filelock import FileLock
 from safetensors.numpy import save_file
 
 from vision_transfer.errors import UserError
-from vision_transfer.models.pretrained import load, load_pretrained, tensors_sha256, write_keras_h5
+from vision_transfer.models.pretrained import load
+from vision_transfer.models.pretrained.keras_h5 import write_keras_h5
+from vision_transfer.models.pretrained.load import load_pretrained
 from vision_transfer.models.pretrained.releases import OXFORD_LICENCE
+from vision_transfer.models.pretrained.tensors import tensors_sha256
 
 CACHED = "weights/vgg16.safetensors"
 

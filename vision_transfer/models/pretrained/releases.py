@@ -78,7 +78,7 @@ def megabytes(size: int) -> str:
     return f"{size / BYTES_PER_MB:.0f} MB"
 
 
-RELEASES = (
+VGG16 = (
     Release(
         architecture="vgg16",
         include_classifier=False,
@@ -101,6 +101,8 @@ RELEASES = (
         md5="64373286793e3c8b2b4e3219cbf3544b",
         size=553_467_096,
     ),
+)
+VGG19 = (
     Release(
         architecture="vgg19",
         include_classifier=False,
@@ -116,17 +118,3 @@ RELEASES = (
         size=574_710_816,
     ),
 )
-
-
-def find_release(
-    architecture: str, include_classifier: bool, releases: tuple[Release, ...] = RELEASES
-) -> Release | None:
-    """The published weights of a network, or None where there are none."""
-    return next(
-        (
-            release
-            for release in releases
-            if (release.architecture, release.include_classifier) == (architecture, include_classifier)
-        ),
-        None,
-    )
