@@ -1,9 +1,10 @@
-"""A network: a backbone table, a head table, and what they see; initialised and applied from any layer to any layer."""
+"""A network: a backbone table, a head table and their input; initialised, and applied from any layer to any layer."""
 
 import math
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import jax
@@ -13,7 +14,8 @@ from jaxtyping import Array, Float, Key, Real
 
 from vision_transfer.errors import UserError, nearest_names
 from vision_transfer.models.layer_stack import LayerStack
-from vision_transfer.models.layers import Layer, layer_names, output_shape, parameter_shapes
+from vision_transfer.models.layers import Conv, Layer, Padding, layer_names, output_shape, parameter_shapes
+from vision_transfer.models.ops.convolution import prepare_kernel, uses_winograd
 from vision_transfer.models.precision import FLOAT32, Numerics
 from vision_transfer.models.preprocessing import Preprocessing, preprocess
 
@@ -28,10 +30,10 @@ class Network:
     """A network as plain data; hashable, so that it can be a static argument of a jitted function.
 
     Attributes:
-        backbone: table of the pretrained or to be reused part.
-        head: table of what is new for each task.
+        backbone: table of the pretrained or reusable part.
+        head: table of the part that is new for each task.
         input_shape: `(height, width, channels)` of the images.
-        preprocessing: what is done to pixels of 0–255 before the first layer.
+        preprocessing: applied to pixels of 0–255 before the first layer.
         numerics: compute dtype and precision.
     """
 
@@ -42,7 +44,7 @@ class Network:
     numerics: Numerics = FLOAT32
 
     def __post_init__(self) -> None:
-        """Refuses tables in which a name stands twice, and images that are too small."""
+        """Refuses tables in which two layers have one name, and images that are too small."""
         names = layer_names(self.layers)
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
@@ -56,7 +58,7 @@ class Network:
 
     @property
     def shapes(self) -> tuple[tuple[int, ...], ...]:
-        """Shape of one example before each layer and, last, behind the last one."""
+        """Shape of one example before each layer and, last, after the last one."""
         shapes: list[tuple[int, ...]] = [self.input_shape]
         for layer in self.layers:
             shapes.append(output_shape(layer, shapes[-1]))
@@ -95,21 +97,21 @@ class Network:
 def all_parameter_shapes(
     network: Network, layers: tuple[Layer, ...] | None = None
 ) -> dict[str, dict[str, tuple[int, ...]]]:
-    """Shapes of all parameters by layer, in network order; of only some layers if given."""
+    """Shapes of the parameters by layer, in network order, of all layers (default) or some."""
     wanted = network.layers if layers is None else layers
-    found = {}
-    for layer, shape in zip(network.layers, network.shapes, strict=False):
-        parameters = parameter_shapes(layer, shape)
-        if parameters and layer in wanted:
-            found[layer.name] = parameters
-    return found
+    found = {
+        layer.name: parameter_shapes(layer, shape)
+        for layer, shape in zip(network.layers, network.shapes, strict=False)
+        if layer in wanted
+    }
+    return {layer: parameters for layer, parameters in found.items() if parameters}
 
 
 def init(network: Network, key: Key[Array, ""]) -> dict[str, Params]:
-    """Freshly initialised variables, float32 numpy arrays: Keras's Glorot uniform kernels and zero biases.
+    """Fresh variables, float32 numpy arrays: Keras's Glorot uniform kernels and zero biases.
 
-    Each layer's draw depends on the key and its name alone, not on the layers around it. The bits are numpy's Philox:
-    drawing 16 kernels of different shapes by JAX takes 6 s to compile.
+    Each layer's draw depends only on the key and its name. The bits come from numpy's Philox, since JAX takes 6 s to
+    compile the drawing of 16 kernels of different shapes.
     """
     params: Params = {}
     batch_stats: Params = {}
@@ -131,7 +133,7 @@ def _glorot_uniform(key: Key[Array, ""], layer: str, shape: tuple[int, ...]) -> 
     bits = np.random.Philox(key=np.array([seed, zlib.crc32(layer.encode())], np.uint64)).random_raw(math.prod(shape))
     field = math.prod(shape[:-2])
     limit = math.sqrt(6 / (field * (shape[-2] + shape[-1])))
-    # the upper 24 bits are as many as a float32 holds
+    # a float32 holds 24 bits
     uniform = (bits >> np.uint64(40)).astype(np.float32) * np.float32(2**-23) - 1
     return (uniform * np.float32(limit)).reshape(shape)
 
@@ -148,14 +150,14 @@ def apply(
 
     Args:
         network: the tables.
-        variables: `params` and, if there are batch norms, `batch_stats`; those of the layers that run suffice.
-        inputs: images with values 0–255 where `start` is None, otherwise the input of layer `start`.
-        start: first layer to run; None is the input, with preprocessing.
-        stop: last layer to run; None is the last of the head, which gives logits.
+        variables: `params` and, with batch norms, `batch_stats`, of at least the layers that run.
+        inputs: images with values 0–255 if `start` is None, otherwise the input of layer `start`.
+        start: first layer to run; None means all, after preprocessing.
+        stop: last layer to run; None means the last of the head, which gives logits.
 
     Returns:
-        `(batch, ...)`, the output of `stop`: float32, or bfloat16 where the network computes in it and it is not
-        the logits.
+        `(batch, ...)`, the output of `stop`: float32, or bfloat16 if the network computes in it and these are not
+        logits.
     """
     stack, values = _stack_and_inputs(network, inputs, start, stop)
     outputs: Any = stack.apply(_of_layers(variables, stack.layers), values)
@@ -198,6 +200,32 @@ def outputs_at(
         yield inputs
         if layer != layers[-1]:
             start = network.after(layer)
+
+
+def prepared_kernels(
+    network: Network, frozen: Params, *, batch: int, start: str | None = None, stop: str | None = None
+) -> Params:
+    """The collection `prepared` for the layers from `start` to `stop` whose kernels are in `frozen`.
+
+    These are the kernels that a CPU's fast convolution uses in another form, transformed once and not in every step.
+    `batch` is the number of examples on each device per step.
+    """
+    platform = jax.default_backend()
+    shapes = dict(zip(network.layers, network.shapes, strict=False))
+    prepared: Params = {}
+    for layer in network.between(start, stop):
+        kernel = frozen.get(layer.name, {}).get("kernel")
+        if not isinstance(layer, Conv) or kernel is None:
+            continue
+        shape = (batch, *shapes[layer])
+        if uses_winograd(shape, kernel.shape, layer.padding, platform):
+            prepared[layer.name] = {"kernel": _prepare(kernel, shape, layer.padding)}
+    return prepared
+
+
+@partial(jax.jit, static_argnames=("image_shape", "padding"))
+def _prepare(kernel: Array, image_shape: tuple[int, ...], padding: Padding) -> Array:
+    return prepare_kernel(kernel, image_shape, padding)
 
 
 def params_of(layers: Iterable[Layer], params: Params) -> Params:

@@ -10,8 +10,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from vision_transfer import freezing
-from vision_transfer.models.network import Params, apply, init, params_of
-from vision_transfer.models.prepared_kernels import prepared_kernels
+from vision_transfer.models.network import Params, apply, init, params_of, prepared_kernels
 from vision_transfer.runtime.devices import BATCH_AXIS, padded_batch, share
 from vision_transfer.tasks.benchmark.cases import Case
 from vision_transfer.train.step import Examples, StepOrder, initial_state, run_steps, single_step

@@ -17,8 +17,7 @@ from vision_transfer.data.dataset import Split
 from vision_transfer.errors import UserError
 from vision_transfer.metrics.classification import TestResult, evaluate_test
 from vision_transfer.models.inference import Rows, infer
-from vision_transfer.models.network import Params, params_of
-from vision_transfer.models.prepared_kernels import prepared_kernels
+from vision_transfer.models.network import Params, params_of, prepared_kernels
 from vision_transfer.runs.build import Stage, class_weights, stage_plan
 from vision_transfer.runs.cache_plan import settled
 from vision_transfer.runs.folder import RunFolder, claimed, default_folder
