@@ -1,1 +1,1 @@
-"""Where pretrained weights come from: sources, converters, verification by digest."""
+"""Pretrained weights: sources, readers of file formats, verification by digest."""
