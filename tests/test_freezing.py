@@ -35,7 +35,7 @@ def trainable_layers(spec, network=VGG):
         ("none", set(all_parameter_shapes(VGG))),
         ("all", HEAD),
         ("below:block5_conv1", HEAD | BLOCK5),
-        # A pool has nothing to train; what stands behind it does.
+        # A pool has nothing to train; the layers after it do.
         ("below:block4_pool", HEAD | BLOCK5),
         ("below:block5_pool", HEAD),
         ("below:block1_conv1", set(all_parameter_shapes(VGG))),
@@ -142,7 +142,7 @@ def test_the_cut(spec, cut):
         ("none", set()),
         ("below:conv3", {"norm1", "norm2"}),
         ("below:norm3", {"norm1", "norm2"}),
-        # What trains of a norm makes it move; a convolution before it does not.
+        # A norm whose scale or bias trains updates its statistics; a convolution before it does not matter.
         ("regex:norm2/scale|conv3/.*", {"norm1", "norm3", "norm4"}),
     ],
 )
@@ -187,7 +187,7 @@ def test_merge_prefers_the_second_and_changes_neither():
 
 @given(st.integers(0, 19))
 def test_last_counts_from_the_end(count):
-    """All that `last:N` trains lies behind all that it freezes, and N + 1 freezes no more than N."""
+    """`last:N` trains layers after those that it freezes, and N + 1 freezes no more than N."""
     names = list(layer_names(VGG.backbone))
     trains = sorted(names.index(name) for name in trainable_layers(f"last:{count}") - HEAD)
     frozen = [names.index(name) for name in set(all_parameter_shapes(VGG)) - HEAD if names.index(name) not in trains]

@@ -1,4 +1,4 @@
-"""Which layers' outputs are cached."""
+"""The rule for which layers' outputs are cached."""
 
 import pytest
 

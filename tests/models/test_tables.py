@@ -1,4 +1,4 @@
-"""Layer tables: the parameter counts and shapes of the classic networks, and what is refused."""
+"""Layer tables: the parameter counts and shapes of the classic networks, and refused tables."""
 
 import jax
 import jax.numpy as jnp
@@ -225,7 +225,7 @@ def test_dropout_has_no_place_without_a_rate():
     assert not any(isinstance(layer, Dropout) for layer in head_layers(1, flatten=True, hidden=(3,), dropout=0.0))
 
 
-def test_each_row_says_its_block():
+def test_each_row_names_its_block():
     vgg = backbone_layers("vgg19", global_average=True)
     assert [name for name, _ in blocks(vgg)] == [*(f"block{i}" for i in range(1, 6)), "global_average_pooling2d"]
     assert [len(members) for _, members in blocks(vgg)] == [3, 3, 5, 5, 5, 1]

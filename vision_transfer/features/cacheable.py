@@ -1,4 +1,4 @@
-"""The one rule for which layers' outputs are cached.
+"""The rule for which layers' outputs are cached.
 
 A layer can be cached where all layers up to it are frozen and it is a pool. In VGG the map inside a block has two to
 four times as many values as the pool after it, so the convolutions between the last pool of the frozen prefix and the

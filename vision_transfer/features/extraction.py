@@ -14,7 +14,7 @@ from vision_transfer.errors import UserError
 from vision_transfer.features.cacheable import cacheable_layers
 from vision_transfer.features.prefix import Prefix
 from vision_transfer.features.rows import FeatureRows
-from vision_transfer.features.store import Store, open_store, row_keys, write_shard
+from vision_transfer.features.store import open_store, row_keys, write_shard
 from vision_transfer.models.inference import Rows, TakenRows, infer_batches
 from vision_transfer.runtime.console import Advance, Screen
 
@@ -49,7 +49,20 @@ def features(
             store.describe({"backbone": prefix.backbone, "layer": layer, "key": prefix.description(layer)})
             wanted = [keys[row] for row in missing]
             start, source = _source(prefix, layer, TakenRows(images, missing), wanted, screen)
-            _extend(prefix, layer, start, source, wanted, store, screen)
+            batches = infer_batches(
+                prefix.network,
+                prefix.variables,
+                source,
+                prefix.mesh,
+                batch_size=prefix.batch_size,
+                start=start,
+                stop=layer,
+            )
+            done = 0
+            with screen.bar(f"Features of {layer}", len(wanted)) as advance:
+                for shard in _shards(batches, advance):
+                    write_shard(store, shard.astype(prefix.stored_dtype), wanted[done : done + len(shard)])
+                    done += len(shard)
             found = open_store(store, screen, remove_damaged=True)
         return found.rows(keys)
 
@@ -86,25 +99,6 @@ def _source(prefix: Prefix, layer: str, images: Rows, keys: list[str], screen: S
         if found.place_of.keys() >= set(keys):
             return prefix.network.after(earlier), found.rows(keys)
     return None, images
-
-
-def _extend(
-    prefix: Prefix, layer: str, start: str | None, source: Rows, keys: list[str], store: Store, screen: Screen
-) -> None:
-    batches = infer_batches(
-        prefix.network,
-        prefix.variables,
-        source,
-        prefix.mesh,
-        batch_size=prefix.batch_size,
-        start=start,
-        stop=layer,
-    )
-    done = 0
-    with screen.bar(f"Features of {layer}", len(keys)) as advance:
-        for shard in _shards(batches, advance):
-            write_shard(store, shard.astype(prefix.stored_dtype), keys[done : done + len(shard)])
-            done += len(shard)
 
 
 def _shards(

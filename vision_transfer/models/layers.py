@@ -92,7 +92,7 @@ def layer_names(layers: Iterable[Layer]) -> tuple[str, ...]:
 
 
 def block_of(layer: Layer) -> str:
-    """The block that a layer belongs to, as its row says; the layer's own name where it says none."""
+    """The block that a layer belongs to according to its row; the layer's own name if its row names none."""
     return getattr(layer, "block", "") or layer.name
 
 

@@ -77,7 +77,7 @@ def screen():
 
 @pytest.fixture
 def shown(screen):
-    """What was printed so far."""
+    """The output so far."""
     return lambda: screen.console.file.getvalue()
 
 
@@ -126,7 +126,7 @@ def nothing_left():
     return check
 
 
-# How long a server that stalls says nothing; longer than the tests wait for it.
+# Time that a stalling server sends nothing; longer than the tests wait for it.
 SECONDS_OF_SILENCE = 2
 MEMBER = "fake_weights/models/weights.onnx"
 
@@ -183,7 +183,7 @@ def _handler(content, how):
 
 @pytest.fixture
 def silent_server():
-    """The address of a server that takes connections and never says a word."""
+    """The address of a server that accepts connections and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield f"http://127.0.0.1:{server.getsockname()[1]}/weights.h5"
 

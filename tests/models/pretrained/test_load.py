@@ -1,4 +1,4 @@
-"""The front door: the order of sources, verification, the cache, and what is said."""
+"""Loading of weights: the order of sources, verification, the cache, and messages."""
 
 import dataclasses
 import errno
@@ -106,7 +106,7 @@ def test_without_the_network_nothing_is_asked(open_door, online, shown):
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_a_flipped_byte_in_the_cache_is_noticed_and_fetched_anew(
+def test_a_flipped_byte_in_the_cache_is_noticed_and_fetched_again(
     known, open_door, online, params, same, shown, tmp_path
 ):
     online = online if known else dataclasses.replace(online, tensors_sha256=None)
@@ -122,7 +122,7 @@ def test_a_flipped_byte_in_the_cache_is_noticed_and_fetched_anew(
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", bytes(100), b"\x08\x01"])
-def test_rubbish_in_the_cache_is_fetched_anew(content, open_door, online, params, same, tmp_path):
+def test_rubbish_in_the_cache_is_fetched_again(content, open_door, online, params, same, tmp_path):
     path = tmp_path / "cache" / CACHED
     path.parent.mkdir(parents=True)
     path.write_bytes(content)

@@ -1,4 +1,4 @@
-"""The digest over tensors, and what is said where a file does not hold what is wanted."""
+"""The digest over tensors, and the messages about files that lack wanted tensors."""
 
 import hashlib
 import struct

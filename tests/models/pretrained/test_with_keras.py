@@ -1,4 +1,4 @@
-"""Against Keras itself, where it is installed: it loads what we write, we read what it writes."""
+"""Exchange of files with Keras, if it is installed, in both directions."""
 
 import numpy as np
 import pytest
