@@ -106,7 +106,10 @@ def _listing(path: Path) -> Iterable[dict[str, Any]]:
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise damaged(path, f"its tensors could not be listed within {LISTING_SECONDS:.0f} s") from error
+        raise UserError(
+            f"weights file {path}: its tensors were not listed within {LISTING_SECONDS:.0f} s; the file is damaged, "
+            "or its disk does not answer. Check the disk, or download the file again."
+        ) from error
     if answer.returncode != 0:
         lines = answer.stderr.decode("ascii", "replace").strip().splitlines()
         reason = (
