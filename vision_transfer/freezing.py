@@ -1,4 +1,4 @@
-"""Which parameters train: a freeze spec resolves to a mask, the mask partitions the parameters and gives the cut."""
+"""Freeze specs: a spec resolves to a mask, which partitions the parameters into trainable and frozen ones."""
 
 import math
 import re
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vision_transfer.errors import UserError, nearest_names
-from vision_transfer.models.layers import COUNTED_BY_KERAS, BatchNorm, GlobalAveragePool, MaxPool, layer_names
+from vision_transfer.models.layers import COUNTED_BY_KERAS, BatchNorm, layer_names
 from vision_transfer.models.network import Network, Params, all_parameter_shapes
 
 # layer name -> parameter name -> does it train?
@@ -25,7 +25,7 @@ GRAMMAR = """\
 
 @dataclass(frozen=True)
 class Counts:
-    """Tensors and scalars on either side of a mask."""
+    """Numbers of tensors and scalars on either side of a mask."""
 
     trainable_tensors: int
     trainable: int
@@ -62,7 +62,7 @@ def resolve(spec: str, network: Network) -> Mask:
 
 
 def partition(params: Params, mask: Mask) -> tuple[Params, Params]:
-    """`(trainable, frozen)`: two trees with the same leaves as `params`, none copied; empty layers are left out."""
+    """`(trainable, frozen)`: two trees with the leaves of `params`, not copied; layers without leaves are left out."""
     sides: tuple[Params, Params] = ({}, {})
     for layer, leaves in params.items():
         for parameter, leaf in leaves.items():
@@ -72,7 +72,7 @@ def partition(params: Params, mask: Mask) -> tuple[Params, Params]:
 
 
 def merge(first: Params, second: Params) -> Params:
-    """One tree with the leaves of both; where both have a leaf, that of `second`."""
+    """One tree with the leaves of both; a leaf of `second` replaces that of `first`."""
     merged = {layer: dict(leaves) for layer, leaves in first.items()}
     for layer, leaves in second.items():
         merged.setdefault(layer, {}).update(leaves)
@@ -80,22 +80,11 @@ def merge(first: Params, second: Params) -> Params:
 
 
 def cut(network: Network, mask: Mask) -> str:
-    """Name of the first layer with something trainable: all before it is the frozen prefix."""
+    """Name of the first layer with something trainable; the layers before it are the frozen prefix."""
     for name in layer_names(network.layers):
         if any(mask.get(name, {}).values()):
             return name
     raise ValueError("the mask trains nothing")
-
-
-def cached_layer(network: Network, mask: Mask) -> str | None:
-    """The layer whose output can be cached for this mask: the last pool of the frozen prefix, or None.
-
-    Inside a block a map is 2–4 times larger than behind the pool, so convolutions between the pool and the cut are
-    computed again rather than cached.
-    """
-    prefix = network.layers[: network.index(cut(network, mask))]
-    pools = [layer.name for layer in prefix if isinstance(layer, MaxPool | GlobalAveragePool)]
-    return pools[-1] if pools else None
 
 
 def inference_layers(network: Network, mask: Mask) -> frozenset[str]:
@@ -106,12 +95,7 @@ def inference_layers(network: Network, mask: Mask) -> frozenset[str]:
 
 
 def counts(params: Mapping[str, Mapping[str, Any]], mask: Mask) -> Counts:
-    """Tensors and scalars that train and that are frozen.
-
-    Args:
-        params: arrays, or anything with a `shape`, or the shapes themselves.
-        mask: same layers and parameters.
-    """
+    """Numbers of trainable and frozen tensors and scalars of `params`: arrays, or their shapes."""
     sizes: dict[bool, list[int]] = {True: [], False: []}
     for layer, leaves in params.items():
         for parameter, leaf in leaves.items():

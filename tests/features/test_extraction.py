@@ -1,4 +1,4 @@
-"""The cache of frozen prefixes: what is in it equals what would be computed, and is computed once."""
+"""The cache of features: cached rows equal computed ones, and each row is computed once."""
 
 import hashlib
 import shutil
@@ -52,7 +52,7 @@ def prefix(variables, mesh, tmp_path):
 
 @pytest.fixture
 def computed(monkeypatch):
-    """What is really computed: `(start, stop, number of images)` of each pass."""
+    """The passes that are computed: `(start, stop, number of images)` of each."""
     passes = []
     compute = extraction.infer_batches
 
@@ -151,7 +151,7 @@ def test_an_interrupted_extraction_keeps_its_shards(get, prefix, images, expecte
     with pytest.raises(Killed):
         get("pool2", images)
     assert len(shards(prefix)) == 2
-    # What was being written when the process ended is removed, not read.
+    # A file that was being written when the process ended is removed, not read.
     half = shards(prefix)[0].with_name("half.npy.writing-0123")
     half.write_bytes(b"half")
     np.testing.assert_allclose(get("pool2", images), expected["pool2"], atol=1e-6)
@@ -171,7 +171,7 @@ def test_an_interrupted_extraction_keeps_its_shards(get, prefix, images, expecte
         lambda array: array.with_suffix(".json").unlink(),
     ],
 )
-def test_a_damaged_shard_is_computed_anew(get, prefix, images, expected, computed, damage):
+def test_a_damaged_shard_is_computed_again(get, prefix, images, expected, computed, damage):
     get("pool1", images)
     damage(shards(prefix)[1])
     np.testing.assert_allclose(get("pool1", images), expected["pool1"], atol=1e-6)
@@ -207,7 +207,7 @@ def test_only_weights_of_the_prefix_are_in_the_key(prefix, variables):
         assert replace(prefix, variables=with_added(variables, layer)).description("pool1") == before
 
 
-def test_layers_behind_the_prefix_are_not_in_the_key(prefix):
+def test_layers_after_the_prefix_are_not_in_the_key(prefix):
     other = Network(NETWORK.backbone[:3], (Flatten("flatten"), Dense("logits", 7)), NETWORK.input_shape, "rescale")
     assert replace(prefix, network=other).description("pool1") == prefix.description("pool1")
 

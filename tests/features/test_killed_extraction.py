@@ -1,4 +1,4 @@
-"""An extraction whose process is killed: what was finished is not computed again."""
+"""An extraction whose process is killed: finished shards are not computed again."""
 
 import signal
 import subprocess

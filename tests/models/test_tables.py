@@ -1,4 +1,4 @@
-"""Layer tables: the parameter counts and shapes of the classic networks, and what is refused."""
+"""Layer tables: the parameter counts and shapes of the classic networks, and refused tables."""
 
 import jax
 import jax.numpy as jnp
@@ -6,9 +6,19 @@ import pytest
 
 from vision_transfer import freezing
 from vision_transfer.errors import UserError
-from vision_transfer.models.backbones import BACKBONES, backbone_layers
-from vision_transfer.models.heads import IMAGENET_CLASSIFIER, head_layers
-from vision_transfer.models.layers import Conv, Dense, Dropout, Flatten, GlobalAveragePool, MaxPool, layer_names
+from vision_transfer.models.backbones import BACKBONES, VGG_CLASSIFIER, backbone_layers
+from vision_transfer.models.heads import head_layers
+from vision_transfer.models.layers import (
+    Conv,
+    Dense,
+    Dropout,
+    Flatten,
+    GlobalAveragePool,
+    MaxPool,
+    block_starts,
+    blocks,
+    layer_names,
+)
 from vision_transfer.models.network import Network, all_parameter_shapes
 from vision_transfer.models.summary import summary_rows, summary_table
 
@@ -96,7 +106,7 @@ def test_vgg16_with_global_pooling_counted_as_keras_counts():
 @pytest.mark.parametrize(("name", "with_classifier"), [("vgg16", 138_357_544), ("vgg19", 143_667_240)])
 def test_the_imagenet_classifiers(name, with_classifier):
     """The counts in Keras's documentation."""
-    assert counts(Network(backbone_layers(name), IMAGENET_CLASSIFIER, (224, 224, 3))).total == with_classifier
+    assert counts(Network(backbone_layers(name), VGG_CLASSIFIER, (224, 224, 3))).total == with_classifier
 
 
 def test_vgg19_base():
@@ -213,3 +223,16 @@ def test_unknown_backbones_and_layers_are_refused(arguments, named):
 
 def test_dropout_has_no_place_without_a_rate():
     assert not any(isinstance(layer, Dropout) for layer in head_layers(1, flatten=True, hidden=(3,), dropout=0.0))
+
+
+def test_each_row_names_its_block():
+    vgg = backbone_layers("vgg19", global_average=True)
+    assert [name for name, _ in blocks(vgg)] == [*(f"block{i}" for i in range(1, 6)), "global_average_pooling2d"]
+    assert [len(members) for _, members in blocks(vgg)] == [3, 3, 5, 5, 5, 1]
+    assert block_starts(vgg) == tuple(f"block{block}_conv1" for block in range(1, 6))
+
+
+def test_layers_outside_of_blocks_are_blocks_by_themselves():
+    convnet = backbone_layers("convnet_150", batch_norm=True)
+    assert [name for name, _ in blocks(convnet)][:3] == ["conv1", "norm1", "pool1"]
+    assert block_starts(convnet) == ("conv1", "conv2", "conv3", "conv4")

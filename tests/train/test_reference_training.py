@@ -9,6 +9,7 @@ import pytest
 
 from vision_transfer import freezing
 from vision_transfer.data.images.resize import resize_bilinear
+from vision_transfer.features.cacheable import cached_layer
 from vision_transfer.models.backbones import backbone_layers
 from vision_transfer.models.heads import head_layers
 from vision_transfer.models.inference import infer
@@ -82,7 +83,7 @@ def test_finetuning_is_keras_s(reference, vgg16_params, sign_language, mesh, exa
     assert freezing.counts(params, mask).trainable == numbers["trainable"].sum()
     assert freezing.counts(params, mask).trainable_tensors == len(numbers["trainable"])
     # From the cut on, as a run does it: the frozen blocks are computed once.
-    cached = freezing.cached_layer(network, mask)
+    cached = cached_layer(network, mask)
     assert (cached, freezing.cut(network, mask)) == ("block4_pool", "block5_conv1")
     inputs = infer(network, {"params": params}, images, mesh, batch_size=25, stop=cached)
     trainable, frozen = freezing.partition(params, mask)

@@ -1,11 +1,11 @@
-"""The cache of frozen prefixes: what a frozen layer makes of an image is computed once, and kept on disk by content.
+"""The cache of features: outputs of frozen layers are computed once per image and kept on disk.
 
-A store holds the outputs of one layer under everything that determines them (weights of the prefix, layers,
+A store holds the outputs of one layer; its key is everything that determines them (weights of the prefix, layers,
 preprocessing, size, precision, stored dtype, numeric code, platform). Its rows are keyed by the digest of the image, so
-a subset of 100 images finds its rows in the store of 2,000. A store is a folder of shards that are only ever added,
-each written whole; a killed extraction keeps all its finished shards.
+a subset of 100 images finds its rows in the store of 2,000. A store is a folder of shards that are only added, each
+written atomically; a killed extraction keeps all its finished shards.
 
-Rows are float32, or bfloat16 where `config.features.dtype` says so: half the bytes (59 instead of 118 MB here), rounded
+Rows are float32, or bfloat16 with `config.features.dtype=bfloat16`: half the bytes (59 instead of 118 MB here), rounded
 to 8 bits. With 400 training images of cats and dogs, mean accuracy over seeds 0, 1 and 2 (range):
 
     python launch.py --config=configs/feature_extraction.py:edition=2 --config.dataset.root=cats_vs_dogs_small \
@@ -15,8 +15,8 @@ to 8 bits. With 400 training images of cats and dogs, mean accuracy over seeds 0
     float32    0.972 (0.970 to 0.974)   0.966 (0.962 to 0.969)
     bfloat16   0.970 (0.966 to 0.974)   0.965 (0.964 to 0.966)
 
-The 95 % interval of one run is ±0.011: no cost that these images show. The heads are not the same ones, though: runs of
-the same seed answer 15 to 29 of the 1,000 test images differently.
+The 95 % interval of one run is ±0.011, so these images show no cost. The heads differ, though: with the same seed, 15
+to 29 of the 1,000 test images get another answer.
 """
 
 from vision_transfer.features.extraction import features

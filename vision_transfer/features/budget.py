@@ -1,7 +1,7 @@
-"""How much disk features may take, and how much rows that are wanted would add."""
+"""The disk space that features may take, and that requested rows would add."""
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,21 +13,19 @@ from vision_transfer.features.extraction import missing_rows
 from vision_transfer.features.prefix import Prefix
 from vision_transfer.features.store import FOLDER, row_keys
 from vision_transfer.models.inference import Rows
-from vision_transfer.models.layers import GlobalAveragePool, MaxPool
-from vision_transfer.models.network import Network
 
-# Without a budget features take at most this share of the free disk, which others need too.
+# Without a budget features take at most this share of the free disk.
 SHARE_OF_FREE_DISK = 0.5
 BYTES_PER_GB = 10**9
 
 
 @dataclass(frozen=True)
 class Request:
-    """Rows that are wanted of a layer.
+    """Rows that a stage needs, of whatever layer.
 
     Attributes:
-        name: of the split, and of the variant.
-        prefix: what computes them.
+        name: of the split and the variant.
+        prefix: computes them.
         images: `(examples, height, width, channels)`.
         digests: content of each image.
     """
@@ -40,19 +38,14 @@ class Request:
 
 @dataclass(frozen=True)
 class Room:
-    """Bytes that features may add, and why no more."""
+    """Bytes that features may add, and the reason for the limit."""
 
     bytes: int
     reason: str
 
 
 def room(cache_dir: Path, budget_gb: float | None) -> Room:
-    """What features may still take below a cache folder.
-
-    Args:
-        cache_dir: root of all caches.
-        budget_gb: for all stores together, in 10⁹ bytes; None for none.
-    """
+    """Space for features in a cache folder; `budget_gb` is for all stores together, in 10⁹ bytes."""
     there = next(folder for folder in (cache_dir.absolute(), *cache_dir.absolute().parents) if folder.exists())
     free = shutil.disk_usage(there).free
     share = Room(int(free * SHARE_OF_FREE_DISK), f"half of the {decimal(free)} that are free")
@@ -64,20 +57,13 @@ def room(cache_dir: Path, budget_gb: float | None) -> Room:
     return min(share, budget, key=lambda room: room.bytes)
 
 
-def cacheable_layers(network: Network, deepest: str) -> Iterator[str]:
-    """The pools from `deepest` back to the first."""
-    for layer in reversed(network.layers[: network.index(deepest) + 1]):
-        if isinstance(layer, MaxPool | GlobalAveragePool):
-            yield layer.name
-
-
 def all_bytes(requests: Sequence[Request], layer: str) -> dict[str, int]:
     """Bytes of all rows of each request, by its name."""
     return {request.name: len(request.digests) * request.prefix.row_bytes(layer) for request in requests}
 
 
 def missing_bytes(requests: Sequence[Request], layer: str) -> dict[str, int]:
-    """Bytes of the rows that are in no store yet; no array is read."""
+    """Bytes of the rows of each request that no store has yet; no array is read."""
     found = {}
     for request in requests:
         missing = missing_rows(row_keys(request.digests), request.prefix.store(layer).keys())

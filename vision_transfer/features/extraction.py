@@ -1,4 +1,4 @@
-"""Features of images: found in the store, or computed into it shard by shard, so that an interruption loses little."""
+"""Features of images, read from the store or computed and added to it shard by shard."""
 
 import shutil
 import time
@@ -11,14 +11,14 @@ from jaxtyping import Float, UInt8
 from rich.filesize import decimal
 
 from vision_transfer.errors import UserError
+from vision_transfer.features.cacheable import cacheable_layers
 from vision_transfer.features.prefix import Prefix
 from vision_transfer.features.rows import FeatureRows
-from vision_transfer.features.store import Store, open_store, row_keys, write_shard
+from vision_transfer.features.store import open_store, row_keys, write_shard
 from vision_transfer.models.inference import Rows, TakenRows, infer_batches
-from vision_transfer.models.layers import GlobalAveragePool, MaxPool, layer_names
 from vision_transfer.runtime.console import Advance, Screen
 
-# A shard is written when it has so many bytes or so old a row: what an interrupted extraction loses at most.
+# A shard is written when it has this many bytes or a row this old; an interruption loses no more.
 SHARD_BYTES = 64 << 20
 SHARD_SECONDS = 30.0
 
@@ -26,19 +26,19 @@ SHARD_SECONDS = 30.0
 def features(
     prefix: Prefix, layer: str, images: Rows, digests: UInt8[np.ndarray, "examples 16"], screen: Screen
 ) -> FeatureRows:
-    """Outputs of `layer` for all images: from the store as far as it goes, the rest computed and added to it.
+    """Outputs of `layer` for all images; rows that the store does not have are computed and added to it.
 
-    Missing rows start from the deepest earlier pool whose store has them, otherwise from the images.
+    Missing rows are computed from the deepest earlier cacheable layer whose store has them, otherwise from the images.
 
     Args:
-        prefix: what computes them.
-        layer: a pool of the frozen prefix.
-        images: `(examples, height, width, channels)`, values 0–255; the variant's, where the prefix has one.
+        prefix: computes them.
+        layer: of the frozen prefix.
+        images: `(examples, height, width, channels)`, values 0–255; those of the variant, if the prefix has one.
         digests: content of each image.
         screen: for the progress bar.
 
     Raises:
-        UserError: the rows that are missing are more than the disk has room for.
+        UserError: the disk has no room for the missing rows.
     """
     store, keys = prefix.store(layer), row_keys(digests)
     with store.growing(f"features of {layer}", screen):
@@ -49,7 +49,20 @@ def features(
             store.describe({"backbone": prefix.backbone, "layer": layer, "key": prefix.description(layer)})
             wanted = [keys[row] for row in missing]
             start, source = _source(prefix, layer, TakenRows(images, missing), wanted, screen)
-            _extend(prefix, layer, start, source, wanted, store, screen)
+            batches = infer_batches(
+                prefix.network,
+                prefix.variables,
+                source,
+                prefix.mesh,
+                batch_size=prefix.batch_size,
+                start=start,
+                stop=layer,
+            )
+            done = 0
+            with screen.bar(f"Features of {layer}", len(wanted)) as advance:
+                for shard in _shards(batches, advance):
+                    write_shard(store, shard.astype(prefix.stored_dtype), wanted[done : done + len(shard)])
+                    done += len(shard)
             found = open_store(store, screen, remove_damaged=True)
         return found.rows(keys)
 
@@ -61,11 +74,7 @@ def missing_rows(keys: list[str], present: Iterable[str]) -> np.ndarray:
 
 
 def check_free_space(folder: Path, layer: str, rows: int, row_bytes: int) -> None:
-    """Refuses to begin what would fill the disk.
-
-    Raises:
-        UserError: with what is needed, what there is, and what can be done.
-    """
+    """Raises UserError if the disk has no room for so many rows."""
     free = shutil.disk_usage(folder).free
     if rows * row_bytes > free:
         raise UserError(
@@ -77,58 +86,32 @@ def check_free_space(folder: Path, layer: str, rows: int, row_bytes: int) -> Non
 
 
 def _source(prefix: Prefix, layer: str, images: Rows, keys: list[str], screen: Screen) -> tuple[str | None, Rows]:
-    """The first layer to run and its inputs: the deepest earlier pool whose store has all of `keys`, or the images.
+    """The first layer to run and its inputs: features of the deepest earlier layer with all of `keys`, or the images.
 
-    Rows that were rounded to be stored are no source: what follows from them would depend on what happened to be there.
+    Rows that were rounded when stored are not used: the results would depend on what happened to be cached.
     """
-    names, unrounded = layer_names(prefix.network.layers), replace(prefix, dtype="float32")
-    for position in range(prefix.network.index(layer) - 1, -1, -1):
-        row = prefix.network.layers[position]
-        if not isinstance(row, MaxPool | GlobalAveragePool):
-            continue
-        store = unrounded.store(row.name)
-        if not store.path.is_dir() or not store.keys().issuperset(keys):
+    unrounded = replace(prefix, dtype="float32")
+    for earlier in cacheable_layers(prefix.network, layer):
+        store = unrounded.store(earlier)
+        if earlier == layer or not store.path.is_dir() or not store.keys().issuperset(keys):
             continue
         found = open_store(store, screen, remove_damaged=False)
         if found.place_of.keys() >= set(keys):
-            return names[position + 1], found.rows(keys)
+            return prefix.network.after(earlier), found.rows(keys)
     return None, images
 
 
-def _extend(
-    prefix: Prefix, layer: str, start: str | None, source: Rows, keys: list[str], store: Store, screen: Screen
-) -> None:
-    batches = infer_batches(
-        prefix.network,
-        prefix.variables,
-        source,
-        prefix.mesh,
-        batch_size=prefix.batch_size,
-        start=start,
-        stop=layer,
-    )
-    done = 0
-    with screen.bar(f"Features of {layer}", len(keys)) as advance:
-        for shard in _shards(_counted(batches, advance)):
-            write_shard(store, shard.astype(prefix.stored_dtype), keys[done : done + len(shard)])
-            done += len(shard)
-
-
-def _shards(batches: Iterable[Float[np.ndarray, "batch ..."]]) -> Iterator[Float[np.ndarray, "rows ..."]]:
-    """Batches put together to shards."""
+def _shards(
+    batches: Iterable[Float[np.ndarray, "batch ..."]], advance: Advance
+) -> Iterator[Float[np.ndarray, "rows ..."]]:
+    """Batches concatenated to shards."""
     waiting: list[np.ndarray] = []
     since = time.monotonic()
     for batch in batches:
+        advance(len(batch))
         waiting.append(batch)
         if sum(part.nbytes for part in waiting) >= SHARD_BYTES or time.monotonic() - since >= SHARD_SECONDS:
             yield np.concatenate(waiting)
             waiting, since = [], time.monotonic()
     if waiting:
         yield np.concatenate(waiting)
-
-
-def _counted(batches: Iterable[np.ndarray], advance: Advance) -> Iterator[np.ndarray]:
-    """The batches, each shown on the bar."""
-    for batch in batches:
-        advance(len(batch))
-        yield batch

@@ -1,4 +1,4 @@
-"""What features are computed by, and the key that follows from it."""
+"""The frozen prefix that computes features, and the key of the store that follows from it."""
 
 import math
 from dataclasses import asdict, dataclass
@@ -12,14 +12,13 @@ from jax.sharding import Mesh
 
 from vision_transfer.data.augmentation.augment import Augmentation
 from vision_transfer.features.store import FOLDER, Store
-from vision_transfer.models.layers import layer_names
-from vision_transfer.models.network import Network, Params
+from vision_transfer.models.network import Network, Params, params_of
 from vision_transfer.runtime.provenance import PREFIX, PREFIX_HARMLESS, code_digest, json_digest, params_sha256
 
 
 @dataclass(frozen=True)
 class Prefix:
-    """What features are computed by.
+    """A frozen prefix with everything needed to compute and store its features.
 
     Attributes:
         network: the tables; only the layers up to the cached one matter.
@@ -27,10 +26,10 @@ class Prefix:
         mesh: devices to compute on.
         batch_size: images per step.
         folder: root of all caches.
-        augmentation: a bank's, where the features are those of one of its variants.
+        augmentation: of the bank, if the features are those of one of its variants.
         variant: number of that variant.
-        dtype: `float32` or `bfloat16`, in which rows are stored.
-        backbone: what the network is called where stores are listed; not part of any key.
+        dtype: of the stored rows, `float32` or `bfloat16`.
+        backbone: name of the network in listings of stores; not part of any key.
     """
 
     network: Network
@@ -45,16 +44,15 @@ class Prefix:
 
     @property
     def stored_dtype(self) -> np.dtype:
-        """Dtype of stored rows: what a network computes in bfloat16 loses nothing in it."""
+        """Dtype of stored rows: bfloat16 also if the network computes in it, since nothing is lost."""
         return jnp.dtype(jnp.bfloat16 if self.network.numerics.name == "bfloat16" else self.dtype)
 
     def description(self, layer: str) -> dict[str, object]:
-        """All that determines the stored outputs of `layer`, as JSON values; its digest names the store."""
-        layers = self.network.layers[: self.network.index(layer) + 1]
-        names = set(layer_names(layers))
+        """Everything that determines the stored outputs of `layer`, as JSON values; its digest names the store."""
+        layers = self.network.between(stop=layer)
         return {
             "weights_sha256": {
-                collection: params_sha256({name: leaves for name, leaves in by_layer.items() if name in names})
+                collection: params_sha256(params_of(layers, by_layer))
                 for collection, by_layer in self.variables.items()
                 if collection != "prepared"
             },
@@ -70,12 +68,12 @@ class Prefix:
         }
 
     def store(self, layer: str) -> Store:
-        """Where the outputs of `layer` are kept."""
+        """The store of the outputs of `layer`."""
         return Store(self.folder / FOLDER / json_digest(self.description(layer)))
 
     def row_shape(self, layer: str) -> tuple[int, ...]:
         """Shape of the output of `layer` for one image."""
-        return self.network.shapes[self.network.index(layer) + 1]
+        return self.network.shape_after(layer)
 
     def row_bytes(self, layer: str) -> int:
         """Bytes of a stored row of `layer`."""
@@ -83,11 +81,11 @@ class Prefix:
 
 
 def computed_by(*, augmented: bool) -> dict[str, object]:
-    """The part of a key that changes with the program: a store with another is never used again."""
+    """The part of a key that changes with the program; a store with an old one is never used again."""
     return {"code": _code(augmented), "jax": jax.__version__}
 
 
 @cache
 def _code(augmented: bool) -> str:
-    """Digest of what computes features; read once, since this process will not run what is edited meanwhile."""
+    """Digest of the code that computes features; read once, since later edits do not change this process."""
     return code_digest((*PREFIX, "data/augmentation") if augmented else PREFIX, PREFIX_HARMLESS)

@@ -1,11 +1,11 @@
-"""A store of features on disk: shards that are only ever added, each written whole and verified when it is opened.
+"""A store of features on disk: shards are only added, each written atomically, and verified when they are opened.
 
     features/KEY/description.json         what determines the rows
     features/KEY/NAME.npy and NAME.json   a shard: rows; their keys, their dtype and the sha256 of the array's file
-    features/KEY.lock                     held by whoever adds to the store, or removes it
-    features/KEY.used                     share-locked by whoever reads the store; its time is that of the last use
+    features/KEY.lock                     locked by the process that adds to the store or removes it
+    features/KEY.used                     share-locked by the processes that read the store; its time is the last use
 
-NumPy's files know no bfloat16, so such rows are saved as their bits, in uint16.
+NumPy's files do not support bfloat16, so the bits of such rows are saved as uint16.
 """
 
 import fcntl
@@ -27,14 +27,13 @@ import numpy as np
 from filelock import FileLock, Timeout
 from jaxtyping import Float, UInt8
 
-from vision_transfer.features.mapped import MappedRows, map_rows
-from vision_transfer.features.rows import FeatureRows
+from vision_transfer.features.rows import FeatureRows, MappedRows, map_rows
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.files import TEMPORARY_MARK, file_sha256, held, remove_leftovers, replaced_file, write_json
 from vision_transfer.runtime.provenance import json_digest
 
 FOLDER = "features"
-# In what a dtype is saved.
+# The dtype in which a dtype is saved.
 SAVED_AS = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(np.uint16)}
 _DESCRIPTION = "description.json"
 _SHARD_NAME = re.compile(r"[0-9a-f]{16}")
@@ -42,57 +41,57 @@ _SECONDS_BEFORE_SAYING_THAT_IT_WAITS = 1.0
 
 
 class Hold:
-    """Says to other processes that this one reads a store, for as long as anything refers to this object."""
+    """Shows other processes that this one reads a store, for as long as this object is referenced."""
 
     def __init__(self, file: Path):
-        """Locks `file` in share, and sets its time to now."""
+        """Takes a shared lock of `file`, and sets its time to now."""
         descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
         self.release = weakref.finalize(self, os.close, descriptor)
-        with suppress(OSError):  # a file system without locks: there nothing is ever found to be unused
+        with suppress(OSError):  # on a file system without locks no store ever counts as unused
             fcntl.flock(descriptor, fcntl.LOCK_SH)
         os.utime(descriptor)
 
 
 @dataclass(frozen=True)
 class Store:
-    """A folder of shards; its name is the digest of all that determines its rows."""
+    """A folder of shards; its name is the digest of everything that determines its rows."""
 
     path: Path
 
     @property
     def lock_file(self) -> Path:
-        """Held by whoever adds to the store, or removes it."""
+        """Locked by the process that adds to the store or removes it."""
         return self.path.with_suffix(".lock")
 
     @property
     def used_file(self) -> Path:
-        """Share-locked by whoever reads the store."""
+        """Share-locked by the processes that read the store."""
         return self.path.with_suffix(".used")
 
     @property
     def index_files(self) -> list[Path]:
-        """Indices of all shards, in the order of their names."""
+        """Indices of all shards, by name."""
         return sorted(file for file in self.path.glob("*.json") if _SHARD_NAME.fullmatch(file.stem))
 
     @property
     def files(self) -> list[Path]:
-        """All that this module writes into the folder, and nothing else that may lie there."""
+        """The files in the folder that this module wrote."""
         arrays = [file for file in self.path.glob("*.npy") if _SHARD_NAME.fullmatch(file.stem)]
         leftovers = self.path.glob(f"*{TEMPORARY_MARK}*")
         found = {*self.index_files, *arrays, *leftovers, self.path / _DESCRIPTION}
         return sorted(file for file in found if file.is_file() and not file.is_symlink())
 
     def description(self) -> dict[str, Any]:
-        """What was written about the rows; empty where that cannot be read."""
+        """The description of the rows; empty if it cannot be read."""
         found = _read_json(self.path / _DESCRIPTION)
         return found if isinstance(found, dict) else {}
 
     def describe(self, description: dict[str, Any]) -> None:
-        """Writes what the rows are."""
+        """Writes the description of the rows."""
         write_json(self.path / _DESCRIPTION, description)
 
     def keys(self) -> set[str]:
-        """Keys of the rows as the indices list them; no array is read."""
+        """Keys of the rows, as listed in the indices; no array is read."""
         found: set[str] = set()
         for file in self.index_files:
             with suppress(TypeError, KeyError):
@@ -101,7 +100,7 @@ class Store:
 
     @contextmanager
     def growing(self, what: str, screen: Screen) -> Iterator[None]:
-        """Makes the folder and holds its lock, waiting for a process that has it; `what` names the rows for that."""
+        """Creates the folder and holds its lock; shows that it waits for another process that computes `what`."""
         self.path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.lock_file)
         try:
@@ -118,7 +117,7 @@ class Store:
 
     @contextmanager
     def unused(self) -> Iterator[bool]:
-        """Whether no process adds to the store or reads it; where none does, none can begin to while inside."""
+        """Whether no process adds to the store or reads it; if so, none can start to inside the context."""
         with held(FileLock(self.lock_file)) as free:
             if not free:
                 yield False
@@ -129,13 +128,7 @@ class Store:
 
 @dataclass(frozen=True)
 class OpenStore:
-    """The intact shards of a store.
-
-    Attributes:
-        shards: `(rows, ...)` memory maps.
-        place_of: for each key its shard and the row in it.
-        hold: against pruning.
-    """
+    """The intact shards of a store, the place (shard and row in it) of each key, and the hold against pruning."""
 
     shards: tuple[MappedRows, ...]
     place_of: dict[str, tuple[int, int]]
@@ -148,16 +141,11 @@ class OpenStore:
 
 
 def open_store(store: Store, screen: Screen, *, remove_damaged: bool) -> OpenStore:
-    """All intact shards of a store; each is verified once in a process, several at a time.
+    """Opens all intact shards of a store, whose folder must exist; each is verified once per process.
 
-    Threads compute digests and nothing else: numpy parses an array's header with `ast`, which in CPython 3.11 fails at
+    With `remove_damaged`, which needs the store's lock, damaged shards are removed, so that their rows are computed
+    again. Threads only compute digests: numpy parses an array's header with `ast`, which in CPython 3.11 fails at
     random (SystemError) when two threads do so at once.
-
-    Args:
-        store: its folder must exist.
-        screen: for a bar while much is verified.
-        remove_damaged: whether damaged shards are removed, so that their rows are computed anew. Only do so while the
-            store's lock is held.
     """
     hold, files = Hold(store.used_file), store.index_files
     shards: list[MappedRows] = []
@@ -177,12 +165,9 @@ def open_store(store: Store, screen: Screen, *, remove_damaged: bool) -> OpenSto
 
 
 def write_shard(store: Store, rows: Float[np.ndarray, "rows ..."], keys: Sequence[str]) -> None:
-    """The array first and its index last: without an index, a shard does not exist.
+    """Writes a shard of float32 or bfloat16 rows under the store's lock.
 
-    Args:
-        store: to add to, under its lock.
-        rows: float32 or bfloat16.
-        keys: of each row.
+    The index is written last: a shard without an index does not exist.
     """
     array_file = store.path / f"{hashlib.sha256(''.join(keys).encode()).hexdigest()[:16]}.npy"
     dtype = str(rows.dtype)
@@ -193,12 +178,12 @@ def write_shard(store: Store, rows: Float[np.ndarray, "rows ..."], keys: Sequenc
 
 
 def row_keys(digests: UInt8[np.ndarray, "examples 16"]) -> list[str]:
-    """The keys of images by their content."""
+    """The keys of images with these digests."""
     return [digest.tobytes().hex() for digest in digests]
 
 
 def _verified_index(index_file: Path) -> dict[str, Any] | None:
-    """The index of a shard, or None if it or the array does not have its digest."""
+    """The index of a shard, or None if its digest or that of the array differs."""
     try:
         written = json.loads(index_file.read_text(encoding="utf-8"))
         index = written["content"]
@@ -209,7 +194,7 @@ def _verified_index(index_file: Path) -> dict[str, Any] | None:
 
 
 def _mapped_shard(index_file: Path, index: dict[str, Any]) -> tuple[list[str], MappedRows] | None:
-    """Keys and rows of a shard whose digests are right, or None if index and array do not fit each other."""
+    """Keys and rows of a verified shard, or None if index and array do not fit each other."""
     try:
         rows = map_rows(_array_file(index_file))
         if rows.array.dtype != SAVED_AS[index["dtype"]] or len(index["rows"]) != len(rows):
@@ -230,14 +215,14 @@ def _sha256(file: Path) -> str:
 
 @cache
 def _sha256_of(file: Path, state: tuple[int, int, int]) -> str:
-    """Digest of a file, read once in this process for as long as size, time and inode stay; 1 GB takes about 1 s."""
+    """Digest of a file, read once per process while size, time and inode stay the same; 1 GB takes about 1 s."""
     del state
     return file_sha256(file)
 
 
 @contextmanager
 def _locked_alone(file: Path) -> Iterator[bool]:
-    """Whether nobody shares the lock of a file; nobody does of one that is not there."""
+    """Whether nobody shares the lock of a file; True if there is no such file."""
     try:
         descriptor = os.open(file, os.O_RDWR)
     except FileNotFoundError:

@@ -1,1 +1,1 @@
-"""Networks as tables of named layers, and the one Flax module that walks a table."""
+"""Networks as tables of named layers, and the one Flax module that applies a table."""

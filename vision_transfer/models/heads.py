@@ -1,4 +1,4 @@
-"""The heads, as tables: what stands behind the backbone and ends in one logit per class (or one for two)."""
+"""Tables of heads: the layers after the backbone, which end in one logit per class (or a single one for two)."""
 
 from typing import Literal
 
@@ -8,14 +8,6 @@ DropoutPlace = Literal["before_hidden", "before_output"]
 
 # Name of the last layer.
 LOGITS = "head_logits"
-
-# Keras's `include_top=True`: https://github.com/keras-team/keras/blob/master/keras/src/applications/vgg16.py
-IMAGENET_CLASSIFIER: tuple[Layer, ...] = (
-    Flatten("flatten"),
-    Dense("fc1", 4096, "relu"),
-    Dense("fc2", 4096, "relu"),
-    Dense("predictions", 1000),
-)
 
 
 def head_layers(
@@ -31,11 +23,11 @@ def head_layers(
 
     Args:
         outputs: number of logits: 1 for a sigmoid over two classes, else one per class.
-        flatten: whether the head starts with Flatten (not needed behind global pooling).
+        flatten: whether the head starts with Flatten (not needed after global pooling).
         hidden: features of the hidden dense layers.
         activation: of the hidden layers.
         dropout: rate of the one dropout layer; 0 for none.
-        dropout_place: whether it stands before the first hidden layer or before the last layer.
+        dropout_place: before the first hidden layer or before the last layer.
     """
     drop = (Dropout("head_dropout", dropout),) if dropout else ()
     first: tuple[Layer, ...] = (Flatten("head_flatten"),) if flatten else ()

@@ -1,4 +1,4 @@
-"""Inference over many rows: from any layer to any layer, in padded batches spread over the devices."""
+"""Inference over many rows, from any layer to any layer, in padded batches split over the devices."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -10,13 +10,12 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float
 
-from vision_transfer.models.network import Network, Params, apply
-from vision_transfer.models.prepared_kernels import prepared_kernels
+from vision_transfer.models.network import Network, Params, apply, prepared_kernels
 from vision_transfer.runtime.devices import BATCH_AXIS, padded_batch, share, split_rows
 
 
 class Rows(Protocol):
-    """Arrays on disk or in memory whose rows can be taken: a numpy array, a memory map, cached features."""
+    """Rows on disk or in memory: a numpy array, a memory map, cached features."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -29,18 +28,13 @@ class Rows(Protocol):
         ...
 
     def __getitem__(self, rows: Any, /) -> Any:
-        """The rows with the numbers in an integer array, in their order, as a numpy array."""
+        """The rows with these numbers (an integer array), in this order, as a numpy array."""
         ...
 
 
 @dataclass(frozen=True)
 class TakenRows:
-    """Some rows of others, in an order of their own.
-
-    Attributes:
-        rows: to take from.
-        numbers: `(taken,) int`, which.
-    """
+    """The rows of `rows` with the numbers `(taken,) int`, in that order."""
 
     rows: Rows
     numbers: np.ndarray
@@ -70,10 +64,7 @@ def infer_batches(
     start: str | None = None,
     stop: str | None = None,
 ) -> Iterator[Float[np.ndarray, "batch ..."]]:
-    """Outputs of layer `stop` for all rows, batch after batch, without padding.
-
-    The next batch is read and sent while the devices work on the last one.
-    """
+    """Outputs of layer `stop` for all rows, batch after batch, without padding; see `infer_stream`."""
     size = padded_batch(batch_size, mesh)
     firsts = range(0, inputs.shape[0], size)
     variables = on_devices(network, variables, mesh, batch_size=batch_size, start=start, stop=stop)
@@ -92,7 +83,7 @@ def on_devices(
     start: str | None = None,
     stop: str | None = None,
 ) -> dict[str, Params]:
-    """The variables on every device, with the kernels prepared for batches of `padded_batch(batch_size, mesh)`."""
+    """The variables on every device, with kernels prepared for batches of `padded_batch(batch_size, mesh)`."""
     batch = padded_batch(batch_size, mesh) // mesh.size
     prepared = prepared_kernels(network, variables["params"], batch=batch, start=start, stop=stop)
     return share({**variables, "prepared": prepared}, mesh)
@@ -107,17 +98,9 @@ def infer_stream(
     start: str | None = None,
     stop: str | None = None,
 ) -> Iterator[Float[np.ndarray, "batch ..."]]:
-    """Outputs of layer `stop` for batches as they come, one for one.
+    """Outputs of layer `stop` (None: logits) for each batch; the next one is read and sent while the devices compute.
 
-    The next batch is fetched and sent while the devices work on the last one.
-
-    Args:
-        network: the tables.
-        variables: from `on_devices`.
-        batches: inputs, all of the size that the variables were prepared for.
-        mesh: devices to compute on.
-        start: first layer to run; None is the input.
-        stop: last layer to run; None gives logits.
+    `variables` come from `on_devices`, and all batches have the size that they were prepared for.
     """
     waiting: Array | None = None
     for batch in batches:
@@ -130,7 +113,7 @@ def infer_stream(
 
 
 def _padded(inputs: Rows, first: int, size: int) -> np.ndarray:
-    """`size` rows from `first` on; behind the end, the last one again."""
+    """`size` rows starting at `first`; the last row is repeated as padding."""
     return inputs[np.minimum(np.arange(first, first + size), inputs.shape[0] - 1)]
 
 

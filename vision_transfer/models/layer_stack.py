@@ -1,4 +1,4 @@
-"""The Flax module that walks a layer table. Architecture, nothing else: no training, no freezing, no weights."""
+"""The Flax module that applies a table of layers. It knows nothing of training, freezing or weights."""
 
 import zlib
 from collections.abc import Sequence
@@ -22,24 +22,21 @@ from vision_transfer.models.layers import (
     MaxPool,
     output_shape,
 )
-from vision_transfer.models.ops.convolution import convolution, max_pool
-from vision_transfer.models.ops.rematerialize import Convolve, chain, is_opening
+from vision_transfer.models.ops.convolution import Convolve, chain, convolution, is_chained, max_pool
+from vision_transfer.models.ops.pooling import POOL
 from vision_transfer.models.precision import Numerics
-
-# Pool size that `convolution` can fuse.
-FUSED_POOL = 2
 
 
 class LayerStack(nn.Module):
-    """Applies a run of layers of a table.
+    """Applies consecutive layers of a table.
 
     Attributes:
-        layers: the rows to walk, in order.
-        numerics: compute dtype and precision of products; parameters are float32 always.
-        inference_layers: names of batch norms that use their running statistics even in training, because they are
-            frozen. An optimizer's mask alone does not stop the statistics from moving.
-        batch_axis: name of the mapped axis over which the batch is spread, where there is one; batch statistics are
-            those of the whole batch.
+        layers: the rows, in order.
+        numerics: compute dtype and precision of products; parameters are always float32.
+        inference_layers: names of batch norms that use their running statistics in training too, because they are
+            frozen. (An optimizer's mask does not stop the statistics from moving.)
+        batch_axis: name of the mapped axis over which the batch is split, if any; batch statistics are those of the
+            whole batch.
     """
 
     layers: tuple[Layer, ...]
@@ -58,9 +55,9 @@ class LayerStack(nn.Module):
         """Outputs of the last layer.
 
         Args:
-            inputs: input of the first layer.
-            example_keys: one random key per example for dropout; None means inference: no dropout, and batch
-                norms use their running statistics.
+            inputs: of the first layer.
+            example_keys: one random key per example for dropout; None means inference, without dropout and with the
+                running statistics of batch norms.
             example_weights: weight of each example in batch statistics (0 for padding); None means all ones.
         """
         train = example_keys is not None
@@ -91,10 +88,10 @@ class LayerStack(nn.Module):
         return values
 
     def _convolve(self, layer: Conv, position: int, images: Array) -> tuple[Array, int]:
-        """Outputs of the convolution at `position`, or of those computed with it, and the last layer they include."""
-        pooled = followed_by_pool(self.layers, position)
+        """Outputs of the convolution at `position` and layers computed with it; the position of the last of these."""
+        pooled = _is_pooled(self.layers, position)
         convolve = _Convolution(layer, pooled, self.numerics, name=layer.name)(images.shape[-1])
-        following = opened_for(self.layers, position, images)
+        following = chained_with(self.layers, position, images)
         if following is None:
             return convolve(images), position + pooled
         second = _Convolution(following, True, self.numerics, name=following.name)(layer.features)
@@ -108,7 +105,7 @@ class _Convolution(nn.Module):
 
     @nn.compact
     def __call__(self, channels: int) -> Convolve:
-        """The convolution of images of so many channels, with this layer's parameters."""
+        """The convolution of images with `channels` channels, with this layer's parameters."""
         size = self.layer.kernel_size
         kernel = self.param("kernel", nn.initializers.glorot_uniform(), (size, size, channels, self.layer.features))
         bias = self.param("bias", nn.initializers.zeros_init(), (self.layer.features,))
@@ -138,7 +135,7 @@ class _Dense(nn.Module):
 
 
 class _BatchNormalisation(nn.Module):
-    """Keras's BatchNormalization, with weights so that padding never enters the statistics."""
+    """Keras's BatchNormalization, with example weights, so that padding never enters the statistics."""
 
     layer: BatchNorm
     batch_axis: str | None
@@ -160,22 +157,22 @@ class _BatchNormalisation(nn.Module):
         return _activate(normal.astype(values.dtype), self.layer.activation)
 
 
-def followed_by_pool(layers: Sequence[Layer], position: int) -> bool:
-    """Whether the layer behind this one is a pool that the convolution computes with it."""
+def _is_pooled(layers: Sequence[Layer], position: int) -> bool:
+    """Whether the layer after this convolution is a pool that is computed with it."""
     following = layers[position + 1] if position + 1 < len(layers) else None
-    return isinstance(following, MaxPool) and following.size == FUSED_POOL
+    return isinstance(following, MaxPool) and following.size == POOL
 
 
-def opened_for(
+def chained_with(
     layers: Sequence[Layer], position: int, images: Float[Array, "batch height width channels"]
 ) -> Conv | None:
-    """The convolution for which this one is computed image by image, where it opens a network on a CPU."""
+    """The next layer, if on a CPU this one is computed image by image and consumed by it; else None."""
     first, following = layers[position : position + 2] if position + 1 < len(layers) else (None, None)
-    if not (isinstance(first, Conv) and isinstance(following, Conv) and followed_by_pool(layers, position + 1)):
+    if not (isinstance(first, Conv) and isinstance(following, Conv) and _is_pooled(layers, position + 1)):
         return None
     shape = (*images.shape[:1], *output_shape(first, images.shape[1:]))
     kernel = (following.kernel_size, following.kernel_size, first.features, following.features)
-    return following if is_opening(images, shape, kernel, following.padding) else None
+    return following if is_chained(images, shape, kernel, following.padding) else None
 
 
 def _activate(values: Array, activation: Activation) -> Array:
@@ -185,7 +182,7 @@ def _activate(values: Array, activation: Activation) -> Array:
 def _weighted_moments(
     values: Array, weights: Float[Array, "batch"] | None, batch_axis: str | None
 ) -> tuple[Array, Array]:
-    """Mean and (biased) variance over all axes but the last, examples weighted, over all devices."""
+    """Mean and (biased) variance over all axes but the last, with weighted examples, over all devices."""
 
     def total(partial_sum: Array) -> Array:
         return partial_sum if batch_axis is None else lax.psum(partial_sum, batch_axis)
@@ -200,7 +197,7 @@ def _weighted_moments(
 
 
 def _drop(values: Array, layer: Dropout, example_keys: Key[Array, "batch"]) -> Array:
-    """Dropout whose draws depend on the example's own key and the layer's name, not on the batch around it."""
+    """Dropout whose draws depend on the example's own key and the layer's name, not on the rest of the batch."""
     layer_number = zlib.crc32(layer.name.encode())
 
     def keep_of(key: Key[Array, ""]) -> Array:

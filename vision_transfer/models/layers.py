@@ -1,11 +1,13 @@
-"""The rows of a layer table: plain data, no parameters, no computation.
+"""The rows of a table of layers: plain data, without parameters or computation.
 
-A network is a tuple of these rows, in order. Names are Keras's where Keras has the layer (`block5_conv1`).
+A network is a tuple of these rows, in order. Names are Keras's where Keras has the layer (`block5_conv1`). A row names
+the block that it belongs to (`block5`); a layer outside of blocks is a block by itself.
 """
 
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Literal
 
 from vision_transfer.errors import UserError
@@ -23,14 +25,16 @@ class Conv:
     kernel_size: int = 3
     padding: Padding = "valid"
     activation: Activation = "relu"
+    block: str = ""
 
 
 @dataclass(frozen=True)
 class MaxPool:
-    """Max-pooling with stride equal to its size; what does not fill a window is dropped (Keras's `valid`)."""
+    """Max-pooling with stride equal to its size; incomplete windows are dropped (Keras's `valid`)."""
 
     name: str
     size: int = 2
+    block: str = ""
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,7 @@ class BatchNorm:
     momentum: float = 0.99
     epsilon: float = 1e-3
     activation: Activation = "linear"
+    block: str = ""
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,7 @@ class Dense:
 
 @dataclass(frozen=True)
 class Dropout:
-    """Sets a share `rate` of the values to zero in training and scales the others by 1 / (1 - rate)."""
+    """Sets a fraction `rate` of the values to zero in training and scales the others by 1 / (1 - rate)."""
 
     name: str
     rate: float
@@ -76,8 +81,8 @@ class Dropout:
 
 Layer = Conv | MaxPool | BatchNorm | GlobalAveragePool | Flatten | Dense | Dropout
 
-# Keras's `layers[:-N]` on a base counts the input, every convolution and pool, batch norms, and the global pooling
-# that belongs to the base; Flatten and the head are no layers of the base.
+# Keras's `layers[:-N]` of a base counts the input, convolutions, pools, batch norms and the global pooling that belongs
+# to the base; Flatten and the head are not layers of the base.
 COUNTED_BY_KERAS = (Conv, MaxPool, BatchNorm, GlobalAveragePool)
 
 
@@ -86,8 +91,24 @@ def layer_names(layers: Iterable[Layer]) -> tuple[str, ...]:
     return tuple(layer.name for layer in layers)
 
 
+def block_of(layer: Layer) -> str:
+    """The block that a layer belongs to according to its row; the layer's own name if its row names none."""
+    return getattr(layer, "block", "") or layer.name
+
+
+def blocks(layers: Iterable[Layer]) -> list[tuple[str, tuple[Layer, ...]]]:
+    """The name and the layers of each block of a table, in order."""
+    return [(name, tuple(members)) for name, members in groupby(layers, block_of)]
+
+
+def block_starts(layers: Iterable[Layer]) -> tuple[str, ...]:
+    """The first convolution of each block that has one, in order."""
+    convolutions = [[layer.name for layer in members if isinstance(layer, Conv)] for _, members in blocks(layers)]
+    return tuple(names[0] for names in convolutions if names)
+
+
 def output_shape(layer: Layer, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Shape of one example after `layer`, from its shape before: `(height, width, channels)` or `(features,)`.
+    """Shape of one example after `layer`, given its shape before: `(height, width, channels)` or `(features,)`.
 
     Raises:
         UserError: the layer does not fit the shape, such as a 3×3 `valid` convolution on a 2×2 map.
@@ -116,7 +137,7 @@ def output_shape(layer: Layer, shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def parameter_shapes(layer: Layer, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
-    """Shapes of the layer's parameters, from the shape of one example before it; empty if it has none."""
+    """Shapes of the layer's parameters, given the shape of one example before it; empty if it has none."""
     match layer:
         case Conv():
             size = layer.kernel_size

@@ -1,9 +1,10 @@
-"""A network: a backbone table, a head table, and what they see; initialised and applied from any layer to any layer."""
+"""A network: a backbone table, a head table and their input; initialised, and applied from any layer to any layer."""
 
 import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import jax
@@ -13,7 +14,8 @@ from jaxtyping import Array, Float, Key, Real
 
 from vision_transfer.errors import UserError, nearest_names
 from vision_transfer.models.layer_stack import LayerStack
-from vision_transfer.models.layers import Layer, layer_names, output_shape, parameter_shapes
+from vision_transfer.models.layers import Conv, Layer, Padding, layer_names, output_shape, parameter_shapes
+from vision_transfer.models.ops.convolution import prepare_kernel, uses_winograd
 from vision_transfer.models.precision import FLOAT32, Numerics
 from vision_transfer.models.preprocessing import Preprocessing, preprocess
 
@@ -28,10 +30,10 @@ class Network:
     """A network as plain data; hashable, so that it can be a static argument of a jitted function.
 
     Attributes:
-        backbone: table of the pretrained or to be reused part.
-        head: table of what is new for each task.
+        backbone: table of the pretrained or reusable part.
+        head: table of the part that is new for each task.
         input_shape: `(height, width, channels)` of the images.
-        preprocessing: what is done to pixels of 0–255 before the first layer.
+        preprocessing: applied to pixels of 0–255 before the first layer.
         numerics: compute dtype and precision.
     """
 
@@ -42,7 +44,7 @@ class Network:
     numerics: Numerics = FLOAT32
 
     def __post_init__(self) -> None:
-        """Refuses tables in which a name stands twice, and images that are too small."""
+        """Refuses tables in which two layers have one name, and images that are too small."""
         names = layer_names(self.layers)
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
@@ -56,7 +58,7 @@ class Network:
 
     @property
     def shapes(self) -> tuple[tuple[int, ...], ...]:
-        """Shape of one example before each layer and, last, behind the last one."""
+        """Shape of one example before each layer and, last, after the last one."""
         shapes: list[tuple[int, ...]] = [self.input_shape]
         for layer in self.layers:
             shapes.append(output_shape(layer, shapes[-1]))
@@ -78,25 +80,38 @@ class Network:
             raise UserError(f"no layer {name!r} in this network; {nearest_names(name, names)}")
         return names.index(name)
 
+    def after(self, name: str) -> str:
+        """The name of the layer that follows another, which is not the last."""
+        return self.layers[self.index(name) + 1].name
+
+    def between(self, start: str | None = None, stop: str | None = None) -> tuple[Layer, ...]:
+        """The layers from `start` to `stop`, both included; None means the first and the last."""
+        first = 0 if start is None else self.index(start)
+        return self.layers[first:] if stop is None else self.layers[first : self.index(stop) + 1]
+
+    def shape_after(self, name: str) -> tuple[int, ...]:
+        """Shape of the output of a layer for one example."""
+        return self.shapes[self.index(name) + 1]
+
 
 def all_parameter_shapes(
     network: Network, layers: tuple[Layer, ...] | None = None
 ) -> dict[str, dict[str, tuple[int, ...]]]:
-    """Shapes of all parameters by layer, in network order; of only some layers if given."""
+    """Shapes of the parameters by layer, in network order, of all layers (default) or some."""
     wanted = network.layers if layers is None else layers
-    found = {}
-    for layer, shape in zip(network.layers, network.shapes, strict=False):
-        parameters = parameter_shapes(layer, shape)
-        if parameters and layer in wanted:
-            found[layer.name] = parameters
-    return found
+    found = {
+        layer.name: parameter_shapes(layer, shape)
+        for layer, shape in zip(network.layers, network.shapes, strict=False)
+        if layer in wanted
+    }
+    return {layer: parameters for layer, parameters in found.items() if parameters}
 
 
 def init(network: Network, key: Key[Array, ""]) -> dict[str, Params]:
-    """Freshly initialised variables, float32 numpy arrays: Keras's Glorot uniform kernels and zero biases.
+    """Fresh variables, float32 numpy arrays: Keras's Glorot uniform kernels and zero biases.
 
-    Each layer's draw depends on the key and its name alone, not on the layers around it. The bits are numpy's Philox:
-    drawing 16 kernels of different shapes by JAX takes 6 s to compile.
+    Each layer's draw depends only on the key and its name. The bits come from numpy's Philox, since JAX takes 6 s to
+    compile the drawing of 16 kernels of different shapes.
     """
     params: Params = {}
     batch_stats: Params = {}
@@ -118,7 +133,7 @@ def _glorot_uniform(key: Key[Array, ""], layer: str, shape: tuple[int, ...]) -> 
     bits = np.random.Philox(key=np.array([seed, zlib.crc32(layer.encode())], np.uint64)).random_raw(math.prod(shape))
     field = math.prod(shape[:-2])
     limit = math.sqrt(6 / (field * (shape[-2] + shape[-1])))
-    # the upper 24 bits are as many as a float32 holds
+    # a float32 holds 24 bits
     uniform = (bits >> np.uint64(40)).astype(np.float32) * np.float32(2**-23) - 1
     return (uniform * np.float32(limit)).reshape(shape)
 
@@ -135,14 +150,14 @@ def apply(
 
     Args:
         network: the tables.
-        variables: `params` and, if there are batch norms, `batch_stats`; those of the layers that run suffice.
-        inputs: images with values 0–255 where `start` is None, otherwise the input of layer `start`.
-        start: first layer to run; None is the input, with preprocessing.
-        stop: last layer to run; None is the last of the head, which gives logits.
+        variables: `params` and, with batch norms, `batch_stats`, of at least the layers that run.
+        inputs: images with values 0–255 if `start` is None, otherwise the input of layer `start`.
+        start: first layer to run; None means all, after preprocessing.
+        stop: last layer to run; None means the last of the head, which gives logits.
 
     Returns:
-        `(batch, ...)`, the output of `stop`: float32, or bfloat16 where the network computes in it and it is not
-        the logits.
+        `(batch, ...)`, the output of `stop`: float32, or bfloat16 if the network computes in it and these are not
+        logits.
     """
     stack, values = _stack_and_inputs(network, inputs, start, stop)
     outputs: Any = stack.apply(_of_layers(variables, stack.layers), values)
@@ -175,6 +190,50 @@ def apply_train(
     return logits.astype(jnp.float32), dict(variables.get("batch_stats", {})) | dict(updated.get("batch_stats", {}))
 
 
+def outputs_at(
+    network: Network, variables: Variables, inputs: Real[Array, "batch ..."], layers: Sequence[str]
+) -> Iterator[Float[Array, "batch ..."]]:
+    """Outputs of several layers for images, in the order of the network; each layer is computed once."""
+    start = None
+    for layer in layers:
+        inputs = apply(network, variables, inputs, start=start, stop=layer)
+        yield inputs
+        if layer != layers[-1]:
+            start = network.after(layer)
+
+
+def prepared_kernels(
+    network: Network, frozen: Params, *, batch: int, start: str | None = None, stop: str | None = None
+) -> Params:
+    """The collection `prepared` for the layers from `start` to `stop` whose kernels are in `frozen`.
+
+    These are the kernels that a CPU's fast convolution uses in another form, transformed once and not in every step.
+    `batch` is the number of examples on each device per step.
+    """
+    platform = jax.default_backend()
+    shapes = dict(zip(network.layers, network.shapes, strict=False))
+    prepared: Params = {}
+    for layer in network.between(start, stop):
+        kernel = frozen.get(layer.name, {}).get("kernel")
+        if not isinstance(layer, Conv) or kernel is None:
+            continue
+        shape = (batch, *shapes[layer])
+        if uses_winograd(shape, kernel.shape, layer.padding, platform):
+            prepared[layer.name] = {"kernel": _prepare(kernel, shape, layer.padding)}
+    return prepared
+
+
+@partial(jax.jit, static_argnames=("image_shape", "padding"))
+def _prepare(kernel: Array, image_shape: tuple[int, ...], padding: Padding) -> Array:
+    return prepare_kernel(kernel, image_shape, padding)
+
+
+def params_of(layers: Iterable[Layer], params: Params) -> Params:
+    """The part of a tree `layer -> parameter -> array` that belongs to some layers, in the order of the tree."""
+    names = set(layer_names(layers))
+    return {layer: leaves for layer, leaves in params.items() if layer in names}
+
+
 def count(params: Params) -> int:
     """Number of scalars."""
     return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(params))
@@ -188,15 +247,9 @@ def _stack_and_inputs(
     inference_layers: frozenset[str] = frozenset(),
     batch_axis: str | None = None,
 ) -> tuple[LayerStack, Array]:
-    first = 0 if start is None else network.index(start)
-    last = len(network.layers) if stop is None else network.index(stop) + 1
     values = preprocess(inputs, network.preprocessing) if start is None else inputs
-    return LayerStack(network.layers[first:last], network.numerics, inference_layers, batch_axis), values
+    return LayerStack(network.between(start, stop), network.numerics, inference_layers, batch_axis), values
 
 
 def _of_layers(variables: Variables, layers: tuple[Layer, ...]) -> dict[str, Params]:
-    names = set(layer_names(layers))
-    return {
-        collection: {name: leaves for name, leaves in by_layer.items() if name in names}
-        for collection, by_layer in variables.items()
-    }
+    return {collection: params_of(layers, by_layer) for collection, by_layer in variables.items()}

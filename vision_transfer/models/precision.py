@@ -1,4 +1,4 @@
-"""Compute dtype and precision of products, from one config value."""
+"""Compute dtype and precision of products, given by one config value."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -11,9 +11,9 @@ PrecisionName = Literal["float32", "tf32", "bfloat16"]
 
 @dataclass(frozen=True)
 class Numerics:
-    """How a network computes. Parameters are float32 always; only activations and products change.
+    """Dtype and precision of activations and products; parameters are always float32.
 
-    `float32`: float32 with float32 products, stated to XLA, since GPUs and TPUs otherwise round them.
+    `float32`: float32 with float32 products, which XLA must be told, since GPUs and TPUs otherwise round them.
     `tf32`: float32 with the device's fast products (TF32 on NVIDIA GPUs, three bfloat16 passes on TPUs).
     `bfloat16`: activations and products in bfloat16; losses and statistics stay float32.
     """

@@ -1,17 +1,13 @@
-"""From pixels to what a network's first layer expects.
+"""Preprocessing of pixels: Keras's modes (keras/src/applications/imagenet_utils.py) and two plain ones."""
 
-The modes are Keras's (keras/src/applications/imagenet_utils.py) and two plain ones.
-"""
-
-from typing import Literal, get_args
+from typing import Literal
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Real
 
 Preprocessing = Literal["caffe", "torch", "rescale", "raw"]
-PREPROCESSINGS: tuple[str, ...] = get_args(Preprocessing)
 
-# Means of ImageNet's training set in BGR, as VGG's authors subtracted them.
+# Means of ImageNet's training set in BGR, which VGG's authors subtracted.
 CAFFE_MEAN_BGR = (103.939, 116.779, 123.68)
 # Mean and standard deviation of ImageNet in RGB, for torchvision's weights.
 TORCH_MEAN_RGB = (0.485, 0.456, 0.406)
@@ -25,7 +21,7 @@ def preprocess(
     """Images with values 0–255 (uint8 or float, RGB or grey) as float32 input of a network.
 
     `caffe`: RGB → BGR, minus the means. `torch`: divided by 255, minus mean, divided by standard deviation.
-    `rescale`: divided by 255. `raw`: as they are.
+    `rescale`: divided by 255. `raw`: unchanged.
     """
     pixels = images.astype(jnp.float32)
     match mode:

@@ -1,4 +1,4 @@
-"""The table that Keras's `summary()` prints, with a column for what trains in each stage."""
+"""The table that Keras's `summary()` prints, with a column per stage for what trains."""
 
 import math
 from collections.abc import Mapping
@@ -15,15 +15,7 @@ Mask = Mapping[str, Mapping[str, bool]]
 
 @dataclass(frozen=True)
 class SummaryRow:
-    """One layer.
-
-    Attributes:
-        name: of the layer.
-        kind: what it is, for a reader.
-        shape: of its output, without the batch.
-        parameters: how many.
-        trainable: how many of them train, under each mask.
-    """
+    """A layer: its kind, the shape of its output for one example, and its parameters that train under each mask."""
 
     name: str
     kind: str
@@ -33,7 +25,7 @@ class SummaryRow:
 
 
 def summary_rows(network: Network, masks: Mapping[str, Mask]) -> list[SummaryRow]:
-    """A row per layer, the input first; `masks` by name of the stage."""
+    """A row per layer, starting with the input; `masks` are by stage."""
     rows = [SummaryRow("input", "Input", network.input_shape, 0, (0,) * len(masks))]
     shapes = network.shapes
     for layer, before, after in zip(network.layers, shapes, shapes[1:], strict=False):
@@ -46,7 +38,7 @@ def summary_rows(network: Network, masks: Mapping[str, Mask]) -> list[SummaryRow
 
 
 def summary_table(network: Network, masks: Mapping[str, Mask], title: str) -> Table:
-    """The rows and the number of all parameters as a table to print, at most 80 columns wide for two stages."""
+    """The rows and the number of parameters as a table, at most 80 columns wide for two stages."""
     rows = summary_rows(network, masks)
     table = Table(title=title, title_justify="left", show_footer=True, box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("Layer", overflow="fold", footer="Total")

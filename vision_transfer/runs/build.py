@@ -8,10 +8,10 @@ from vision_transfer.data.augmentation.augment import Augmentation
 from vision_transfer.data.augmentation.config import AugmentConfig
 from vision_transfer.data.dataset import DataRequest
 from vision_transfer.errors import UserError
-from vision_transfer.freezing import cached_layer, cut, resolve
-from vision_transfer.models.backbones import VGG_CONVOLUTIONS, backbone_layers
+from vision_transfer.features.cacheable import cached_layer
+from vision_transfer.freezing import cut, resolve
+from vision_transfer.models.backbones import backbone_layers, find_backbone
 from vision_transfer.models.heads import head_layers
-from vision_transfer.models.layers import layer_names
 from vision_transfer.models.network import Network
 from vision_transfer.models.precision import Numerics
 from vision_transfer.train.lr_multipliers import resolve_multipliers
@@ -73,7 +73,9 @@ def uses_published_weights(config: Config) -> bool:
     model = config.model
     if config.init_from is not None:
         return False
-    return model.weights_path is not None or (model.weights == "imagenet" and model.backbone in VGG_CONVOLUTIONS)
+    return model.weights_path is not None or (
+        model.weights == "imagenet" and bool(find_backbone(model.backbone).releases)
+    )
 
 
 def build_network(config: Config, facts: DataFacts) -> Network:
@@ -83,13 +85,14 @@ def build_network(config: Config, facts: DataFacts) -> Network:
         UserError: fields that contradict each other or the data.
     """
     model = config.model
+    known = find_backbone(model.backbone)
     elsewhere = model.weights_path is not None or config.init_from is not None
-    if model.weights == "imagenet" and model.backbone not in VGG_CONVOLUTIONS and not elsewhere:
+    if model.weights == "imagenet" and not known.releases and not elsewhere:
         raise UserError(
             f"config.model.weights: there are no ImageNet weights for {model.backbone!r}; set it to 'random', or give "
             "a file in config.model.weights_path"
         )
-    if uses_published_weights(config) and facts.image_shape[-1] != RGB and model.backbone in VGG_CONVOLUTIONS:
+    if uses_published_weights(config) and facts.image_shape[-1] != RGB and known.releases:
         raise UserError(
             f"config.dataset.channels: got {facts.image_shape[-1]}; the ImageNet weights of {model.backbone} take "
             "RGB images, so set it to 3 (grey images are repeated)"
@@ -106,12 +109,11 @@ def build_network(config: Config, facts: DataFacts) -> Network:
         dropout=model.dropout,
         dropout_place=model.dropout_place,
     )
-    default = "caffe" if model.backbone in VGG_CONVOLUTIONS else "rescale"
     return Network(
         backbone,
         head,
         input_shape=facts.image_shape,
-        preprocessing=model.preprocessing or default,
+        preprocessing=model.preprocessing or known.preprocessing,
         numerics=Numerics(config.precision),
     )
 
@@ -142,7 +144,7 @@ def resolve_stages(config: Config, network: Network) -> list[Stage]:
         except UserError as error:
             raise UserError(f"config.stages.{name}.optimizer.{error}") from error
         cached = cached_layer(network, mask) if config.features.cache else None
-        start = None if cached is None else layer_behind(network, cached)
+        start = None if cached is None else network.after(cached)
         stages.append(Stage(name, settings, mask, cut(network, mask), cached, start, augmentation))
     return stages
 
@@ -151,11 +153,6 @@ def cached_variants(config: Config) -> int:
     """Variants of each training image whose features may be cached: 0 with fresh augmentation, K with a bank of K."""
     augmentation = build_augmentation(config)
     return 1 if augmentation is None else augmentation.bank
-
-
-def layer_behind(network: Network, layer: str) -> str:
-    """The layer that runs next."""
-    return layer_names(network.layers)[network.index(layer) + 1]
 
 
 def _outputs(kind: str, classes: int) -> int:

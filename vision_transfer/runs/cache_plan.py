@@ -11,8 +11,8 @@ from rich.filesize import decimal
 from rich.markup import escape
 
 from vision_transfer.errors import UserError
-from vision_transfer.features.budget import Request, Room, all_bytes, cacheable_layers, missing_bytes, room
-from vision_transfer.runs.build import layer_behind
+from vision_transfer.features.budget import Request, Room, all_bytes, missing_bytes, room
+from vision_transfer.features.cacheable import cacheable_layers
 from vision_transfer.runs.folder import read_json
 from vision_transfer.runs.prepare import Run
 from vision_transfer.runs.stage_inputs import plain_request, training_requests
@@ -45,7 +45,7 @@ def with_cached_layers(run: Run) -> Run:
                 f"{file}: names {cached!r} for stage {stage.name}; allowed are {', '.join(map(str, allowed))}. Remove "
                 "the file to choose again; the stage may then start elsewhere"
             )
-        start = None if cached is None else layer_behind(run.network, cached)
+        start = None if cached is None else run.network.after(cached)
         stages.append(replace(stage, cached=cached, evaluation_start=start))
     return replace(run, stages=stages)
 

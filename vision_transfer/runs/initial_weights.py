@@ -7,23 +7,20 @@ import numpy as np
 
 from vision_transfer.config import Config
 from vision_transfer.errors import UserError
-from vision_transfer.models.backbones import backbone_layers
+from vision_transfer.models.backbones import find_backbone
 from vision_transfer.models.network import Network, Params, all_parameter_shapes, init
 from vision_transfer.models.pretrained.load import PretrainedWeights, load_pretrained
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.provenance import params_sha256
 from vision_transfer.train import checkpoints
 
-# VGG's own image size; the shapes of its convolutions are the same for any.
-NATIVE_SIZE = 224
-
 
 def load_weights(config: Config, cache_dir: Path, screen: Screen, allow_download: bool = True) -> PretrainedWeights:
     """The pretrained weights of the config's backbone, all of it, so that their digest can be checked."""
-    path, backbone = config.model.weights_path, config.model.backbone
-    whole = Network(backbone_layers(backbone), (), (NATIVE_SIZE, NATIVE_SIZE, config.dataset.channels))
+    path, backbone = config.model.weights_path, find_backbone(config.model.backbone)
+    whole = Network(backbone.layers, (), (backbone.image_size, backbone.image_size, config.dataset.channels))
     return load_pretrained(
-        backbone,
+        config.model.backbone,
         include_classifier=False,
         shapes=all_parameter_shapes(whole),
         cache_dir=cache_dir,

@@ -18,9 +18,7 @@ from vision_transfer.config import Config
 from vision_transfer.data.augmentation.augment import bank_variant
 from vision_transfer.data.batches import batches_per_pass, training_batches
 from vision_transfer.errors import UserError
-from vision_transfer.models.layers import layer_names
-from vision_transfer.models.network import Network, Params
-from vision_transfer.models.prepared_kernels import prepared_kernels
+from vision_transfer.models.network import Network, Params, params_of, prepared_kernels
 from vision_transfer.runtime.console import Advance, duration
 from vision_transfer.runtime.devices import padded_batch, replicate, share
 from vision_transfer.runtime.preemption import Stopped
@@ -187,9 +185,8 @@ def _frozen_collections(
 ) -> dict[str, Params]:
     """The frozen parameters of the layers that run in a step, and their prepared kernels."""
     batch = padded_batch(config.batch_size, mesh) // mesh.size
-    running = set(layer_names(network.layers)[0 if stage.start is None else network.index(stage.start) :])
     return {
-        "params": {layer: leaves for layer, leaves in frozen.items() if layer in running},
+        "params": params_of(network.between(stage.start), frozen),
         "prepared": prepared_kernels(network, frozen, batch=batch, start=stage.start),
     }
 

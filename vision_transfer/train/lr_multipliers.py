@@ -7,12 +7,11 @@ arXiv:1801.06146, "discriminative fine-tuning"; Bao et al. 2021, arXiv:2106.0825
 import math
 import re
 from collections.abc import Mapping, Sequence
-from itertools import groupby
 
 import numpy as np
 
 from vision_transfer.errors import UserError
-from vision_transfer.models.layers import layer_names
+from vision_transfer.models.layers import blocks
 from vision_transfer.models.network import Network, Params, all_parameter_shapes
 
 # layer name -> parameter name -> factor
@@ -73,16 +72,10 @@ def factors(multipliers: Multipliers, trainable: Params) -> Params:
 def _heights(network: Network, *, by_block: bool) -> dict[str, int]:
     """How far below the head each layer with parameters lies; 0 in the head."""
     with_parameters = all_parameter_shapes(network)
-    backbone = [name for name in layer_names(network.backbone) if name in with_parameters]
-    groups = [list(group) for _, group in groupby(backbone, block_of)] if by_block else [[name] for name in backbone]
-    heights = {name: len(groups) - place for place, group in enumerate(groups) for name in group}
+    backbone = [layer for layer in network.backbone if layer.name in with_parameters]
+    groups = [members for _, members in blocks(backbone)] if by_block else [(layer,) for layer in backbone]
+    heights = {layer.name: len(groups) - place for place, group in enumerate(groups) for layer in group}
     return {name: heights.get(name, 0) for name in with_parameters}
-
-
-def block_of(layer: str) -> str:
-    """The block that a layer belongs to: `block5` of `block5_conv1`; a layer outside of blocks is one by itself."""
-    block, underscore, _ = layer.partition("_")
-    return block if underscore and block.startswith("block") else layer
 
 
 def _read(rule: str) -> tuple[str, float]:

@@ -1,4 +1,4 @@
-"""What is compiled: only gradients that are asked for, plain convolutions on accelerators; JAX's transformations."""
+"""Lowered programs: only the requested gradients, plain convolutions on accelerators; JAX's transformations."""
 
 import os
 import subprocess

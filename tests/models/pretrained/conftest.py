@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from vision_transfer.models.pretrained import tensors_sha256, write_keras_h5
+from vision_transfer.models.pretrained.keras_h5 import write_keras_h5
 from vision_transfer.models.pretrained.releases import Release, Wheel
+from vision_transfer.models.pretrained.tensors import tensors_sha256
 from vision_transfer.runtime.console import Screen
 
 # Three convolutions in two blocks, a last map of 2×2×6, two dense layers.
@@ -76,7 +77,7 @@ def screen():
 
 @pytest.fixture
 def shown(screen):
-    """What was printed so far."""
+    """The output so far."""
     return lambda: screen.console.file.getvalue()
 
 
@@ -125,7 +126,7 @@ def nothing_left():
     return check
 
 
-# How long a server that stalls says nothing; longer than the tests wait for it.
+# Time that a stalling server sends nothing; longer than the tests wait for it.
 SECONDS_OF_SILENCE = 2
 MEMBER = "fake_weights/models/weights.onnx"
 
@@ -182,7 +183,7 @@ def _handler(content, how):
 
 @pytest.fixture
 def silent_server():
-    """The address of a server that takes connections and never says a word."""
+    """The address of a server that accepts connections and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield f"http://127.0.0.1:{server.getsockname()[1]}/weights.h5"
 

@@ -122,7 +122,7 @@ def test_a_pip_that_stalls_is_ended(wheel, tmp_path, screen, monkeypatch):
     monkeypatch.setattr(sys, "executable", str(program))
     monkeypatch.setattr(fetch, "PIP_STALL_SECONDS", 0.5)
     (tmp_path / "down").mkdir()
-    with pytest.raises(UserError, match="brought nothing"):
+    with pytest.raises(UserError, match="received no data"):
         download_wheel(wheel, tmp_path / "down", screen)
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "id").read_text()), 0)

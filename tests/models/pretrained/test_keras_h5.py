@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from vision_transfer.errors import UserError
-from vision_transfer.models.pretrained import keras_h5, write_keras_h5
+from vision_transfer.models.pretrained import keras_h5
+from vision_transfer.models.pretrained.keras_h5 import write_keras_h5
 from vision_transfer.models.pretrained.weights_file import read_weights_file
 
 
@@ -239,7 +240,7 @@ def test_a_listing_that_takes_too_long_is_ended(params, base_shapes, tmp_path, m
     path = tmp_path / "vgg.h5"
     write_keras_h5(path, params)
     monkeypatch.setattr(keras_h5, "LISTING_SECONDS", 0.01)
-    assert "could not be read within" in refusal(path, base_shapes)
+    assert "were not listed within" in refusal(path, base_shapes)
 
 
 def test_paths_with_spaces_and_letters_of_all_kinds(params, shapes, tmp_path, same, monkeypatch):

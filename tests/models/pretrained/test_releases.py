@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vision_transfer.models.pretrained import load_pretrained
+from vision_transfer.models.backbones import BACKBONES, RELEASES
 from vision_transfer.models.pretrained.keras_h5 import write_keras_h5
-from vision_transfer.models.pretrained.releases import RELEASES, find_release
+from vision_transfer.models.pretrained.load import load_pretrained
 from vision_transfer.models.pretrained.tensors import tensors_sha256
 from vision_transfer.models.pretrained.weights_file import read_weights_file
 
@@ -43,12 +43,15 @@ def test_each_network_has_one_release():
 def test_sizes_are_those_of_the_tensors_and_a_little():
     base = sum(4 * int(np.prod(shape)) for layer in vgg16_base_shapes().values() for shape in layer.values())
     assert base == 4 * VGG16_BASE_PARAMETERS
-    release = find_release("vgg16", False)
+    release, _ = BACKBONES["vgg16"].releases
     assert 0 < release.size - base < 100_000
 
 
-def test_there_is_none_of_another_network():
-    assert find_release("mnist_convnet", False) is None
+def test_each_release_belongs_to_its_backbone():
+    for name, backbone in BACKBONES.items():
+        assert {release.architecture for release in backbone.releases} <= {name}
+        assert bool(backbone.classifier) == any(release.include_classifier for release in backbone.releases)
+        assert {release.preprocessing for release in backbone.releases} <= {backbone.preprocessing}
 
 
 @pytest.fixture

@@ -40,7 +40,7 @@ def test_ours_is_read_back_with_its_texts(params, shapes, tmp_path, same, nothin
     nothing_left(tmp_path, "ours.safetensors")
 
 
-def test_torchvisions_is_read_and_says_torch(params, base_shapes, tmp_path, same):
+def test_torchvisions_is_read_with_torch_preprocessing(params, base_shapes, tmp_path, same):
     path = tmp_path / "torchvision.safetensors"
     tensors = {}
     for layer, place in zip(base_shapes, (0, 2, 5), strict=True):

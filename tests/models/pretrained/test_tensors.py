@@ -1,4 +1,4 @@
-"""The digest over tensors, and what is said where a file does not hold what is wanted."""
+"""The digest over tensors, and the messages about files that lack wanted tensors."""
 
 import hashlib
 import struct
@@ -11,7 +11,6 @@ from vision_transfer.models.pretrained.tensors import (
     Layout,
     StoredTensor,
     Wanted,
-    as_stored,
     printable,
     read_wanted,
     tensors_sha256,
@@ -26,7 +25,7 @@ def stored(name, values, dtype="float32", shape=None, unreadable=""):
 
 def wanted(name, shape, *candidates):
     layer, parameter = name.split("/")
-    return Wanted(layer, parameter, shape, candidates, (Layout(shape, as_stored),))
+    return Wanted(layer, parameter, shape, candidates, (Layout(shape),))
 
 
 def test_digest_is_over_the_bytes_of_each_kernel_and_then_its_bias_in_the_order_given():

@@ -1,4 +1,4 @@
-"""Which file is read as what, and which is not read at all; and mutations of good files of every format."""
+"""Detection of formats, refused files, and mutations of good files of every format."""
 
 import json
 import os
@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from vision_transfer.errors import UserError
-from vision_transfer.models.pretrained import keras_h5, write_keras_h5
+from vision_transfer.models.pretrained import keras_h5
+from vision_transfer.models.pretrained.keras_h5 import write_keras_h5
 from vision_transfer.models.pretrained.safetensors_file import write_safetensors
 from vision_transfer.models.pretrained.weights_file import read_weights_file
 
@@ -109,7 +110,7 @@ for line in sys.stdin:
 
 @pytest.fixture
 def lister():
-    """Lists HDF5 files as the real thing does, but many in one process, which is started anew if it hangs."""
+    """Lists HDF5 files as `hdf5_listing` does, but many in one process, which is restarted if it hangs."""
     processes = []
 
     def start():

@@ -1,9 +1,9 @@
-"""Against Keras itself, where it is installed: it loads what we write, we read what it writes."""
+"""Exchange of files with Keras, if it is installed, in both directions."""
 
 import numpy as np
 import pytest
 
-from vision_transfer.models.pretrained import write_keras_h5
+from vision_transfer.models.pretrained.keras_h5 import write_keras_h5
 from vision_transfer.models.pretrained.weights_file import read_weights_file
 
 keras = pytest.importorskip("keras", reason="Keras is not installed; it comes with the extra [peers]")

@@ -10,7 +10,7 @@ from vision_transfer.models.heads import head_layers
 from vision_transfer.models.network import Network
 from vision_transfer.tasks.probe.figures import transfer_figure
 from vision_transfer.tasks.probe.pooled_features import probed_layers
-from vision_transfer.tasks.probe.recommend import block_starts, recommend
+from vision_transfer.tasks.probe.recommend import recommend
 from vision_transfer.tasks.probe.scores import LayerScores, best_layer, layer_scores, nearest_class_mean, usable
 
 VGG16 = backbone_layers("vgg16", global_average=True)
@@ -33,11 +33,6 @@ def advice(heights, train_images):
 
 def rising(best=0.97):
     return {layer: 0.3 + (best - 0.3) * place / (len(LAYERS) - 1) for place, layer in enumerate(LAYERS)}
-
-
-def test_blocks():
-    assert block_starts(VGG16) == tuple(f"block{block}_conv1" for block in range(1, 6))
-    assert block_starts(backbone_layers("mnist_convnet")) == ("conv1", "conv2", "conv3")
 
 
 def test_small_and_similar_is_the_head_alone():

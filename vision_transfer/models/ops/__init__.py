@@ -1,1 +1,1 @@
-"""CPU kernels: Winograd convolution with its gradient, pooling, im2col, micro-batches. GPUs and TPUs keep XLA's."""
+"""CPU kernels: Winograd convolution with its gradient, pooling, im2col, micro-batches. GPUs and TPUs use XLA's."""

@@ -1,11 +1,11 @@
-"""The convolution that a CPU uses where Winograd's method does not pay: few channels, tiny maps, other kernel sizes.
+"""The convolution for a CPU where Winograd's method is no faster: few channels, tiny maps, other kernel sizes.
 
-XLA's own gradient with respect to the kernel is a convolution with a window as large as the map. On a CPU it leaves
-the fast path inside a loop, where training steps run: 1,546 ms instead of 51 ms for 32 maps of 3×3×512, 7,704 instead
-of 88 for 4×4×512, 19 ms instead of 1.4 for one image of a 150×150×3→32 first layer (JAX 0.10.2, 2 cores, a busy
-machine). So here the kernel's gradient is a matrix product of patches. Where the outputs are pooled the forward pass
-is one too, few images at a time, so that only what is pooled leaves the cache: 1.2 ms instead of 2.8 for that layer.
-Not pooled, XLA's convolution is the faster (2.3 ms against 3.8 for 180×180×3→64).
+XLA's gradient of the kernel is a convolution with a window as large as the map. On a CPU it leaves the fast path inside
+a loop, where training steps run: 1,546 ms instead of 51 ms for 32 maps of 3×3×512, 7,704 instead of 88 for 4×4×512,
+19 ms instead of 1.4 for one image of a 150×150×3→32 first layer (JAX 0.10.2, 2 cores, a busy machine). So here the
+gradient of the kernel is a matrix product of patches. With pooling the forward pass is one too, a few images at a time,
+so that only pooled outputs leave the cache: 1.2 ms instead of 2.8 for that layer. Without pooling XLA's convolution is
+faster (2.3 ms instead of 3.8 for 180×180×3→64).
 """
 
 from dataclasses import dataclass
@@ -16,14 +16,14 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from vision_transfer.models.ops.epilogue import Epilogue
 from vision_transfer.models.ops.microbatch import map_images, sum_images
+from vision_transfer.models.ops.pooling import Epilogue
 
-# Below this many positions a product of patches is faster than XLA's convolution also in the forward pass.
+# With fewer positions a product of patches is faster than XLA's convolution in the forward pass too.
 LEAST_POSITIONS = 25
-# With so many channels XLA's convolution is the faster although its outputs leave the cache before they are pooled.
+# With this many channels XLA's convolution is faster although its outputs leave the cache before they are pooled.
 MANY_CHANNELS = 16
-# Patches of so many bytes are made at a time, to stay in cache.
+# Bytes of patches that are made at a time, to stay in cache.
 PATCH_BYTES = 4 << 20
 PRECISION = lax.Precision.HIGHEST
 NO_EPILOGUE = Epilogue(relu=False, pool=False)
@@ -31,7 +31,7 @@ NO_EPILOGUE = Epilogue(relu=False, pool=False)
 
 @dataclass(frozen=True)
 class Placement:
-    """Zeros around the images, (before, behind) for height and width, and what follows the bias."""
+    """Zeros around the images, (before, after) for height and width, and what follows the bias."""
 
     margins: tuple[tuple[int, int], tuple[int, int]]
     epilogue: Epilogue
@@ -44,14 +44,7 @@ def products_convolution(
     kernel: Float[Array, "kernel_height kernel_width inputs outputs"],
     bias: Float[Array, "outputs"],
 ) -> Float[Array, "batch new_height new_width outputs"]:
-    """Convolution of stride 1, bias and epilogue.
-
-    Args:
-        placement: where, and what follows.
-        images: the input.
-        kernel: height, width, input and output channels.
-        bias: of each output channel.
-    """
+    """Convolution of stride 1, bias and epilogue."""
     return _operate(placement, images, kernel, bias, keep=False)[0]
 
 
@@ -76,7 +69,7 @@ def _backward(placement, residuals, gradient):
     def gradient_of_kernel(part: tuple[Array, tuple[Array, Array | None]]) -> Array:
         patches = _patches(placement, part[0], kernel.shape)
         outgoing = epilogue.unfinish(*part[1], height, width)
-        # The barrier lets the product read rows of outputs instead of the routing's expressions.
+        # Without the barrier the product evaluates the routing's expressions instead of reading rows of outputs.
         return jnp.einsum("bhwp,bhwo->po", patches, lax.optimization_barrier(outgoing), precision=PRECISION)
 
     group = _group(placement, images.shape, kernel.shape)
@@ -123,7 +116,7 @@ def _patches(placement: Placement, images: Array, kernel_shape: tuple[int, ...])
 
 
 def _group(placement: Placement, image_shape: tuple[int, ...], kernel_shape: tuple[int, ...]) -> int:
-    """Images whose patches are made at a time: a divisor of the batch."""
+    """Number of images whose patches are made at a time: a divisor of the batch."""
     height, width = _output_extents(placement, image_shape, kernel_shape)
     patch = kernel_shape[0] * kernel_shape[1] * kernel_shape[2]
     most = PATCH_BYTES // (height * width * patch * jnp.float32.dtype.itemsize)

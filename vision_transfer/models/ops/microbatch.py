@@ -1,4 +1,4 @@
-"""Loops over groups of images of a batch, so that what is made from a group stays in a CPU's cache."""
+"""Loops over groups of images of a batch, so that intermediate results stay in a CPU's cache."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -36,5 +36,5 @@ def sum_images(function: Callable[[Tree], Result], images: int, batch: Tree) -> 
 
 
 def _group(batch: Tree, index: Array, images: int) -> Tree:
-    """Rows of one group. (Reshaping the batch into groups makes XLA copy it for the sake of an axis of size 1.)"""
+    """Rows of one group. (Reshaping the batch into groups makes XLA copy it.)"""
     return jax.tree.map(lambda values: lax.dynamic_slice_in_dim(values, index * images, images), batch)

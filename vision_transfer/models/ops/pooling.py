@@ -1,17 +1,21 @@
 """Max-pooling whose gradient goes to the first of equal maxima, as in Keras and cuDNN, and is fast on a CPU.
 
-On a CPU XLA's own gradient (select-and-scatter) is a scalar loop, so there the windows are strided slices, the forward
-pass keeps one byte per output that names the winner, and the gradient is written by hand. Elsewhere XLA's
-`reduce_window` and its gradient do the same.
+On a CPU XLA's own gradient (select-and-scatter) is a scalar loop. There, windows are strided slices, the forward pass
+keeps one byte per output for the place of the maximum (the winner), and the gradient is written by hand. Elsewhere
+XLA's `reduce_window` and its gradient give the same. `Epilogue` is the ReLU and the pooling after a convolution.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, UInt8
+
+# Size and stride of the pooling that a convolution can include.
+POOL = 2
 
 
 def max_pool(
@@ -25,7 +29,7 @@ def max_pool(
 
 
 def window_maxima(elements: Sequence[Array]) -> Array:
-    """The largest element of every window, from `window_elements` or alike."""
+    """The largest element of each window, from the elements as `window_elements` gives them."""
     largest = elements[0]
     for element in elements[1:]:
         largest = jnp.maximum(largest, element)
@@ -33,12 +37,10 @@ def window_maxima(elements: Sequence[Array]) -> Array:
 
 
 def window_winners(elements: Sequence[Array], rectified: bool = False) -> UInt8[Array, "..."]:
-    """Index of the first of the largest elements of every window.
+    """Index of the first of the largest elements of each window.
 
-    Args:
-        elements: one array per place of the window.
-        rectified: whether the elements are a ReLU's outputs: windows of zeros then get `len(elements)`, which is no
-            place, since the ReLU lets no gradient through.
+    Windows of zeros get the index `len(elements)`, which is no place, if the elements are `rectified` outputs: the ReLU
+    lets no gradient through there.
     """
     largest, winners = elements[0], jnp.zeros(elements[0].shape, jnp.uint8)
     for place, element in enumerate(elements[1:], 1):
@@ -48,7 +50,7 @@ def window_winners(elements: Sequence[Array], rectified: bool = False) -> UInt8[
 
 
 def window_elements(size: int, images: Array) -> list[Array]:
-    """The size² elements of every window in row-major order, each (batch, height//size, width//size, channels)."""
+    """The size² elements of each window in row-major order, each (batch, height//size, width//size, channels)."""
     height, width = (extent // size * size for extent in images.shape[1:3])
     return [images[:, row:height:size, column:width:size] for row in range(size) for column in range(size)]
 
@@ -56,7 +58,7 @@ def window_elements(size: int, images: Array) -> list[Array]:
 def route_to_winners(
     size: int, gradient: Array, winners: UInt8[Array, "..."], height: int, width: int
 ) -> Float[Array, "batch {height} {width} channels"]:
-    """The gradient of pooled outputs, given to the winner of each window; zeros elsewhere."""
+    """The gradient of pooled outputs, routed to the winner of each window; zeros elsewhere."""
     batch, down, across, channels = gradient.shape
     places = jnp.arange(size * size, dtype=jnp.uint8).reshape(size, 1, size, 1)
     routed = jnp.where(winners[:, :, None, :, None] == places, gradient[:, :, None, :, None], 0)
@@ -85,3 +87,42 @@ def _pool_backward(size: int, residuals: tuple[Array, tuple[int, ...]], gradient
 
 
 _pool_by_slices.defvjp(_pool_forward, _pool_backward)
+
+
+@dataclass(frozen=True)
+class Epilogue:
+    """Whether a ReLU and then a 2×2 max-pooling follow a convolution, in the tile or chunk that was just computed."""
+
+    relu: bool
+    pool: bool
+
+    def rectify(self, values: Array) -> Array:
+        """The ReLU, if any."""
+        return jnp.maximum(values, 0) if self.relu else values
+
+    def apply(self, values: Array) -> Array:
+        """ReLU and pooling, differentiable."""
+        values = self.rectify(values)
+        return max_pool(values, POOL) if self.pool else values
+
+    def finish(self, values: Array, keep: bool) -> tuple[Array, Array | None]:
+        """ReLU, pooling and, if `keep`, what `unfinish` needs: the winners of windows, or the rectified outputs."""
+        values = self.rectify(values)
+        if not self.pool:
+            return values, values if keep and self.relu else None
+        # Without the barrier XLA computes the convolution's last step again for each element of a window.
+        elements = window_elements(POOL, lax.optimization_barrier(values))
+        return window_maxima(elements), window_winners(elements, self.relu) if keep else None
+
+    def unfinish(self, gradient: Array, kept: Array | None, height: int, width: int) -> Array:
+        """Gradient of the convolution's outputs, `height` by `width`, from the gradient of the outputs of `finish`."""
+        if self.pool and kept is not None:
+            return route_to_winners(POOL, gradient, kept, height, width)
+        return gradient if kept is None else jnp.where(kept > 0, gradient, 0)
+
+    def bias_gradient(self, gradient: Array, kept: Array | None) -> Array:
+        """The sum of `unfinish` over images and positions."""
+        if kept is not None:
+            passes = kept < POOL * POOL if self.pool else kept > 0
+            gradient = jnp.where(passes, gradient, 0)
+        return jnp.sum(gradient, (0, 1, 2))

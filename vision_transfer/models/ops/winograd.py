@@ -1,31 +1,30 @@
 """A 3×3 convolution by Winograd's method with its gradient, in chunks that stay in a CPU's cache.
 
-All float32. The convolution, the gradient of its images (the same operation with kernels turned by 180° and their
+All float32. The convolution, the gradient of its images (the same operation with kernels rotated by 180° and their
 channels exchanged) and the gradient of its kernel (products of transformed images with transformed gradients) are
-each (tile+2)² matrix products per chunk. A gradient that nobody asks for is an unused output and falls to XLA's
-dead code elimination. (Plain autodiff through the tiles makes scatters, slower than XLA's own convolution.)
+each (tile+2)² matrix products per chunk. XLA eliminates a gradient that is not used. (Automatic differentiation through
+the tiles makes scatters, slower than XLA's own convolution.)
 
-What was tried, with JAX 0.10.2 on 2 cores of a shared machine (times of a stage on one core, 64 channels, 3 rows of 45
-tiles of 4, unless said otherwise; the products alone take 400 µs):
+Measurements with JAX 0.10.2 on 2 cores of a shared machine (one core, 64 channels, 3 rows of 45 tiles of 4, unless
+stated otherwise; the products alone take 400 µs):
 
-- Layout: products first, (products, tiles, channels), for one batched matrix product: 160 to 190 GFLOP/s on 2 cores.
+- Layout (products, tiles, channels), for one batched matrix product: 160 to 190 GFLOP/s on 2 cores.
 - Image transform of a whole 180×180×64 image on 2 cores: two passes of stacked sums 2.5 ms; one pass 4.3; one Kronecker
   product 8.8; updates in place 16.9. Now 55 + 73 µs, and 65 + 35 µs for the outputs.
-- Chunks: whole batches cost twice as much as one or two images in blocks 1 to 3, strips of a few tile rows the least
-  for 64 and 128 channels; with 256 and more a strip too short rereads kernels (11.7 ms against 9.7 an image).
-- Tiles of 5 besides 4: 13 to 23 % fewer products where a map is a multiple of 5. Tiles of 6 are not exact enough.
-- Pooling fused into tiles of 5 made windows cross tiles, and compiled in 3.2 s a layer: those are pooled in the chunk.
-- Memory: `--xla_cpu_scheduler_type=CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED` takes a full VGG16 step of 16 images from
-  1,452 to 778 MB of temporaries at the same speed, since XLA otherwise transforms all kernels at once.
-- Page faults: glibc maps large buffers anew in each step (4.4 of 6 ms an image in VGG16's first layer).
-  `GLIBC_TUNABLES=glibc.malloc.hugetlb=1`, set before the process starts, takes 4 to 18 % off a step.
+- Chunks: whole batches take twice as long as one or two images in blocks 1 to 3; strips of a few tile rows are fastest
+  for 64 and 128 channels; with 256 or more, strips that are too short read kernels again (11.7 ms an image, not 9.7).
+- Tiles of 5 besides 4: 13 to 23 % fewer products if a map is a multiple of 5. Tiles of 6 are not exact enough.
+- Pooling fused into tiles of 5, with windows across tiles, compiles in 3.2 s a layer: these are pooled in the chunk.
+- Memory: `--xla_cpu_scheduler_type=CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED` reduces the temporaries of a full VGG16 step of
+  16 images from 1,452 to 778 MB at the same speed, since XLA otherwise transforms all kernels at once.
+- Page faults: glibc maps large buffers again in each step (4.4 of 6 ms an image in VGG16's first layer).
+  `GLIBC_TUNABLES=glibc.malloc.hugetlb=1`, set before the process starts, makes a step 4 to 18 % faster.
 - No gain: oneDNN flags (not used by XLA for these operations), XNNPACK, single-threaded Eigen, vectors of 512 bits,
   two independent halves of a batch in one program. Optimization level 1 compiles faster and runs slower.
-- Compiling: XLA compiles equal fused loops once (one image transform takes 0.34 s of a core, as two of one shape do),
-  so that layers of equal shape share code. A layer of 45×45×256 with all gradients takes 1.7 to 2.0 s: image transform
-  0.31, gradient transform 0.28, outputs 0.21 each, the rest for 30 small loops. Level 2 and
-  `xla_llvm_disable_expensive_passes` change nothing there, level 1 takes a fifth to a third off.
-- Loops do not cost threads: a step inside `fori_loop` of traced length takes the time of one outside.
+- Compiling: XLA compiles equal fused loops once, so layers of equal shape share code. A layer of 45×45×256 with all
+  gradients takes 1.7 to 2.0 s: image transform 0.31, gradient transform 0.28, outputs 0.21 each, the rest for 30 small
+  loops. Level 2 and `xla_llvm_disable_expensive_passes` change nothing there, level 1 saves a fifth to a third.
+- A step inside a `fori_loop` of traced length takes the same time as one outside.
 """
 
 from collections.abc import Callable
@@ -39,9 +38,8 @@ from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
-from vision_transfer.models.ops.epilogue import POOL, Epilogue
 from vision_transfer.models.ops.microbatch import map_images, sum_images
-from vision_transfer.models.ops.pooling import window_maxima, window_winners
+from vision_transfer.models.ops.pooling import POOL, Epilogue, window_maxima, window_winners
 from vision_transfer.models.ops.tiling import Tiling, gradient_chunk_tiles, plan
 from vision_transfer.models.ops.winograd_transforms import (
     KERNEL_SIZE,
@@ -55,7 +53,7 @@ from vision_transfer.models.ops.winograd_transforms import (
 
 HALO = KERNEL_SIZE - 1
 RECTIFIED = Epilogue(relu=True, pool=False)
-# Name, for `jax.checkpoint`, of what tells which element of each pooled window was the largest.
+# Name, for `jax.checkpoint`, of the places of the maxima in pooled windows.
 WINNERS = "winners"
 
 
@@ -82,15 +80,7 @@ def winograd_convolution(
     bias: Float[Array, "outputs"],
     prepared: Float[Array, "products inputs outputs"] | None,
 ) -> Float[Array, "batch new_height new_width outputs"]:
-    """The convolution, bias and epilogue.
-
-    Args:
-        operation: what to do.
-        images: the input.
-        kernel: height, width, input and output channels.
-        bias: of each output channel.
-        prepared: `transform_kernel(kernel, tile)` if it is known.
-    """
+    """The convolution, bias and epilogue; `prepared` is `transform_kernel(kernel, tile)` or None."""
     return _operate(operation, images, kernel, bias, prepared, keep=False)[0]
 
 
@@ -108,7 +98,7 @@ def _backward(operation, residuals, gradient):
     incoming = (gradient, kept)
 
     def unfinish(part: tuple[Array, Array | None]) -> Array:
-        # The barrier keeps XLA from routing gradients again in every term of a sum.
+        # Without the barrier XLA routes gradients again in every term of a sum.
         return lax.optimization_barrier(epilogue.unfinish(*part, forward.height, forward.width))
 
     output_shape = (len(images), forward.height, forward.width)
@@ -140,7 +130,7 @@ winograd_convolution.defvjp(_forward, _backward)
 def _operate(
     operation: Operation, images: Array, kernel: Array, bias: Array, prepared: Array | None, keep: bool
 ) -> tuple[Array, Array | None]:
-    """Outputs and, where windows are pooled and `keep`, their winners."""
+    """Outputs and, if they are pooled and `keep`, the winners of the windows."""
     tile, epilogue = operation.tile, operation.epilogue
     tiling = plan(images.shape, operation.padding, tile, pool=epilogue.pool)
     products = transform_kernel(kernel, tile) if prepared is None else prepared
@@ -160,7 +150,7 @@ def _operate(
 
 
 def _pool_in_tile(columns: list[Array], epilogue: Epilogue, keep: bool) -> tuple[Array, Array | None]:
-    """Maxima, and winners where `keep`, before anything is written. (Windows across tiles compile ten times longer.)"""
+    """Maxima and, if `keep`, winners, before anything is written. (Windows across tiles compile ten times slower.)"""
     windows = [
         [columns[left + right][:, :, below::POOL] for below in range(POOL) for right in range(POOL)]
         for left in range(0, len(columns), POOL)
@@ -170,10 +160,7 @@ def _pool_in_tile(columns: list[Array], epilogue: Epilogue, keep: bool) -> tuple
 
 
 def _convolve(images: Array, products: Array, tiling: Tiling, finish: Callable[[list[Array]], Any], shrink: int) -> Any:
-    """The convolution of one chunk's images, strip by strip.
-
-    `finish` makes the outputs, smaller by `shrink`, from the columns of tiles.
-    """
+    """The convolution of one chunk by strips; `finish` turns columns of tiles into outputs smaller by `shrink`."""
     padded = _pad(images, tiling.padding, tiling.covered, HALO)
 
     def convolve_strip(index: Array) -> Any:
@@ -205,7 +192,7 @@ def _correlate(images: Array, gradient: Array, tiling: Tiling) -> Array:
 
 
 def _pad(images: Array, before: int, covered: tuple[int, int], halo: int) -> Array:
-    """Zeros around, or a cut behind, to `covered` plus `halo`. The barrier makes it a copy, made once."""
+    """Pads with zeros, or crops at the end, to `covered` plus `halo`. With the barrier that is one copy, made once."""
     margins = [
         (before, whole + halo - before - extent, 0) for whole, extent in zip(covered, images.shape[1:3], strict=True)
     ]
@@ -220,7 +207,7 @@ def _strip(padded: Array, tiling: Tiling, index: Array, halo: int) -> Array:
         return padded
     rows = tiling.rows * tiling.tile
     strip = lax.dynamic_slice_in_dim(padded, index * rows, rows + halo, axis=1)
-    # The barrier keeps XLA from reading the strip through its index arithmetic in every term of a sum.
+    # Without the barrier XLA reads the strip through its index arithmetic in every term of a sum.
     return lax.optimization_barrier(strip)
 
 

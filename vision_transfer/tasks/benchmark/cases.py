@@ -7,10 +7,10 @@ from typing import Any, Literal
 from vision_transfer.config import Config
 from vision_transfer.data.augmentation.augment import Augmentation
 from vision_transfer.errors import UserError
-from vision_transfer.freezing import Mask, cached_layer, counts, inference_layers, resolve
+from vision_transfer.features.cacheable import cached_layer
+from vision_transfer.freezing import Mask, counts, inference_layers, resolve
 from vision_transfer.models.backbones import backbone_layers
 from vision_transfer.models.heads import head_layers
-from vision_transfer.models.layers import layer_names
 from vision_transfer.models.network import Network, all_parameter_shapes
 from vision_transfer.models.precision import Numerics
 from vision_transfer.runs.build import DataFacts, build_augmentation, build_network
@@ -60,9 +60,7 @@ class Case:
     @property
     def start(self) -> str | None:
         """First layer that runs; None for all, from images."""
-        if self.cached is None:
-            return None
-        return layer_names(self.network.layers)[self.network.index(self.cached) + 1]
+        return None if self.cached is None else self.network.after(self.cached)
 
     @property
     def first(self) -> int:

@@ -83,14 +83,15 @@ def _forward(case: Case, mesh: Mesh) -> tuple[jax.stages.Compiled, Callable[[int
 
 
 def _step(case: Case, mesh: Mesh) -> tuple[jax.stages.Compiled, Callable[[int], None], float]:
-    lower, arguments = running_step(case, mesh)
+    lower, (state, chunk, constants) = running_step(case, mesh)
     compiled, seconds = _compile(lower)
 
     def run(times: int) -> None:
+        nonlocal state
         for start in range(0, times, MOST_STEPS):
             steps = min(MOST_STEPS, times - start)
-            arguments["state"] = compiled(count=jnp.int32(steps), **arguments)
-        jax.block_until_ready(arguments["state"])
+            state = compiled(state, chunk._replace(steps=jnp.int32(steps)), constants)
+        jax.block_until_ready(state)
 
     return compiled, run, seconds
 

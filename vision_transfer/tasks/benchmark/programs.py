@@ -10,12 +10,19 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from vision_transfer import freezing
-from vision_transfer.models.layers import layer_names
-from vision_transfer.models.network import Params, apply, init
-from vision_transfer.models.prepared_kernels import prepared_kernels
+from vision_transfer.models.network import Params, apply, init, params_of, prepared_kernels
 from vision_transfer.runtime.devices import BATCH_AXIS, padded_batch, share
 from vision_transfer.tasks.benchmark.cases import Case
-from vision_transfer.train.step import Examples, StepOrder, initial_state, run_steps, single_step
+from vision_transfer.train.step import (
+    Chunk,
+    Constants,
+    Examples,
+    StepOrder,
+    TrainState,
+    initial_state,
+    run_steps,
+    single_step,
+)
 
 # Traces and lowers a program.
 Lower = Callable[[], jax.stages.Lowered]
@@ -48,10 +55,10 @@ def _examples(case: Case, mesh: Mesh) -> Examples:
     return Examples(rows, labels, ids)
 
 
-def running_step(case: Case, mesh: Mesh) -> tuple[Lower, dict[str, Any]]:
-    """A function that lowers `run_steps` for a batch that stays on the devices, and its placed arguments by name.
+def running_step(case: Case, mesh: Mesh) -> tuple[Lower, tuple[TrainState, Chunk, Constants]]:
+    """A function that lowers `run_steps` for a batch that stays on the devices, and its placed arguments.
 
-    The arguments lack `count`, the number of steps (at most `MOST_STEPS`). `state` is donated.
+    The chunk has one step and may be given up to `MOST_STEPS`. The state is donated.
     """
     everywhere = NamedSharding(mesh, EVERYWHERE)
     columns = NamedSharding(mesh, BY_COLUMN)
@@ -64,17 +71,11 @@ def running_step(case: Case, mesh: Mesh) -> tuple[Lower, dict[str, Any]]:
         jax.device_put(np.ones(rows.shape, np.float32), columns),
         jax.device_put(np.full(MOST_STEPS, RATE, np.float32), everywhere),
     )
-    arguments: dict[str, Any] = {
-        "state": jax.device_put(state, everywhere),
-        "frozen": share(frozen, mesh),
-        "examples": jax.device_put(batch, everywhere),
-        "order": order,
-        "start": jnp.int32(0),
-        "key": jax.random.key(SEED),
-        "epoch": jnp.int32(0),
-    }
-    steps = {"program": case.program, "mesh": mesh, "resident": True, "count": jnp.int32(1)}
-    return partial(run_steps.lower, **steps, **arguments), arguments
+    state = jax.device_put(state, everywhere)
+    chunk = Chunk(jax.device_put(batch, everywhere), order, jnp.int32(0), jnp.int32(1))
+    constants = Constants(share(frozen, mesh), jax.random.key(SEED), jnp.int32(0))
+    lower = partial(run_steps.lower, state, chunk, constants, program=case.program, mesh=mesh, resident=True)
+    return lower, (state, chunk, constants)
 
 
 def running_forward(case: Case, mesh: Mesh) -> tuple[Lower, tuple[Any, ...]]:
@@ -103,8 +104,8 @@ def abstract_program(case: Case, mesh: Mesh) -> tuple[Any, tuple[Any, ...]]:
     rate, epoch = (shape((), dtype) for dtype in (jnp.float32, jnp.int32))
     key = jax.eval_shape(partial(jax.random.key, SEED))
     batch = Examples(images, labels, ids)
-    arguments = (state, frozen, batch, weights, rate, key, epoch)
-    specs = (EVERYWHERE, EVERYWHERE, SPLIT, SPLIT, EVERYWHERE, EVERYWHERE, EVERYWHERE)
+    arguments = (state, batch, weights, rate, Constants(frozen, key, epoch))
+    specs = (EVERYWHERE, SPLIT, SPLIT, EVERYWHERE, EVERYWHERE)
     step = jax.shard_map(
         partial(single_step, case.program), mesh=mesh, in_specs=specs, out_specs=EVERYWHERE, check_vma=False
     )
@@ -125,9 +126,8 @@ def _sharded_forward(case: Case, mesh: Mesh) -> Any:
 
 def _state_and_frozen(case: Case, drawn: dict[str, Params]) -> tuple[Any, dict[str, Params]]:
     trainable, frozen = freezing.partition(drawn["params"], case.mask)
-    running = set(layer_names(case.network.layers)[case.first :])
     state = initial_state(case.program, trainable, drawn["batch_stats"])
-    return state, {"params": {layer: leaves for layer, leaves in frozen.items() if layer in running}}
+    return state, {"params": params_of(case.network.between(case.start), frozen)}
 
 
 def _prepared(case: Case, mesh: Mesh, params: Params) -> Params:

@@ -8,8 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float32, Real
 
-from vision_transfer.models.layers import layer_names
-from vision_transfer.models.network import Network, Variables, apply
+from vision_transfer.models.network import Network, Variables, outputs_at
 from vision_transfer.tasks.explain.maps import require_map
 
 # A channel is shown from two standard deviations below its mean to two above (Chollet 2017, "Deep Learning with
@@ -48,14 +47,7 @@ def activations(
 def _outputs(
     network: Network, layers: tuple[str, ...], variables: Variables, images: Real[Array, "batch ..."]
 ) -> list[Float[Array, "batch ..."]]:
-    names = layer_names(network.layers)
-    outputs, values, start = [], images, None
-    for layer in layers:
-        values = apply(network, variables, values, start=start, stop=layer)
-        outputs.append(values)
-        behind = network.index(layer) + 1
-        start = names[behind] if behind < len(names) else None
-    return outputs
+    return list(outputs_at(network, variables, images, layers))
 
 
 def standardised(

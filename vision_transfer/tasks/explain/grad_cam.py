@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float32, Int, Real
 
-from vision_transfer.models.layers import layer_names
 from vision_transfer.models.network import Network, Variables, apply
 from vision_transfer.tasks.explain.maps import require_map
 from vision_transfer.tasks.explain.scores import class_scores
@@ -49,7 +48,7 @@ def _heat(
     targets: Int[Array, "batch"],
 ) -> Float[Array, "batch map_height map_width"]:
     maps = apply(network, variables, images, stop=layer)
-    start = layer_names(network.layers)[network.index(layer) + 1]
+    start = network.after(layer)
 
     def total_score(maps: Array) -> Array:
         # examples do not mix in inference, so the gradient of the sum holds each example's own

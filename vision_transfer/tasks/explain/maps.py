@@ -20,7 +20,7 @@ def require_map(network: Network, layer: str) -> tuple[int, int, int]:
     Raises:
         UserError: there is no such layer, or its output is a vector.
     """
-    shape = network.shapes[network.index(layer) + 1]
+    shape = network.shape_after(layer)
     if len(shape) != MAP_RANK:
         maps = ", ".join(map_layers(network)) or "none of this network's layers"
         raise UserError(f"layer {layer!r} gives a vector of {shape[0]} values, not a map; maps come from {maps}")

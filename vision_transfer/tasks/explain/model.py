@@ -7,8 +7,7 @@ import jax
 
 from vision_transfer.config import Config
 from vision_transfer.errors import UserError
-from vision_transfer.models.backbones import VGG_CONVOLUTIONS, backbone_layers
-from vision_transfer.models.heads import IMAGENET_CLASSIFIER
+from vision_transfer.models.backbones import BACKBONES, backbone_layers, find_backbone
 from vision_transfer.models.network import Network, Params, all_parameter_shapes, init
 from vision_transfer.models.precision import Numerics
 from vision_transfer.models.pretrained.load import load_pretrained
@@ -16,9 +15,6 @@ from vision_transfer.runs.build import uses_published_weights
 from vision_transfer.runs.load import load_run
 from vision_transfer.runtime.console import Screen
 from vision_transfer.tasks.explain.imagenet import imagenet_classes
-
-# What ImageNet's classifiers take, and what a backbone alone is shown unless the config says a size.
-IMAGENET_SIZE = 224
 
 
 @dataclass(frozen=True)
@@ -65,35 +61,36 @@ def backbone_subject(
     Raises:
         UserError: a classifier is asked for where there is none, or the weights cannot be had.
     """
-    model = config.model
-    default_size = data_size if data_size is not None and not with_classifier else IMAGENET_SIZE
+    model, known = config.model, find_backbone(config.model.backbone)
+    default_size = data_size if data_size is not None and not with_classifier else known.image_size
     size = config.dataset.image_size or default_size
     published = uses_published_weights(config)
-    if with_classifier and not (model.backbone in VGG_CONVOLUTIONS and published):
+    if with_classifier and not (known.classifier and published):
+        with_classifiers = " or ".join(name for name, backbone in BACKBONES.items() if backbone.classifier)
         raise UserError(
             f"--mode=explain: {model.backbone} with {model.weights} weights has no head that knows classes; give "
-            "--workdir=RUN, or vgg16 or vgg19 with ImageNet weights"
+            f"--workdir=RUN, or {with_classifiers} with ImageNet weights"
         )
-    if with_classifier and size != IMAGENET_SIZE:
+    if with_classifier and size != known.image_size:
         raise UserError(
-            f"config.dataset.image_size: got {size}; the ImageNet classifier of {model.backbone} takes {IMAGENET_SIZE}"
+            f"config.dataset.image_size: got {size}; the ImageNet classifier of {model.backbone} takes "
+            f"{known.image_size}"
         )
     layers = backbone_layers(
         model.backbone,
         output=None if with_classifier else model.backbone_output,
         batch_norm=model.batch_norm,
     )
-    default = "caffe" if model.backbone in VGG_CONVOLUTIONS else "rescale"
     network = Network(
         layers,
-        IMAGENET_CLASSIFIER if with_classifier else (),
+        known.classifier if with_classifier else (),
         (size, size, config.dataset.channels),
-        preprocessing=model.preprocessing or default,
+        preprocessing=model.preprocessing or known.preprocessing,
         numerics=Numerics(config.precision),
     )
     variables = {"params": {}, "batch_stats": {}} if with_classifier else init(network, jax.random.key(config.seed))
     if published:
-        whole = network if with_classifier else Network(backbone_layers(model.backbone), (), network.input_shape)
+        whole = network if with_classifier else Network(known.layers, (), network.input_shape)
         weights = load_pretrained(
             model.backbone,
             include_classifier=with_classifier,

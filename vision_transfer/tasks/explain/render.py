@@ -194,7 +194,7 @@ def _draw_smooth_grad(
 def _draw_filters(view: View, out: Path, screen: Screen) -> list[Path]:
     written = []
     for layer in view.layers or (last_map(view.network),):
-        channels = view.network.shapes[view.network.index(layer) + 1][-1]
+        channels = view.network.shape_after(layer)[-1]
         numbers = view.filters if view.filters is not None else FIRST_FILTERS[:channels]
         key = jax.random.key(NOISE_SEED)
         images = []

@@ -13,8 +13,8 @@ from vision_transfer.features.extraction import check_free_space, missing_rows
 from vision_transfer.features.prefix import Prefix
 from vision_transfer.features.store import FOLDER, Store, open_store, row_keys, write_shard
 from vision_transfer.models.inference import Rows, on_devices
-from vision_transfer.models.layers import BatchNorm, Conv, Layer, MaxPool, layer_names
-from vision_transfer.models.network import Network, Params, apply
+from vision_transfer.models.layers import BatchNorm, Conv, Layer, MaxPool
+from vision_transfer.models.network import Network, Params, outputs_at
 from vision_transfer.runtime.console import Advance, Screen
 from vision_transfer.runtime.devices import BATCH_AXIS, padded_batch, split_rows
 from vision_transfer.runtime.provenance import code_digest, json_digest
@@ -83,12 +83,8 @@ def averages_of_layers(
         variables: of at least these layers and those before them.
         images: `(batch, height, width, channels)`, values 0–255.
     """
-    names, values, start, parts = layer_names(network.layers), images, None, []
-    for name in layers:
-        values = apply(network, variables, values, start=start, stop=name)
-        parts.append(jnp.mean(values.astype(jnp.float32), axis=(1, 2)))
-        start = names[names.index(name) + 1] if name != names[-1] else None
-    return jnp.concatenate(parts, axis=1)
+    maps = outputs_at(network, variables, images, layers)
+    return jnp.concatenate([jnp.mean(values.astype(jnp.float32), axis=(1, 2)) for values in maps], axis=1)
 
 
 def _averages(

@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vision_transfer.metrics.significance import paired
-from vision_transfer.models.layers import Conv, Layer, MaxPool, layer_names
+from vision_transfer.models.layers import Conv, Layer, block_starts, layer_names
 from vision_transfer.tasks.probe.scores import LayerScores, best_layer
 
 SIGNIFICANT = 0.05
@@ -87,19 +87,6 @@ def recommend(
         *_alternative(size, domain, best.layer),
     )
     return Recommendation(freeze, size, domain, best.layer, as_good, reasons)
-
-
-def block_starts(table: Sequence[Layer]) -> tuple[str, ...]:
-    """The first convolution of each group of convolutions without a pool in between, from the input on."""
-    starts: list[str] = []
-    inside = False
-    for layer in table:
-        if isinstance(layer, MaxPool):
-            inside = False
-        elif isinstance(layer, Conv) and not inside:
-            starts.append(layer.name)
-            inside = True
-    return tuple(starts)
 
 
 def _freeze(size: str, domain: str, as_good: Sequence[str], backbone: Sequence[Layer]) -> tuple[str, str]:

@@ -9,7 +9,7 @@ from rich.table import Table
 from vision_transfer import freezing
 from vision_transfer.config import Config
 from vision_transfer.data.batches import batches_per_pass
-from vision_transfer.models.layers import MaxPool, layer_names
+from vision_transfer.models.layers import block_of, block_starts
 from vision_transfer.models.network import Network, all_parameter_shapes
 from vision_transfer.models.summary import summary_table
 from vision_transfer.runs.prepare import Run
@@ -183,9 +183,9 @@ def suggestions(run: Run) -> list[tuple[str, str]]:
 
 def _deeper(network: Network, stage: Stage) -> str | None:
     """The freeze spec that trains one block more than a stage does; None where everything trains already."""
-    names = layer_names(network.backbone)
-    first = names.index(stage.cut) if stage.cut in names else len(names)
-    pools = [place for place, layer in enumerate(network.backbone[:first]) if isinstance(layer, MaxPool)]
-    if len(pools) > 1:
-        return f"below:{names[pools[-2] + 1]}"
-    return "none" if first else None
+    cut = network.index(stage.cut)
+    frozen = network.backbone[:cut]
+    starts = block_starts(layer for layer in frozen if block_of(layer) != block_of(network.layers[cut]))
+    if len(starts) > 1:
+        return f"below:{starts[-1]}"
+    return "none" if frozen else None

@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 from jax import export
 
-from vision_transfer.models.layer_stack import opened_for
+from vision_transfer.models.layer_stack import chained_with
 from vision_transfer.models.layers import Conv, MaxPool
-from vision_transfer.models.ops.convolution import convolution
-from vision_transfer.models.ops.rematerialize import chain
+from vision_transfer.models.ops.convolution import chain, convolution
 
 BATCH, EXTENT, CHANNELS = 8, 64, 64
 FIRST = partial(convolution, padding="same", relu=True, pool=False)
@@ -68,13 +67,13 @@ def test_other_platforms_get_whole_batches(platform, arrays):
     ],
     ids=["VGG's", "small maps", "not pooled", "pooled at once", "alone"],
 )
-def test_which_layers_open(layers, extent, expected):
+def test_which_layers_are_chained(layers, extent, expected):
     images = jax.ShapeDtypeStruct((2, extent, extent, 3), jnp.float32)
-    following = opened_for(layers, 0, images)
+    following = chained_with(layers, 0, images)
     assert (None if following is None else following.name) == expected
 
 
-def test_no_layers_of_other_types_or_many_channels_open():
+def test_layers_of_other_types_or_many_channels_are_not_chained():
     layers = (Conv("a", 64, padding="same"), Conv("b", 64, padding="same"), MaxPool("pool"))
-    assert opened_for(layers, 0, jax.ShapeDtypeStruct((2, 180, 180, 3), jnp.bfloat16)) is None
-    assert opened_for(layers, 0, jax.ShapeDtypeStruct((2, 180, 180, 64), jnp.float32)) is None
+    assert chained_with(layers, 0, jax.ShapeDtypeStruct((2, 180, 180, 3), jnp.bfloat16)) is None
+    assert chained_with(layers, 0, jax.ShapeDtypeStruct((2, 180, 180, 64), jnp.float32)) is None

@@ -1,4 +1,4 @@
-"""Rows that are mapped: those that were saved, and no longer in memory once they are taken."""
+"""Mapped rows: equal to those that were saved, and not in memory after they are taken."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vision_transfer.features.mapped import map_rows
+from vision_transfer.features.rows import map_rows
 
 STATUS = Path("/proc/self/status")
 
