@@ -1,4 +1,4 @@
-"""What the tests of this room share: a small network with its float64 twin in numpy, and a look at drawn labels."""
+"""Fixtures of this room: a small network, the same in float64 with numpy, and a check that figures are legible."""
 
 import jax
 import numpy as np
@@ -78,7 +78,7 @@ def _forward64(network, variables, values, start):
 
 
 def drawn_texts(figure):
-    """All texts that are drawn, with their boxes in pixels."""
+    """All drawn texts with their boxes in pixels."""
     figure.canvas.draw()
     renderer = figure.canvas.get_renderer()
     texts = [figure._suptitle] if figure._suptitle else []
@@ -95,7 +95,7 @@ def assert_legible():
 
 
 def _assert_legible(figure):
-    """No two texts overlap, none leaves the page, none is smaller than 7 points."""
+    """No two texts overlap, none leaves the page, and none is smaller than 7 points."""
     texts = drawn_texts(figure)
     assert texts
     page = figure.bbox

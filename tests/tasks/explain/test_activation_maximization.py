@@ -1,4 +1,4 @@
-"""Gradient ascent: filters answer more than before; one program for all gives what each alone gives."""
+"""Gradient ascent: filters respond more than before; one program for all gives what each alone gives."""
 
 import jax
 import numpy as np
@@ -25,7 +25,7 @@ LINEAR = Network((Conv("conv1", 3, activation="linear"),), (), (12, 12, 2), "raw
 def small():
     network = Network(backbone_layers("mnist_convnet"), (), (28, 28, 1), "rescale")
     variables = init(network, jax.random.key(1))
-    # the textbook's way finds no gradient for a filter that is silent at the start
+    # the textbook's way finds no gradient for a filter whose output is 0 at the start
     variables["params"]["conv2"]["bias"] += 1
     return network, variables
 
@@ -80,9 +80,9 @@ def test_shown_images_have_their_mean_in_the_middle():
     np.testing.assert_array_equal(shown(np.full((4, 4, 3), 7.0, np.float32)), 0.5)
 
 
-def test_ten_filters_of_vgg16_answer_at_least_tenfold(vgg16_params):
+def test_ten_filters_of_vgg16_respond_at_least_tenfold(vgg16_params):
     network = Network(backbone_layers("vgg16", output="block4_conv1"), (), (224, 224, 3), "caffe")
     variables = {"params": vgg16_params}
     found = filter_images(network, variables, "block4_conv1", range(12), KEY, way="textbook", size=32, chunk=12)
-    # of twelve, since this way finds no gradient for a filter that is silent at the start
+    # of twelve, since this way finds no gradient for a filter whose output is 0 at the start
     assert ((found.after >= 10 * found.before) & (found.after > 0)).sum() >= 10, (found.before, found.after)

@@ -1,4 +1,4 @@
-"""Activations against the float64 network, and how channels are scaled for the eye."""
+"""Activations against the float64 network, layers with maps, and the scaling of channels."""
 
 import numpy as np
 import pytest
@@ -7,8 +7,7 @@ from vision_transfer.errors import UserError
 from vision_transfer.models.backbones import backbone_layers
 from vision_transfer.models.heads import head_layers
 from vision_transfer.models.network import Network
-from vision_transfer.tasks.explain.activations import activations, standardised
-from vision_transfer.tasks.explain.maps import last_map, map_layers
+from vision_transfer.tasks.explain.activations import activations, last_map, map_layers, standardised
 
 
 def test_each_layer_s_output_leads_to_the_same_logits(network, variables, images, forward64):
@@ -34,7 +33,7 @@ def test_all_eight_layers_of_the_small_convnet_have_maps():
     assert last_map(network) == "conv4"
 
 
-def test_behind_a_batch_norm_the_normalised_map_is_the_last():
+def test_the_batch_norm_after_the_last_convolution_is_the_last_map():
     layers = backbone_layers("convnet_150", batch_norm=True)
     assert last_map(Network(layers, head_layers(1, flatten=True), (150, 150, 3))) == "norm4"
 
@@ -44,7 +43,7 @@ def test_a_network_without_convolutions_has_no_maps():
         last_map(Network((), head_layers(3, flatten=True), (8, 8, 1)))
 
 
-def test_channels_are_scaled_by_themselves_and_silent_ones_are_nan():
+def test_channels_are_scaled_separately_and_constant_ones_are_nan():
     random = np.random.default_rng(0)
     maps = random.normal(5, 2, (20, 20, 3))
     maps[..., 1] = 4

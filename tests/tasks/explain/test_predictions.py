@@ -4,11 +4,10 @@ import numpy as np
 import pytest
 
 from vision_transfer.errors import UserError
-from vision_transfer.tasks.explain.imagenet import imagenet_classes
-from vision_transfer.tasks.explain.predictions import class_number, top_predictions
+from vision_transfer.tasks.explain.predictions import class_number, imagenet_classes, top_predictions
 
 
-def test_the_names_are_those_that_keras_shows():
+def test_the_names_are_those_of_keras():
     names = imagenet_classes()
     assert len(names) == 1000
     known = {0: "tench", 101: "tusker", 281: "tabby", 385: "Indian_elephant", 386: "African_elephant"}
@@ -23,7 +22,7 @@ def test_the_likeliest_of_a_softmax():
     assert [(each.number, each.name) for each in second] == [(0, "a"), (2, "c")]
 
 
-def test_one_sigmoid_speaks_for_two_classes():
+def test_one_sigmoid_gives_two_classes():
     ((first, second),) = top_predictions(np.array([[np.log(4.0)]]), ("cat", "dog"))
     assert (first.name, second.name) == ("dog", "cat")
     assert first.probability == pytest.approx(0.8) and second.probability == pytest.approx(0.2)
@@ -36,7 +35,7 @@ def test_a_class_by_name_or_number():
     assert class_number("7", tuple("9876543210")) == 2
     with pytest.raises(UserError, match="did you mean African_elephant"):
         class_number("african_elephant", names)
-    with pytest.raises(UserError, match="1000 classes go from tench to toilet_tissue"):
+    with pytest.raises(UserError, match="1000 classes range from tench to toilet_tissue"):
         class_number("zzzzzz", names)
     with pytest.raises(UserError, match="several classes have this name; give the number of one: 134 and 517"):
         class_number("crane", names)

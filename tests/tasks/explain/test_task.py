@@ -1,4 +1,4 @@
-"""`--mode=explain`: what is asked for is drawn, and what cannot be is said."""
+"""`--mode=explain`: the figures that the flags ask for, and messages where they cannot be drawn."""
 
 from dataclasses import replace
 
@@ -9,15 +9,16 @@ from PIL import Image
 from vision_transfer.config import checked, default_config, stage, with_stages
 from vision_transfer.errors import UserError
 from vision_transfer.models.pretrained.load import PretrainedWeights
-from vision_transfer.tasks.explain import model
-from vision_transfer.tasks.explain.images import Picture
-from vision_transfer.tasks.explain.render import View, network_windows
+from vision_transfer.tasks.explain import load
+from vision_transfer.tasks.explain.draw import Selection, draw_network_figures
+from vision_transfer.tasks.explain.images import NamedImage
+from vision_transfer.tasks.explain.load import LoadedNetwork
 from vision_transfer.tasks.explain.task import ExplainFlags, explain
 
 
 @pytest.fixture
-def picture_file(tmp_path):
-    path = tmp_path / "pictures" / "a cat $1.png"
+def image_file(tmp_path):
+    path = tmp_path / "images" / "a cat $1.png"
     path.parent.mkdir()
     pixels = np.random.default_rng(0).integers(0, 256, (30, 44, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(path)
@@ -33,15 +34,15 @@ def backbone_config(name="mnist_convnet", weights="random"):
 
 
 def drawn(paths):
-    """Names of the files, each of which is a picture with something on it."""
+    """Names of the files, each of which is an image that is not blank."""
     for path in paths:
         with Image.open(path) as image:
             assert np.asarray(image.convert("L")).std() > 1, path
     return {path.name for path in paths}
 
 
-def test_teaching_windows_need_no_network(tmp_path, screen, picture_file):
-    flags = ExplainFlags(images=str(picture_file), show="filter_banks,operations", out=tmp_path / "out")
+def test_teaching_figures_need_no_network(tmp_path, screen, image_file):
+    flags = ExplainFlags(images=str(image_file), show="filter_banks,operations", out=tmp_path / "out")
     assert drawn(explain(flags, tmp_path, screen)) == {
         "filter_bank-sobel-a cat _1.png",
         "filter_bank-haar-a cat _1.png",
@@ -50,7 +51,7 @@ def test_teaching_windows_need_no_network(tmp_path, screen, picture_file):
     }
 
 
-def test_a_backbone_alone_with_pictures_of_its_data_set(tmp_path, screen):
+def test_a_backbone_alone_with_images_of_its_data_set(tmp_path, screen):
     flags = ExplainFlags(
         config=backbone_config(), show="activations,filters", layers="conv1", filters="0-1,5", out=tmp_path / "out"
     )
@@ -59,9 +60,9 @@ def test_a_backbone_alone_with_pictures_of_its_data_set(tmp_path, screen):
     assert len(names) == 7 and all(name.startswith(("filters", "activations-")) for name in names)
 
 
-def test_broken_pictures_are_named_and_the_others_drawn(tmp_path, screen, picture_file):
-    (picture_file.parent / "broken.png").write_bytes(b"\x89PNG\r\n")
-    flags = ExplainFlags(images=str(picture_file.parent), show="operations", out=tmp_path / "out")
+def test_broken_images_are_named_and_the_others_drawn(tmp_path, screen, image_file):
+    (image_file.parent / "broken.png").write_bytes(b"\x89PNG\r\n")
+    flags = ExplainFlags(images=str(image_file.parent), show="operations", out=tmp_path / "out")
     assert len(drawn(explain(flags, tmp_path, screen))) == 1
     said = screen.console.file.getvalue()
     assert "left out" in said and "broken.png" in said
@@ -69,14 +70,14 @@ def test_broken_pictures_are_named_and_the_others_drawn(tmp_path, screen, pictur
 
 def test_layers_and_classes_that_do_not_exist(tmp_path, screen, network, variables):
     classes = ("cat", "dog", "hen")[: max(2, network.outputs)]
-    picture = Picture("p", np.zeros((15, 21, 2), np.uint8))
+    loaded = LoadedNetwork(network, variables, classes, backbone_config(), tmp_path)
+    image = NamedImage("p", np.zeros((15, 21, 2), np.uint8))
     for changes, message in (
         ({"target": "cta"}, "did you mean cat"),
         ({"layers": ("conv11",)}, "did you mean .*conv1"),
     ):
-        view = View(network, variables, classes, "bilinear", **changes)
         with pytest.raises(UserError, match=message):
-            network_windows(view, ["grad_cam"], [picture], tmp_path, screen)
+            draw_network_figures(loaded, Selection(["grad_cam"], **changes), [image], tmp_path, screen)
 
 
 @pytest.mark.parametrize(
@@ -85,10 +86,10 @@ def test_layers_and_classes_that_do_not_exist(tmp_path, screen, network, variabl
         ({"show": "activation"}, "--show: got 'activation'; did you mean activations"),
         ({"show": "filters", "ascent": "plain"}, "--ascent: got 'plain'; known are smooth, textbook"),
         ({"show": "grad_cam"}, "needs a network"),
-        ({"show": "operations"}, "needs pictures"),
+        ({"show": "operations"}, "needs images"),
         ({"show": "operations", "images": "nowhere.png"}, "no such file"),
         ({"config": True, "workdir": True}, "give one of them"),
-        ({"config": True, "show": "grad_cam"}, "has no head that knows classes"),
+        ({"config": True, "show": "grad_cam"}, "has no classes to explain"),
         ({"config": True, "show": "filters", "filters": "a-b"}, "--filters=a-b: cannot read 'a-b'"),
         ({"config": True, "show": "filters", "filters": "9-3"}, "names no filter"),
         ({"config": True, "show": "filters", "layers": "conv9"}, "no layer 'conv9' in this network; did you mean conv"),
@@ -96,7 +97,7 @@ def test_layers_and_classes_that_do_not_exist(tmp_path, screen, network, variabl
         ({"workdir": True}, "is not the folder of a run"),
     ],
 )
-def test_what_is_wrong_is_said(tmp_path, screen, flags, message):
+def test_messages(tmp_path, screen, flags, message):
     filled = dict(flags)
     if "config" in flags:
         filled["config"] = backbone_config()
@@ -107,7 +108,7 @@ def test_what_is_wrong_is_said(tmp_path, screen, flags, message):
 
 
 def random_vgg16(architecture, *, include_classifier, shapes, **_):
-    """Weights as the published ones are, most of the dense ones zero, which takes neither time nor memory."""
+    """Weights of the published shapes; most of the dense ones are zero, which takes neither time nor memory."""
     assert (architecture, include_classifier, shapes["fc1"]["kernel"]) == ("vgg16", True, (25088, 4096))
     random = np.random.default_rng(0)
     params = {}
@@ -119,13 +120,13 @@ def random_vgg16(architecture, *, include_classifier, shapes, **_):
     return PretrainedWeights(params=params, source="a test", sha256="", preprocessing="caffe", licence="")
 
 
-def test_vgg16_with_its_imagenet_classifier(tmp_path, screen, picture_file, monkeypatch):
-    """With random weights: the real ones are 553 MB and must be given or downloaded."""
-    monkeypatch.setattr(model, "load_pretrained", random_vgg16)
+def test_vgg16_with_its_imagenet_classifier(tmp_path, screen, image_file, monkeypatch):
+    """With random weights: the real ones are 553 MB."""
+    monkeypatch.setattr(load, "load_pretrained", random_vgg16)
     config = backbone_config("vgg16", "imagenet")
     config = replace(config, dataset=replace(config.dataset, channels=3, image_size=224))
     flags = ExplainFlags(
-        config=config, images=str(picture_file), show="grad_cam", target="African_elephant", out=tmp_path / "out"
+        config=config, images=str(image_file), show="grad_cam", target="African_elephant", out=tmp_path / "out"
     )
     assert drawn(explain(flags, tmp_path, screen)) == {
         "grad_cam-a cat _1-block5_conv3.png",

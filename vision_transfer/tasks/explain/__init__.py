@@ -1,1 +1,1 @@
-"""Windows into a network: plain functions from arrays to arrays, and their drawing."""
+"""Figures of what a network sees (activations, heat maps, filters) and, for teaching, of classic filters."""

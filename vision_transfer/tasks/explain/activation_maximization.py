@@ -1,7 +1,7 @@
-"""What a filter looks for: an image that it answers to most, found by gradient ascent on the pixels.
+"""Images that maximise the output of a filter, found by gradient ascent on the pixels.
 
-Two ways: the textbook's plain steps (Chollet 2017, "Deep Learning with Python", section 5.4.2), and one that keeps to
-what photos look like (Olah, Mordvintsev and Schubert 2017, "Feature Visualization", doi 10.23915/distill.00007).
+Two ways: the textbook's plain steps (Chollet 2017, "Deep Learning with Python", section 5.4.2), and one whose images
+look more like photos (Olah, Mordvintsev and Schubert 2017, "Feature Visualization", doi 10.23915/distill.00007).
 """
 
 from collections.abc import Callable, Sequence
@@ -20,16 +20,16 @@ from vision_transfer.errors import UserError
 from vision_transfer.models.layers import Conv
 from vision_transfer.models.network import Network, Variables, apply
 from vision_transfer.models.preprocessing import MAX_PIXEL
-from vision_transfer.tasks.explain.colours import from_decorrelated
-from vision_transfer.tasks.explain.maps import require_map
+from vision_transfer.tasks.explain.activations import require_map
 
 Way = Literal["textbook", "smooth"]
 WAYS: tuple[Way, ...] = ("smooth", "textbook")
-# The textbook's: grey with a little noise, steps of one grey level along the gradient divided by its root mean square.
+# The textbook starts from grey with a little noise and takes steps of one grey level along the gradient divided by its
+# root mean square.
 TEXTBOOK_START, TEXTBOOK_NOISE, TEXTBOOK_STEPS, TEXTBOOK_STEP = 128.0, 20.0, 40, 1.0
 TEXTBOOK_EPSILON = 1e-5
-# Ours, chosen by eye on VGG16's blocks 1 to 5: Adam on decorrelated colours that pass a sigmoid, so that pixels stay in
-# range; each step sees the image shifted at random, and the fine grain is blurred away, less and less.
+# `smooth`, chosen by eye on VGG16's blocks 1 to 5: Adam on decorrelated colours, with a sigmoid that keeps pixels in
+# range; each step sees the image shifted at random, and a blur that narrows over the steps removes fine grain.
 SMOOTH_STEPS, SMOOTH_RATE, SMOOTH_START = 96, 0.06, 0.1
 JITTER = 4
 BLUR_FIRST, BLUR_LAST, BLUR_REACH = 1.2, 0.4, 3
@@ -37,16 +37,24 @@ BLUR_FIRST, BLUR_LAST, BLUR_REACH = 1.2, 0.4, 3
 CHUNK = 8
 SIZE = 128
 SHOWN_DEVIATION = 0.2
+RGB = 3
+# Brightness, red against blue, green against both (Ohta, Kanade and Sakai 1980, "Color information for region
+# segmentation": nearly the principal components of photos' colours), each of length 1. They vary independently in
+# photos, as red, green and blue do not.
+OPPONENT = np.array([[1, 1, 1], [1, 0, -1], [-1, 2, -1]]) / np.sqrt([[3], [2], [6]])
+# Their standard deviations within a photo, the first set to 1; means over scikit-image's chelsea, astronaut, coffee
+# and rocket.
+COLOUR_DEVIATIONS = np.array([1.0, 0.35, 0.1])
 
 
 @dataclass(frozen=True)
 class FilterImages:
-    """What some filters of one layer look for.
+    """Images that maximise filters of one layer.
 
     Attributes:
-        images: `(filters, size, size, channels) float32`, pixels; the textbook's may leave 0–255.
-        before: `(filters,) float32`, mean output of each filter for the image that it started from.
-        after: `(filters,) float32`, the same for the image that was found.
+        images: pixels; the textbook's way may leave 0–255.
+        before: mean output of each filter for its first image.
+        after: mean output of each filter for its image in `images`.
     """
 
     images: Float32[np.ndarray, "filters size size channels"]
@@ -65,20 +73,20 @@ def filter_images(
     size: int = SIZE,
     chunk: int = CHUNK,
 ) -> FilterImages:
-    """Gradient ascent for several filters of a layer at once, in one program; filters do not influence one another.
+    """Gradient ascent for several filters of a layer in one program; each filter's image is independent of the others.
 
     Args:
         network: the tables; only the layers up to `layer` run.
         variables: `params` and, if there are batch norms, `batch_stats`.
         layer: a layer whose output is a map.
         filters: numbers of its channels.
-        key: of the noise that each image starts from and, for `smooth`, of its shifts.
+        key: for the noise that each image starts from and, with `smooth`, for its shifts.
         way: `textbook` (40 plain steps from 128 + 20 · uniform noise) or `smooth` (decorrelated colour, jitter, blur).
         size: height and width of the images in pixels.
-        chunk: filters that are computed at once; memory grows with it.
+        chunk: filters computed at once; memory grows with it.
 
     Raises:
-        UserError: no such layer or filter, or the layer does not fit into an image of this size.
+        UserError: there is no such layer or filter, or the image is too small for the layer.
     """
     _, _, channels = require_map(network, layer)
     wrong = [number for number in filters if not 0 <= number < channels]
@@ -118,7 +126,7 @@ def _ascend_all(
 
 
 def _without_relu(network: Network, layer: str) -> Network:
-    """The same network, but that the layer answers before its ReLU: a filter that is silent at first has a gradient."""
+    """The network with the layer's ReLU removed, so that a filter whose output is 0 at first has a gradient."""
     rows = tuple(
         replace(row, activation="linear") if isinstance(row, Conv) and row.name == layer else row
         for row in network.backbone
@@ -129,9 +137,9 @@ def _without_relu(network: Network, layer: str) -> Network:
 def _textbook(
     objective: Callable[[Array], Array], shape: tuple[int, ...], key: Key[Array, ""]
 ) -> tuple[Float[Array, "size size channels"], Float[Array, "size size channels"]]:
-    """The image at the start and at the end.
+    """The first and the last image.
 
-    The textbook feeds the network without its preprocessing; here the image is one of pixels 0–255, as all others.
+    The textbook skips the network's preprocessing; here the image has pixels 0–255, like all others.
     """
     start = TEXTBOOK_START + TEXTBOOK_NOISE * jax.random.uniform(key, shape)
 
@@ -147,7 +155,7 @@ def _textbook(
 def _smooth(
     objective: Callable[[Array], Array], shape: tuple[int, ...], key: Key[Array, ""]
 ) -> tuple[Float[Array, "size size channels"], Float[Array, "size size channels"]]:
-    """The image at the start and at the end."""
+    """The first and the last image."""
     start_key, shift_key = jax.random.split(key)
     start = SMOOTH_START * jax.random.normal(start_key, shape)
     optimizer = optax.adam(SMOOTH_RATE)
@@ -169,14 +177,16 @@ def _smooth(
 
 
 def _pixels(values: Float[Array, "size size channels"]) -> Float[Array, "size size channels"]:
-    """Pixels of 0–255 from unbounded values, which for RGB are in decorrelated colours."""
-    return MAX_PIXEL * jax.nn.sigmoid(from_decorrelated(values))
+    """Pixels 0–255 from unbounded values of equal spread, which for RGB are in decorrelated colours."""
+    if values.shape[-1] == RGB:
+        values = values @ jnp.asarray(COLOUR_DEVIATIONS[:, None] * OPPONENT * np.sqrt(RGB), values.dtype)
+    return MAX_PIXEL * jax.nn.sigmoid(values)
 
 
 def _blurred(
     values: Float[Array, "size size channels"], deviation: Float[Array, ""]
 ) -> Float[Array, "size size channels"]:
-    """A Gaussian blur that goes round at the edges, as the shifts do."""
+    """A Gaussian blur that wraps around at the edges, as the shifts do."""
     offsets = range(-BLUR_REACH, BLUR_REACH + 1)
     weights = jnp.exp(-jnp.square(jnp.arange(-BLUR_REACH, BLUR_REACH + 1)) / (2 * jnp.square(deviation)))
     weights = weights / jnp.sum(weights)
@@ -187,9 +197,9 @@ def _blurred(
 
 
 def shown(image: Float[np.ndarray, "size size channels"]) -> Float32[np.ndarray, "size size channels"]:
-    """An image with its mean at 0.5 and its standard deviation at 0.2, cut to 0–1: so that all of a grid can be seen.
+    """Scales an image to mean 0.5 and standard deviation 0.2, clipped to 0–1, so that all of a grid can be seen.
 
-    The textbook takes a deviation of 0.1 in its first edition and 0.25 in its second.
+    The textbook uses a deviation of 0.1 in its first edition and 0.25 in its second.
     """
     centred = image - image.mean()
     return np.clip(0.5 + SHOWN_DEVIATION * centred / max(float(image.std()), TEXTBOOK_EPSILON), 0, 1)

@@ -1,4 +1,4 @@
-"""What each channel of a layer answers to an image."""
+"""Outputs of a network's layers, channel by channel, and which layers give maps."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -8,12 +8,48 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float32, Real
 
+from vision_transfer.errors import UserError
+from vision_transfer.models.layers import BatchNorm, Conv, Dropout
 from vision_transfer.models.network import Network, Variables, outputs_at
-from vision_transfer.tasks.explain.maps import require_map
 
+# Rank of one example's output that is a map: height, width, channels.
+MAP_RANK = 3
 # A channel is shown from two standard deviations below its mean to two above (Chollet 2017, "Deep Learning with
 # Python", section 5.4.1, scales by 64 around 128).
 DEVIATIONS_SHOWN = 2.0
+
+
+def map_layers(network: Network) -> tuple[str, ...]:
+    """Names of the layers whose output has height, width and channels, in order; dropout layers are left out."""
+    rows = zip(network.layers, network.shapes[1:], strict=True)
+    return tuple(layer.name for layer, shape in rows if len(shape) == MAP_RANK and not isinstance(layer, Dropout))
+
+
+def require_map(network: Network, layer: str) -> tuple[int, int, int]:
+    """`(height, width, channels)` of a layer's output.
+
+    Raises:
+        UserError: there is no such layer, or its output is a vector.
+    """
+    shape = network.shape_after(layer)
+    if len(shape) != MAP_RANK:
+        maps = ", ".join(map_layers(network)) or "none of this network's layers"
+        raise UserError(f"layer {layer!r} gives a vector of {shape[0]} values, not a map; maps come from {maps}")
+    height, width, channels = shape
+    return height, width, channels
+
+
+def last_map(network: Network) -> str:
+    """The last convolution, or the batch norm after it: the default layer for Grad-CAM.
+
+    Raises:
+        UserError: the network has no convolution.
+    """
+    maps = set(map_layers(network))
+    names = [layer.name for layer in network.layers if isinstance(layer, Conv | BatchNorm) and layer.name in maps]
+    if not names:
+        raise UserError("this network has no convolution, so there are no maps to look at")
+    return names[-1]
 
 
 def activations(
@@ -22,25 +58,22 @@ def activations(
     images: Real[np.ndarray, "batch height width channels"],
     layers: Sequence[str],
 ) -> dict[str, Float32[np.ndarray, "batch map_height map_width map_channels"]]:
-    """Outputs of some layers, each layer run once.
+    """Outputs of some layers, by layer in network order; each layer is computed once.
 
     Args:
         network: the tables.
         variables: `params` and, if there are batch norms, `batch_stats`.
-        images: values 0–255, as the network takes them.
+        images: values 0–255, at the network's input size.
         layers: names of layers whose output is a map, in any order.
 
-    Returns:
-        By layer, in network order.
-
     Raises:
-        UserError: there is no such layer, or its output is no map.
+        UserError: there is no such layer, or its output is a vector.
     """
     for layer in layers:
         require_map(network, layer)
     wanted = tuple(sorted(set(layers), key=network.index))
-    found = _outputs(network, wanted, variables, jnp.asarray(images))
-    return {layer: np.asarray(values, np.float32) for layer, values in zip(wanted, found, strict=True)}
+    outputs = _outputs(network, wanted, variables, jnp.asarray(images))
+    return {layer: np.asarray(values, np.float32) for layer, values in zip(wanted, outputs, strict=True)}
 
 
 @partial(jax.jit, static_argnames=("network", "layers"))
@@ -53,7 +86,7 @@ def _outputs(
 def standardised(
     maps: Float[np.ndarray, "map_height map_width channels"],
 ) -> Float32[np.ndarray, "map_height map_width channels"]:
-    """Each channel on a scale of its own, 0–1, its mean at 0.5; NaN where a channel says the same everywhere."""
+    """Scales each channel separately to 0–1 with its mean at 0.5; a constant channel becomes NaN."""
     wide = maps.astype(np.float64)
     deviation = wide.std(axis=(0, 1))
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -9,8 +9,14 @@ import numpy as np
 from jaxtyping import Array, Float, Float32, Int, Real
 
 from vision_transfer.models.network import Network, Variables, apply
-from vision_transfer.tasks.explain.maps import require_map
-from vision_transfer.tasks.explain.scores import class_scores
+from vision_transfer.tasks.explain.activations import require_map
+
+
+def class_scores(logits: Float[Array, "batch outputs"], targets: Int[Array, "batch"]) -> Float[Array, "batch"]:
+    """The logit of each example's target class; with one sigmoid output, its logit for class 1 and minus it for 0."""
+    if logits.shape[-1] == 1:
+        return jnp.where(targets == 1, logits[:, 0], -logits[:, 0])
+    return jnp.take_along_axis(logits, targets[:, None], axis=1)[:, 0]
 
 
 def grad_cam(
@@ -20,20 +26,20 @@ def grad_cam(
     layer: str,
     targets: Int[np.ndarray, "batch"],
 ) -> Float32[np.ndarray, "batch map_height map_width"]:
-    """Heat maps: the layer's channels, each weighted by the mean gradient of the class's logit, summed, cut off at 0.
+    """Heat maps: the sum of the layer's channels, each weighted by its mean gradient, with negative values set to 0.
 
     Args:
         network: the tables, with a head that ends in logits.
         variables: `params` and, if there are batch norms, `batch_stats`.
-        images: values 0–255, as the network takes them.
-        layer: a layer whose output is a map; the last convolution is the usual one.
-        targets: class numbers. With one sigmoid, 1 is its logit and 0 the logit's negative.
+        images: values 0–255, at the network's input size.
+        layer: a layer whose output is a map, usually the last convolution.
+        targets: class numbers; the gradient is that of `class_scores`.
 
     Returns:
-        Values 0–1: each map is divided by its largest value, or is all 0 where nothing speaks for the class.
+        Values 0–1: each map is divided by its largest value, or is all 0 where nothing supports the class.
 
     Raises:
-        UserError: there is no such layer, or its output is no map.
+        UserError: there is no such layer, or its output is a vector.
     """
     require_map(network, layer)
     return np.asarray(_heat(network, layer, variables, jnp.asarray(images), jnp.asarray(targets)))

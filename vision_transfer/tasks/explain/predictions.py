@@ -1,7 +1,8 @@
-"""The likeliest classes of an image, by name; and a class that a user names."""
+"""The likeliest classes of an image by name, the class that a user names, and the names of ImageNet's classes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import resources
 
 import numpy as np
 from jaxtyping import Float
@@ -9,6 +10,7 @@ from jaxtyping import Float
 from vision_transfer.errors import UserError, nearest_names
 from vision_transfer.metrics.classification import class_log_probabilities
 
+IMAGENET_FILE = "imagenet_classes.txt"
 TOP = 3
 # A longer list of classes is not printed in full.
 MOST_NAMES_LISTED = 20
@@ -16,13 +18,7 @@ MOST_NAMES_LISTED = 20
 
 @dataclass(frozen=True)
 class Prediction:
-    """A class and how likely the network holds it to be.
-
-    Attributes:
-        number: place in the tuple of class names.
-        name: of the class.
-        probability: 0–1.
-    """
+    """A class, by number and name, with its probability."""
 
     number: int
     name: str
@@ -42,7 +38,7 @@ def top_predictions(
     Args:
         logits: of a head with a softmax, or with one sigmoid.
         classes: their names.
-        top: how many; all where there are fewer.
+        top: number of classes; all where there are fewer.
     """
     probabilities = np.exp(class_log_probabilities(logits))
     order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
@@ -53,7 +49,7 @@ def top_predictions(
 
 
 def class_number(text: str, classes: Sequence[str]) -> int:
-    """The class that a user means by its name or its number.
+    """The class that a user gives by name or number.
 
     Raises:
         UserError: there is none, or several have this name.
@@ -68,5 +64,11 @@ def class_number(text: str, classes: Sequence[str]) -> int:
         return int(text)
     hint = nearest_names(text, classes)
     if len(classes) > MOST_NAMES_LISTED and not hint.startswith("did you mean"):
-        hint = f"its {len(classes)} classes go from {classes[0]} to {classes[-1]}"
-    raise UserError(f"--target={text}: the network knows no such class; {hint} (or a number, 0 to {len(classes) - 1})")
+        hint = f"its {len(classes)} classes range from {classes[0]} to {classes[-1]}"
+    raise UserError(f"--target={text}: the network has no such class; {hint} (or a number, 0 to {len(classes) - 1})")
+
+
+def imagenet_classes() -> tuple[str, ...]:
+    """ImageNet's 1,000 names in the order of the classifiers' outputs, as in Keras: `African_elephant` is 386."""
+    text = resources.files(__package__ or "").joinpath(IMAGENET_FILE).read_text(encoding="utf-8")
+    return tuple(line for line in text.splitlines() if line and not line.startswith("#"))

@@ -1,4 +1,4 @@
-"""SmoothGrad: which pixels the class's logit depends on (Smilkov et al. 2017, arXiv:1706.03825), beside Grad-CAM."""
+"""SmoothGrad: the pixels that a class's logit depends on (Smilkov et al. 2017, arXiv:1706.03825)."""
 
 from functools import partial
 from typing import cast
@@ -11,11 +11,11 @@ from jaxtyping import Array, Float, Float32, Int, Key, Real
 
 from vision_transfer.models.network import Network, Variables, apply
 from vision_transfer.models.preprocessing import MAX_PIXEL
-from vision_transfer.tasks.explain.scores import class_scores
+from vision_transfer.tasks.explain.grad_cam import class_scores
 
-# The paper finds noise of 10 to 20 % of the range best, and that little is gained beyond 50 samples.
+# The paper recommends noise of 10 to 20 % of the range and finds that more than 50 samples add little.
 NOISE, SAMPLES = 0.15, 25
-# The paper caps the few extreme pixels at this percentile, or the rest would be black.
+# As in the paper: without a cap, a few extreme pixels would leave the rest black.
 CAP_PERCENTILE = 99.0
 
 
@@ -29,15 +29,15 @@ def smooth_grad(
     samples: int = SAMPLES,
     noise: float = NOISE,
 ) -> Float32[np.ndarray, "batch height width"]:
-    """Absolute gradient of the class's logit, averaged over noisy copies of each image; the largest of the channels.
+    """Absolute mean gradient of the class's logit over noisy copies of each image; the largest over the channels.
 
     Args:
         network: the tables, with a head that ends in logits.
         variables: `params` and, if there are batch norms, `batch_stats`.
-        images: values 0–255, as the network takes them.
-        targets: class numbers. With one sigmoid, 1 is its logit and 0 the logit's negative.
-        key: of the noise.
-        samples: noisy copies of each image; 1 with `noise` 0 is the plain gradient (Simonyan et al. 2014).
+        images: values 0–255, at the network's input size.
+        targets: class numbers; the gradient is that of `class_scores`.
+        key: for the noise.
+        samples: noisy copies of each image; 1 with `noise` 0 gives the plain gradient (Simonyan et al. 2014).
         noise: standard deviation as a share of the range 0–255.
 
     Returns:

@@ -11,9 +11,9 @@ from vision_transfer.models.layers import Conv, layer_names
 from vision_transfer.models.network import Network
 from vision_transfer.runs.load import load_run
 from vision_transfer.runtime.console import Screen
+from vision_transfer.tasks.explain.activations import last_map
+from vision_transfer.tasks.explain.figures import superimpose
 from vision_transfer.tasks.explain.grad_cam import grad_cam
-from vision_transfer.tasks.explain.maps import last_map
-from vision_transfer.tasks.explain.overlay import superimpose
 from vision_transfer.tasks.report.thumbnails import shrunk
 
 # All batches are of this size, the last one padded, so that one program serves every run of a network. Compiling it is

@@ -1,18 +1,20 @@
-"""Filter banks against scikit-image's and scipy's."""
+"""Filter banks against scikit-image's and scipy's; convolution and pooling against scipy and by hand."""
 
 import numpy as np
 import pytest
 from scipy import ndimage
+from scipy.signal import correlate2d
 from skimage.feature import haar_like_feature
 from skimage.filters import gabor_kernel as skimage_gabor
 from skimage.filters import sobel_h, sobel_v
 from skimage.transform import integral_image
 
-from vision_transfer.tasks.explain.filter_banks import (
+from vision_transfer.tasks.explain.teaching import (
     filter_banks,
     gabor_kernel,
     grey,
     haar_kernels,
+    operations,
     responses,
     sobel_kernels,
 )
@@ -53,7 +55,7 @@ def test_haar_is_scikit_image_s(size):
     image = np.random.default_rng(size).random((size, size))
     integral = integral_image(image)
     vertical, horizontal, diagonal = ((image * kernel.values).sum() for kernel in haar_kernels([size]))
-    # their features take pixels outside of none of the rectangles: of the whole square there is one, the largest
+    # of each kind, one feature covers the whole square: the largest
     whole = {kind: _of_whole_square(integral, size, kind) / size**2 for kind in ("type-2-x", "type-2-y", "type-4")}
     assert np.isclose(abs(vertical), abs(whole["type-2-x"]))
     assert np.isclose(abs(horizontal), abs(whole["type-2-y"]))
@@ -64,7 +66,7 @@ def _of_whole_square(integral, size, kind):
     from skimage.feature import haar_like_feature_coord
 
     places, kinds = haar_like_feature_coord(size, size, kind)
-    # each rectangle is given by its first and last pixel; the square is covered where the last one is its corner
+    # each rectangle is given by its first and last pixel; a feature covers the square if they are its corners
     covering = [
         number
         for number, rectangles in enumerate(places)
@@ -77,7 +79,7 @@ def _of_whole_square(integral, size, kind):
     )[0]
 
 
-def test_a_gabor_answers_most_to_its_own_wave():
+def test_a_gabor_responds_most_to_its_own_wave():
     y, x = np.mgrid[:64, :64]
     wave = np.cos(2 * np.pi * 0.15 * (x * np.cos(np.radians(45)) + y * np.sin(np.radians(45))))
     gabor = [kernel for kernel in filter_banks()["gabor"] if "σ 4" in kernel.name]
@@ -89,3 +91,17 @@ def test_grey_is_brightness_of_0_to_1():
     image = np.random.default_rng(0).integers(0, 256, (5, 6, 3), dtype=np.uint8)
     np.testing.assert_allclose(grey(image), image @ np.array([0.299, 0.587, 0.114]) / 255, atol=1e-6)
     np.testing.assert_allclose(grey(image[..., :1]), image[..., 0] / 255, atol=1e-6)
+
+
+def test_operations_agree_with_scipy_and_with_windows_taken_by_hand():
+    image = np.random.default_rng(0).integers(0, 11, (8, 7)).astype(np.float64)
+    kernel = sobel_kernels()[0].values
+    outputs = operations(image, kernel).values()
+    valid, same, strided, maxima, means = outputs
+    np.testing.assert_allclose(valid, correlate2d(image, kernel, "valid"))
+    np.testing.assert_allclose(same, correlate2d(image, kernel, "same"))
+    np.testing.assert_allclose(strided, correlate2d(image, kernel, "valid")[::2, ::2])
+    windows = image[:8, :6].reshape(4, 2, 3, 2)
+    np.testing.assert_allclose(maxima, windows.max((1, 3)))
+    np.testing.assert_allclose(means, windows.mean((1, 3)))
+    assert all(output.dtype == np.float32 for output in outputs)

@@ -1,4 +1,4 @@
-"""What is looked into: a trained run, a pretrained backbone alone, or VGG with its ImageNet classifier."""
+"""Loads the network to explain: a finished run's, a pretrained backbone, or VGG with its ImageNet classifier."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,19 +14,19 @@ from vision_transfer.models.pretrained.load import load_pretrained
 from vision_transfer.runs.build import uses_published_weights
 from vision_transfer.runs.load import load_run
 from vision_transfer.runtime.console import Screen
-from vision_transfer.tasks.explain.imagenet import imagenet_classes
+from vision_transfer.tasks.explain.predictions import imagenet_classes
 
 
 @dataclass(frozen=True)
-class Subject:
-    """A network to look into.
+class LoadedNetwork:
+    """A network with its weights.
 
     Attributes:
-        network: the tables; without a head where the backbone is alone.
+        network: the tables; a backbone alone has no head.
         variables: `params` and `batch_stats`.
-        classes: what the head tells apart; empty where there is no head.
-        config: where the data and the resampling stand.
-        figures: folder for its figures, unless the user names one.
+        classes: names of the head's classes; empty without a head.
+        config: gives the data set and the resampling.
+        figures: default folder for the figures.
     """
 
     network: Network
@@ -36,30 +36,26 @@ class Subject:
     figures: Path
 
 
-def run_subject(workdir: Path, cache_dir: Path, screen: Screen) -> Subject:
-    """A finished run, with the parameters that were tested.
-
-    Raises:
-        UserError: no run, not finished, or damaged.
-    """
+def network_of_run(workdir: Path, cache_dir: Path, screen: Screen) -> LoadedNetwork:
+    """Loads a finished run with the parameters that were tested; see `load_run` for errors."""
     run = load_run(workdir, cache_dir, screen)
-    return Subject(run.network, run.variables, run.classes, run.config, workdir / "figures" / "explain")
+    return LoadedNetwork(run.network, run.variables, run.classes, run.config, workdir / "figures" / "explain")
 
 
-def backbone_subject(
+def network_of_config(
     config: Config, data_size: int | None, with_classifier: bool, cache_dir: Path, screen: Screen
-) -> Subject:
-    """The backbone that a config names with the weights that it starts from.
+) -> LoadedNetwork:
+    """Loads the backbone that a config names, with the weights that training would start from.
 
     Args:
-        config: only `model`, `dataset`, `precision` and `seed` matter.
-        data_size: height and width of the data set's images; None where the pictures are a user's, of any size.
+        config: only `model`, `dataset`, `precision` and `seed` are used.
+        data_size: height and width of the data set's images; None for images of any size that a user names.
         with_classifier: adds the dense layers for ImageNet's classes.
         cache_dir: root of all caches.
         screen: for the progress of a download.
 
     Raises:
-        UserError: a classifier is asked for where there is none, or the weights cannot be had.
+        UserError: there is no classifier for this backbone, or the weights are not available.
     """
     model, known = config.model, find_backbone(config.model.backbone)
     default_size = data_size if data_size is not None and not with_classifier else known.image_size
@@ -68,7 +64,7 @@ def backbone_subject(
     if with_classifier and not (known.classifier and published):
         with_classifiers = " or ".join(name for name, backbone in BACKBONES.items() if backbone.classifier)
         raise UserError(
-            f"--mode=explain: {model.backbone} with {model.weights} weights has no head that knows classes; give "
+            f"--mode=explain: {model.backbone} with {model.weights} weights has no classes to explain; give "
             f"--workdir=RUN, or {with_classifiers} with ImageNet weights"
         )
     if with_classifier and size != known.image_size:
@@ -88,6 +84,7 @@ def backbone_subject(
         preprocessing=model.preprocessing or known.preprocessing,
         numerics=Numerics(config.precision),
     )
+    # with the classifier, all 138 million parameters are loaded, so none is initialised
     variables = {"params": {}, "batch_stats": {}} if with_classifier else init(network, jax.random.key(config.seed))
     if published:
         whole = network if with_classifier else Network(known.layers, (), network.input_shape)
@@ -103,4 +100,4 @@ def backbone_subject(
         for collection, leaves in (("params", weights.params), ("batch_stats", weights.batch_stats)):
             variables[collection] |= {layer: dict(leaves[layer]) for layer in names if layer in leaves}
         network = replace(network, preprocessing=model.preprocessing or weights.preprocessing)
-    return Subject(network, variables, imagenet_classes() if with_classifier else (), config, Path("explain"))
+    return LoadedNetwork(network, variables, imagenet_classes() if with_classifier else (), config, Path("explain"))

@@ -1,0 +1,174 @@
+"""Computes the arrays of each figure of `--mode=explain`, draws them and writes the files."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import numpy as np
+from rich.markup import escape
+
+from vision_transfer.errors import UserError
+from vision_transfer.models.layers import MaxPool
+from vision_transfer.models.network import Network, apply
+from vision_transfer.runtime.console import Screen
+from vision_transfer.tasks.explain.activation_maximization import CHUNK, Way, filter_images
+from vision_transfer.tasks.explain.activations import activations, last_map, map_layers, require_map
+from vision_transfer.tasks.explain.figures import (
+    activations_figure,
+    filter_bank_figure,
+    filters_figure,
+    heat_figure,
+    operations_figure,
+    save_figure,
+    save_image,
+    superimpose,
+)
+from vision_transfer.tasks.explain.grad_cam import grad_cam
+from vision_transfer.tasks.explain.images import NamedImage
+from vision_transfer.tasks.explain.load import LoadedNetwork
+from vision_transfer.tasks.explain.predictions import class_number, top_predictions
+from vision_transfer.tasks.explain.smooth_grad import smooth_grad
+from vision_transfer.tasks.explain.teaching import filter_banks, grey, operations, responses, sobel_kernels
+
+FIGURES = ("activations", "filters", "grad_cam", "smooth_grad", "filter_banks", "operations")
+NEEDS_HEAD = frozenset({"grad_cam", "smooth_grad"})
+NEEDS_NETWORK = NEEDS_HEAD | {"activations", "filters"}
+NEEDS_IMAGES = frozenset(FIGURES) - {"filters"}
+# Of a network with more maps than this, only the pooling layers are drawn unless layers are named.
+MOST_MAPS = 10
+FIRST_FILTERS = tuple(range(16))
+# Larger images are shrunk for filter banks, so that kernels and responses can be seen in one figure.
+BANK_SIZE = 256
+# Every number of an image this small can be read.
+OPERATIONS_SIZE = 8
+NOISE_SEED = 0
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The figures to draw of a network.
+
+    Attributes:
+        show: names out of `FIGURES`.
+        layers: to look at; empty for the default of each figure.
+        filters: numbers of filters; None for the first 16.
+        way: of gradient ascent.
+        target: name or number of the class that heat maps explain; None for the likeliest of each image.
+    """
+
+    show: Sequence[str]
+    layers: tuple[str, ...] = ()
+    filters: tuple[int, ...] | None = None
+    way: Way = "smooth"
+    target: str | None = None
+
+
+def draw_teaching_figures(show: Sequence[str], images: Sequence[NamedImage], out: Path) -> list[Path]:
+    """Writes the figures that need no network: classic filter banks, and convolution and pooling on a small copy."""
+    written = []
+    for image in images:
+        if "filter_banks" in show:
+            shrunk = image.at_most(BANK_SIZE)
+            for bank, kernels in filter_banks().items():
+                figure = filter_bank_figure(shrunk, image.name, kernels, responses(grey(shrunk), kernels))
+                written.append(save_figure(figure, out / f"filter_bank-{bank}-{image.name}.png"))
+        if "operations" in show:
+            small = _in_tenths(grey(image.small_square(OPERATIONS_SIZE)))
+            kernel = sobel_kernels()[0]
+            title = f"{image.name}, darkest 0, brightest 10"
+            figure = operations_figure(small, kernel, operations(small, kernel.values), title)
+            written.append(save_figure(figure, out / f"operations-{image.name}.png"))
+    return written
+
+
+def draw_network_figures(
+    loaded: LoadedNetwork, selection: Selection, images: Sequence[NamedImage], out: Path, screen: Screen
+) -> list[Path]:
+    """Writes the figures of a network; prints the likeliest classes of each image where there is a head.
+
+    Raises:
+        UserError: a layer, filter or class does not exist.
+    """
+    for layer in selection.layers:
+        require_map(loaded.network, layer)
+    target = None
+    if selection.target is not None and loaded.classes:
+        target = class_number(selection.target, loaded.classes)
+    written = []
+    for image in images:
+        pixels = image.resized(loaded.network.input_shape[0], loaded.config.dataset.resampling)[None]
+        if "activations" in selection.show:
+            layers = selection.layers or _default_layers(loaded.network)
+            for layer, maps in activations(loaded.network, loaded.variables, pixels, layers).items():
+                figure = activations_figure(maps[0], layer, image.name)
+                written.append(save_figure(figure, out / f"activations-{image.name}-{layer}.png"))
+        if loaded.classes:
+            written += _draw_heat(loaded, selection, target, image, pixels, out, screen)
+    if "filters" in selection.show:
+        written += _draw_filters(loaded, selection, out, screen)
+    return written
+
+
+def _draw_heat(
+    loaded: LoadedNetwork,
+    selection: Selection,
+    target: int | None,
+    image: NamedImage,
+    pixels: np.ndarray,
+    out: Path,
+    screen: Screen,
+) -> Iterator[Path]:
+    """Prints the likeliest classes of an image and draws the evidence for the likeliest, or for the target."""
+    network, variables = loaded.network, loaded.variables
+    (likeliest,) = top_predictions(np.asarray(_logits(network, variables, pixels)), loaded.classes)
+    texts = ", ".join(prediction.text for prediction in likeliest)
+    screen.say(escape(f"{image.name}: {texts}"))
+    caption = f"{image.name}\n{texts}"
+    targets = np.array([likeliest[0].number if target is None else target], np.int32)
+    name = loaded.classes[targets[0]]
+    if "grad_cam" in selection.show:
+        for layer in selection.layers or (last_map(network),):
+            heat = grad_cam(network, variables, pixels, layer, targets)[0]
+            title = f"Grad-CAM for {name}\nat {layer}, {heat.shape[0]} × {heat.shape[1]}"
+            file = out / f"grad_cam-{image.name}-{layer}.png"
+            yield save_figure(heat_figure(image.pixels, heat, caption, title), file)
+            yield save_image(superimpose(image.pixels, heat), file.with_name(f"{file.stem}-picture.png"))
+    if "smooth_grad" in selection.show:
+        heat = smooth_grad(network, variables, pixels, targets, jax.random.key(NOISE_SEED))[0]
+        title = f"SmoothGrad for {name}\nof the pixels, {heat.shape[0]} × {heat.shape[1]}"
+        yield save_figure(heat_figure(image.pixels, heat, caption, title), out / f"smooth_grad-{image.name}.png")
+
+
+_logits = jax.jit(apply, static_argnames="network")
+
+
+def _draw_filters(loaded: LoadedNetwork, selection: Selection, out: Path, screen: Screen) -> Iterator[Path]:
+    for layer in selection.layers or (last_map(loaded.network),):
+        _, _, channels = require_map(loaded.network, layer)
+        numbers = selection.filters if selection.filters is not None else FIRST_FILTERS[:channels]
+        key = jax.random.key(NOISE_SEED)
+        images = []
+        with screen.bar(f"Filters of {layer}", len(numbers), unit="filters") as advance:
+            for first in range(0, len(numbers), CHUNK):
+                some = numbers[first : first + CHUNK]
+                found = filter_images(loaded.network, loaded.variables, layer, some, key, way=selection.way)
+                images.append(found.images)
+                advance(len(some))
+        figure = filters_figure(np.concatenate(images), numbers, layer, selection.way)
+        yield save_figure(figure, out / f"filters-{layer}-{selection.way}.png")
+
+
+def _in_tenths(brightness: np.ndarray) -> np.ndarray:
+    """Whole numbers from 0, the darkest, to 10, the brightest."""
+    spread = float(np.ptp(brightness)) or 1.0
+    return np.rint(10 * (brightness - brightness.min()) / spread)
+
+
+def _default_layers(network: Network) -> tuple[str, ...]:
+    """All maps of a small network; the pooling layers of a deep one."""
+    maps = map_layers(network)
+    if not maps:
+        raise UserError("--show=activations: this network has no convolution, so there are no maps to look at")
+    pools = {layer.name for layer in network.layers if isinstance(layer, MaxPool)}
+    return maps if len(maps) <= MOST_MAPS else tuple(name for name in maps if name in pools)
