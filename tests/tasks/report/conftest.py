@@ -1,4 +1,4 @@
-"""Run folders to report on: one written by hand, and two that were really run on digits and on photos."""
+"""Run folders to report on: one written by hand, and two from real runs on digits and on photos."""
 
 import io
 import json
@@ -42,7 +42,7 @@ def overfitted_epochs(name="head"):
 
 
 def write_run(path, *, classes=CLASSES, files=None, seed=0, epochs=None, logits=None):
-    """Writes a finished run on the embedded digits, as a run leaves it but for checkpoints; returns its `RunFolder`."""
+    """Writes the folder of a finished run on the embedded digits, without checkpoints; returns its `RunFolder`."""
     path.mkdir(parents=True)
     folder = RunFolder(path)
     config = default_config()

@@ -1,4 +1,4 @@
-"""Reports in real headless Chromium: nothing is asked for, nothing fails, all is drawn, all can be read."""
+"""Reports in real headless Chromium: no requests, no errors, everything is drawn and can be read."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from vision_transfer.tasks.report.page import write_report
 from vision_transfer.tasks.report.task import report
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-# Nothing but the page itself is to be fetched, and the browser's own calls home are not what is tested.
+# Only the page may send requests here, so the browser's own are switched off.
 FLAGS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -28,7 +28,7 @@ SMALLEST_FONT = 11
 # WCAG 2.2, success criterion 1.4.3.
 LEAST_CONTRAST = 4.5
 
-# Every visible text with its size on the screen, its contrast, and where it ends; every picture with its size.
+# Every visible text with its size on the screen, its contrast, and where it ends; every image with its size.
 MEASURE = """
 () => {
   const rgba = text => text.match(/[\\d.]+/g).map(Number);
@@ -93,7 +93,7 @@ def browser():
 
 @pytest.fixture
 def measured(browser):
-    """Opens a file at a width in a scheme of colours; gives what `MEASURE` finds; asserts that nothing was asked."""
+    """Opens a file at a width in a colour scheme, asserts that it requests nothing, and returns `MEASURE`'s result."""
 
     def measure(file, width, scheme):
         page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
@@ -119,8 +119,8 @@ def assert_can_be_read(found, width):
         assert text["size"] >= SMALLEST_FONT, text
         assert text["contrast"] >= LEAST_CONTRAST, text
         assert text["scrolls"] or text["right"] <= width + 1, text
-    for picture in found["drawn"]:
-        assert picture["loaded"] and picture["width"] >= 10 and picture["height"] >= 10, picture
+    for image in found["drawn"]:
+        assert image["loaded"] and image["width"] >= 10 and image["height"] >= 10, image
 
 
 @pytest.mark.parametrize("name", ["digits_run", "photos_run"])

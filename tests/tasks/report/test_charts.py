@@ -1,4 +1,4 @@
-"""Charts stand where they should: ticks and points in the view box, gaps left, losses of many sizes logarithmic."""
+"""Geometry of charts: ticks and points in the view box, gaps, logarithmic axes, calibration."""
 
 import math
 import re
@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vision_transfer.metrics.calibration import reliability
-from vision_transfer.tasks.report.charts import HEIGHT, WIDTH, Scale, Series, line_chart
-from vision_transfer.tasks.report.reliability_diagram import reliability_chart
+from vision_transfer.tasks.report.charts import HEIGHT, WIDTH, Scale, Series, line_chart, reliability_chart
 
 POINT = re.compile(r"[ML]([-\d.]+) ([-\d.]+)")
 

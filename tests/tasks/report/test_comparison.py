@@ -1,4 +1,4 @@
-"""Runs beside each other, and the mode that makes pages."""
+"""Runs side by side, and the mode that writes pages."""
 
 import json
 
@@ -15,7 +15,7 @@ FILES = tuple(f"digits/{number}" for number in range(40))
 
 @pytest.fixture
 def two(make_run):
-    """The second run is right where the first is, and on ten images more."""
+    """The second run is correct where the first is, and on ten more images."""
     first = make_run("first", files=FILES)
     with np.load(first.predictions_file) as arrays:
         labels = arrays["labels"]
@@ -24,7 +24,7 @@ def two(make_run):
     worse[:10] = np.roll(worse[:10], 1, axis=1)
     first.write_predictions(worse, labels, FILES)
     second = make_run("second", files=FILES, seed=1)
-    # in another order: names decide, not places
+    # in another order: images are matched by name, not by row
     second.write_predictions(better[::-1], labels[::-1], FILES[::-1])
     return first.path, second.path
 
@@ -32,8 +32,8 @@ def two(make_run):
 def test_it_counts_the_images_on_which_they_differ(two, tmp_path, caches, screen):
     file = report(",".join(map(str, two)), tmp_path / "c.html", caches, screen)
     text = " ".join(file.read_text().split())
-    assert "A: first against B: second, on 40 images: the first alone is right on 0, the second alone on 10;" in text
-    assert f"p = {2 / 2**10:.2g}" in text and "the second is better beyond what chance would make" in text
+    assert "A: first against B: second, on 40 images: only the first is correct on 0, only the second on 10;" in text
+    assert f"p = {2 / 2**10:.2g}" in text and "the second is significantly better" in text
     assert text.count(" – wrong") == 10
     assert "<code>seed</code>" in text and "<code>batch_size</code>" not in text
 
@@ -41,21 +41,21 @@ def test_it_counts_the_images_on_which_they_differ(two, tmp_path, caches, screen
 def test_runs_of_other_classes_are_not_compared_image_by_image(two, make_run, tmp_path, caches, screen):
     other = make_run("other", classes=["cat", "dog"], files=FILES).path
     text = report(f"{two[0]},{other}", tmp_path / "c.html", caches, screen).read_text()
-    assert "no test images in common" in text and "There is none that all of them predicted" in text
+    assert "no test images in common" in text and "There are none among the images that all of them predicted" in text
 
 
-def test_unfinished_runs_are_compared_by_what_there_is(two, tmp_path, caches, screen):
+def test_unfinished_runs_are_compared_as_far_as_possible(two, tmp_path, caches, screen):
     for name in ("result.json", "predictions.npz"):
         (two[1] / name).unlink()
     text = report(",".join(map(str, two)), tmp_path / "c.html", caches, screen).read_text()
-    assert "B: second: result.json is not there" in text and "Validation loss" in text
+    assert "B: second: result.json is missing" in text and "Validation loss" in text
 
 
 def test_sentences():
     right, wrong = np.ones(9, bool), np.zeros(9, bool)
-    assert "right on the same images" in paired_sentence(paired(right, right))
-    assert "the first is better" in paired_sentence(paired(right, wrong))
-    assert "chance alone" in paired_sentence(paired(right, np.arange(9) > 0))
+    assert "correct on the same images" in paired_sentence(paired(right, right))
+    assert "the first is significantly better" in paired_sentence(paired(right, wrong))
+    assert "could be due to chance" in paired_sentence(paired(right, np.arange(9) > 0))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Learning curves: arrays out of records, smoothed as the textbook does, and a figure that a reader can see through."""
+"""Learning curves: arrays from `metrics.jsonl`, smoothed as in the textbook, and their figure."""
 
 import json
 import math
@@ -13,7 +13,7 @@ from vision_transfer.tasks.report.curves import draw_curves, smooth, stage_curve
 
 
 def published_smooth_curve(points, factor=0.8):
-    """Chollet, "Deep Learning with Python" (2017), section 5.2, told in words: each point leans on the one before."""
+    """Chollet, "Deep Learning with Python" (2017), section 5.2."""
     smoothed_points = []
     for point in points:
         previous = smoothed_points[-1] if smoothed_points else None
@@ -47,7 +47,7 @@ def test_a_value_that_is_not_finite_leaves_a_gap_and_nothing_else(bad):
     np.testing.assert_array_equal(smoothed, [math.nan, 1.0, math.nan, 0.5])
 
 
-def test_curves_are_by_stage_in_the_order_of_the_run():
+def test_stages_are_in_the_order_of_the_run():
     head, block5 = stage_curves(RECORDS, {"head": 3})
     assert (head.stage, head.best_epoch, block5.stage, block5.best_epoch) == ("head", 3, "block5", None)
     np.testing.assert_array_equal(head.epochs, [1, 2, 3])
@@ -69,17 +69,17 @@ def test_the_figure_shows_what_was_recorded():
     np.testing.assert_allclose(lines["validation, each epoch"].get_ydata(), stages[0].curves["validation_loss"].values)
     np.testing.assert_allclose(lines["validation, smoothed"].get_ydata(), stages[0].curves["validation_loss"].smoothed)
     np.testing.assert_allclose(lines["best epoch"].get_xydata(), [[3, 0.3 + 1 / 3]])
-    # Without validation there is nothing to draw of it, and no best epoch.
+    # Without validation there are neither its curves nor a best epoch.
     assert [line.get_label() for line in axes[1].get_lines()] == ["train, each epoch", "train, smoothed"]
 
 
 @pytest.mark.parametrize("records", [RECORDS, RECORDS[:1], []], ids=["two stages", "one epoch", "nothing"])
-def test_a_picture_is_written_whole(tmp_path, records):
+def test_the_figure_is_written_whole(tmp_path, records):
     path = tmp_path / "figures" / "curves.png"
     write_curves(records, {"head": 1}, path, "a [run] with $x^_$")
-    with Image.open(path) as picture:
-        picture.load()
-        assert picture.format == "PNG"
+    with Image.open(path) as image:
+        image.load()
+        assert image.format == "PNG"
     assert [file.name for file in path.parent.iterdir()] == ["curves.png"]
 
 

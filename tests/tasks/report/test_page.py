@@ -1,4 +1,4 @@
-"""The page of a run: well-formed, self-contained, escaped; and as much of it as there is where parts are missing."""
+"""The page of a run: well-formed, self-contained, escaped, and as complete as the run's files allow."""
 
 import json
 import shutil
@@ -15,7 +15,7 @@ VOID = {"meta", "link", "img", "br", "hr", "path", "circle", "rect"}
 
 
 class Page(HTMLParser):
-    """A page taken apart: its elements in order, its text; raises where tags do not match."""
+    """A parsed page: its elements in order, and its text; raises where tags do not match."""
 
     def __init__(self, html):
         super().__init__()
@@ -45,7 +45,7 @@ class Page(HTMLParser):
 
 @pytest.fixture
 def page(caches, screen):
-    """Writes the report of a run's folder and takes it apart."""
+    """Writes the report of a run's folder and parses it."""
 
     def make(folder):
         file = write_report(folder.path, caches, screen)
@@ -81,7 +81,7 @@ def test_it_needs_nothing_else(page, by_hand):
     assert not any(name.startswith("on") for _, attributes in found.elements for name in attributes)
 
 
-def test_what_a_finished_run_shows(page, by_hand):
+def test_the_page_of_a_finished_run(page, by_hand):
     text = page(by_hand).text
     result = json.loads(by_hand.result_file.read_text())
     assert f"{result['test']['accuracy']:.4f}" in text
@@ -89,7 +89,7 @@ def test_what_a_finished_run_shows(page, by_hand):
     assert "Over-fitting after about epoch" in text and RULE in text
     assert "Best epoch: 3 of 10" in text
     assert "600 train, 200 validation, 997 test" in text and "random initialisation" in text
-    assert "highest in training and validation 500 MB" in text
+    assert "peak during training and validation 500 MB" in text
     assert "No heat maps: " in text  # written by hand, it has no checkpoints
 
 
@@ -115,7 +115,7 @@ def test_a_run_that_is_not_finished(page, by_hand):
     assert "Not finished:" in found.text and "the run is not finished" in found.text
     assert "Best epoch so far: 3 of 10" in found.text
     assert found.all("svg")
-    assert "looked at once, when the last stage has ended" in found.text
+    assert "evaluated once, after the last stage" in found.text
 
 
 def test_a_run_that_has_just_begun(page, by_hand):
@@ -128,13 +128,13 @@ def test_a_run_that_has_just_begun(page, by_hand):
 @pytest.mark.parametrize(
     "content", [None, b"", b"[1]", b"\xff\xfe", b'{"stages": 3, "dataset": [], "test": {"accuracy": 1}}']
 )
-def test_whatever_a_file_holds_there_is_a_page(page, by_hand, name, content):
+def test_a_page_is_written_whatever_a_file_contains(page, by_hand, name, content):
     path = by_hand.path / name
     path.unlink()
     if content is not None:
         path.write_bytes(content)
     text = page(by_hand).text
-    assert "What is missing here" in text or name == "identity.json"
+    assert "Missing from this page" in text or name == "identity.json"
 
 
 def test_values_of_other_types_leave_the_rest(page, by_hand):
@@ -145,24 +145,24 @@ def test_values_of_other_types_leave_the_rest(page, by_hand):
     result["dataset"]["classes"] = ["only one"]
     by_hand.result_file.write_text(json.dumps(result))
     text = page(by_hand).text
-    assert "is not as this version writes it" in text
+    assert "was not written by this version, or was edited" in text
     assert "Over-fitting after about epoch" in text
 
 
-def test_a_config_of_another_version_is_shown_though_it_is_not_understood(page, by_hand):
+def test_a_config_of_another_version_is_shown(page, by_hand):
     config = json.loads(by_hand.config_file.read_text()) | {"speed": 3}
     by_hand.config_file.write_text(json.dumps(config))
     text = page(by_hand).text
     assert "speed 3" in text and "which this version does not know" in text
 
 
-def test_data_that_is_gone_costs_only_the_pictures(page, by_hand, tmp_path):
+def test_without_the_data_only_the_images_are_missing(page, by_hand, tmp_path):
     config = json.loads(by_hand.config_file.read_text())
     config["dataset"] |= {"name": "folder", "root": str(tmp_path / "gone")}
     by_hand.config_file.write_text(json.dumps(config))
     found = page(by_hand)
-    assert "No pictures, since the data cannot be had: " in found.text
-    assert not found.all("img") and "no picture" in found.text
+    assert "No images, since the data is not available: " in found.text
+    assert not found.all("img") and "no image" in found.text
     assert "digits/" in found.text and "Expected calibration error" in found.text
 
 
@@ -170,7 +170,7 @@ def test_data_that_has_changed_is_not_shown(page, by_hand):
     result = json.loads(by_hand.result_file.read_text())
     result["dataset"]["fingerprint"] = "other"
     by_hand.result_file.write_text(json.dumps(result))
-    assert "is not what the run saw" in page(by_hand).text
+    assert "has changed since the run" in page(by_hand).text
 
 
 def test_no_validation_no_best_epoch(page, make_run, make_epoch):
@@ -181,7 +181,7 @@ def test_no_validation_no_best_epoch(page, make_run, make_epoch):
     assert "There is no validation" in page(folder).text
 
 
-def test_all_right(page, make_run):
+def test_no_mistakes(page, make_run):
     labels = np.arange(20) % 2
     logits = np.where(np.eye(2)[labels] > 0, 9.0, 0.0).astype(np.float32)
     folder = make_run("run", classes=["a", "b"], files=[f"{n}.jpg" for n in range(20)], logits=logits)
@@ -189,10 +189,10 @@ def test_all_right(page, make_run):
     with np.load(folder.predictions_file) as arrays:
         truth = arrays["labels"]
     folder.write_predictions(np.where(np.eye(2)[truth] > 0, 9.0, 0.0), truth, tuple(f"{n}.jpg" for n in range(20)))
-    assert "every test image is classified rightly" in page(folder).text
+    assert "every test image is classified correctly" in page(folder).text
 
 
-def test_heat_maps_and_what_is_left_without_checkpoints(digits_run, tmp_path, caches, screen):
+def test_heat_maps_need_checkpoints(digits_run, tmp_path, caches, screen):
     with_heat = Page(write_report(digits_run, caches, screen, tmp_path / "with.html").read_text())
     assert "Grad-CAM at layer conv2" in with_heat.text
     heat = [image for image in with_heat.all("img") if "heat map" in image["alt"]]

@@ -1,4 +1,4 @@
-"""Over-fitting is named where the rule finds it, and only there."""
+"""Over-fitting is reported where the rule finds it, and only there."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ FALLING = np.linspace(2, 0.1, 12)
 def test_validation_that_rises_while_training_falls(verdict):
     found = verdict(FALLING, np.concatenate([np.linspace(1, 0.5, 5), np.linspace(0.6, 2, 7)]))
     assert found is not None
-    assert found.final > (1 + SMALLEST_RISE) * found.lowest and found.train_final < found.train_then
+    assert found.validation_last > (1 + SMALLEST_RISE) * found.validation_best and found.train_last < found.train_best
     assert 5 <= found.epoch <= 12 - EPOCHS_AFTER
 
 
@@ -43,5 +43,5 @@ def test_validation_that_rises_while_training_falls(verdict):
     ],
     ids=["still falling", "flat", "one bad epoch", "one lucky epoch", "diverging", "too short", "none", "nan"],
 )
-def test_what_is_no_overfitting(verdict, train, validation):
+def test_curves_without_overfitting(verdict, train, validation):
     assert verdict(train, validation) is None

@@ -1,1 +1,1 @@
-"""Reading a run folder: its curves, its figures, its report."""
+"""The pages of `--mode=report`, and the figures in a run's folder."""

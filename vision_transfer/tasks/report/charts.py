@@ -1,7 +1,7 @@
-"""Where the lines, dots and ticks of a chart stand: geometry as plain data, which a template draws as SVG.
+"""Geometry of charts as plain data, which a template draws as SVG.
 
-Own geometry, and not a figure of matplotlib's, so that colours follow the reader's light or dark mode, text is text at
-a size that can be read on a phone, and a screen reader is told what the chart says.
+Unlike matplotlib's figures, these charts follow the reader's light or dark mode, have text that can be read on a phone,
+and describe themselves to a screen reader.
 """
 
 import math
@@ -10,14 +10,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# Of the view box, in units that are about a CSS pixel on a phone.
+from vision_transfer.metrics.calibration import Reliability
+from vision_transfer.metrics.classification import wilson_interval
+
+# Size and margins of the view box, in units of about a CSS pixel on a phone.
 WIDTH, HEIGHT = 360.0, 236.0
 LEFT, RIGHT, TOP, BOTTOM = 62.0, 12.0, 14.0, 42.0
 MOST_TICKS = 5
 # Losses that span more than this factor are drawn on a logarithmic axis.
 LINEAR_SPAN = 20.0
-# Single epochs are marked by dots as long as there are not too many to tell apart.
+# With more epochs, single dots could not be told apart and are left out.
 MOST_DOTS = 40
+# The highest bar of a histogram takes this share of the chart's height.
+HISTOGRAM_SHARE = 0.25
+SHARES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 
 
 @dataclass(frozen=True)
@@ -26,9 +32,9 @@ class Series:
 
     Attributes:
         name: for the legend.
-        style: its CSS class, which has colour and dashes.
-        xs: values across.
-        ys: values upwards; NaN leaves a gap.
+        style: CSS class, which has colour and dashes.
+        xs: horizontal values.
+        ys: vertical values; NaN leaves a gap.
         dots: whether the values are marked by dots.
         ring: the x whose value is ringed, or None.
     """
@@ -43,7 +49,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Tick:
-    """A tick: where it stands along its axis, and what is written there."""
+    """A tick: its place along its axis in the view box, and its label."""
 
     place: float
     label: str
@@ -51,7 +57,7 @@ class Tick:
 
 @dataclass(frozen=True)
 class DrawnSeries:
-    """One line of a chart, in the view box: an SVG path, the dots, and the ringed one."""
+    """One line of a chart in the view box: an SVG path, the dots, and the ringed one."""
 
     style: str
     path: str
@@ -70,7 +76,7 @@ class Span:
 
 @dataclass(frozen=True)
 class Bar:
-    """A bar of a histogram in the view box, standing on the axis across."""
+    """A bar of a histogram in the view box, rising from the horizontal axis."""
 
     x: float
     width: float
@@ -79,15 +85,15 @@ class Bar:
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart ready to be drawn.
+    """A chart in the view box, ready to be drawn.
 
     Attributes:
-        title: what it shows, for everyone.
-        description: what is to be seen in it, for those who do not see it.
-        x_label: name and unit of the axis across.
-        y_label: the same upwards.
-        x_ticks: along it.
-        y_ticks: along it.
+        title: above the chart.
+        description: the content of the chart in words, for screen readers.
+        x_label: name and unit of the horizontal axis.
+        y_label: name and unit of the vertical axis.
+        x_ticks: of the horizontal axis.
+        y_ticks: of the vertical axis.
         lines: the drawn series.
         legend: name and style of each.
         spans: error bars.
@@ -115,15 +121,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class Scale:
-    """A straight or logarithmic way from the data's units to the view box.
-
-    Attributes:
-        low: value at `start`.
-        high: value at `end`.
-        start: place of the lowest value.
-        end: place of the highest.
-        logarithmic: whether equal factors take equal lengths.
-    """
+    """Maps values from `low` to `high` to places from `start` to `end`, linearly or logarithmically."""
 
     low: float
     high: float
@@ -132,27 +130,17 @@ class Scale:
     logarithmic: bool = False
 
     def place(self, value: float) -> float:
-        """Where a value stands."""
-        low, high, value = (
-            (math.log(number) for number in (self.low, self.high, value))
-            if self.logarithmic
-            else (self.low, self.high, value)
-        )
+        """The place of a value in the view box."""
+        low, high = self.low, self.high
+        if self.logarithmic:
+            low, high, value = math.log(low), math.log(high), math.log(value)
         return round(self.start + (value - low) / (high - low) * (self.end - self.start), 1)
 
 
-def line_chart(
-    title: str, description: str, x_label: str, y_label: str, series: Sequence[Series], *, y_low: float | None = None
-) -> Chart | None:
+def line_chart(title: str, description: str, x_label: str, y_label: str, series: Sequence[Series]) -> Chart | None:
     """A chart of lines over whole numbers such as epochs; None where no series has a finite value.
 
-    Args:
-        title: of the chart.
-        description: for screen readers.
-        x_label: of the axis across.
-        y_label: of the axis upwards.
-        series: the lines.
-        y_low: where the axis upwards starts; None to choose it, and whether it is logarithmic, by the values.
+    The vertical axis is logarithmic where all values are positive and span more than `LINEAR_SPAN`.
     """
     xs = np.concatenate([np.asarray(one.xs, np.float64) for one in series]) if series else np.zeros(0)
     ys = np.concatenate([np.asarray(one.ys, np.float64) for one in series]) if series else np.zeros(0)
@@ -160,25 +148,74 @@ def line_chart(
     if not len(finite):
         return None
     low, high = float(finite.min()), float(finite.max())
-    logarithmic = y_low is None and low > 0 and high / low > LINEAR_SPAN
-    y_ticks, (low, high) = _ticks(low if y_low is None else y_low, high, logarithmic=logarithmic)
+    logarithmic = low > 0 and high / low > LINEAR_SPAN
+    y_ticks, (low, high) = _ticks(low, high, logarithmic=logarithmic)
     x_ticks, _ = _ticks(float(xs.min()), float(xs.max()), whole=True)
-    across = _widened(float(xs.min()), float(xs.max()))
-    x_scale = Scale(*across, LEFT + 6, WIDTH - RIGHT - 6)
+    first, last = _widened(float(xs.min()), float(xs.max()))
+    x_scale = Scale(first, last, LEFT + 6, WIDTH - RIGHT - 6)
     y_scale = Scale(low, high, HEIGHT - BOTTOM, TOP, logarithmic)
     return Chart(
         title,
         description,
         x_label,
         f"{y_label}, logarithmic" if logarithmic else y_label,
-        tuple(Tick(x_scale.place(value), _number(value)) for value in x_ticks if across[0] <= value <= across[1]),
-        tuple(Tick(y_scale.place(value), _number(value)) for value in y_ticks),
-        tuple(drawn(one, x_scale, y_scale) for one in series),
+        tuple(Tick(x_scale.place(value), f"{value:.6g}") for value in x_ticks if first <= value <= last),
+        tuple(Tick(y_scale.place(value), f"{value:.6g}") for value in y_ticks),
+        tuple(_drawn(one, x_scale, y_scale) for one in series),
         tuple((one.name, one.style) for one in series if np.isfinite(one.ys).any()),
     )
 
 
-def drawn(series: Series, x_scale: Scale, y_scale: Scale) -> DrawnSeries:
+def reliability_chart(found: Reliability, error: float) -> Chart:
+    """Accuracy against confidence over a histogram of the confidences.
+
+    Dots are the bins that have examples, with 95 % Wilson intervals; the dashed line is perfect calibration.
+
+    Args:
+        found: the bins.
+        error: the expected calibration error.
+    """
+    x_scale, y_scale = Scale(0, 1, LEFT, WIDTH - RIGHT), Scale(0, 1, HEIGHT - BOTTOM, TOP)
+    filled = np.flatnonzero(found.counts)
+    counts, confidence, accuracy = (
+        values[filled].tolist() for values in (found.counts, found.confidence, found.accuracy)
+    )
+    series = (
+        Series("perfect calibration", "reference", (0.0, 1.0), (0.0, 1.0)),
+        Series("this run, with 95 % intervals", "bins", confidence, accuracy, dots=True),
+    )
+    intervals = [wilson_interval(int(found.hits[place]), int(found.counts[place])) for place in filled]
+    highest = found.counts.max(initial=1)
+    room = HISTOGRAM_SHARE * (HEIGHT - TOP - BOTTOM)
+    edges = [x_scale.place(edge) for edge in found.edges]
+    bins = [
+        f"confidence {x:.2f}, accuracy {y:.2f}, {count} images"
+        for x, y, count in zip(confidence, accuracy, counts, strict=True)
+    ]
+    return Chart(
+        title="Calibration on the test images",
+        description=f"Expected calibration error {error:.3f}. By bin: {'; '.join(bins)}.",
+        x_label="confidence (probability of the predicted class)",
+        y_label="accuracy",
+        x_ticks=tuple(Tick(x_scale.place(share), f"{share:g}") for share in SHARES),
+        y_ticks=tuple(Tick(y_scale.place(share), f"{share:g}") for share in SHARES),
+        lines=tuple(_drawn(one, x_scale, y_scale) for one in series),
+        legend=(*((one.name, one.style) for one in series), ("number of images with this confidence", "histogram")),
+        spans=tuple(
+            Span(x_scale.place(x), y_scale.place(low), y_scale.place(high))
+            for x, (low, high) in zip(confidence, intervals, strict=True)
+        ),
+        bars=tuple(
+            # a gap of one unit on either side
+            Bar(
+                edges[place] + 1, round(edges[place + 1] - edges[place] - 2, 1), round(float(room * count / highest), 1)
+            )
+            for place, count in zip(filled, counts, strict=True)
+        ),
+    )
+
+
+def _drawn(series: Series, x_scale: Scale, y_scale: Scale) -> DrawnSeries:
     """A series in the view box; a value that is not finite leaves a gap."""
     points, path, pen_down = [], [], False
     for x, y in zip(series.xs, series.ys, strict=True):
@@ -198,7 +235,7 @@ def drawn(series: Series, x_scale: Scale, y_scale: Scale) -> DrawnSeries:
 def _ticks(
     low: float, high: float, *, logarithmic: bool = False, whole: bool = False
 ) -> tuple[list[float], tuple[float, float]]:
-    """Round numbers that enclose (on an axis of whole numbers: lie in) a range, and the range that they enclose."""
+    """Round numbers that enclose a range (or, if `whole`, lie in it), and the range that they enclose."""
     from matplotlib.ticker import LogLocator, MaxNLocator
 
     if logarithmic:
@@ -211,18 +248,12 @@ def _ticks(
         return [value for value in values if first <= value <= last], (first, last)
     low, high = _widened(low, high)
     steps = [1, 2, 5, 10] if whole else [1, 2, 2.5, 5, 10]
-    values = MaxNLocator(MOST_TICKS, integer=whole, steps=steps).tick_values(low, high)
-    values = [float(value) for value in values]
-    if whole:
-        # in a narrow range the locator gives parts of whole numbers after all
-        values = [value for value in values if value == round(value)]
+    values = map(float, MaxNLocator(MOST_TICKS, integer=whole, steps=steps).tick_values(low, high))
+    # in a narrow range the locator gives fractions even with `integer`
+    values = [value for value in values if not whole or value == round(value)]
     return values, (min(values[0], low), max(values[-1], high))
 
 
 def _widened(low: float, high: float) -> tuple[float, float]:
-    """A range that is not empty."""
+    """The range, or one of width 1 around it where it is empty."""
     return (low, high) if high > low else (low - 0.5, high + 0.5)
-
-
-def _number(value: float) -> str:
-    return f"{value:.6g}"

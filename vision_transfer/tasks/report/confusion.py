@@ -1,4 +1,4 @@
-"""The confusion matrix of a run's test as a figure: which classes are taken for which."""
+"""The confusion matrix of the test split as a figure."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,18 +12,18 @@ from vision_transfer.runtime.files import replaced_file
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Up to as many classes every cell says its number; beyond, colours do.
+# With more classes, cells have colours but no numbers.
 CELLS_WITH_NUMBERS = 30
 INCHES_PER_CLASS, MARGIN_INCHES = 0.42, 2.4
 SMALLEST_INCHES, LARGEST_INCHES = 4.2, 15.0
 LARGEST_FONT, SMALLEST_FONT = 11.0, 4.5
 POINTS_PER_INCH = 72
-# A label takes this share of a row's height, a number in a cell must also leave room beside it.
+# Font sizes as shares of a row's height; a number must also leave room beside it in its cell.
 LABEL_SHARE, NUMBER_SHARE = 0.62, 0.42
 LONGEST_NAME = 24
-# Shades go with this power of the shares, so that one error in a hundred is seen beside the diagonal.
+# Shades are this power of the shares, so that one error in a hundred is visible beside the diagonal.
 SHADE_EXPONENT = 0.5
-# From this shade on numbers are white.
+# Numbers on darker shades are white.
 DARK = 0.55
 PIXELS_PER_INCH = 120
 
@@ -33,9 +33,8 @@ def confusion_figure(confusion: Sequence[Sequence[int]], classes: Sequence[str])
 
     Args:
         confusion: `[label][predicted]` counts, as in `result.json`.
-        classes: name of each.
+        classes: their names.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.colors import PowerNorm
     from matplotlib.figure import Figure
 
@@ -43,7 +42,6 @@ def confusion_figure(confusion: Sequence[Sequence[int]], classes: Sequence[str])
     side = float(np.clip(INCHES_PER_CLASS * len(classes) + MARGIN_INCHES, SMALLEST_INCHES, LARGEST_INCHES))
     row_points = (side - MARGIN_INCHES) / len(classes) * POINTS_PER_INCH
     figure = Figure(figsize=(side + 0.8, side), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.subplots()
     shares = row_shares(counts)
     norm = PowerNorm(SHADE_EXPONENT, vmin=0, vmax=1)
@@ -68,7 +66,7 @@ def confusion_figure(confusion: Sequence[Sequence[int]], classes: Sequence[str])
                 color="white" if norm(shares[label, predicted]) > DARK else "black",
             )
     right, total = int(np.trace(counts)), int(counts.sum())
-    axes.set_title(f"{right:,} of {total:,} test images right", fontsize=LARGEST_FONT)
+    axes.set_title(f"{right:,} of {total:,} test images correct", fontsize=LARGEST_FONT)
     figure.colorbar(image, ax=axes, label="share of the label's images", shrink=0.8)
     return figure
 

@@ -1,4 +1,4 @@
-"""Learning curves of a run: arrays out of its `metrics.jsonl`, smoothed ones beside them, and the figure of both."""
+"""Learning curves of a run: arrays from its `metrics.jsonl`, as recorded and smoothed, and the figure of both."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 SMOOTHING_FACTOR = 0.8
 QUANTITIES = ("loss", "accuracy")
 SPLITS = ("train", "validation")
-# Okabe and Ito's palette, which the colour-blind tell apart; dashes and markers differ too.
+# Okabe and Ito's palette, which the colour-blind can tell apart; dashes and markers differ too.
 STYLES = {
     "train": {"color": "#0072B2", "marker": "o", "linestyle": "-"},
     "validation": {"color": "#D55E00", "marker": "s", "linestyle": "--"},
@@ -32,12 +32,7 @@ PIXELS_PER_INCH = 120
 
 @dataclass(frozen=True)
 class Curve:
-    """One value over the epochs of a stage.
-
-    Attributes:
-        values: `(epochs,) float64`; NaN where an epoch has none.
-        smoothed: the same, smoothed by `smooth`.
-    """
+    """A quantity over the epochs of a stage, as recorded (NaN where an epoch has no value) and smoothed by `smooth`."""
 
     values: Float64[np.ndarray, "epochs"]
     smoothed: Float64[np.ndarray, "epochs"]
@@ -49,9 +44,9 @@ class StageCurves:
 
     Attributes:
         stage: its name.
-        epochs: `(epochs,) int64`, from 1.
+        epochs: numbers from 1.
         curves: by `train_loss`, `train_accuracy`, `validation_loss`, `validation_accuracy`.
-        best_epoch: the number of the best epoch; None where it is not known.
+        best_epoch: None where it is not known.
     """
 
     stage: str
@@ -63,11 +58,7 @@ class StageCurves:
 def smooth(values: Float64[np.ndarray, "epochs"], factor: float = SMOOTHING_FACTOR) -> Float64[np.ndarray, "epochs"]:
     """Exponential smoothing that starts at the first value: s₁ = v₁, sₜ = factor · sₜ₋₁ + (1 - factor) · vₜ.
 
-    A value that is not finite gives NaN at its place and is passed over.
-
-    Args:
-        values: `(epochs,)`.
-        factor: from 0 (nothing is smoothed) to below 1.
+    A value that is not finite becomes NaN and is skipped. `factor` is from 0 (no smoothing) to below 1.
     """
     smoothed = np.full(len(values), np.nan)
     last = None
@@ -79,26 +70,23 @@ def smooth(values: Float64[np.ndarray, "epochs"], factor: float = SMOOTHING_FACT
 
 
 def stage_curves(
-    records: Iterable[Mapping[str, Any]],
-    best_epochs: Mapping[str, int] | None = None,
-    factor: float = SMOOTHING_FACTOR,
+    epochs: Iterable[Mapping[str, Any]], best_epochs: Mapping[str, int] | None = None
 ) -> list[StageCurves]:
     """The curves of each stage, in the order in which the stages ran.
 
     Args:
-        records: the lines of `metrics.jsonl`, in order; a value may be missing or None.
-        best_epochs: the best epoch of each stage, as `stages` of `result.json` has them.
-        factor: of the smoothing.
+        epochs: the lines of `metrics.jsonl`, in order; a value may be missing or None.
+        best_epochs: the best epoch of each stage, from `stages` of `result.json`.
     """
     by_stage: dict[str, list[Mapping[str, Any]]] = {}
-    for record in records:
-        by_stage.setdefault(record["stage"], []).append(record)
+    for epoch in epochs:
+        by_stage.setdefault(epoch["stage"], []).append(epoch)
     names = [f"{split}_{quantity}" for quantity in QUANTITIES for split in SPLITS]
     return [
         StageCurves(
             stage,
-            np.array([record["epoch"] for record in lines], np.int64),
-            {name: _curve([record.get(name) for record in lines], factor) for name in names},
+            np.array([epoch["epoch"] for epoch in lines], np.int64),
+            {name: _curve([epoch.get(name) for epoch in lines]) for name in names},
             (best_epochs or {}).get(stage),
         )
         for stage, lines in by_stage.items()
@@ -108,15 +96,13 @@ def stage_curves(
 def draw_curves(stages: Sequence[StageCurves], title: str = "") -> "Figure":
     """A row of panels for the loss and one for the accuracy, a column for each stage.
 
-    Thin lines with markers are the recorded values, thick ones the smoothed; a ring marks the best epoch.
+    Thin lines with markers are the recorded values, thick lines the smoothed ones; a ring marks the best epoch.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     columns = max(1, len(stages))
     size = (max(LEAST_WIDTH, PANEL_WIDTH * columns + 1), PANEL_HEIGHT * len(QUANTITIES) + 0.8)
     figure = Figure(figsize=size, layout="constrained")
-    FigureCanvasAgg(figure)
     panels = figure.subplots(len(QUANTITIES), columns, sharex="col", sharey="row", squeeze=False)
     for row, quantity in enumerate(QUANTITIES):
         for column, curves in enumerate(stages):
@@ -137,17 +123,17 @@ def draw_curves(stages: Sequence[StageCurves], title: str = "") -> "Figure":
 
 
 def write_curves(
-    records: Iterable[Mapping[str, Any]], best_epochs: Mapping[str, int], path: Path, title: str = ""
+    epochs: Iterable[Mapping[str, Any]], best_epochs: Mapping[str, int], path: Path, title: str = ""
 ) -> None:
     """Writes the figure of a run's curves as a PNG file; see `stage_curves` and `draw_curves`."""
-    figure = draw_curves(stage_curves(records, best_epochs), title)
+    figure = draw_curves(stage_curves(epochs, best_epochs), title)
     with replaced_file(path) as temporary:
         figure.savefig(temporary, format="png", dpi=PIXELS_PER_INCH)
 
 
-def _curve(values: Sequence[float | None], factor: float) -> Curve:
+def _curve(values: Sequence[float | None]) -> Curve:
     array = np.array([math.nan if value is None else value for value in values], np.float64)
-    return Curve(array, smooth(array, factor))
+    return Curve(array, smooth(array))
 
 
 def _draw_panel(axes: "Axes", stage: StageCurves, quantity: str) -> None:

@@ -1,8 +1,11 @@
-"""The pictures behind a run: its data set found again, undecoded, and single images of it by split and name."""
+"""The data set of a run, found again without decoding it; single images of it by name; and thumbnails as data URIs."""
 
+import base64
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import UInt8
@@ -18,21 +21,22 @@ from vision_transfer.errors import UserError
 from vision_transfer.runs.build import data_request
 from vision_transfer.runtime.console import Screen
 
+if TYPE_CHECKING:
+    from PIL import Image as PillowImage
+
 Image = UInt8[np.ndarray, "height width channels"]
-# Of the training images a page shows about this many, as many of each class.
+# A page shows about this many training images, the same number of each class.
 SAMPLES = 12
+# Longest side of a thumbnail in pixels; it is shown at about half of it, to be sharp on a phone.
+LONGEST_SIDE = 208
+# Smaller images are enlarged by whole pixels and stored exactly, since JPEG would smear them.
+SMALLEST_SIDE = 64
+JPEG_QUALITY = 78
 
 
 @dataclass(frozen=True)
-class Album:
-    """A run's data set.
-
-    Attributes:
-        request: what the run asked for.
-        classes: class names.
-        train: examples that may be trained on.
-        test: examples that were tested.
-    """
+class RunImages:
+    """A run's data set: its request and class names, and the undecoded training and test examples."""
 
     request: DataRequest
     classes: tuple[str, ...]
@@ -46,18 +50,17 @@ class Album:
         return {file: image for file, image in found.items() if image is not None}
 
     def samples(self) -> list[tuple[str, str, Image]]:
-        """Name, class and pixels of a few training images: those that lie in every subset with the run's seed."""
+        """Name, class and pixels of a few training images, which every subset drawn with the run's seed includes."""
         examples, classes = self.train, len(self.classes)
         count = min(max(1, SAMPLES // classes) * min(classes, SAMPLES), len(examples.files))
         if not count:
             return []
         chosen = balanced_subset(examples.labels, examples.files, count, self.request.subset_seed)
         chosen = chosen[np.argsort(examples.labels[chosen], kind="stable")]
-        images = ((int(place), self._image(examples, int(place))) for place in chosen)
         return [
             (examples.files[place], self.classes[examples.labels[place]], image)
-            for place, image in images
-            if image is not None
+            for place in map(int, chosen)
+            if (image := self._image(examples, place)) is not None
         ]
 
     def _image(self, examples: Examples, place: int) -> Image | None:
@@ -67,20 +70,54 @@ class Album:
             return None
 
 
-def open_album(config: Config, expected_fingerprint: str | None, cache_dir: Path, screen: Screen) -> Album:
+def find_run_images(config: Config, expected_fingerprint: str | None, cache_dir: Path, screen: Screen) -> RunImages:
     """Finds the data set that a run's config names; decodes nothing.
 
     Args:
         config: of the run.
-        expected_fingerprint: of the data that the run saw; None where it is not known.
+        expected_fingerprint: of the data that the run used; None where it is not recorded.
         cache_dir: root of all caches.
         screen: for progress bars.
 
     Raises:
-        UserError: the data is not there, or is not what the run saw.
+        UserError: the data is missing, or has changed since the run.
     """
     request = data_request(config)
     source = with_held_out_splits(find_source(request, cache_dir, screen), request, cache_dir, screen)
     if expected_fingerprint is not None and fingerprint(source) != expected_fingerprint:
-        raise UserError(f"{source.name}: the data found now is not what the run saw (its fingerprint is another)")
-    return Album(request, source.classes, source.splits["train"], source.splits["test"])
+        raise UserError(f"{source.name}: the data has changed since the run (its fingerprint is different)")
+    return RunImages(request, source.classes, source.splits["train"], source.splits["test"])
+
+
+def thumbnail(image: Image) -> Image:
+    """The image with its longest side at most `LONGEST_SIDE`; a tiny one is enlarged by a whole factor."""
+    height, width, channels = image.shape
+    if _is_tiny(image):
+        factor = LONGEST_SIDE // max(height, width)
+        return image.repeat(factor, axis=0).repeat(factor, axis=1)
+    small = _pillow(image)
+    small.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
+    return np.asarray(small).reshape(small.height, small.width, channels)
+
+
+def thumbnail_uri(image: Image) -> str:
+    """The thumbnail of an image as a data URI."""
+    return data_uri(thumbnail(image), exact=_is_tiny(image))
+
+
+def data_uri(image: Image, *, exact: bool = False) -> str:
+    """The image as `data:image/…`: a PNG where it must stay exact, a JPEG otherwise."""
+    kind, options = ("png", {}) if exact else ("jpeg", {"quality": JPEG_QUALITY})
+    stream = io.BytesIO()
+    _pillow(image).save(stream, kind, optimize=True, **options)
+    return f"data:image/{kind};base64,{base64.b64encode(stream.getvalue()).decode()}"
+
+
+def _is_tiny(image: Image) -> bool:
+    return max(image.shape[:2]) < SMALLEST_SIDE
+
+
+def _pillow(image: Image) -> "PillowImage.Image":
+    from PIL import Image as PillowImage
+
+    return PillowImage.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)

@@ -1,4 +1,4 @@
-"""`report.html` of a run: gathers what the folder and the data give, and writes one file that needs nothing else."""
+"""Writes `report.html` of a run: one file that needs no other."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.files import replaced_file
-from vision_transfer.tasks.report.gallery import Gallery, gallery
-from vision_transfer.tasks.report.record import UNREADABLE, RunRecord, read_record
+from vision_transfer.tasks.report.image_section import ImageSection, image_section
+from vision_transfer.tasks.report.run_files import UNREADABLE, RunFiles, read_run_files
 from vision_transfer.tasks.report.run_section import (
     command,
     config_rows,
@@ -20,12 +20,8 @@ from vision_transfer.tasks.report.run_section import (
     time_costs,
     total_time,
 )
-from vision_transfer.tasks.report.stage_facts import stage_facts
-from vision_transfer.tasks.report.stage_section import RULE
-from vision_transfer.tasks.report.test_section import calibration_facts, class_rows, confusion_facts, headlines
-
-RUN_TEMPLATE = "run.html.jinja"
-NO_PICTURES = Gallery((), (), (), None)
+from vision_transfer.tasks.report.stage_section import RULE, stage_sections
+from vision_transfer.tasks.report.test_section import calibration_section, class_rows, confusion_table, headlines
 
 Part = TypeVar("Part")
 
@@ -45,53 +41,57 @@ def write_report(path: Path, cache_dir: Path, screen: Screen, out: Path | None =
     Raises:
         UserError: `path` is not the folder of a run.
     """
-    record = read_record(path)
-    html = render(RUN_TEMPLATE, run_page(record, cache_dir, screen))
-    return write_page(record.folder.report_file if out is None else out, html)
+    run = read_run_files(path)
+    return write_page(
+        run.folder.report_file if out is None else out, "run.html.jinja", run_page(run, cache_dir, screen)
+    )
 
 
-def run_page(record: RunRecord, cache_dir: Path, screen: Screen) -> dict[str, Any]:
-    """What the template of a run is filled with."""
-    missing = list(record.missing)
-    changed, kept = part(missing, "config.json", lambda: config_rows(record), ([], []))
-    pictures = part(missing, "the predictions", lambda: gallery(record, cache_dir, screen, missing), NO_PICTURES)
+def run_page(run: RunFiles, cache_dir: Path, screen: Screen) -> dict[str, Any]:
+    """The values for the template of a run."""
+    missing = list(run.missing)
+    changed, kept = part(missing, "config.json", lambda: config_rows(run), ([], []))
+    images = part(missing, "predictions.npz", lambda: image_section(run, cache_dir, screen, missing), ImageSection())
     return {
-        "record": record,
-        "headlines": part(missing, "result.json", lambda: headlines(record), []),
-        "data": part(missing, "the data set in result.json", lambda: data_rows(record), []),
-        "network": part(missing, "the network in config.json", lambda: network_rows(record), []),
-        "stages": part(missing, "the stages in result.json", lambda: stage_rows(record), []),
-        "curves": part(missing, "metrics.jsonl", lambda: stage_facts(record), []),
+        "run": run,
+        "headlines": part(missing, "result.json", lambda: headlines(run), []),
+        "data": part(missing, "the data set in result.json", lambda: data_rows(run), []),
+        "network": part(missing, "the network in config.json", lambda: network_rows(run), []),
+        "stages": part(missing, "the stages in result.json", lambda: stage_rows(run), []),
+        "curves": part(missing, "metrics.jsonl", lambda: stage_sections(run), []),
         "rule": RULE,
-        "confusion": part(missing, "the confusion matrix in result.json", lambda: confusion_facts(record), None),
-        "class_rows": part(missing, "the confusion matrix in result.json", lambda: class_rows(record), []),
-        "calibration": part(missing, "predictions.npz", lambda: calibration_facts(record.predictions), None),
-        "gallery": pictures,
-        "times": part(missing, "the seconds in result.json", lambda: time_costs(record), []),
-        "total_time": total_time(record),
-        "memory": part(missing, "the memory in result.json", lambda: memory_costs(record), []),
-        "origin": origin_rows(record),
-        "command": command(record),
+        "confusion": part(missing, "the confusion matrix in result.json", lambda: confusion_table(run), None),
+        "class_rows": part(missing, "the confusion matrix in result.json", lambda: class_rows(run), []),
+        "calibration": part(missing, "predictions.npz", lambda: calibration_section(run.predictions), None),
+        "images": images,
+        "times": part(missing, "the seconds in result.json", lambda: time_costs(run), []),
+        "total_time": total_time(run),
+        "memory": part(missing, "the memory in result.json", lambda: memory_costs(run), []),
+        "origin": origin_rows(run),
+        "command": command(run),
         "changed": changed,
         "kept": kept,
         "missing": missing,
-        "made": now(),
     }
 
 
 def part(missing: list[str], what: str, build: Callable[[], Part], otherwise: Part) -> Part:
-    """A part of a page; where the files say other things than this version expects, a sentence in `missing`."""
+    """Builds a part of a page; where this version cannot read its values, adds a sentence to `missing`."""
     try:
         return build()
     except UNREADABLE as error:
-        sentence = f"{what}: is not as this version writes it ({type(error).__name__}: {error})."
+        sentence = f"{what}: was not written by this version, or was edited ({type(error).__name__}: {error})."
         if sentence not in missing:
             missing.append(sentence)
         return otherwise
 
 
-def render(template: str, values: dict[str, Any]) -> str:
-    """Fills a template; every value is escaped, since names of files and classes are not ours."""
+def write_page(file: Path, template: str, values: dict[str, Any]) -> Path:
+    """Fills a template and writes it as UTF-8; returns the file.
+
+    Every value is escaped, since names of files and classes come from elsewhere. Characters without a code in UTF-8,
+    such as bytes of a foreign file name, are written as escapes.
+    """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -101,16 +101,7 @@ def render(template: str, values: dict[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template(template).render(values)
-
-
-def write_page(file: Path, html: str) -> Path:
-    """Writes a page as UTF-8; what has no code there, such as bytes of a foreign file name, is written as an escape."""
+    html = environment.get_template(template).render(values, made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"))
     with replaced_file(file) as temporary:
         temporary.write_text(html, encoding="utf-8", errors="backslashreplace")
     return file
-
-
-def now() -> str:
-    """Date and time, for the foot of a page."""
-    return datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")

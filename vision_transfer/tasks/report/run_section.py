@@ -1,4 +1,4 @@
-"""What was run, as rows of text: data, weights, stages, configuration, time and memory, and how to repeat it."""
+"""A run as rows of text: data, weights, stages, configuration, time and memory, and the command to repeat it."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,10 +6,10 @@ from typing import Any
 
 from vision_transfer.config import FIELDS, STAGE_FIELDS, meaning_of
 from vision_transfer.runtime.console import duration
-from vision_transfer.tasks.report.record import RunRecord, get, number
+from vision_transfer.tasks.report.run_files import RunFiles, get, number
 
 MEGABYTE = 1e6
-# Equal to nothing that JSON can hold.
+# Different from every JSON value.
 UNKNOWN = object()
 ACTIVITIES = {
     "data": "reading and decoding the data",
@@ -20,21 +20,8 @@ ACTIVITIES = {
 
 
 @dataclass(frozen=True)
-class StageRow:
-    """A stage as it was planned and as it went; a dash where something is not known."""
-
-    name: str
-    freeze: str
-    start: str
-    trainable: str
-    frozen: str
-    optimizer: str
-    epochs: str
-
-
-@dataclass(frozen=True)
 class ConfigRow:
-    """A field of the configuration, its value, its default where that is another, and its meaning."""
+    """A field of the configuration, its value, its default if different (else empty), and its meaning."""
 
     field: str
     value: str
@@ -44,16 +31,16 @@ class ConfigRow:
 
 @dataclass(frozen=True)
 class Cost:
-    """Something that took time or memory: what, how much as text, and its share of the largest (0 to 1)."""
+    """Time or memory: what it was used for, the amount as text, and its share of the largest amount (0 to 1)."""
 
     what: str
     amount: str
     share: float
 
 
-def data_rows(record: RunRecord) -> list[tuple[str, str]]:
-    """What the run learnt from."""
-    dataset, config = get(record.result, "dataset") or {}, get(record.config, "dataset") or {}
+def data_rows(run: RunFiles) -> list[tuple[str, str]]:
+    """The data set."""
+    dataset, config = get(run.result, "dataset") or {}, get(run.config, "dataset") or {}
     rows = [("Data set", str(dataset.get("name") or config.get("name") or "not recorded"))]
     if config.get("root"):
         rows.append(("Folder", str(config["root"])))
@@ -62,11 +49,11 @@ def data_rows(record: RunRecord) -> list[tuple[str, str]]:
     sizes = dataset.get("sizes")
     if sizes:
         rows.append(("Images", ", ".join(f"{sizes[split]:,} {split}" for split in ("train", "validation", "test"))))
-    if record.classes:
-        rows.append((f"{len(record.classes)} classes", ", ".join(record.classes)))
+    if run.classes:
+        rows.append((f"{len(run.classes)} classes", ", ".join(run.classes)))
     if config.get("image_size"):
         size, grey = config["image_size"], config.get("channels") == 1
-        rows.append(("Seen as", f"{size}×{size} pixels, {'grey' if grey else 'RGB'}, {config.get('resampling')}"))
+        rows.append(("Input", f"{size}×{size} pixels, {'grey' if grey else 'RGB'}, {config.get('resampling')}"))
     if dataset.get("fingerprint"):
         rows.append(("Fingerprint", str(dataset["fingerprint"])))
     if dataset.get("skipped"):
@@ -74,9 +61,9 @@ def data_rows(record: RunRecord) -> list[tuple[str, str]]:
     return rows
 
 
-def network_rows(record: RunRecord) -> list[tuple[str, str]]:
-    """The network and where its weights came from."""
-    model, weights = get(record.config, "model") or {}, get(record.result, "weights") or {}
+def network_rows(run: RunFiles) -> list[tuple[str, str]]:
+    """The network and the source of its weights."""
+    model, weights = get(run.config, "model") or {}, get(run.result, "weights") or {}
     rows = []
     if model:
         kind = f"{model.get('backbone')}, {model.get('pooling')}, {model.get('output')}"
@@ -84,27 +71,27 @@ def network_rows(record: RunRecord) -> list[tuple[str, str]]:
     source = weights.get("source") or model.get("weights_path") or model.get("weights")
     rows.append(("Starting weights", str(source or "not recorded")))
     if weights.get("licence"):
-        rows.append(("Their licence", str(weights["licence"])))
+        rows.append(("Licence of the weights", str(weights["licence"])))
     if weights.get("sha256"):
-        rows.append(("Their sha256", str(weights["sha256"])))
+        rows.append(("sha256 of the weights", str(weights["sha256"])))
     return rows
 
 
-def stage_rows(record: RunRecord) -> list[StageRow]:
-    """The stages in their order, with the parameters that train in each."""
-    finished = {stage["name"]: stage for stage in get(record.result, "stages") or []}
-    names = [*(get(record.config, "schedule") or []), *finished, *(epoch["stage"] for epoch in record.epochs)]
+def stage_rows(run: RunFiles) -> list[tuple[str, ...]]:
+    """Name, freeze spec, trainable and frozen parameters, start, optimizer and epochs of each stage, in order."""
+    finished = {stage["name"]: stage for stage in get(run.result, "stages") or []}
+    names = [*(get(run.config, "schedule") or []), *finished, *(epoch["stage"] for epoch in run.epochs)]
     rows = []
     for name in dict.fromkeys(map(str, names)):
-        stage, plan = finished.get(name, {}), get(record.config, "stages", name) or {}
-        done = stage.get("epochs") or sum(epoch["stage"] == name for epoch in record.epochs)
+        stage, plan = finished.get(name, {}), get(run.config, "stages", name) or {}
+        done = stage.get("epochs") or sum(epoch["stage"] == name for epoch in run.epochs)
         rows.append(
-            StageRow(
+            (
                 name,
                 str(stage.get("freeze") or plan.get("freeze") or "–"),
-                _start(stage),
                 _count(get(stage, "parameters", "trainable")),
                 _count(get(stage, "parameters", "frozen")),
+                _start(stage),
                 _optimizer(plan),
                 f"{done} of at most {plan['epochs']}" if plan.get("epochs") else str(done),
             )
@@ -112,10 +99,10 @@ def stage_rows(record: RunRecord) -> list[StageRow]:
     return rows
 
 
-def config_rows(record: RunRecord) -> tuple[list[ConfigRow], list[ConfigRow]]:
+def config_rows(run: RunFiles) -> tuple[list[ConfigRow], list[ConfigRow]]:
     """The fields that differ from their defaults, and the others."""
     changed, kept = [], []
-    for path, value in flat_config(record.config).items():
+    for path, value in flat_config(run.config).items():
         default = default_value(path)
         differs = value != default
         shown = shown_value(default) if differs and default is not UNKNOWN else ""
@@ -124,7 +111,7 @@ def config_rows(record: RunRecord) -> tuple[list[ConfigRow], list[ConfigRow]]:
 
 
 def default_value(path: str) -> Any:
-    """The default of the field at a dotted path, as JSON has it; `UNKNOWN` where this version has no such field."""
+    """The default of the field at a dotted path, in JSON's types; `UNKNOWN` where this version has no such field."""
     group, _, rest = path.partition(".")
     field = STAGE_FIELDS.get(rest.partition(".")[2]) if group == "stages" else FIELDS.get(path)
     if field is None:
@@ -132,55 +119,56 @@ def default_value(path: str) -> Any:
     return list(field.default) if isinstance(field.default, tuple) else field.default
 
 
-def time_costs(record: RunRecord) -> list[Cost]:
-    """Seconds by what they were spent on: the activities of a finished run, the stages of any."""
-    seconds = get(record.result, "seconds") or {}
+def time_costs(run: RunFiles) -> list[Cost]:
+    """Time by activity, if the run is finished, and by stage."""
+    seconds = get(run.result, "seconds") or {}
     rows = [(meaning, number(seconds.get(name))) for name, meaning in ACTIVITIES.items()]
-    stages = {stage["name"]: stage for stage in get(record.result, "stages") or []}
-    for name in dict.fromkeys(epoch["stage"] for epoch in record.epochs):
-        spent = sum(epoch["seconds"] or 0 for epoch in record.epochs if epoch["stage"] == name)
+    stages = {stage["name"]: stage for stage in get(run.result, "stages") or []}
+    for name in dict.fromkeys(epoch["stage"] for epoch in run.epochs):
+        spent = sum(epoch["seconds"] or 0 for epoch in run.epochs if epoch["stage"] == name)
         step = number(get(stages.get(name), "step_ms"))
-        rows.append((f"of that, stage {name}{'' if step is None else f' ({step:.4g} ms a step)'}", spent))
+        rows.append((f"of which stage {name}{'' if step is None else f' ({step:.4g} ms a step)'}", spent))
     known = [(what, value) for what, value in rows if value is not None]
     largest = max((value for _, value in known), default=0) or 1
     return [Cost(what, duration(value), value / largest) for what, value in known]
 
 
-def memory_costs(record: RunRecord) -> list[Cost]:
-    """Highest memory of the process by activity, and of a device; and what lies on the disk."""
-    peaks = get(record.result, "memory", "process_peak_bytes") or {}
+def memory_costs(run: RunFiles) -> list[Cost]:
+    """Peak memory of the process by activity and of a device, and the size of the run's folder."""
+    peaks = get(run.result, "memory", "process_peak_bytes") or {}
     rows = [
-        (f"highest in {meaning}", peak) for name, meaning in ACTIVITIES.items() if (peak := number(peaks.get(name)))
+        (f"peak during {meaning}", peak) for name, meaning in ACTIVITIES.items() if (peak := number(peaks.get(name)))
     ]
-    if peak := number(get(record.result, "memory", "device_peak_bytes")):
-        rows.append(("highest on a device", peak))
-    if size := _folder_bytes(record.folder.path):
-        rows.append(("the run's folder on the disk", size))
+    if peak := number(get(run.result, "memory", "device_peak_bytes")):
+        rows.append(("peak on a device", peak))
+    if size := _folder_bytes(run.folder.path):
+        rows.append(("the run's folder on disk", size))
     largest = max((value for _, value in rows), default=0) or 1
     return [Cost(what, f"{value / MEGABYTE:,.0f} MB", value / largest) for what, value in rows]
 
 
-def origin_rows(record: RunRecord) -> list[tuple[str, str]]:
-    """What the numbers were made by: device, versions, digests."""
-    either = {**record.identity, **record.result}
-    rows = [("Run folder", str(record.folder.path.absolute())), ("Device", str(either.get("device") or "not recorded"))]
+def origin_rows(run: RunFiles) -> list[tuple[str, str]]:
+    """The origin of the numbers: folder, device, versions, digests."""
+    either = {**run.identity, **run.result}
+    rows = [("Run folder", str(run.folder.path.absolute())), ("Device", str(either.get("device") or "not recorded"))]
     versions = either.get("versions")
     if isinstance(versions, dict):
         rows.append(("Versions", ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))))
-    rows += [(title, str(either[key])) for key, title in (("digest", "Digest of the run"),) if key in either]
-    code = record.result.get("code_digest") or record.identity.get("code")
+    if "digest" in either:
+        rows.append(("Digest of the run", str(either["digest"])))
+    code = run.result.get("code_digest") or run.identity.get("code")
     return [*rows, ("Digest of the numeric code", str(code))] if code else rows
 
 
-def command(record: RunRecord) -> str | None:
-    """The command that the run was started with, or None where it is not recorded."""
-    recorded = record.identity.get("command")
+def command(run: RunFiles) -> str | None:
+    """The command that started or last resumed the run, or None where it is not recorded."""
+    recorded = run.identity.get("command")
     return recorded if isinstance(recorded, str) else None
 
 
-def total_time(record: RunRecord) -> str | None:
+def total_time(run: RunFiles) -> str | None:
     """Time of the whole run, as text."""
-    total = number(get(record.result, "seconds", "total"))
+    total = number(get(run.result, "seconds", "total"))
     return None if total is None else duration(total)
 
 
@@ -217,12 +205,12 @@ def flat_config(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 def shown_value(value: Any) -> str:
     """A value of a configuration as text."""
     if value is None or value in ([], ()):
-        return "empty"
+        return "not set"
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _folder_bytes(folder: Path) -> float:
-    """Bytes of all files; a file that is replaced meanwhile does not count."""
+    """Bytes of all files; a file that is replaced meanwhile is not counted."""
     total = 0
     for file in folder.rglob("*"):
         try:

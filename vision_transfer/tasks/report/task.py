@@ -1,4 +1,4 @@
-"""`--mode=report`: the page of one run, or of several beside each other."""
+"""`--mode=report`: the page of one run, or of several side by side."""
 
 from pathlib import Path
 
@@ -10,38 +10,38 @@ from vision_transfer.runtime.console import Screen
 
 
 def report_of_finished_run(path: Path, cache_dir: Path, screen: Screen) -> None:
-    """Writes the report at the end of a run; says so where that fails, and nothing of the run is lost by it."""
+    """Writes the report at the end of a run; a failure is printed and does not affect the run."""
     from vision_transfer.tasks.report.page import write_report
 
-    # data and weights were told of when they were first loaded
+    # the run has already printed what loading data and weights would print again
     silent = Screen(Console(quiet=True))
     try:
         write_report(path, cache_dir, silent)
-    # whatever it is, the run's result is worth more than its page
+    # no error of any kind in the page may cost the run's result
     except Exception as error:
         screen.say(
             escape(
-                f"report.html could not be made ({type(error).__name__}: {error}); the result is there. To try again: "
-                f"--mode=report --workdir={path} --debug"
+                f"report.html was not written ({type(error).__name__}: {error}); the result is not affected. To try "
+                f"again: --mode=report --workdir={path} --debug"
             ),
             style="yellow",
         )
 
 
 def report(workdir: str | None, out: Path | None, cache_dir: Path, screen: Screen) -> Path:
-    """Writes the page and says where it is.
+    """Writes the page and prints its path.
 
     Args:
-        workdir: folder of a run, or several with commas between them.
+        workdir: folder of a run, or several separated by commas.
         out: the file to write; None for `report.html` in the run's folder, or `comparison.html` here.
         cache_dir: root of all caches.
-        screen: for progress bars and that line.
+        screen: for progress bars and the path.
 
     Returns:
         The file.
 
     Raises:
-        UserError: no folder was given, or one is not of a run.
+        UserError: no folder is given, or one is not a run's.
     """
     if workdir is None:
         raise UserError("--mode=report needs --workdir=RUN, the folder of a run; or several: --workdir=RUN,RUN")

@@ -1,30 +1,25 @@
-"""What the test says, for a page: headline figures, confusion, each class, and which pictures are worth a look."""
+"""The test results on a page: headline metrics, confusion matrix, metrics of each class, and calibration."""
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from jaxtyping import Int64
 
 from vision_transfer.metrics.calibration import BINS, expected_calibration_error, reliability
 from vision_transfer.metrics.classification import per_class, wilson_interval
-from vision_transfer.tasks.report.charts import Chart
-from vision_transfer.tasks.report.record import Predictions, RunRecord, get, number
-from vision_transfer.tasks.report.reliability_diagram import reliability_chart
+from vision_transfer.tasks.report.charts import Chart, reliability_chart
+from vision_transfer.tasks.report.confusion import row_shares
+from vision_transfer.tasks.report.run_files import Predictions, RunFiles, get, number
 
-# Up to as many classes the whole matrix is shown; beyond, the pairs that are confused most.
+# With more classes, the most frequent confusions are listed instead of the matrix.
 CLASSES_IN_MATRIX = 20
 CONFUSED_PAIRS = 15
-# Pictures of each kind.
-PICTURES = 12
-# Beyond this, four places would round to 1.
-CERTAIN = 0.9999
 
 
 @dataclass(frozen=True)
 class Headline:
-    """A figure of the first screen: what it is, its value, and a remark."""
+    """A metric at the top of the page: its name, value and a remark."""
 
     name: str
     value: str
@@ -32,43 +27,29 @@ class Headline:
 
 
 @dataclass(frozen=True)
-class ClassRow:
-    """A class's figures, as text; a dash where one is not defined."""
+class ConfusionTable:
+    """Counts `[label][predicted]`, their shares of each row, and label, prediction and count of the commonest mistakes.
 
-    name: str
-    precision: str
-    recall: str
-    f1: str
-    support: int
-
-
-@dataclass(frozen=True)
-class Confusion:
-    """Counts `[label][predicted]`, and the same as shares of the label's images; or the most confused pairs.
-
-    Attributes:
-        counts: of a matrix that is small enough, else empty.
-        shares: the same.
-        pairs: label, predicted class and count of the most frequent mistakes, where the matrix is too large.
+    Up to `CLASSES_IN_MATRIX` classes there are no mistakes, beyond there are neither counts nor shares.
     """
 
     counts: list[list[int]]
     shares: list[list[float]]
-    pairs: list[tuple[str, str, int]]
+    mistakes: list[tuple[str, str, int]]
 
 
 @dataclass(frozen=True)
-class Calibration:
-    """Chart, expected calibration error, and both in words."""
+class CalibrationSection:
+    """The reliability chart, the expected calibration error, and a verdict in words."""
 
     chart: Chart
     error: float
     verdict: str
 
 
-def headlines(record: RunRecord) -> list[Headline]:
-    """The figures of the first screen that the folder gives."""
-    test = get(record.result, "test")
+def headlines(run: RunFiles) -> list[Headline]:
+    """The metrics that the run's files give."""
+    test = get(run.result, "test")
     found = []
     accuracy, examples = number(get(test, "accuracy")), get(test, "examples")
     if accuracy is not None:
@@ -77,25 +58,24 @@ def headlines(record: RunRecord) -> list[Headline]:
         found.append(Headline("Test accuracy", f"{accuracy:.4f}", interval))
     if (loss := number(get(test, "loss"))) is not None:
         found.append(Headline("Test loss", f"{loss:.4f}", "mean cross-entropy, nats"))
-    if (matrix := confusion_counts(record)) is not None:
-        balanced = per_class(matrix).balanced_accuracy
-        found.append(Headline("Balanced accuracy", _share(balanced), "mean recall of the classes"))
-    if record.predictions is not None and len(record.predictions.labels):
-        error = expected_calibration_error(record.predictions.probabilities, record.predictions.labels)
+    if (counts := confusion_counts(run)) is not None:
+        balanced = per_class(counts).balanced_accuracy
+        found.append(Headline("Balanced accuracy", _metric(balanced), "mean recall of the classes"))
+    if run.predictions is not None and len(run.predictions.labels):
+        error = expected_calibration_error(run.predictions.probabilities, run.predictions.labels)
         found.append(Headline("Calibration error", f"{error:.4f}", f"expected (ECE), {BINS} bins"))
-    if tested := get(record.result, "tested"):
-        how = "last epoch" if get(record.config, "evaluate") == "last" else "chosen on validation"
+    if tested := get(run.result, "tested"):
+        how = "last epoch" if get(run.config, "evaluate") == "last" else "chosen on validation"
         found.append(Headline("Tested", f"{tested['stage']}, epoch {tested['epoch']}", how))
-    parameters = get(record.result, "parameters")
-    if parameters:
+    if parameters := get(run.result, "parameters"):
         total, trainable = parameters["total"], parameters["trainable"]
         found.append(Headline("Trainable", f"{trainable:,}", f"of {total:,} parameters in the last stage"))
     return found
 
 
-def confusion_counts(record: RunRecord) -> Int64[np.ndarray, "classes classes"] | None:
+def confusion_counts(run: RunFiles) -> Int64[np.ndarray, "classes classes"] | None:
     """The recorded confusion matrix, or None."""
-    recorded = get(record.result, "test", "confusion")
+    recorded = get(run.result, "test", "confusion")
     if recorded is None:
         return None
     counts = np.asarray(recorded, np.int64)
@@ -104,70 +84,50 @@ def confusion_counts(record: RunRecord) -> Int64[np.ndarray, "classes classes"] 
     return counts
 
 
-def confusion_facts(record: RunRecord) -> Confusion | None:
-    """The confusion matrix, or its largest mistakes."""
-    counts = confusion_counts(record)
+def confusion_table(run: RunFiles) -> ConfusionTable | None:
+    """The confusion matrix, or its most frequent mistakes."""
+    counts = confusion_counts(run)
     if counts is None:
         return None
     if len(counts) <= CLASSES_IN_MATRIX:
-        shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-        return Confusion(counts.tolist(), shares.tolist(), [])
+        return ConfusionTable(counts.tolist(), row_shares(counts).tolist(), [])
     wrong = counts - np.diag(np.diag(counts))
     order = np.argsort(-wrong, axis=None, kind="stable")[:CONFUSED_PAIRS]
     places = [divmod(int(place), len(counts)) for place in order]
-    names = record.classes
-    pairs = [(names[label], names[predicted], int(wrong[label, predicted])) for label, predicted in places]
-    return Confusion([], [], [pair for pair in pairs if pair[2]])
+    mistakes = [
+        (run.classes[label], run.classes[predicted], int(wrong[label, predicted])) for label, predicted in places
+    ]
+    return ConfusionTable([], [], [mistake for mistake in mistakes if mistake[2]])
 
 
-def class_rows(record: RunRecord) -> list[ClassRow]:
-    """Precision, recall and F1 of each class."""
-    counts = confusion_counts(record)
+def class_rows(run: RunFiles) -> list[tuple[str, str, str, str, int]]:
+    """Name, precision, recall, F1 and number of images of each class; a dash for a metric that is not defined."""
+    counts = confusion_counts(run)
     if counts is None:
         return []
     found = per_class(counts)
-    figures = zip(record.classes, found.precision, found.recall, found.f1, found.support, strict=True)
+    rows = zip(run.classes, found.precision, found.recall, found.f1, found.support, strict=True)
     return [
-        ClassRow(name, _share(one), _share(two), _share(both), int(images)) for name, one, two, both, images in figures
+        (name, _metric(precision), _metric(recall), _metric(f1), int(images))
+        for name, precision, recall, f1, images in rows
     ]
 
 
-def calibration_facts(predictions: Predictions | None) -> Calibration | None:
-    """Whether the run's confidence can be believed."""
+def calibration_section(predictions: Predictions | None) -> CalibrationSection | None:
+    """The calibration of the run's probabilities; None without predictions."""
     if predictions is None or not len(predictions.labels):
         return None
     error = expected_calibration_error(predictions.probabilities, predictions.labels)
     mean, accuracy = float(predictions.confidence.mean()), float(predictions.right.mean())
     low, high = wilson_interval(int(predictions.right.sum()), len(predictions.labels))
-    opinion = "over-confident" if mean > high else "under-confident" if mean < low else "about as sure as it is right"
+    opinion = "over-confident" if mean > high else "under-confident" if mean < low else "as confident as it is accurate"
     verdict = (
         f"Expected calibration error {error:.4f} ({BINS} bins of equal width). Mean confidence {mean:.4f}, accuracy "
         f"{accuracy:.4f} with a 95 % interval from {low:.4f} to {high:.4f}: on average the network is {opinion}."
     )
     bins = reliability(predictions.probabilities, predictions.labels)
-    return Calibration(reliability_chart(bins, error), error, verdict)
+    return CalibrationSection(reliability_chart(bins, error), error, verdict)
 
 
-def probability_text(probability: float) -> str:
-    """Four places, and no certainty that rounding made."""
-    return "more than 0.9999" if probability > CERTAIN else f"{probability:.4f}"
-
-
-def sure_mistakes(predictions: Predictions) -> Int64[np.ndarray, "chosen"]:
-    """Rows of the mistakes that the network was surest of, the surest first."""
-    return _chosen(predictions, ~predictions.right, -predictions.margin)
-
-
-def unsure_hits(predictions: Predictions) -> Int64[np.ndarray, "chosen"]:
-    """Rows of what was classified rightly with the least confidence, the least first."""
-    return _chosen(predictions, predictions.right, predictions.margin)
-
-
-def _chosen(predictions: Predictions, among: np.ndarray, order: np.ndarray) -> Int64[np.ndarray, "chosen"]:
-    # names decide between equals, so that the choice does not depend on the order of the rows
-    rows = np.lexsort((np.array(predictions.files), order))
-    return rows[among[rows]][:PICTURES]
-
-
-def _share(value: Any) -> str:
+def _metric(value: float) -> str:
     return "–" if math.isnan(value) else f"{value:.4f}"

@@ -1,4 +1,4 @@
-"""What a run's folder holds, read as far as it can be: a report shows what there is and says what is missing."""
+"""The files of a run's folder, read as far as possible: a report shows what is there and lists what is missing."""
 
 import json
 from dataclasses import dataclass
@@ -7,27 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Bool, Float64, Int64
 from scipy.special import logsumexp
 
 from vision_transfer.errors import UserError
 from vision_transfer.metrics.classification import class_log_probabilities
 from vision_transfer.runs.folder import RunFolder
 
-# What reading a value raises that is not as this version writes it.
+# Errors from using a value that is not of the type or shape that this version writes.
 UNREADABLE = (KeyError, TypeError, ValueError, IndexError, AttributeError)
-RECORD_NUMBERS = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "lr", "seconds")
+EPOCH_NUMBERS = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "lr", "seconds")
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """What the run's network says of the test images.
-
-    Attributes:
-        log_probabilities: of all classes.
-        labels: class numbers.
-        files: name of each image.
-    """
+    """Predictions for the test images: log-probabilities of all classes, labels, and name of each image."""
 
     log_probabilities: Float64[np.ndarray, "examples classes"]
     labels: Int64[np.ndarray, "examples"]
@@ -38,42 +32,41 @@ class Predictions:
         """Of all classes; rows sum to 1."""
         return np.exp(self.log_probabilities)
 
-    @property
-    def margin(self) -> Float64[np.ndarray, "examples"]:
-        """Logarithm of how many times as probable the predicted class is as all others: confidence, not rounded."""
-        best = self.log_probabilities.max(axis=1)
-        others = self.log_probabilities.copy()
-        others[np.arange(len(others)), self.predicted] = -np.inf
-        return best - logsumexp(others, axis=1)
-
-    @property
+    @cached_property
     def predicted(self) -> Int64[np.ndarray, "examples"]:
         """The class with the highest probability."""
         return self.log_probabilities.argmax(axis=1)
 
-    @property
+    @cached_property
     def confidence(self) -> Float64[np.ndarray, "examples"]:
         """The probability of the predicted class."""
         return self.probabilities.max(axis=1)
 
-    @property
-    def right(self) -> np.ndarray:
-        """Which examples are classified rightly."""
+    @cached_property
+    def margin(self) -> Float64[np.ndarray, "examples"]:
+        """Log-odds of the predicted class: confidence without rounding to 1."""
+        others = self.log_probabilities.copy()
+        others[np.arange(len(others)), self.predicted] = -np.inf
+        return self.log_probabilities.max(axis=1) - logsumexp(others, axis=1)
+
+    @cached_property
+    def right(self) -> Bool[np.ndarray, "examples"]:
+        """Whether each example is classified correctly."""
         return self.predicted == self.labels
 
 
 @dataclass(frozen=True)
-class RunRecord:
-    """A run's folder as it stands.
+class RunFiles:
+    """Contents of a run's folder.
 
     Attributes:
         folder: its paths.
         config: content of `config.json`; empty where it cannot be read, as are the next two.
         identity: of `identity.json`.
         result: of `result.json`.
-        epochs: records of `metrics.jsonl`, one per stage and epoch; a number that is not there is None.
-        predictions: of the test split, or None.
-        missing: a sentence for each part that is not there or cannot be read.
+        epochs: lines of `metrics.jsonl`, one per stage and epoch; a number that is missing is None.
+        predictions: for the test split, or None.
+        missing: a sentence for each part that is missing or cannot be read.
     """
 
     folder: RunFolder
@@ -86,17 +79,17 @@ class RunRecord:
 
     @property
     def finished(self) -> bool:
-        """Whether the run came to its end."""
+        """Whether the run has a result."""
         return bool(self.result)
 
     @property
     def name(self) -> str:
-        """Of the run, as its config calls it."""
+        """The run's name in its config."""
         return str(self.config.get("name") or self.result.get("name") or self.folder.path.name)
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Class names; numbers where they are not recorded but predictions are."""
+        """Class names; numbers where only predictions are recorded."""
         named = get(self.result, "dataset", "classes")
         if isinstance(named, list):
             return tuple(map(str, named))
@@ -113,80 +106,76 @@ def get(values: Any, *path: str) -> Any:
 
 
 def number(value: Any) -> float | None:
-    """The value if it is a number that JSON can hold, else None."""
+    """The value as a float, or None if it is not a JSON number."""
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
-def read_record(path: Path) -> RunRecord:
+def read_run_files(path: Path) -> RunFiles:
     """Reads a run's folder.
 
-    Args:
-        path: of the folder.
-
     Raises:
-        UserError: it is no folder, or nothing in it is a run's.
+        UserError: the folder does not exist, or nothing in it is a run's.
     """
     folder = RunFolder(path)
     if not path.is_dir():
         raise UserError(f"--workdir={path}: there is no such folder; give a run's, such as runs/NAME-DIGEST")
     missing: list[str] = []
-    config = _json(folder.config_file, "the configuration", missing)
-    identity = _json(folder.identity_file, "what the run ran on", missing)
-    epochs = _epochs(folder.metrics_file, missing)
-    if not folder.result_file.exists():
-        missing.append("result.json is not there: the run is not finished; its command goes on with it.")
-        result = {}
+    config = _read_object(folder.config_file, "the configuration", missing)
+    identity = _read_object(folder.identity_file, "the versions and the device", missing)
+    epochs = _read_epochs(folder.metrics_file, missing)
+    result = {}
+    if folder.result_file.exists():
+        result = _read_object(folder.result_file, "the result", missing)
     else:
-        result = _json(folder.result_file, "the result", missing)
+        missing.append("result.json is missing: the run is not finished; its command resumes it.")
     if not (config or identity or epochs or result):
         raise UserError(f"--workdir={path}: is not a run's folder; it has no config.json, metrics.jsonl or result.json")
-    return RunRecord(folder, config, identity, result, epochs, _predictions(folder, result, missing), tuple(missing))
+    predictions = _read_predictions(folder.predictions_file, bool(result), missing)
+    return RunFiles(folder, config, identity, result, epochs, predictions, tuple(missing))
 
 
-def _json(file: Path, what: str, missing: list[str]) -> dict[str, Any]:
+def _read_object(file: Path, what: str, missing: list[str]) -> dict[str, Any]:
+    problem = "is not a JSON object"
     try:
         value = json.loads(file.read_text(encoding="utf-8"))
+        if isinstance(value, dict):
+            return value
     except FileNotFoundError:
-        missing.append(f"{file.name}, {what}, is not there.")
-        return {}
+        problem = "is missing"
     except (OSError, ValueError) as error:
-        missing.append(f"{file.name}, {what}, cannot be read ({error}).")
-        return {}
-    if isinstance(value, dict):
-        return value
-    missing.append(f"{file.name}, {what}, holds no JSON object.")
+        problem = f"cannot be read ({error})"
+    missing.append(f"{file.name}, {what}, {problem}.")
     return {}
 
 
-def _epochs(file: Path, missing: list[str]) -> tuple[dict[str, Any], ...]:
+def _read_epochs(file: Path, missing: list[str]) -> tuple[dict[str, Any], ...]:
     try:
         lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
     except FileNotFoundError:
-        missing.append("metrics.jsonl is not there: no epoch has ended yet.")
+        missing.append("metrics.jsonl is missing: no epoch has ended yet.")
         return ()
     except OSError as error:
         missing.append(f"metrics.jsonl cannot be read ({error.strerror}).")
         return ()
-    records = [record for line in lines if (record := _epoch(line)) is not None]
-    if len(records) < len(lines):
-        missing.append(f"metrics.jsonl: {len(lines) - len(records)} of {len(lines)} lines cannot be read.")
-    return tuple(records)
+    epochs = [epoch for line in lines if (epoch := _epoch(line)) is not None]
+    if len(epochs) < len(lines):
+        missing.append(f"metrics.jsonl: {len(lines) - len(epochs)} of {len(lines)} lines cannot be read.")
+    return tuple(epochs)
 
 
 def _epoch(line: str) -> dict[str, Any] | None:
     try:
-        record = json.loads(line)
-        whose = {"stage": str(record["stage"]), "epoch": int(record["epoch"])}
+        values = json.loads(line)
+        key = {"stage": str(values["stage"]), "epoch": int(values["epoch"])}
     except (ValueError, KeyError, TypeError):
         return None
-    return whose | {name: number(record.get(name)) for name in RECORD_NUMBERS}
+    return key | {name: number(values.get(name)) for name in EPOCH_NUMBERS}
 
 
-def _predictions(folder: RunFolder, result: dict[str, Any], missing: list[str]) -> Predictions | None:
-    file = folder.predictions_file
+def _read_predictions(file: Path, finished: bool, missing: list[str]) -> Predictions | None:
     if not file.exists():
-        if result:
-            missing.append("predictions.npz is not there: no calibration, and no pictures of mistakes.")
+        if finished:
+            missing.append("predictions.npz is missing: no calibration, and no images of mistakes.")
         return None
     try:
         with np.load(file, allow_pickle=False) as arrays:
@@ -195,7 +184,7 @@ def _predictions(folder: RunFolder, result: dict[str, Any], missing: list[str]) 
             raise ValueError("its arrays do not fit together")
         log_probabilities = class_log_probabilities(logits)
         if not np.isfinite(log_probabilities).all() or not np.isin(labels, range(log_probabilities.shape[1])).all():
-            raise ValueError("it holds what is no logit or no label")
+            raise ValueError("it has values that are not logits or not labels")
         return Predictions(log_probabilities, labels.astype(np.int64), tuple(map(str, files)))
     # a damaged zip raises almost anything, and the rest of the report does not need it
     except Exception as error:

@@ -1,4 +1,4 @@
-"""Reading a run's folder: what is there is read, what is not is said."""
+"""Reading a run's folder: every file that can be read is used, every other one is listed."""
 
 import json
 
@@ -6,57 +6,57 @@ import numpy as np
 import pytest
 
 from vision_transfer.errors import UserError
-from vision_transfer.tasks.report.record import Predictions, number, read_record
+from vision_transfer.tasks.report.run_files import Predictions, number, read_run_files
 
 
 def test_a_whole_run_misses_nothing(by_hand):
-    record = read_record(by_hand.path)
-    assert record.missing == () and record.finished
-    assert record.name == "by_hand" and len(record.classes) == 10 and len(record.epochs) == 10
-    assert record.predictions is not None and record.predictions.probabilities.shape == (997, 10)
+    run = read_run_files(by_hand.path)
+    assert run.missing == () and run.finished
+    assert run.name == "by_hand" and len(run.classes) == 10 and len(run.epochs) == 10
+    assert run.predictions is not None and run.predictions.probabilities.shape == (997, 10)
 
 
 @pytest.mark.parametrize(
     ("file", "content", "said"),
     [
-        ("config.json", None, "config.json, the configuration, is not there"),
+        ("config.json", None, "config.json, the configuration, is missing"),
         ("config.json", "{", "config.json, the configuration, cannot be read"),
-        ("identity.json", "[]", "identity.json, what the run ran on, holds no JSON object"),
+        ("identity.json", "[]", "identity.json, the versions and the device, is not a JSON object"),
         ("metrics.jsonl", None, "no epoch has ended yet"),
         ("metrics.jsonl", '{"stage": "head", "epoch": 1}\nnonsense\n[]\n', "2 of 3 lines cannot be read"),
         ("result.json", None, "not finished"),
         ("result.json", "\x00", "result.json, the result, cannot be read"),
-        ("predictions.npz", None, "no pictures of mistakes"),
+        ("predictions.npz", None, "no images of mistakes"),
         ("predictions.npz", "no zip", "predictions.npz cannot be read"),
     ],
 )
-def test_what_is_missing_is_said_and_the_rest_is_read(by_hand, file, content, said):
+def test_what_is_missing_is_listed_and_the_rest_is_read(by_hand, file, content, said):
     path = by_hand.path / file
     if content is None:
         path.unlink()
     else:
         path.write_text(content)
-    record = read_record(by_hand.path)
-    assert len(record.missing) == 1 and said in record.missing[0]
-    assert record.config or file == "config.json"
-    assert record.epochs or file == "metrics.jsonl"
+    run = read_run_files(by_hand.path)
+    assert len(run.missing) == 1 and said in run.missing[0]
+    assert run.config or file == "config.json"
+    assert run.epochs or file == "metrics.jsonl"
 
 
-def test_predictions_that_do_not_fit_together_are_not_taken(by_hand):
+def test_predictions_that_do_not_fit_together_are_not_used(by_hand):
     by_hand.write_predictions(np.zeros((3, 10), np.float32), np.array([0, 1]), ("a", "b", "c"))
-    assert "do not fit together" in read_record(by_hand.path).missing[0]
+    assert "do not fit together" in read_run_files(by_hand.path).missing[0]
     by_hand.write_predictions(np.full((2, 10), np.nan, np.float32), np.array([0, 1]), ("a", "b"))
-    assert "no logit" in read_record(by_hand.path).missing[0]
+    assert "not logits" in read_run_files(by_hand.path).missing[0]
     by_hand.write_predictions(np.zeros((2, 10), np.float32), np.array([0, 10]), ("a", "b"))
-    assert "no label" in read_record(by_hand.path).missing[0]
+    assert "not labels" in read_run_files(by_hand.path).missing[0]
 
 
-def test_what_is_no_run_is_refused(tmp_path):
+def test_a_folder_without_a_run_is_refused(tmp_path):
     with pytest.raises(UserError, match="no such folder"):
-        read_record(tmp_path / "nowhere")
+        read_run_files(tmp_path / "nowhere")
     (tmp_path / "result.json").write_text("{}")
     with pytest.raises(UserError, match="is not a run's folder"):
-        read_record(tmp_path)
+        read_run_files(tmp_path)
 
 
 def test_classes_without_a_result_are_numbers(by_hand):
@@ -64,7 +64,7 @@ def test_classes_without_a_result_are_numbers(by_hand):
     result = json.loads(folder.result_file.read_text())
     del result["dataset"]
     folder.result_file.write_text(json.dumps(result))
-    assert read_record(folder.path).classes == tuple(map(str, range(10)))
+    assert read_run_files(folder.path).classes == tuple(map(str, range(10)))
 
 
 def test_margin_tells_apart_what_rounding_makes_certain():

@@ -1,0 +1,176 @@
+"""The images of a page: training samples, and test images with their predictions and Grad-CAM heat maps."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int64
+
+from vision_transfer.config import read_config
+from vision_transfer.data.images.resize import resize
+from vision_transfer.errors import UserError
+from vision_transfer.models.layers import Conv, layer_names
+from vision_transfer.models.network import Network
+from vision_transfer.runs.load import load_run
+from vision_transfer.runtime.console import Screen
+from vision_transfer.tasks.explain.activations import last_map
+from vision_transfer.tasks.explain.figures import superimpose
+from vision_transfer.tasks.explain.grad_cam import grad_cam
+from vision_transfer.tasks.report.images import Image, RunImages, data_uri, find_run_images, thumbnail, thumbnail_uri
+from vision_transfer.tasks.report.run_files import UNREADABLE, Predictions, RunFiles, get
+
+# Images in each of the two lists, and the first of them that get a heat map.
+IMAGES, HEAT_MAPS = 12, 6
+# Beyond this, four places would round to 1.
+CERTAIN = 0.9999
+# Heat maps are computed in batches of this size, the last one padded, so that one program serves every run of a
+# network. Most of the time goes into compiling it, which takes half as long again for batches of 12.
+HEAT_BATCH = 2
+# A map with a smaller height or width hardly shows places: small images leave 1×1 after the last pooling layer.
+SMALLEST_MAP = 3
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A training image: file name, class, and the image as a data URI."""
+
+    file: str
+    label: str
+    uri: str
+
+
+@dataclass(frozen=True)
+class PredictedImage:
+    """A test image and its prediction; `uri` and `heat` are data URIs, or None."""
+
+    file: str
+    label: str
+    predicted: str
+    confidence: str
+    uri: str | None
+    heat: str | None
+
+
+@dataclass(frozen=True)
+class ImageSection:
+    """All images of a run's page.
+
+    Attributes:
+        samples: training images.
+        mistakes: the most confident mistakes.
+        hits: the least confident correct predictions.
+        layer: of the heat maps, or None where there are none.
+    """
+
+    samples: tuple[Sample, ...] = ()
+    mistakes: tuple[PredictedImage, ...] = ()
+    hits: tuple[PredictedImage, ...] = ()
+    layer: str | None = None
+
+
+def image_section(run: RunFiles, cache_dir: Path, screen: Screen, missing: list[str]) -> ImageSection:
+    """Collects the images that are available; adds a sentence to `missing` for the others."""
+    source = images_of(run, cache_dir, screen, missing)
+    found = () if source is None else source.samples()
+    samples = tuple(Sample(file, label, thumbnail_uri(image)) for file, label, image in found)
+    predictions = run.predictions
+    if predictions is None:
+        return ImageSection(samples)
+    mistakes, hits = confident_mistakes(predictions), unconfident_hits(predictions)
+    images = {} if source is None else source.test_images([predictions.files[row] for row in (*mistakes, *hits)])
+    heated = [int(row) for row in (*mistakes[:HEAT_MAPS], *hits[:HEAT_MAPS]) if predictions.files[row] in images]
+    heat, layer = {}, None
+    if heated:
+        pixels, targets = [images[predictions.files[row]] for row in heated], predictions.predicted[heated]
+        try:
+            overlays, layer = heat_overlays(run.folder.path, pixels, targets, cache_dir, screen)
+            heat = dict(zip(heated, overlays, strict=True))
+        except (UserError, OSError, *UNREADABLE) as error:
+            missing.append(f"No heat maps: {error}")
+
+    def predicted_images(rows: Int64[np.ndarray, "chosen"]) -> tuple[PredictedImage, ...]:
+        return tuple(
+            PredictedImage(
+                predictions.files[row],
+                run.classes[predictions.labels[row]],
+                run.classes[predictions.predicted[row]],
+                probability_text(predictions.confidence[row]),
+                thumbnail_uri(images[predictions.files[row]]) if predictions.files[row] in images else None,
+                data_uri(heat[row]) if row in heat else None,
+            )
+            for row in map(int, rows)
+        )
+
+    return ImageSection(samples, predicted_images(mistakes), predicted_images(hits), layer)
+
+
+def images_of(run: RunFiles, cache_dir: Path, screen: Screen, missing: list[str]) -> RunImages | None:
+    """The run's data set; adds a sentence to `missing` where it is not available."""
+    try:
+        config = read_config(run.folder.config_file)
+        return find_run_images(config, get(run.result, "dataset", "fingerprint"), cache_dir, screen)
+    except UserError as error:
+        missing.append(f"No images, since the data is not available: {error}")
+        return None
+
+
+def confident_mistakes(predictions: Predictions) -> Int64[np.ndarray, "chosen"]:
+    """Rows of the most confident mistakes, the most confident first."""
+    return _chosen(predictions, ~predictions.right, -predictions.margin)
+
+
+def unconfident_hits(predictions: Predictions) -> Int64[np.ndarray, "chosen"]:
+    """Rows of the least confident correct predictions, the least confident first."""
+    return _chosen(predictions, predictions.right, predictions.margin)
+
+
+def _chosen(
+    predictions: Predictions, among: Bool[np.ndarray, "examples"], order: Float64[np.ndarray, "examples"]
+) -> Int64[np.ndarray, "chosen"]:
+    # names decide between equals, so that the choice does not depend on the order of the rows
+    rows = np.lexsort((np.array(predictions.files), order))
+    return rows[among[rows]][:IMAGES]
+
+
+def probability_text(probability: float) -> str:
+    """Four decimal places, without rounding up to 1."""
+    return "above 0.9999" if probability > CERTAIN else f"{probability:.4f}"
+
+
+def heat_layer(network: Network) -> str:
+    """The last convolution with a map of at least `SMALLEST_MAP` a side; the last one where none has.
+
+    Raises:
+        UserError: the network has no convolution.
+    """
+    last = last_map(network)
+    shape_of = dict(zip(layer_names(network.layers), network.shapes[1:], strict=True))
+    names = [layer.name for layer in network.layers if isinstance(layer, Conv)]
+    return next((name for name in reversed(names) if min(shape_of[name][:2]) >= SMALLEST_MAP), last)
+
+
+def heat_overlays(
+    path: Path, images: Sequence[Image], targets: Int64[np.ndarray, "images"], cache_dir: Path, screen: Screen
+) -> tuple[list[Image], str]:
+    """Thumbnails with Grad-CAM heat maps over them, and the layer of the maps.
+
+    Args:
+        path: folder of a finished run.
+        images: at their own size.
+        targets: class number to explain in each.
+        cache_dir: root of all caches; must hold the pretrained weights.
+        screen: for progress bars.
+
+    Raises:
+        UserError: the run's checkpoints or weights are missing, or its network has no convolution.
+    """
+    run = load_run(path, cache_dir, screen, allow_download=False)
+    layer = heat_layer(run.network)
+    size, resampling = run.network.input_shape[0], run.config.dataset.resampling
+    batch = np.stack([resize(image, size, resampling) for image in images])
+    heat = []
+    for first in range(0, len(batch), HEAT_BATCH):
+        places = np.minimum(np.arange(first, first + HEAT_BATCH), len(batch) - 1)
+        heat += list(grad_cam(run.network, run.variables, batch[places], layer, targets[places]))
+    return [superimpose(thumbnail(image), own) for image, own in zip(images, heat, strict=False)], layer
