@@ -35,6 +35,7 @@ HARMLESS = (
     "tasks/evaluate.py",
     "tasks/explain",
     "tasks/export",
+    "tasks/figures.py",
     "tasks/predict.py",
     "tasks/probe",
     "tasks/report",

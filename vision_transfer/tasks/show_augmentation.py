@@ -21,7 +21,7 @@ from vision_transfer.errors import UserError
 from vision_transfer.predict.image_files import find_images
 from vision_transfer.runs.build import build_augmentation, data_request
 from vision_transfer.runtime.console import Screen
-from vision_transfer.runtime.files import replaced_file
+from vision_transfer.tasks.figures import new_figure, save_png
 from vision_transfer.train.loop import stage_key
 
 if TYPE_CHECKING:
@@ -62,8 +62,7 @@ def show_augmentation(config: Config, images: str | None, out: Path | None, cach
     else:
         name, image = _first_of(config, images, cache_dir, screen)
     figure = draw_grid(name, image, variants(image, augmentation, config), augmentation)
-    with replaced_file(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=PIXELS_PER_INCH)
+    save_png(figure, path, PIXELS_PER_INCH)
     screen.say(escape(f"{SIDE * SIDE} variants of {name} are in {path}."))
     return path
 
@@ -80,12 +79,8 @@ def draw_grid(
     name: str, image: Image, varied: Float32[np.ndarray, "9 size size channels"], augmentation: Augmentation
 ) -> "Figure":
     """The original on the left, and three by three variants to its right."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     size = image.shape[0]
-    figure = Figure(figsize=(INCHES_PER_IMAGE * (SIDE + 1), INCHES_PER_IMAGE * SIDE + 1.0), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(INCHES_PER_IMAGE * (SIDE + 1), INCHES_PER_IMAGE * SIDE + 1.0)
     grid = figure.add_gridspec(SIDE, SIDE + 1)
     panels = [(figure.add_subplot(grid[SIDE // 2, 0]), image, "original")]
     for number, variant in enumerate(varied):

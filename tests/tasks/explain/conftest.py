@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from scipy.signal import correlate
 
 from vision_transfer.models.layers import Conv, Dense, Flatten, GlobalAveragePool, MaxPool
@@ -79,8 +80,9 @@ def _forward64(network, variables, values, start):
 
 def drawn_texts(figure):
     """All drawn texts with their boxes in pixels."""
-    figure.canvas.draw()
-    renderer = figure.canvas.get_renderer()
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    renderer = canvas.get_renderer()
     texts = [figure._suptitle] if figure._suptitle else []
     for axes in figure.findobj(lambda artist: hasattr(artist, "get_xticklabels")):
         texts += [axes.title, *axes.texts]

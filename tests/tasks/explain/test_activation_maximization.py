@@ -33,39 +33,39 @@ def small():
 @pytest.mark.parametrize("way", WAYS)
 def test_filters_of_one_program_do_not_influence_one_another(small, way):
     network, variables = small
-    together = filter_images(network, variables, "conv2", [4, 0, 9], KEY, way=way, size=20, chunk=2)
-    alone = filter_images(network, variables, "conv2", [9], KEY, way=way, size=20)
-    np.testing.assert_allclose(together.images[2], alone.images[0], atol=0.5)
-    assert together.images.shape == (3, 20, 20, 1)
+    together, _, _ = filter_images(network, variables, "conv2", [4, 0, 9], KEY, way=way, size=20)
+    alone, _, _ = filter_images(network, variables, "conv2", [9], KEY, way=way, size=20)
+    np.testing.assert_allclose(together[2], alone[0], atol=0.5)
+    assert together.shape == (3, 20, 20, 1)
 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_before_and_after_are_the_mean_outputs_of_these_images(small, way):
     network, variables = small
-    found = filter_images(network, variables, "conv2", [1, 2], KEY, way=way, size=28)
-    maps = activations(network, variables, found.images, ["conv2"])["conv2"]
-    np.testing.assert_allclose(found.after, [maps[0, ..., 1].mean(), maps[1, ..., 2].mean()], rtol=1e-4, atol=1e-6)
-    assert (found.after > found.before).all(), (found.before, found.after)
+    found, before, after = filter_images(network, variables, "conv2", [1, 2], KEY, way=way, size=28)
+    maps = activations(network, variables, found, ["conv2"])["conv2"]
+    np.testing.assert_allclose(after, [maps[0, ..., 1].mean(), maps[1, ..., 2].mean()], rtol=1e-4, atol=1e-6)
+    assert (after > before).all(), (before, after)
 
 
 def test_the_textbook_s_steps_on_a_linear_filter_are_a_straight_line():
     """The gradient of a linear layer never changes, so 40 steps are 40 times the gradient by its root mean square."""
     variables = init(LINEAR, jax.random.key(0))
-    found = filter_images(LINEAR, variables, "conv1", [1], KEY, way="textbook", size=12)
+    found, _, _ = filter_images(LINEAR, variables, "conv1", [1], KEY, way="textbook", size=12)
     kernel = variables["params"]["conv1"]["kernel"][..., 1].astype(np.float64)
     gradient = np.zeros((12, 12, 2))
     for row in range(10):
         for column in range(10):
             gradient[row : row + 3, column : column + 3] += kernel / 100
-    start = found.images[0] - 40 * gradient / (np.sqrt((gradient**2).mean()) + 1e-5)
+    start = found[0] - 40 * gradient / (np.sqrt((gradient**2).mean()) + 1e-5)
     assert start.min() >= TEXTBOOK_START - 1e-2 and start.max() <= TEXTBOOK_START + TEXTBOOK_NOISE + 1e-2
     np.testing.assert_allclose(start.mean(), TEXTBOOK_START + TEXTBOOK_NOISE / 2, atol=2)
 
 
 def test_smooth_images_stay_in_range(small):
     network, variables = small
-    found = filter_images(network, variables, "conv1", [0, 1], KEY, way="smooth", size=20)
-    assert found.images.min() >= 0 and found.images.max() <= 255
+    found, _, _ = filter_images(network, variables, "conv1", [0, 1], KEY, way="smooth", size=20)
+    assert found.min() >= 0 and found.max() <= 255
 
 
 def test_a_filter_that_does_not_exist(small):
@@ -83,6 +83,6 @@ def test_shown_images_have_their_mean_in_the_middle():
 def test_ten_filters_of_vgg16_respond_at_least_tenfold(vgg16_params):
     network = Network(backbone_layers("vgg16", output="block4_conv1"), (), (224, 224, 3), "caffe")
     variables = {"params": vgg16_params}
-    found = filter_images(network, variables, "block4_conv1", range(12), KEY, way="textbook", size=32, chunk=12)
+    _, before, after = filter_images(network, variables, "block4_conv1", range(12), KEY, way="textbook", size=32)
     # of twelve, since this way finds no gradient for a filter whose output is 0 at the start
-    assert ((found.after >= 10 * found.before) & (found.after > 0)).sum() >= 10, (found.before, found.after)
+    assert ((after >= 10 * before) & (after > 0)).sum() >= 10, (before, after)

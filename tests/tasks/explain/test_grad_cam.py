@@ -8,7 +8,7 @@ from vision_transfer.models.backbones import backbone_layers
 from vision_transfer.models.layers import Dense, Flatten, layer_names
 from vision_transfer.models.network import Network
 from vision_transfer.tasks.explain.activations import activations
-from vision_transfer.tasks.explain.grad_cam import grad_cam
+from vision_transfer.tasks.explain.heat_maps import grad_cam
 
 STEP = 1e-6
 

@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 
-from vision_transfer.tasks.explain.smooth_grad import CAP_PERCENTILE, smooth_grad
+from vision_transfer.tasks.explain.heat_maps import CAP_PERCENTILE, smooth_grad
 
 STEP = 1e-5
 

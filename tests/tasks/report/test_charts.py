@@ -28,33 +28,34 @@ def test_all_is_inside_the_view_box(values):
     if not any(map(math.isfinite, values)):
         assert drawn is None
         return
-    points = [tuple(map(float, found)) for found in POINT.findall(drawn.lines[0].path)]
+    points = [tuple(map(float, found)) for found in POINT.findall(drawn["lines"][0]["path"])]
     assert len(points) == sum(map(math.isfinite, values))
     for x, y in points:
-        assert drawn.left <= x <= drawn.right and drawn.top <= y <= drawn.bottom
-    places = [tick.place for tick in drawn.y_ticks]
+        assert drawn["left"] <= x <= drawn["right"] and drawn["top"] <= y <= drawn["bottom"]
+    places = [place for place, _ in drawn["y_ticks"]]
     assert len(places) >= 2 and places == sorted(places, reverse=True)
-    assert all(drawn.top - 0.1 <= place <= drawn.bottom + 0.1 for place in places)
-    assert all(drawn.left <= tick.place <= drawn.right for tick in drawn.x_ticks)
+    assert all(drawn["top"] - 0.1 <= place <= drawn["bottom"] + 0.1 for place in places)
+    assert all(drawn["left"] <= place <= drawn["right"] for place, _ in drawn["x_ticks"])
 
 
 def test_a_gap_starts_a_new_line():
-    path = chart([1.0, 2.0, math.nan, 3.0]).lines[0].path
+    path = chart([1.0, 2.0, math.nan, 3.0])["lines"][0]["path"]
     assert re.sub(r"[\d.]+ [\d.]+", "", path) == "MLM"
 
 
 def test_losses_of_many_sizes_are_logarithmic():
     wide, narrow = chart([100.0, 10.0, 1.0, 0.1]), chart([1.0, 0.8, 0.4])
-    assert "logarithmic" in wide.y_label and "logarithmic" not in narrow.y_label
-    ys = [float(y) for _, y in POINT.findall(wide.lines[0].path)]
+    assert "logarithmic" in wide["y_label"] and "logarithmic" not in narrow["y_label"]
+    ys = [float(y) for _, y in POINT.findall(wide["lines"][0]["path"])]
     np.testing.assert_allclose(np.diff(ys), ys[1] - ys[0], atol=0.2)
-    assert [tick.label for tick in wide.y_ticks] == ["0.1", "1", "10", "100"]
+    assert [label for _, label in wide["y_ticks"]] == ["0.1", "1", "10", "100"]
 
 
 def test_one_epoch_is_a_dot_and_the_best_is_ringed():
     drawn = chart([0.5], ring=1)
-    assert len(drawn.lines[0].dots) == 1 and drawn.lines[0].ring == drawn.lines[0].dots[0]
-    assert [tick.label for tick in drawn.x_ticks] == ["1"]
+    (line,) = drawn["lines"]
+    assert len(line["dots"]) == 1 and line["ring"] == line["dots"][0]
+    assert [label for _, label in drawn["x_ticks"]] == ["1"]
 
 
 @pytest.mark.parametrize("logarithmic", [False, True])
@@ -69,8 +70,9 @@ def test_the_calibration_curve_shows_its_bins():
     probabilities = rng.dirichlet(np.ones(3), 400)
     found = reliability(probabilities, rng.integers(0, 3, 400))
     drawn, filled = reliability_chart(found, 0.1), int((found.counts > 0).sum())
-    assert len(drawn.spans) == len(drawn.bars) == len(drawn.lines[1].dots) == filled
-    for span, (x, y) in zip(drawn.spans, drawn.lines[1].dots, strict=True):
-        assert span.x == x and span.high <= y <= span.low
-    assert all(0 < bar.x < WIDTH and 0 < bar.height < HEIGHT for bar in drawn.bars)
-    assert drawn.description.count("confidence") == filled
+    spans, bars, dots = drawn["spans"], drawn["bars"], drawn["lines"][1]["dots"]
+    assert len(spans) == len(bars) == len(dots) == filled
+    for (span_x, low, high), (x, y) in zip(spans, dots, strict=True):
+        assert span_x == x and high <= y <= low
+    assert all(0 < x < WIDTH and 0 < height < HEIGHT for x, _, height in bars)
+    assert drawn["description"].count("confidence") == filled

@@ -51,9 +51,9 @@ def test_stages_are_in_the_order_of_the_run():
     head, block5 = stage_curves(RECORDS, {"head": 3})
     assert (head.stage, head.best_epoch, block5.stage, block5.best_epoch) == ("head", 3, "block5", None)
     np.testing.assert_array_equal(head.epochs, [1, 2, 3])
-    np.testing.assert_allclose(head.curves["train_loss"].values, [1, 1 / 2, 1 / 3])
-    np.testing.assert_allclose(head.curves["train_loss"].smoothed, published_smooth_curve([1, 1 / 2, 1 / 3]))
-    assert np.isnan(block5.curves["validation_loss"].values).all()
+    np.testing.assert_allclose(head.values["train_loss"], [1, 1 / 2, 1 / 3])
+    np.testing.assert_allclose(head.smoothed("train_loss"), published_smooth_curve([1, 1 / 2, 1 / 3]))
+    assert np.isnan(block5.values["validation_loss"]).all()
 
 
 def test_the_figure_shows_what_was_recorded():
@@ -66,8 +66,8 @@ def test_the_figure_shows_what_was_recorded():
     assert list(lines) == [
         "train, each epoch", "train, smoothed", "validation, each epoch", "validation, smoothed", "best epoch"
     ]  # fmt: skip
-    np.testing.assert_allclose(lines["validation, each epoch"].get_ydata(), stages[0].curves["validation_loss"].values)
-    np.testing.assert_allclose(lines["validation, smoothed"].get_ydata(), stages[0].curves["validation_loss"].smoothed)
+    np.testing.assert_allclose(lines["validation, each epoch"].get_ydata(), stages[0].values["validation_loss"])
+    np.testing.assert_allclose(lines["validation, smoothed"].get_ydata(), stages[0].smoothed("validation_loss"))
     np.testing.assert_allclose(lines["best epoch"].get_xydata(), [[3, 0.3 + 1 / 3]])
     # Without validation there are neither its curves nor a best epoch.
     assert [line.get_label() for line in axes[1].get_lines()] == ["train, each epoch", "train, smoothed"]

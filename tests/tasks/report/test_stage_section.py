@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from vision_transfer.tasks.report.curves import stage_curves
-from vision_transfer.tasks.report.stage_section import EPOCHS_AFTER, SMALLEST_RISE, overfitting
+from vision_transfer.tasks.report.stage_section import EPOCHS_AFTER, overfits_from
 
 
 @pytest.fixture
@@ -14,7 +14,7 @@ def verdict(make_epoch):
             make_epoch("head", place + 1, *pair) for place, pair in enumerate(zip(train, validation, strict=True))
         ]
         (curves,) = stage_curves(records)
-        return overfitting(curves)
+        return overfits_from(curves)
 
     return of
 
@@ -23,10 +23,8 @@ FALLING = np.linspace(2, 0.1, 12)
 
 
 def test_validation_that_rises_while_training_falls(verdict):
-    found = verdict(FALLING, np.concatenate([np.linspace(1, 0.5, 5), np.linspace(0.6, 2, 7)]))
-    assert found is not None
-    assert found.validation_last > (1 + SMALLEST_RISE) * found.validation_best and found.train_last < found.train_best
-    assert 5 <= found.epoch <= 12 - EPOCHS_AFTER
+    place = verdict(FALLING, np.concatenate([np.linspace(1, 0.5, 5), np.linspace(0.6, 2, 7)]))
+    assert place is not None and 4 <= place < 12 - EPOCHS_AFTER
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ from matplotlib.image import imread
 from rich.console import Console
 from scipy import stats
 
-from vision_transfer.tasks.study.figures import curves_figure, save_png
+from vision_transfer.tasks.figures import save_png
+from vision_transfer.tasks.study.figures import curves_figure
 from vision_transfer.tasks.study.plan import PlannedRun
 from vision_transfer.tasks.study.runs import FinishedRun
 from vision_transfer.tasks.study.statistics import summarised

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vision_transfer.tasks.ablation.points import Point, series
-from vision_transfer.tasks.study.figures import draw_summaries, line_style, new_axes, save_png
+from vision_transfer.tasks.figures import line_style, new_axes, save_png
+from vision_transfer.tasks.study.figures import draw_summaries
 from vision_transfer.tasks.study.statistics import Summary
 
 if TYPE_CHECKING:

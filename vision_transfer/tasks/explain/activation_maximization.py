@@ -5,7 +5,7 @@ look more like photos (Olah, Mordvintsev and Schubert 2017, "Feature Visualizati
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any, Literal, cast
 
@@ -33,8 +33,6 @@ TEXTBOOK_EPSILON = 1e-5
 SMOOTH_STEPS, SMOOTH_RATE, SMOOTH_START = 96, 0.06, 0.1
 JITTER = 4
 BLUR_FIRST, BLUR_LAST, BLUR_REACH = 1.2, 0.4, 3
-# Filters in one vmapped step on a CPU: VGG16's activations of one image of 128 × 128 and their gradients take 50 MB.
-CHUNK = 8
 SIZE = 128
 SHOWN_DEVIATION = 0.2
 RGB = 3
@@ -47,21 +45,6 @@ OPPONENT = np.array([[1, 1, 1], [1, 0, -1], [-1, 2, -1]]) / np.sqrt([[3], [2], [
 COLOUR_DEVIATIONS = np.array([1.0, 0.35, 0.1])
 
 
-@dataclass(frozen=True)
-class FilterImages:
-    """Images that maximise filters of one layer.
-
-    Attributes:
-        images: pixels; the textbook's way may leave 0–255.
-        before: mean output of each filter for its first image.
-        after: mean output of each filter for its image in `images`.
-    """
-
-    images: Float32[np.ndarray, "filters size size channels"]
-    before: Float32[np.ndarray, "filters"]
-    after: Float32[np.ndarray, "filters"]
-
-
 def filter_images(
     network: Network,
     variables: Variables,
@@ -71,19 +54,22 @@ def filter_images(
     *,
     way: Way = "smooth",
     size: int = SIZE,
-    chunk: int = CHUNK,
-) -> FilterImages:
-    """Gradient ascent for several filters of a layer in one program; each filter's image is independent of the others.
+) -> tuple[
+    Float32[np.ndarray, "filters size size channels"], Float32[np.ndarray, "filters"], Float32[np.ndarray, "filters"]
+]:
+    """Images that maximise filters of a layer, each independent of the others; memory grows with their number.
 
     Args:
-        network: the tables; only the layers up to `layer` run.
+        network: only the layers up to `layer` run.
         variables: `params` and, if there are batch norms, `batch_stats`.
         layer: a layer whose output is a map.
         filters: numbers of its channels.
         key: for the noise that each image starts from and, with `smooth`, for its shifts.
         way: `textbook` (40 plain steps from 128 + 20 · uniform noise) or `smooth` (decorrelated colour, jitter, blur).
         size: height and width of the images in pixels.
-        chunk: filters computed at once; memory grows with it.
+
+    Returns:
+        The pixels, which may leave 0–255 with `textbook`, and each filter's mean output for the first and last image.
 
     Raises:
         UserError: there is no such layer or filter, or the image is too small for the layer.
@@ -95,16 +81,17 @@ def filter_images(
     sized = replace(network, head=(), input_shape=(size, size, network.input_shape[-1]))
     numbers = jnp.asarray(filters, jnp.int32)
     keys = jax.vmap(partial(jax.random.fold_in, key))(numbers)
-    found = _ascend_all(sized, layer, way, min(chunk, len(filters)), variables, numbers, keys)
-    return FilterImages(*(np.asarray(array, np.float32) for array in found))
+    images, before, after = (
+        np.asarray(array, np.float32) for array in _ascend_all(sized, layer, way, variables, numbers, keys)
+    )
+    return images, before, after
 
 
-@partial(jax.jit, static_argnames=("network", "layer", "way", "chunk"))
+@partial(jax.jit, static_argnames=("network", "layer", "way"))
 def _ascend_all(
     network: Network,
     layer: str,
     way: Way,
-    chunk: int,
     variables: Variables,
     numbers: Int[Array, "filters"],
     keys: Key[Array, "filters"],
@@ -116,13 +103,11 @@ def _ascend_all(
     ascend = _textbook if way == "textbook" else _smooth
     sought = network if way == "textbook" else _without_relu(network, layer)
 
-    def one(number_and_key: tuple[Array, Array]) -> tuple[Array, Array, Array]:
-        number, key = number_and_key
+    def one(number: Array, key: Array) -> tuple[Array, Array, Array]:
         start, image = ascend(lambda image: mean_output(sought, image, number), network.input_shape, key)
         return image, mean_output(network, start, number), mean_output(network, image, number)
 
-    # vmapped over the filters of a chunk
-    return cast(tuple[Array, Array, Array], lax.map(one, (numbers, keys), batch_size=chunk))
+    return jax.vmap(one)(numbers, keys)
 
 
 def _without_relu(network: Network, layer: str) -> Network:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -12,7 +13,7 @@ from vision_transfer.errors import UserError
 from vision_transfer.models.layers import MaxPool
 from vision_transfer.models.network import Network, apply
 from vision_transfer.runtime.console import Screen
-from vision_transfer.tasks.explain.activation_maximization import CHUNK, Way, filter_images
+from vision_transfer.tasks.explain.activation_maximization import Way, filter_images
 from vision_transfer.tasks.explain.activations import activations, last_map, map_layers, require_map
 from vision_transfer.tasks.explain.figures import (
     activations_figure,
@@ -20,16 +21,15 @@ from vision_transfer.tasks.explain.figures import (
     filters_figure,
     heat_figure,
     operations_figure,
-    save_figure,
     save_image,
     superimpose,
 )
-from vision_transfer.tasks.explain.grad_cam import grad_cam
+from vision_transfer.tasks.explain.heat_maps import grad_cam, smooth_grad
 from vision_transfer.tasks.explain.images import NamedImage
 from vision_transfer.tasks.explain.load import LoadedNetwork
 from vision_transfer.tasks.explain.predictions import class_number, top_predictions
-from vision_transfer.tasks.explain.smooth_grad import smooth_grad
 from vision_transfer.tasks.explain.teaching import filter_banks, grey, operations, responses, sobel_kernels
+from vision_transfer.tasks.figures import save_png
 
 FIGURES = ("activations", "filters", "grad_cam", "smooth_grad", "filter_banks", "operations")
 NEEDS_HEAD = frozenset({"grad_cam", "smooth_grad"})
@@ -43,6 +43,9 @@ BANK_SIZE = 256
 # Every number of an image this small can be read.
 OPERATIONS_SIZE = 8
 NOISE_SEED = 0
+# Filters in one program: VGG16's activations of one image of 128 × 128 and their gradients take 50 MB.
+CHUNK = 8
+PIXELS_PER_INCH = 100
 
 
 @dataclass(frozen=True)
@@ -72,13 +75,13 @@ def draw_teaching_figures(show: Sequence[str], images: Sequence[NamedImage], out
             shrunk = image.at_most(BANK_SIZE)
             for bank, kernels in filter_banks().items():
                 figure = filter_bank_figure(shrunk, image.name, kernels, responses(grey(shrunk), kernels))
-                written.append(save_figure(figure, out / f"filter_bank-{bank}-{image.name}.png"))
+                written.append(_saved(figure, out / f"filter_bank-{bank}-{image.name}.png"))
         if "operations" in show:
             small = _in_tenths(grey(image.small_square(OPERATIONS_SIZE)))
             kernel = sobel_kernels()[0]
             title = f"{image.name}, darkest 0, brightest 10"
             figure = operations_figure(small, kernel, operations(small, kernel.values), title)
-            written.append(save_figure(figure, out / f"operations-{image.name}.png"))
+            written.append(_saved(figure, out / f"operations-{image.name}.png"))
     return written
 
 
@@ -102,7 +105,7 @@ def draw_network_figures(
             layers = selection.layers or _default_layers(loaded.network)
             for layer, maps in activations(loaded.network, loaded.variables, pixels, layers).items():
                 figure = activations_figure(maps[0], layer, image.name)
-                written.append(save_figure(figure, out / f"activations-{image.name}-{layer}.png"))
+                written.append(_saved(figure, out / f"activations-{image.name}-{layer}.png"))
         if loaded.classes:
             written += _draw_heat(loaded, selection, target, image, pixels, out, screen)
     if "filters" in selection.show:
@@ -122,22 +125,22 @@ def _draw_heat(
     """Prints the likeliest classes of an image and draws the evidence for the likeliest, or for the target."""
     network, variables = loaded.network, loaded.variables
     (likeliest,) = top_predictions(np.asarray(_logits(network, variables, pixels)), loaded.classes)
-    texts = ", ".join(prediction.text for prediction in likeliest)
+    texts = ", ".join(text for _, text in likeliest)
     screen.say(escape(f"{image.name}: {texts}"))
     caption = f"{image.name}\n{texts}"
-    targets = np.array([likeliest[0].number if target is None else target], np.int32)
+    targets = np.array([likeliest[0][0] if target is None else target], np.int32)
     name = loaded.classes[targets[0]]
     if "grad_cam" in selection.show:
         for layer in selection.layers or (last_map(network),):
             heat = grad_cam(network, variables, pixels, layer, targets)[0]
             title = f"Grad-CAM for {name}\nat {layer}, {heat.shape[0]} × {heat.shape[1]}"
             file = out / f"grad_cam-{image.name}-{layer}.png"
-            yield save_figure(heat_figure(image.pixels, heat, caption, title), file)
+            yield _saved(heat_figure(image.pixels, heat, caption, title), file)
             yield save_image(superimpose(image.pixels, heat), file.with_name(f"{file.stem}-picture.png"))
     if "smooth_grad" in selection.show:
         heat = smooth_grad(network, variables, pixels, targets, jax.random.key(NOISE_SEED))[0]
         title = f"SmoothGrad for {name}\nof the pixels, {heat.shape[0]} × {heat.shape[1]}"
-        yield save_figure(heat_figure(image.pixels, heat, caption, title), out / f"smooth_grad-{image.name}.png")
+        yield _saved(heat_figure(image.pixels, heat, caption, title), out / f"smooth_grad-{image.name}.png")
 
 
 _logits = jax.jit(apply, static_argnames="network")
@@ -152,11 +155,15 @@ def _draw_filters(loaded: LoadedNetwork, selection: Selection, out: Path, screen
         with screen.bar(f"Filters of {layer}", len(numbers), unit="filters") as advance:
             for first in range(0, len(numbers), CHUNK):
                 some = numbers[first : first + CHUNK]
-                found = filter_images(loaded.network, loaded.variables, layer, some, key, way=selection.way)
-                images.append(found.images)
+                found, _, _ = filter_images(loaded.network, loaded.variables, layer, some, key, way=selection.way)
+                images.append(found)
                 advance(len(some))
         figure = filters_figure(np.concatenate(images), numbers, layer, selection.way)
-        yield save_figure(figure, out / f"filters-{layer}-{selection.way}.png")
+        yield _saved(figure, out / f"filters-{layer}-{selection.way}.png")
+
+
+def _saved(figure: Any, path: Path) -> Path:
+    return save_png(figure, path, PIXELS_PER_INCH)
 
 
 def _in_tenths(brightness: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -13,8 +13,8 @@ from vision_transfer.runtime.files import replaced_file
 from vision_transfer.tasks.explain.activation_maximization import shown
 from vision_transfer.tasks.explain.activations import standardised
 from vision_transfer.tasks.explain.teaching import Kernel
+from vision_transfer.tasks.figures import POINTS_PER_INCH, new_figure
 
-DOTS_PER_INCH = 100
 # Matplotlib's maps of even lightness, which read in grey and to the colour-blind: for values from low to high, around
 # zero, and for heat.
 SEQUENTIAL, DIVERGING, HEAT_COLOURS = "viridis", "PuOr", "inferno"
@@ -22,7 +22,6 @@ CONSTANT_COLOUR = "#d9d9d9"
 # Weight of the heat's colour where the heat is 1; where it is 0, the image is unchanged.
 HEAT_STRENGTH = 0.75
 SMALL, MEDIUM = 8, 10
-POINTS_PER_INCH = 72
 # Mean width of a letter of matplotlib's DejaVu Sans as a share of the font's size, with some room to spare.
 LETTER_WIDTH = 0.62
 # Channels in a row; layers with at most `MANY_CHANNELS` have half as many, drawn twice as large.
@@ -87,7 +86,7 @@ def heat_figure(
 
     height, width = image.shape[:2]
     page_height = np.clip(IMAGE_PANEL * height / width, LEAST_HEIGHT - TITLE, 2 * IMAGE_PANEL) + TITLE
-    figure = _new_figure(2 * IMAGE_PANEL + MARGIN, page_height)
+    figure = new_figure(2 * IMAGE_PANEL + MARGIN, page_height)
     plain, hot = figure.subplots(1, 2)
     _show_image(plain, image, title, IMAGE_PANEL)
     _show_image(hot, superimpose(image, heat), heat_title, IMAGE_PANEL)
@@ -124,15 +123,15 @@ def filter_bank_figure(
     """The image, then each filter of a bank above its response; each on a scale of its own around 0."""
     columns = min(TEACHING_COLUMNS, len(kernels))
     rows = -(-len(kernels) // columns)
-    figure = _new_figure(KERNEL_CELL * columns + KERNEL_CELL + 1.5, 1.85 * KERNEL_CELL * rows + 0.6)
-    whole = figure.subfigures(1, 2, width_ratios=[1, columns])
-    beside = whole[0].subplots()
+    figure = new_figure(KERNEL_CELL * columns + KERNEL_CELL + 1.5, 1.85 * KERNEL_CELL * rows + 0.6)
+    left, right = cast(Any, figure.subfigures(1, 2, width_ratios=[1, columns]))
+    beside = left.subplots()
     beside.set_anchor("N")
     _show_image(beside, image, title, KERNEL_CELL)
-    grid = whole[1].subplots(2 * rows, columns, squeeze=False)
+    grid = right.subplots(2 * rows, columns, squeeze=False)
     for axes in grid.flat:
         axes.set_axis_off()
-    drawn = None
+    drawn: Any = None
     for number, (kernel, answer) in enumerate(zip(kernels, answers, strict=True)):
         row, column = 2 * (number // columns), number % columns
         drawn = _show_around_zero(grid[row, column], kernel.values)
@@ -153,20 +152,13 @@ def operations_figure(
     """The image, the kernel and the output of each operation, with the numbers in the cells where they fit."""
     panels = {title: image, f"kernel: {kernel.name}": kernel.values, **outputs}
     rows = -(-len(panels) // TEACHING_COLUMNS)
-    figure = _new_figure(OPERATION_PANEL * TEACHING_COLUMNS, (OPERATION_PANEL + 0.3) * rows)
+    figure = new_figure(OPERATION_PANEL * TEACHING_COLUMNS, (OPERATION_PANEL + 0.3) * rows)
     grid = list(figure.subplots(rows, TEACHING_COLUMNS, squeeze=False).flat)
     for axes, (name, values) in zip(grid[: len(panels)], panels.items(), strict=True):
         _show_numbers(axes, values, name)
     for axes in grid[len(panels) :]:
         axes.set_axis_off()
     return figure
-
-
-def save_figure(figure: Any, path: Path) -> Path:
-    """Writes a figure as PNG; returns the path."""
-    with replaced_file(path) as temporary:
-        figure.savefig(temporary, format="png")
-    return path
 
 
 def save_image(image: UInt8[np.ndarray, "height width 3"], path: Path) -> Path:
@@ -178,21 +170,11 @@ def save_image(image: UInt8[np.ndarray, "height width 3"], path: Path) -> Path:
     return path
 
 
-def _new_figure(width: float, height: float) -> Any:
-    """An empty figure of this size in inches."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), dpi=DOTS_PER_INCH, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
 def _grid_figure(cells: int, columns: int, aspect: float) -> Any:
     """An empty figure with room for a grid of cells of this height per width."""
     rows = -(-cells // columns)
     width = PAGE_WIDTH if columns > COLUMNS // 4 else PAGE_WIDTH / 2
-    return _new_figure(width, max(LEAST_HEIGHT, (width - 2 * MARGIN) / columns * rows * aspect + MARGIN))
+    return new_figure(width, max(LEAST_HEIGHT, (width - 2 * MARGIN) / columns * rows * aspect + MARGIN))
 
 
 def _wrapped(text: str, inches: float) -> str:

@@ -1,7 +1,6 @@
 """The likeliest classes of an image by name, the class that a user names, and the names of ImageNet's classes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib import resources
 
 import numpy as np
@@ -16,34 +15,14 @@ TOP = 3
 MOST_NAMES_LISTED = 20
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """A class, by number and name, with its probability."""
-
-    number: int
-    name: str
-    probability: float
-
-    @property
-    def text(self) -> str:
-        """`African_elephant 0.909`."""
-        return f"{self.name} {self.probability:.3f}"
-
-
 def top_predictions(
     logits: Float[np.ndarray, "examples outputs"], classes: Sequence[str], top: int = TOP
-) -> list[list[Prediction]]:
-    """The `top` likeliest classes of each example, the likeliest first.
-
-    Args:
-        logits: of a head with a softmax, or with one sigmoid.
-        classes: their names.
-        top: number of classes; all where there are fewer.
-    """
+) -> list[list[tuple[int, str]]]:
+    """Number and text (`African_elephant 0.909`) of each example's `top` likeliest classes, the likeliest first."""
     probabilities = np.exp(class_log_probabilities(logits))
     order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
     return [
-        [Prediction(number, classes[number], float(row[number])) for number in map(int, numbers)]
+        [(number, f"{classes[number]} {row[number]:.3f}") for number in map(int, numbers)]
         for row, numbers in zip(probabilities, order, strict=True)
     ]
 

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from vision_transfer.tasks.figures import line_style, new_axes
 from vision_transfer.tasks.probe.recommend import Recommendation
 from vision_transfer.tasks.probe.scores import LayerScores
-from vision_transfer.tasks.study.figures import line_style, new_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -18,11 +18,11 @@ from vision_transfer.runs.prepare import Run, RunOptions, prepare
 from vision_transfer.runtime.console import Screen, duration
 from vision_transfer.runtime.files import write_json
 from vision_transfer.runtime.provenance import json_digest
+from vision_transfer.tasks.figures import save_png
 from vision_transfer.tasks.probe.figures import transfer_figure
 from vision_transfer.tasks.probe.pooled_features import pooled_features, probed_layers
 from vision_transfer.tasks.probe.recommend import Recommendation, recommend
 from vision_transfer.tasks.probe.scores import LayerScores, best_layer, layer_scores, usable
-from vision_transfer.tasks.study.figures import save_png
 from vision_transfer.tasks.study.tables import screen_table
 
 RESULT, FIGURE = "probe.json", "probe.png"

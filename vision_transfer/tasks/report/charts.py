@@ -7,6 +7,7 @@ and describe themselves to a screen reader.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -26,15 +27,28 @@ HISTOGRAM_SHARE = 0.25
 SHARES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 
 
+# A chart in the view box, for the template: texts, `x_ticks` and `y_ticks` as (place, label), `lines`, `legend` as
+# (name, style), `spans` (error bars) as (x, low, high), and `bars` of a histogram as (x, width, height).
+Chart = dict[str, Any]
+EMPTY: Chart = {
+    "width": WIDTH,
+    "height": HEIGHT,
+    "left": LEFT,
+    "right": WIDTH - RIGHT,
+    "top": TOP,
+    "bottom": HEIGHT - BOTTOM,
+    "spans": [],
+    "bars": [],
+}
+
+
 @dataclass(frozen=True)
 class Series:
-    """One line of a chart, in the data's units.
+    """One line of a chart in the data's units; NaN in `ys` leaves a gap.
 
     Attributes:
         name: for the legend.
         style: CSS class, which has colour and dashes.
-        xs: horizontal values.
-        ys: vertical values; NaN leaves a gap.
         dots: whether the values are marked by dots.
         ring: the x whose value is ringed, or None.
     """
@@ -45,78 +59,6 @@ class Series:
     ys: Sequence[float]
     dots: bool = False
     ring: float | None = None
-
-
-@dataclass(frozen=True)
-class Tick:
-    """A tick: its place along its axis in the view box, and its label."""
-
-    place: float
-    label: str
-
-
-@dataclass(frozen=True)
-class DrawnSeries:
-    """One line of a chart in the view box: an SVG path, the dots, and the ringed one."""
-
-    style: str
-    path: str
-    dots: tuple[tuple[float, float], ...]
-    ring: tuple[float, float] | None
-
-
-@dataclass(frozen=True)
-class Span:
-    """A vertical error bar in the view box."""
-
-    x: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class Bar:
-    """A bar of a histogram in the view box, rising from the horizontal axis."""
-
-    x: float
-    width: float
-    height: float
-
-
-@dataclass(frozen=True)
-class Chart:
-    """A chart in the view box, ready to be drawn.
-
-    Attributes:
-        title: above the chart.
-        description: the content of the chart in words, for screen readers.
-        x_label: name and unit of the horizontal axis.
-        y_label: name and unit of the vertical axis.
-        x_ticks: of the horizontal axis.
-        y_ticks: of the vertical axis.
-        lines: the drawn series.
-        legend: name and style of each.
-        spans: error bars.
-        bars: of a histogram.
-    """
-
-    title: str
-    description: str
-    x_label: str
-    y_label: str
-    x_ticks: tuple[Tick, ...]
-    y_ticks: tuple[Tick, ...]
-    lines: tuple[DrawnSeries, ...]
-    legend: tuple[tuple[str, str], ...]
-    spans: tuple[Span, ...] = ()
-    bars: tuple[Bar, ...] = ()
-
-    width: float = WIDTH
-    height: float = HEIGHT
-    left: float = LEFT
-    right: float = WIDTH - RIGHT
-    top: float = TOP
-    bottom: float = HEIGHT - BOTTOM
 
 
 @dataclass(frozen=True)
@@ -154,26 +96,23 @@ def line_chart(title: str, description: str, x_label: str, y_label: str, series:
     first, last = _widened(float(xs.min()), float(xs.max()))
     x_scale = Scale(first, last, LEFT + 6, WIDTH - RIGHT - 6)
     y_scale = Scale(low, high, HEIGHT - BOTTOM, TOP, logarithmic)
-    return Chart(
-        title,
-        description,
-        x_label,
-        f"{y_label}, logarithmic" if logarithmic else y_label,
-        tuple(Tick(x_scale.place(value), f"{value:.6g}") for value in x_ticks if first <= value <= last),
-        tuple(Tick(y_scale.place(value), f"{value:.6g}") for value in y_ticks),
-        tuple(_drawn(one, x_scale, y_scale) for one in series),
-        tuple((one.name, one.style) for one in series if np.isfinite(one.ys).any()),
-    )
+    return EMPTY | {
+        "title": title,
+        "description": description,
+        "x_label": x_label,
+        "y_label": f"{y_label}, logarithmic" if logarithmic else y_label,
+        "x_ticks": [(x_scale.place(value), f"{value:.6g}") for value in x_ticks if first <= value <= last],
+        "y_ticks": [(y_scale.place(value), f"{value:.6g}") for value in y_ticks],
+        "lines": [_drawn(one, x_scale, y_scale) for one in series],
+        "legend": [(one.name, one.style) for one in series if np.isfinite(one.ys).any()],
+    }
 
 
 def reliability_chart(found: Reliability, error: float) -> Chart:
     """Accuracy against confidence over a histogram of the confidences.
 
-    Dots are the bins that have examples, with 95 % Wilson intervals; the dashed line is perfect calibration.
-
-    Args:
-        found: the bins.
-        error: the expected calibration error.
+    Dots are the bins that have examples, with 95 % Wilson intervals; the dashed line is perfect calibration. `error` is
+    the expected calibration error.
     """
     x_scale, y_scale = Scale(0, 1, LEFT, WIDTH - RIGHT), Scale(0, 1, HEIGHT - BOTTOM, TOP)
     filled = np.flatnonzero(found.counts)
@@ -192,31 +131,29 @@ def reliability_chart(found: Reliability, error: float) -> Chart:
         f"confidence {x:.2f}, accuracy {y:.2f}, {count} images"
         for x, y, count in zip(confidence, accuracy, counts, strict=True)
     ]
-    return Chart(
-        title="Calibration on the test images",
-        description=f"Expected calibration error {error:.3f}. By bin: {'; '.join(bins)}.",
-        x_label="confidence (probability of the predicted class)",
-        y_label="accuracy",
-        x_ticks=tuple(Tick(x_scale.place(share), f"{share:g}") for share in SHARES),
-        y_ticks=tuple(Tick(y_scale.place(share), f"{share:g}") for share in SHARES),
-        lines=tuple(_drawn(one, x_scale, y_scale) for one in series),
-        legend=(*((one.name, one.style) for one in series), ("number of images with this confidence", "histogram")),
-        spans=tuple(
-            Span(x_scale.place(x), y_scale.place(low), y_scale.place(high))
+    return EMPTY | {
+        "title": "Calibration on the test images",
+        "description": f"Expected calibration error {error:.3f}. By bin: {'; '.join(bins)}.",
+        "x_label": "confidence (probability of the predicted class)",
+        "y_label": "accuracy",
+        "x_ticks": [(x_scale.place(share), f"{share:g}") for share in SHARES],
+        "y_ticks": [(y_scale.place(share), f"{share:g}") for share in SHARES],
+        "lines": [_drawn(one, x_scale, y_scale) for one in series],
+        "legend": [*((one.name, one.style) for one in series), ("number of images with this confidence", "histogram")],
+        "spans": [
+            (x_scale.place(x), y_scale.place(low), y_scale.place(high))
             for x, (low, high) in zip(confidence, intervals, strict=True)
-        ),
-        bars=tuple(
+        ],
+        "bars": [
             # a gap of one unit on either side
-            Bar(
-                edges[place] + 1, round(edges[place + 1] - edges[place] - 2, 1), round(float(room * count / highest), 1)
-            )
+            (edges[place] + 1, round(edges[place + 1] - edges[place] - 2, 1), round(float(room * count / highest), 1))
             for place, count in zip(filled, counts, strict=True)
-        ),
-    )
+        ],
+    }
 
 
-def _drawn(series: Series, x_scale: Scale, y_scale: Scale) -> DrawnSeries:
-    """A series in the view box; a value that is not finite leaves a gap."""
+def _drawn(series: Series, x_scale: Scale, y_scale: Scale) -> dict[str, Any]:
+    """A series in the view box: an SVG path, with a gap at each value that is not finite, the dots, and the ring."""
     points, path, pen_down = [], [], False
     for x, y in zip(series.xs, series.ys, strict=True):
         if not math.isfinite(y):
@@ -227,9 +164,12 @@ def _drawn(series: Series, x_scale: Scale, y_scale: Scale) -> DrawnSeries:
         points.append((x, point))
         pen_down = True
     shown = len(points) == 1 or (series.dots and len(points) <= MOST_DOTS)
-    dots = tuple(point for _, point in points) if shown else ()
-    ring = next((point for x, point in points if x == series.ring), None)
-    return DrawnSeries(series.style, "".join(path), dots, ring)
+    return {
+        "style": series.style,
+        "path": "".join(path),
+        "dots": [point for _, point in points] if shown else [],
+        "ring": next((point for x, point in points if x == series.ring), None),
+    }
 
 
 def _ticks(

@@ -1,7 +1,6 @@
 """Several runs on one page: their metrics, their curves in one chart, and the images on which they differ."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -12,14 +11,12 @@ from jaxtyping import Int64
 from vision_transfer.errors import UserError
 from vision_transfer.metrics.significance import Paired, paired
 from vision_transfer.runtime.console import Screen
-from vision_transfer.tasks.report.charts import Chart
-from vision_transfer.tasks.report.curves import QUANTITIES
 from vision_transfer.tasks.report.image_section import images_of, probability_text
 from vision_transfer.tasks.report.images import thumbnail_uri
 from vision_transfer.tasks.report.page import part, write_page
 from vision_transfer.tasks.report.run_files import Predictions, RunFiles, get, read_run_files
 from vision_transfer.tasks.report.run_section import default_value, flat_config, shown_value, total_time
-from vision_transfer.tasks.report.stage_section import overlaid_chart
+from vision_transfer.tasks.report.stage_section import overlaid_charts
 from vision_transfer.tasks.report.test_section import headlines
 
 # Each run has its own colour and dashes in the style sheet.
@@ -35,24 +32,8 @@ SMALLEST_SHOWN = 1e-4
 TitledRun = tuple[str, RunFiles]
 
 
-@dataclass(frozen=True)
-class DifferingImage:
-    """A test image on which runs differ: title, prediction, confidence and correctness of each; `uri` may be None."""
-
-    file: str
-    label: str
-    uri: str | None
-    predictions: list[tuple[str, str, str, bool]]
-
-
 def write_comparison(paths: Sequence[Path], out: Path, cache_dir: Path, screen: Screen) -> Path:
-    """Writes the page that compares runs; returns its file.
-
-    Args:
-        paths: folders of the runs.
-        out: the file to write.
-        cache_dir: root of all caches.
-        screen: for progress bars.
+    """Writes the page that compares the runs in some folders; returns its file.
 
     Raises:
         UserError: one of the paths is not a run's folder, or there are too many.
@@ -73,7 +54,9 @@ def comparison_page(runs: Sequence[TitledRun], cache_dir: Path, screen: Screen) 
         "titles": [title for title, _ in runs],
         "metrics": part(missing, "result.json", lambda: _metric_rows([run for _, run in runs]), []),
         "config": part(missing, "config.json", lambda: _config_differences([run for _, run in runs]), []),
-        "charts": part(missing, "metrics.jsonl", lambda: _charts(runs), []),
+        "charts": part(
+            missing, "metrics.jsonl", lambda: overlaid_charts([(title, run.epochs) for title, run in runs]), []
+        ),
         "pairs": part(missing, "predictions.npz", lambda: [_sentence(*one, *other) for one, other in pairs], []),
         "differing": part(missing, "predictions.npz", lambda: _differing(runs, cache_dir, screen, missing), []),
         "missing": missing,
@@ -84,7 +67,7 @@ def _metric_rows(runs: Sequence[RunFiles]) -> list[tuple[str, ...]]:
     """Name of each metric, and its value or a dash for each run."""
     columns = []
     for run in runs:
-        test, known = get(run.result, "test") or {}, {headline.name: headline.value for headline in headlines(run)}
+        test, known = get(run.result, "test") or {}, {name: value for name, (value, _) in headlines(run).items()}
         ends = test.get("accuracy_ci95")
         columns.append(
             {
@@ -112,11 +95,6 @@ def _config_differences(runs: Sequence[RunFiles]) -> list[tuple[str, ...]]:
     ]
     rows = [(name, *(shown_value(one[name]) if name in one else "–" for one in flat)) for name in names]
     return [row for row in rows if len(set(row[1:])) > 1]
-
-
-def _charts(runs: Sequence[TitledRun]) -> list[Chart]:
-    charts = (overlaid_chart(quantity, [(title, run.epochs) for title, run in runs]) for quantity in QUANTITIES)
-    return [chart for chart in charts if chart is not None]
 
 
 def shared_rows(first: RunFiles, second: RunFiles) -> tuple[Int64[np.ndarray, "shared"], Int64[np.ndarray, "shared"]]:
@@ -150,30 +128,30 @@ def paired_sentence(found: Paired) -> str:
     )
 
 
-def _differing(runs: Sequence[TitledRun], cache_dir: Path, screen: Screen, missing: list[str]) -> list[DifferingImage]:
-    """Images that some runs classify correctly and others do not, those with the most confident mistakes first."""
+def _differing(runs: Sequence[TitledRun], cache_dir: Path, screen: Screen, missing: list[str]) -> list[dict[str, Any]]:
+    """Images that some runs classify correctly and others do not, those with the most confident mistakes first.
+
+    `predictions` are title, class, confidence and correctness for each run; `uri` is None without the image.
+    """
     titled = [(title, run, run.predictions) for title, run in runs if run.predictions is not None]
     chosen = _chosen([(run, predictions) for _, run, predictions in titled])
     if not chosen:
         return []
     _, first, first_predictions = titled[0]
     source = images_of(first, cache_dir, screen, missing)
-    images = {} if source is None else source.test_images(list(chosen))
+    images = source.test_images(list(chosen)) if source else {}
+
+    def predicted(title: str, run: RunFiles, predictions: Predictions, row: int) -> tuple[str, str, str, bool]:
+        confidence = probability_text(predictions.confidence[row])
+        return title, run.classes[predictions.predicted[row]], confidence, bool(predictions.right[row])
+
     return [
-        DifferingImage(
-            file,
-            first.classes[first_predictions.labels[rows[0]]],
-            thumbnail_uri(images[file]) if file in images else None,
-            [
-                (
-                    title,
-                    run.classes[predictions.predicted[row]],
-                    probability_text(predictions.confidence[row]),
-                    bool(predictions.right[row]),
-                )
-                for (title, run, predictions), row in zip(titled, rows, strict=True)
-            ],
-        )
+        {
+            "file": file,
+            "label": first.classes[first_predictions.labels[rows[0]]],
+            "uri": thumbnail_uri(images[file]) if file in images else None,
+            "predictions": [predicted(*run, row) for run, row in zip(titled, rows, strict=True)],
+        }
         for file, rows in chosen.items()
     ]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Int
 
-from vision_transfer.runtime.files import replaced_file
+from vision_transfer.tasks.figures import POINTS_PER_INCH, new_figure, save_png
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -17,7 +17,6 @@ CELLS_WITH_NUMBERS = 30
 INCHES_PER_CLASS, MARGIN_INCHES = 0.42, 2.4
 SMALLEST_INCHES, LARGEST_INCHES = 4.2, 15.0
 LARGEST_FONT, SMALLEST_FONT = 11.0, 4.5
-POINTS_PER_INCH = 72
 # Font sizes as shares of a row's height; a number must also leave room beside it in its cell.
 LABEL_SHARE, NUMBER_SHARE = 0.62, 0.42
 LONGEST_NAME = 24
@@ -31,17 +30,14 @@ PIXELS_PER_INCH = 120
 def confusion_figure(confusion: Sequence[Sequence[int]], classes: Sequence[str]) -> "Figure":
     """A row per label, a column per prediction; colours are shares of a row, numbers are images.
 
-    Args:
-        confusion: `[label][predicted]` counts, as in `result.json`.
-        classes: their names.
+    `confusion` has `[label][predicted]` counts, as in `result.json`.
     """
     from matplotlib.colors import PowerNorm
-    from matplotlib.figure import Figure
 
     counts = np.asarray(confusion, np.int64)
     side = float(np.clip(INCHES_PER_CLASS * len(classes) + MARGIN_INCHES, SMALLEST_INCHES, LARGEST_INCHES))
     row_points = (side - MARGIN_INCHES) / len(classes) * POINTS_PER_INCH
-    figure = Figure(figsize=(side + 0.8, side), layout="constrained")
+    figure = new_figure(side + 0.8, side)
     axes = figure.subplots()
     shares = row_shares(counts)
     norm = PowerNorm(SHADE_EXPONENT, vmin=0, vmax=1)
@@ -73,8 +69,7 @@ def confusion_figure(confusion: Sequence[Sequence[int]], classes: Sequence[str])
 
 def draw_confusion(confusion: Sequence[Sequence[int]], classes: Sequence[str], path: Path) -> None:
     """Writes `confusion_figure` as a PNG file."""
-    with replaced_file(path) as temporary:
-        confusion_figure(confusion, classes).savefig(temporary, format="png", dpi=PIXELS_PER_INCH)
+    save_png(confusion_figure(confusion, classes), path, PIXELS_PER_INCH)
 
 
 def row_shares(counts: Int[np.ndarray, "classes classes"]) -> np.ndarray:

@@ -1,8 +1,8 @@
 """The images of a page: training samples, and test images with their predictions and Grad-CAM heat maps."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
@@ -16,7 +16,7 @@ from vision_transfer.runs.load import load_run
 from vision_transfer.runtime.console import Screen
 from vision_transfer.tasks.explain.activations import last_map
 from vision_transfer.tasks.explain.figures import superimpose
-from vision_transfer.tasks.explain.grad_cam import grad_cam
+from vision_transfer.tasks.explain.heat_maps import grad_cam
 from vision_transfer.tasks.report.images import Image, RunImages, data_uri, find_run_images, thumbnail, thumbnail_uri
 from vision_transfer.tasks.report.run_files import UNREADABLE, Predictions, RunFiles, get
 
@@ -31,54 +31,24 @@ HEAT_BATCH = 2
 SMALLEST_MAP = 3
 
 
-@dataclass(frozen=True)
-class Sample:
-    """A training image: file name, class, and the image as a data URI."""
-
-    file: str
-    label: str
-    uri: str
-
-
-@dataclass(frozen=True)
-class PredictedImage:
-    """A test image and its prediction; `uri` and `heat` are data URIs, or None."""
-
-    file: str
-    label: str
-    predicted: str
-    confidence: str
-    uri: str | None
-    heat: str | None
-
-
-@dataclass(frozen=True)
-class ImageSection:
-    """All images of a run's page.
-
-    Attributes:
-        samples: training images.
-        mistakes: the most confident mistakes.
-        hits: the least confident correct predictions.
-        layer: of the heat maps, or None where there are none.
-    """
-
-    samples: tuple[Sample, ...] = ()
-    mistakes: tuple[PredictedImage, ...] = ()
-    hits: tuple[PredictedImage, ...] = ()
-    layer: str | None = None
+# Training images as `samples` (file, class, data URI); `mistakes` and `hits`: see `image_section`; `layer` of the heat
+# maps or None.
+ImageSection = dict[str, Any]
+NO_IMAGES: ImageSection = {"samples": (), "mistakes": (), "hits": (), "layer": None}
 
 
 def image_section(run: RunFiles, cache_dir: Path, screen: Screen, missing: list[str]) -> ImageSection:
-    """Collects the images that are available; adds a sentence to `missing` for the others."""
+    """Training samples, the most confident mistakes and the least confident correct predictions, with heat maps.
+
+    Images that are not available are None, with a sentence in `missing`.
+    """
     source = images_of(run, cache_dir, screen, missing)
-    found = () if source is None else source.samples()
-    samples = tuple(Sample(file, label, thumbnail_uri(image)) for file, label, image in found)
+    samples = [(file, label, thumbnail_uri(image)) for file, label, image in (source.samples() if source else ())]
     predictions = run.predictions
     if predictions is None:
-        return ImageSection(samples)
+        return NO_IMAGES | {"samples": samples}
     mistakes, hits = confident_mistakes(predictions), unconfident_hits(predictions)
-    images = {} if source is None else source.test_images([predictions.files[row] for row in (*mistakes, *hits)])
+    images = source.test_images([predictions.files[row] for row in (*mistakes, *hits)]) if source else {}
     heated = [int(row) for row in (*mistakes[:HEAT_MAPS], *hits[:HEAT_MAPS]) if predictions.files[row] in images]
     heat, layer = {}, None
     if heated:
@@ -89,20 +59,23 @@ def image_section(run: RunFiles, cache_dir: Path, screen: Screen, missing: list[
         except (UserError, OSError, *UNREADABLE) as error:
             missing.append(f"No heat maps: {error}")
 
-    def predicted_images(rows: Int64[np.ndarray, "chosen"]) -> tuple[PredictedImage, ...]:
-        return tuple(
-            PredictedImage(
-                predictions.files[row],
-                run.classes[predictions.labels[row]],
-                run.classes[predictions.predicted[row]],
-                probability_text(predictions.confidence[row]),
-                thumbnail_uri(images[predictions.files[row]]) if predictions.files[row] in images else None,
-                data_uri(heat[row]) if row in heat else None,
-            )
-            for row in map(int, rows)
-        )
+    def predicted_image(row: int) -> dict[str, str | None]:
+        file = predictions.files[row]
+        return {
+            "file": file,
+            "label": run.classes[predictions.labels[row]],
+            "predicted": run.classes[predictions.predicted[row]],
+            "confidence": probability_text(predictions.confidence[row]),
+            "uri": thumbnail_uri(images[file]) if file in images else None,
+            "heat": data_uri(heat[row]) if row in heat else None,
+        }
 
-    return ImageSection(samples, predicted_images(mistakes), predicted_images(hits), layer)
+    return {
+        "samples": samples,
+        "mistakes": [predicted_image(row) for row in mistakes.tolist()],
+        "hits": [predicted_image(row) for row in hits.tolist()],
+        "layer": layer,
+    }
 
 
 def images_of(run: RunFiles, cache_dir: Path, screen: Screen, missing: list[str]) -> RunImages | None:
@@ -153,14 +126,7 @@ def heat_layer(network: Network) -> str:
 def heat_overlays(
     path: Path, images: Sequence[Image], targets: Int64[np.ndarray, "images"], cache_dir: Path, screen: Screen
 ) -> tuple[list[Image], str]:
-    """Thumbnails with Grad-CAM heat maps over them, and the layer of the maps.
-
-    Args:
-        path: folder of a finished run.
-        images: at their own size.
-        targets: class number to explain in each.
-        cache_dir: root of all caches; must hold the pretrained weights.
-        screen: for progress bars.
+    """Thumbnails of images with Grad-CAM heat maps over them for the target classes, and the layer of the maps.
 
     Raises:
         UserError: the run's checkpoints or weights are missing, or its network has no convolution.

@@ -71,13 +71,7 @@ class RunImages:
 
 
 def find_run_images(config: Config, expected_fingerprint: str | None, cache_dir: Path, screen: Screen) -> RunImages:
-    """Finds the data set that a run's config names; decodes nothing.
-
-    Args:
-        config: of the run.
-        expected_fingerprint: of the data that the run used; None where it is not recorded.
-        cache_dir: root of all caches.
-        screen: for progress bars.
+    """Finds the data set that a run's config names; decodes nothing. A fingerprint that is not recorded is None.
 
     Raises:
         UserError: the data is missing, or has changed since the run.

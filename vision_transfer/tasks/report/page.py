@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.files import replaced_file
-from vision_transfer.tasks.report.image_section import ImageSection, image_section
+from vision_transfer.tasks.report.image_section import NO_IMAGES, image_section
 from vision_transfer.tasks.report.run_files import UNREADABLE, RunFiles, read_run_files
 from vision_transfer.tasks.report.run_section import (
     command,
@@ -27,34 +27,23 @@ Part = TypeVar("Part")
 
 
 def write_report(path: Path, cache_dir: Path, screen: Screen, out: Path | None = None) -> Path:
-    """Writes the report of a run, finished or not.
-
-    Args:
-        path: folder of the run.
-        cache_dir: root of all caches.
-        screen: for progress bars.
-        out: the file to write; None for `report.html` in the folder.
-
-    Returns:
-        The file.
+    """Writes the report of a run, finished or not; `out` is by default `report.html` in its folder.
 
     Raises:
         UserError: `path` is not the folder of a run.
     """
     run = read_run_files(path)
-    return write_page(
-        run.folder.report_file if out is None else out, "run.html.jinja", run_page(run, cache_dir, screen)
-    )
+    return write_page(out or run.folder.report_file, "run.html.jinja", run_page(run, cache_dir, screen))
 
 
 def run_page(run: RunFiles, cache_dir: Path, screen: Screen) -> dict[str, Any]:
     """The values for the template of a run."""
     missing = list(run.missing)
     changed, kept = part(missing, "config.json", lambda: config_rows(run), ([], []))
-    images = part(missing, "predictions.npz", lambda: image_section(run, cache_dir, screen, missing), ImageSection())
+    images = part(missing, "predictions.npz", lambda: image_section(run, cache_dir, screen, missing), NO_IMAGES)
     return {
         "run": run,
-        "headlines": part(missing, "result.json", lambda: headlines(run), []),
+        "headlines": part(missing, "result.json", lambda: headlines(run), {}),
         "data": part(missing, "the data set in result.json", lambda: data_rows(run), []),
         "network": part(missing, "the network in config.json", lambda: network_rows(run), []),
         "stages": part(missing, "the stages in result.json", lambda: stage_rows(run), []),

@@ -57,16 +57,10 @@ class Predictions:
 
 @dataclass(frozen=True)
 class RunFiles:
-    """Contents of a run's folder.
+    """Contents of a run's folder: the JSON files, each empty where it cannot be read, and the test's predictions.
 
-    Attributes:
-        folder: its paths.
-        config: content of `config.json`; empty where it cannot be read, as are the next two.
-        identity: of `identity.json`.
-        result: of `result.json`.
-        epochs: lines of `metrics.jsonl`, one per stage and epoch; a number that is missing is None.
-        predictions: for the test split, or None.
-        missing: a sentence for each part that is missing or cannot be read.
+    `epochs` are the lines of `metrics.jsonl`, where a missing number is None; `missing` has a sentence for each part
+    that is missing or cannot be read.
     """
 
     folder: RunFolder

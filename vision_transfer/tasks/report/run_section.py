@@ -1,6 +1,5 @@
 """A run as rows of text: data, weights, stages, configuration, time and memory, and the command to repeat it."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,23 +18,8 @@ ACTIVITIES = {
 }
 
 
-@dataclass(frozen=True)
-class ConfigRow:
-    """A field of the configuration, its value, its default if different (else empty), and its meaning."""
-
-    field: str
-    value: str
-    default: str
-    meaning: str
-
-
-@dataclass(frozen=True)
-class Cost:
-    """Time or memory: what it was used for, the amount as text, and its share of the largest amount (0 to 1)."""
-
-    what: str
-    amount: str
-    share: float
+# Time or memory: what it was used for, the amount as text, and its share of the largest amount (0 to 1).
+Cost = tuple[str, str, float]
 
 
 def data_rows(run: RunFiles) -> list[tuple[str, str]]:
@@ -99,14 +83,14 @@ def stage_rows(run: RunFiles) -> list[tuple[str, ...]]:
     return rows
 
 
-def config_rows(run: RunFiles) -> tuple[list[ConfigRow], list[ConfigRow]]:
-    """The fields that differ from their defaults, and the others."""
+def config_rows(run: RunFiles) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
+    """The fields that differ from their defaults, and the others: field, value, default if different, and meaning."""
     changed, kept = [], []
     for path, value in flat_config(run.config).items():
         default = default_value(path)
         differs = value != default
         shown = shown_value(default) if differs and default is not UNKNOWN else ""
-        (changed if differs else kept).append(ConfigRow(path, shown_value(value), shown, meaning_of(path)))
+        (changed if differs else kept).append((path, shown_value(value), shown, meaning_of(path)))
     return changed, kept
 
 
@@ -130,7 +114,7 @@ def time_costs(run: RunFiles) -> list[Cost]:
         rows.append((f"of which stage {name}{'' if step is None else f' ({step:.4g} ms a step)'}", spent))
     known = [(what, value) for what, value in rows if value is not None]
     largest = max((value for _, value in known), default=0) or 1
-    return [Cost(what, duration(value), value / largest) for what, value in known]
+    return [(what, duration(value), value / largest) for what, value in known]
 
 
 def memory_costs(run: RunFiles) -> list[Cost]:
@@ -144,7 +128,7 @@ def memory_costs(run: RunFiles) -> list[Cost]:
     if size := _folder_bytes(run.folder.path):
         rows.append(("the run's folder on disk", size))
     largest = max((value for _, value in rows), default=0) or 1
-    return [Cost(what, f"{value / MEGABYTE:,.0f} MB", value / largest) for what, value in rows]
+    return [(what, f"{value / MEGABYTE:,.0f} MB", value / largest) for what, value in rows]
 
 
 def origin_rows(run: RunFiles) -> list[tuple[str, str]]:

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,41 +24,19 @@ RULE = (
 )
 
 
-@dataclass(frozen=True)
-class StageSection:
-    """A stage on the page.
-
-    Attributes:
-        name: of the stage.
-        charts: of loss and accuracy.
-        verdict: the best epoch and, if it over-fits, from which epoch on.
-        overfits: whether it does.
-        epochs: the lines of `metrics.jsonl`, for a table.
-        best_epoch: its number, or None.
-    """
-
-    name: str
-    charts: tuple[Chart, ...]
-    verdict: str
-    overfits: bool
-    epochs: tuple[dict[str, Any], ...]
-    best_epoch: int | None
-
-
-@dataclass(frozen=True)
-class Overfitting:
-    """The epoch with the lowest validation loss, and the smoothed losses in it and in the last epoch."""
-
-    epoch: int
-    validation_best: float
-    validation_last: float
-    train_best: float
-    train_last: float
-
-
-def stage_sections(run: RunFiles) -> list[StageSection]:
-    """The stages that have epochs, in order."""
-    return [_section(run, curves) for curves in stage_curves(run.epochs, best_epochs(run))]
+def stage_sections(run: RunFiles) -> list[dict[str, Any]]:
+    """The stages that have epochs, in order, with `epochs` as lines of `metrics.jsonl` for a table."""
+    return [
+        {
+            "name": curves.stage,
+            "charts": [chart for quantity in QUANTITIES if (chart := _chart(curves, quantity)) is not None],
+            "verdict": _verdict(curves, run.finished),
+            "overfits": overfits_from(curves) is not None,
+            "epochs": [epoch for epoch in run.epochs if epoch["stage"] == curves.stage],
+            "best_epoch": curves.best_epoch,
+        }
+        for curves in stage_curves(run.epochs, best_epochs(run))
+    ]
 
 
 def best_epochs(run: RunFiles) -> dict[str, int]:
@@ -78,82 +55,64 @@ def best_epochs(run: RunFiles) -> dict[str, int]:
     return best
 
 
-def overfitting(stage: StageCurves) -> Overfitting | None:
-    """The over-fitting that `RULE` finds in a stage's curves, or None."""
-    train, validation = stage.curves["train_loss"].smoothed, stage.curves["validation_loss"].smoothed
+def overfits_from(stage: StageCurves) -> int | None:
+    """The place of the epoch with the lowest smoothed validation loss if the stage over-fits by `RULE`, or None."""
+    train, validation = stage.smoothed("train_loss"), stage.smoothed("validation_loss")
     if not np.isfinite(validation).any():
         return None
     best = int(np.nanargmin(validation))
-    found = Overfitting(
-        int(stage.epochs[best]), *map(float, (validation[best], validation[-1], train[best], train[-1]))
-    )
     # comparisons with NaN, which a loss may be, are false
-    rises = found.validation_last > (1 + SMALLEST_RISE) * found.validation_best
-    falls = found.train_last < found.train_best
-    return found if len(validation) - 1 - best >= EPOCHS_AFTER and rises and falls else None
-
-
-def _section(run: RunFiles, curves: StageCurves) -> StageSection:
-    charts = (_chart(curves, quantity) for quantity in QUANTITIES)
-    found = overfitting(curves)
-    return StageSection(
-        curves.stage,
-        tuple(chart for chart in charts if chart is not None),
-        _verdict(curves, found, run.finished),
-        found is not None,
-        tuple(epoch for epoch in run.epochs if epoch["stage"] == curves.stage),
-        curves.best_epoch,
-    )
+    rises = validation[-1] > (1 + SMALLEST_RISE) * validation[best]
+    falls = train[-1] < train[best]
+    return best if len(validation) - 1 - best >= EPOCHS_AFTER and rises and falls else None
 
 
 def _chart(curves: StageCurves, quantity: str) -> Chart | None:
     series, parts = [], []
     epochs = curves.epochs.tolist()
     for split in SPLITS:
-        curve = curves.curves[f"{split}_{quantity}"]
+        values, smoothed = curves.values[f"{split}_{quantity}"], curves.smoothed(f"{split}_{quantity}")
         ring = curves.best_epoch if split == "validation" else None
         if len(epochs) < FEWEST_EPOCHS_SMOOTHED:
-            series.append(Series(split, split, epochs, curve.values.tolist(), dots=True, ring=ring))
+            series.append(Series(split, split, epochs, values.tolist(), dots=True, ring=ring))
         else:
-            raw = Series(f"{split}, each epoch", f"{split} raw", epochs, curve.values.tolist(), dots=True, ring=ring)
-            series += [raw, Series(f"{split}, smoothed", split, epochs, curve.smoothed.tolist())]
-        known = curve.values[np.isfinite(curve.values)]
+            raw = Series(f"{split}, each epoch", f"{split} raw", epochs, values.tolist(), dots=True, ring=ring)
+            series += [raw, Series(f"{split}, smoothed", split, epochs, smoothed.tolist())]
+        known = values[np.isfinite(values)]
         if len(known):
             parts.append(f"{split} {quantity} goes from {known[0]:.4g} to {known[-1]:.4g}")
             if ring in epochs:
-                parts[-1] += f" and is {curve.values[epochs.index(ring)]:.4g} in the best epoch, {ring}"
+                parts[-1] += f" and is {values[epochs.index(ring)]:.4g} in the best epoch, {ring}"
     title = f"{quantity.capitalize()} of stage {curves.stage}"
     label = "loss (nats)" if quantity == "loss" else "accuracy"
     return line_chart(title, f"Over {len(epochs)} epochs, {'; '.join(parts)}.", "epoch", label, series)
 
 
-def _verdict(curves: StageCurves, found: Overfitting | None, finished: bool) -> str:
+def _verdict(curves: StageCurves, finished: bool) -> str:
     if curves.best_epoch is None:
         return "There is no validation, so the best epoch is not known."
     best = f"Best epoch{'' if finished else ' so far'}: {curves.best_epoch} of {len(curves.epochs)}."
-    if found is None:
+    place = overfits_from(curves)
+    if place is None:
         return f"{best} No over-fitting."
+    train, validation = curves.smoothed("train_loss"), curves.smoothed("validation_loss")
     return (
-        f"{best} Over-fitting after about epoch {found.epoch}: the smoothed validation loss rose from "
-        f"{found.validation_best:.4g} to {found.validation_last:.4g} while the training loss fell from "
-        f"{found.train_best:.4g} to {found.train_last:.4g}."
+        f"{best} Over-fitting after about epoch {curves.epochs[place]}: the smoothed validation loss rose from "
+        f"{validation[place]:.4g} to {validation[-1]:.4g} while the training loss fell from {train[place]:.4g} to "
+        f"{train[-1]:.4g}."
     )
 
 
-def overlaid_chart(quantity: str, runs: Sequence[tuple[str, Sequence[Mapping[str, Any]]]]) -> Chart | None:
-    """Validation curves of several runs in one chart, over all their epochs from the first stage on.
-
-    Args:
-        quantity: `loss` or `accuracy`.
-        runs: name and epochs of each.
-    """
-    series = []
-    for place, (name, epochs) in enumerate(runs):
-        found = [epoch.get(f"validation_{quantity}") for epoch in epochs]
-        values = [math.nan if value is None else float(value) for value in found]
-        series.append(Series(name, f"run{place}", list(range(1, len(values) + 1)), values, dots=True))
-    ends = [f"{one.name} ends at {one.ys[-1]:.4g} after {len(one.ys)} epochs" for one in series if len(one.ys)]
-    label = "validation loss (nats)" if quantity == "loss" else "validation accuracy"
-    return line_chart(
-        f"Validation {quantity}, all stages in sequence", f"{'; '.join(ends)}.", "epoch of the run", label, series
-    )
+def overlaid_charts(runs: Sequence[tuple[str, Sequence[Mapping[str, Any]]]]) -> list[Chart]:
+    """Validation loss and accuracy of several runs (name and epochs), over all epochs from the first stage on."""
+    charts = []
+    for quantity in QUANTITIES:
+        series = []
+        for place, (name, epochs) in enumerate(runs):
+            values = np.array([epoch.get(f"validation_{quantity}") for epoch in epochs], np.float64).tolist()
+            series.append(Series(name, f"run{place}", range(1, len(values) + 1), values, dots=True))
+        ends = [f"{one.name} ends at {one.ys[-1]:.4g} after {len(one.ys)} epochs" for one in series if len(one.ys)]
+        title = f"Validation {quantity}, all stages in sequence"
+        label = "validation loss (nats)" if quantity == "loss" else "validation accuracy"
+        charts.append(line_chart(title, f"{'; '.join(ends)}.", "epoch of the run", label, series))
+    return [chart for chart in charts if chart is not None]

@@ -29,16 +29,9 @@ def report_of_finished_run(path: Path, cache_dir: Path, screen: Screen) -> None:
 
 
 def report(workdir: str | None, out: Path | None, cache_dir: Path, screen: Screen) -> Path:
-    """Writes the page and prints its path.
+    """Writes the page of the run, or of several separated by commas; prints and returns its path.
 
-    Args:
-        workdir: folder of a run, or several separated by commas.
-        out: the file to write; None for `report.html` in the run's folder, or `comparison.html` here.
-        cache_dir: root of all caches.
-        screen: for progress bars and the path.
-
-    Returns:
-        The file.
+    `out` is by default `report.html` in the run's folder, or `comparison.html` in the working directory.
 
     Raises:
         UserError: no folder is given, or one is not a run's.

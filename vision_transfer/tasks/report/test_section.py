@@ -1,7 +1,7 @@
 """The test results on a page: headline metrics, confusion matrix, metrics of each class, and calibration."""
 
 import math
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int64
@@ -17,59 +17,29 @@ CLASSES_IN_MATRIX = 20
 CONFUSED_PAIRS = 15
 
 
-@dataclass(frozen=True)
-class Headline:
-    """A metric at the top of the page: its name, value and a remark."""
-
-    name: str
-    value: str
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class ConfusionTable:
-    """Counts `[label][predicted]`, their shares of each row, and label, prediction and count of the commonest mistakes.
-
-    Up to `CLASSES_IN_MATRIX` classes there are no mistakes, beyond there are neither counts nor shares.
-    """
-
-    counts: list[list[int]]
-    shares: list[list[float]]
-    mistakes: list[tuple[str, str, int]]
-
-
-@dataclass(frozen=True)
-class CalibrationSection:
-    """The reliability chart, the expected calibration error, and a verdict in words."""
-
-    chart: Chart
-    error: float
-    verdict: str
-
-
-def headlines(run: RunFiles) -> list[Headline]:
-    """The metrics that the run's files give."""
+def headlines(run: RunFiles) -> dict[str, tuple[str, str]]:
+    """The metrics at the top of the page that the run's files give: value and remark, by name."""
     test = get(run.result, "test")
-    found = []
+    found = {}
     accuracy, examples = number(get(test, "accuracy")), get(test, "examples")
     if accuracy is not None:
         ends = get(test, "accuracy_ci95")
         interval = f"95 % interval {ends[0]:.4f} to {ends[1]:.4f} (Wilson), {examples:,} images" if ends else ""
-        found.append(Headline("Test accuracy", f"{accuracy:.4f}", interval))
+        found["Test accuracy"] = (f"{accuracy:.4f}", interval)
     if (loss := number(get(test, "loss"))) is not None:
-        found.append(Headline("Test loss", f"{loss:.4f}", "mean cross-entropy, nats"))
+        found["Test loss"] = (f"{loss:.4f}", "mean cross-entropy, nats")
     if (counts := confusion_counts(run)) is not None:
         balanced = per_class(counts).balanced_accuracy
-        found.append(Headline("Balanced accuracy", _metric(balanced), "mean recall of the classes"))
+        found["Balanced accuracy"] = (_metric(balanced), "mean recall of the classes")
     if run.predictions is not None and len(run.predictions.labels):
         error = expected_calibration_error(run.predictions.probabilities, run.predictions.labels)
-        found.append(Headline("Calibration error", f"{error:.4f}", f"expected (ECE), {BINS} bins"))
+        found["Calibration error"] = (f"{error:.4f}", f"expected (ECE), {BINS} bins")
     if tested := get(run.result, "tested"):
         how = "last epoch" if get(run.config, "evaluate") == "last" else "chosen on validation"
-        found.append(Headline("Tested", f"{tested['stage']}, epoch {tested['epoch']}", how))
+        found["Tested"] = (f"{tested['stage']}, epoch {tested['epoch']}", how)
     if parameters := get(run.result, "parameters"):
         total, trainable = parameters["total"], parameters["trainable"]
-        found.append(Headline("Trainable", f"{trainable:,}", f"of {total:,} parameters in the last stage"))
+        found["Trainable"] = (f"{trainable:,}", f"of {total:,} parameters in the last stage")
     return found
 
 
@@ -84,20 +54,23 @@ def confusion_counts(run: RunFiles) -> Int64[np.ndarray, "classes classes"] | No
     return counts
 
 
-def confusion_table(run: RunFiles) -> ConfusionTable | None:
-    """The confusion matrix, or its most frequent mistakes."""
+def confusion_table(run: RunFiles) -> dict[str, list[Any]] | None:
+    """`counts` `[label][predicted]` and `shares` of each row; with many classes only the most frequent `mistakes`.
+
+    A mistake is its label, its prediction and the number of images.
+    """
     counts = confusion_counts(run)
     if counts is None:
         return None
     if len(counts) <= CLASSES_IN_MATRIX:
-        return ConfusionTable(counts.tolist(), row_shares(counts).tolist(), [])
+        return {"counts": counts.tolist(), "shares": row_shares(counts).tolist(), "mistakes": []}
     wrong = counts - np.diag(np.diag(counts))
     order = np.argsort(-wrong, axis=None, kind="stable")[:CONFUSED_PAIRS]
     places = [divmod(int(place), len(counts)) for place in order]
     mistakes = [
         (run.classes[label], run.classes[predicted], int(wrong[label, predicted])) for label, predicted in places
     ]
-    return ConfusionTable([], [], [mistake for mistake in mistakes if mistake[2]])
+    return {"counts": [], "shares": [], "mistakes": [mistake for mistake in mistakes if mistake[2]]}
 
 
 def class_rows(run: RunFiles) -> list[tuple[str, str, str, str, int]]:
@@ -113,8 +86,8 @@ def class_rows(run: RunFiles) -> list[tuple[str, str, str, str, int]]:
     ]
 
 
-def calibration_section(predictions: Predictions | None) -> CalibrationSection | None:
-    """The calibration of the run's probabilities; None without predictions."""
+def calibration_section(predictions: Predictions | None) -> tuple[str, Chart] | None:
+    """A verdict on the calibration of the run's probabilities in words, and its chart; None without predictions."""
     if predictions is None or not len(predictions.labels):
         return None
     error = expected_calibration_error(predictions.probabilities, predictions.labels)
@@ -125,8 +98,7 @@ def calibration_section(predictions: Predictions | None) -> CalibrationSection |
         f"Expected calibration error {error:.4f} ({BINS} bins of equal width). Mean confidence {mean:.4f}, accuracy "
         f"{accuracy:.4f} with a 95 % interval from {low:.4f} to {high:.4f}: on average the network is {opinion}."
     )
-    bins = reliability(predictions.probabilities, predictions.labels)
-    return CalibrationSection(reliability_chart(bins, error), error, verdict)
+    return verdict, reliability_chart(reliability(predictions.probabilities, predictions.labels), error)
 
 
 def _metric(value: float) -> str:

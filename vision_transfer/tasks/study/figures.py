@@ -1,60 +1,25 @@
-"""Line styles and axes that studies, ablations and the probe share, and the curves of a study."""
+"""Means with their intervals as lines, and the curves of a study."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vision_transfer.runtime.files import replaced_file
+from vision_transfer.tasks.figures import line_style, new_axes
 from vision_transfer.tasks.study.statistics import Summary
 from vision_transfer.tasks.study.tables import Group
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Okabe and Ito's palette, which is safe for colour-blind readers; markers and dashes differ too.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-DASHES = ("-", "--", "-.", ":")
 # Neighbouring lines are shifted by this factor on the logarithmic axis, so that their intervals do not overlap.
 SHIFT = 1.06
-PIXELS_PER_INCH = 150
-
-
-def new_axes(width: float, height: float, rows: int = 1, columns: int = 1, **layout: Any) -> tuple["Figure", Any]:
-    """A figure of this size in inches, and its axes as matplotlib's `subplots` returns them, with a light grid."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    axes = figure.subplots(rows, columns, **layout)
-    for one in figure.axes:
-        one.grid(alpha=0.3)
-        one.spines[["top", "right"]].set_visible(False)
-    return figure, axes
-
-
-def line_style(number: int) -> dict[str, Any]:
-    """Colour, marker and dashes of the line of this number."""
-    return {
-        "color": COLOURS[number % len(COLOURS)],
-        "marker": MARKERS[number % len(MARKERS)],
-        "linestyle": DASHES[number % len(DASHES)],
-        "markersize": 6,
-        "linewidth": 2,
-    }
 
 
 def draw_summaries(axes: Any, x: Sequence[float], values: Sequence[Summary], number: int, label: str) -> None:
     """Draws means with their 95 % t intervals as the line of this number; a single value has no interval."""
     reach = np.transpose([value.reach for value in values])
     axes.errorbar(x, [value.mean for value in values], yerr=reach, capsize=4, label=label, **line_style(number))
-
-
-def save_png(figure: "Figure", path: Path) -> None:
-    """Writes a figure as a PNG file."""
-    with replaced_file(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=PIXELS_PER_INCH)
 
 
 def curves_figure(groups: Sequence[Group], x: str, line: str, title: str) -> "Figure":

@@ -12,7 +12,8 @@ from vision_transfer.runs.folder import default_folder
 from vision_transfer.runs.prepare import RunOptions
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.files import replaced_file
-from vision_transfer.tasks.study.figures import curves_figure, save_png
+from vision_transfer.tasks.figures import save_png
+from vision_transfer.tasks.study.figures import curves_figure
 from vision_transfer.tasks.study.plan import SIZE, Study, check_study, with_fingerprints
 from vision_transfer.tasks.study.runs import FinishedRun, execute, finished_runs
 from vision_transfer.tasks.study.tables import (
