@@ -10,13 +10,21 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from vision_transfer.tasks.ablation.estimate import seconds_per_flop
-from vision_transfer.tasks.ablation.figures import blocks_figure, cost_figure, depth_figure, draw_figures, pareto_front
+from vision_transfer.tasks.ablation.figures import (
+    blocks_figure,
+    cost_figure,
+    depth_figure,
+    draw_figures,
+    pareto_front,
+    points,
+    series,
+)
 from vision_transfer.tasks.ablation.grid import ablation
-from vision_transfer.tasks.ablation.points import points, series
 from vision_transfer.tasks.ablation.queue import work
 from vision_transfer.tasks.ablation.sweep import SweepFolder, finished_run, write_plan
 from vision_transfer.tasks.ablation.tables import latex, markdown, write_tables
 from vision_transfer.tasks.study.conclusions import conclusions_by_size
+from vision_transfer.tasks.study.tables import grouped
 
 
 @pytest.fixture
@@ -29,23 +37,28 @@ def finished(grid, vgg, options, launcher, screen):
 
 
 @pytest.fixture
-def found(finished, vgg):
-    return points(finished, vgg)
+def groups(finished):
+    return grouped(finished, "seed")
 
 
-def test_a_point_is_the_mean_over_seeds_with_student_s_interval(found, finished):
+@pytest.fixture
+def found(groups, vgg):
+    return points(groups, vgg)
+
+
+def test_a_point_is_the_mean_over_seeds_with_student_s_interval(groups, finished):
     accuracies = [one.result["test"]["accuracy"] for one in finished if one.run.labels["mask"] == "all"][:2]
-    point = found[0]
+    point = groups[0]
     assert point.labels == {"mask": "all", "training images": 100}
     low, high = stats.t.interval(0.95, 1, loc=np.mean(accuracies), scale=stats.sem(accuracies))
     np.testing.assert_allclose(point.test.interval, (low, high))
 
 
-def test_a_point_has_the_wilson_interval_of_its_images(found):
-    for point in found:
+def test_a_point_has_the_wilson_interval_of_its_images(groups):
+    for point in groups:
         expected = stats.binomtest(round(100 * point.test.mean), 100).proportion_ci(method="wilson")
         np.testing.assert_allclose(point.test_interval, (expected.low, expected.high), rtol=1e-12)
-    assert f"{found[0].test_interval[0]:.4f} to {found[0].test_interval[1]:.4f}" in markdown(found)
+    assert "{:.4f} to {:.4f}".format(*groups[0].test_interval) in markdown(groups)
 
 
 def test_a_run_that_was_suspended_does_not_change_the_estimated_speed(finished):
@@ -58,16 +71,16 @@ def test_a_run_that_was_suspended_does_not_change_the_estimated_speed(finished):
     assert seconds_per_flop(slow, {one.run.name: 44 for one in slow}) == pytest.approx(11 / 44)
 
 
-def test_ece_is_that_of_the_predictions(found, finished):
+def test_ece_is_that_of_the_predictions(groups, finished):
     # All confidences are sigmoid(2); a share `accuracy` of these images is right.
     confidence = 1 / (1 + np.exp(-2))
     accuracies = [one.result["test"]["accuracy"] for one in finished if one.run.labels["mask"] == "all"][:2]
     expected = sorted(abs(confidence - accuracy) for accuracy in accuracies)
-    np.testing.assert_allclose([found[0].ece.smallest, found[0].ece.largest], expected, atol=1e-6)
+    np.testing.assert_allclose([groups[0].ece.smallest, groups[0].ece.largest], expected, atol=1e-6)
 
 
-def test_the_tables_have_a_row_per_run_and_per_group(found, finished, tmp_path):
-    files = write_tables(finished, found, [["One.", "Two."], ["Three."]], tmp_path)
+def test_the_tables_have_a_row_per_run_and_per_group(groups, finished, tmp_path):
+    files = write_tables(finished, groups, [["One.", "Two."], ["Three."]], tmp_path)
     names = ["runs.csv", "table.csv", "table.md", "table.tex", "conclusions.md"]
     assert [file.name for file in files] == names
     assert files[4].read_text(encoding="utf-8") == "- One.\n- Two.\n\n- Three.\n"
@@ -75,17 +88,17 @@ def test_the_tables_have_a_row_per_run_and_per_group(found, finished, tmp_path):
         rows = list(csv.DictReader(stream))
     assert [float(row["test accuracy"]) for row in rows] == [one.result["test"]["accuracy"] for one in finished]
     with files[1].open(encoding="utf-8", newline="") as stream:
-        groups = list(csv.DictReader(stream))
-    assert [float(row["test accuracy"]) for row in groups] == [point.test.mean for point in found]
-    assert len(groups) * 2 == len(rows)
+        means = [float(row["test accuracy"]) for row in csv.DictReader(stream)]
+    assert means == [group.test.mean for group in groups]
+    assert len(means) * 2 == len(rows)
 
 
-def test_markdown_and_latex_have_the_same_cells(found):
-    table = [line.strip("| ").split(" | ") for line in markdown(found).splitlines() if line.startswith("|")]
-    rows = [line.removesuffix(r" \\").split(" & ") for line in latex(found).splitlines() if line.endswith(r"\\")]
+def test_markdown_and_latex_have_the_same_cells(groups):
+    table = [line.strip("| ").split(" | ") for line in markdown(groups).splitlines() if line.startswith("|")]
+    rows = [line.removesuffix(r" \\").split(" & ") for line in latex(groups).splitlines() if line.endswith(r"\\")]
     plain = [[cell.replace("\\_", "_").replace("--", "–") for cell in row] for row in rows]
     assert plain == [table[0], *table[2:]]
-    assert r"below:block5\_conv2" in latex(found)
+    assert r"below:block5\_conv2" in latex(groups)
 
 
 def test_there_is_a_paragraph_per_size_about_the_mask_that_validation_chooses(finished):
@@ -105,13 +118,13 @@ def test_missing_runs_are_named_instead_of_a_conclusion(finished):
 
 
 def test_the_depth_figure_has_the_cuts_and_a_line_per_size(found):
-    axes = depth_figure(found, lambda point: point.test, "test accuracy", "title").axes[0]
+    axes = depth_figure(found, lambda group: group.test, "test accuracy", "title").axes[0]
     names = [text.get_text() for text in axes.get_xticklabels()]
     assert names == ["head only", "block5_conv2", "block5_conv1", "everything"]
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["100 images", "2,000 images"]
     heights = axes.containers[0].lines[0].get_ydata()
-    cuts = [point for point in found if point.labels["training images"] == 100 and point.mask.depth is not None]
-    np.testing.assert_allclose(sorted(heights), sorted(point.test.mean for point in cuts))
+    cuts = [one for mask, one in found if one.labels["training images"] == 100 and mask.depth is not None]
+    np.testing.assert_allclose(sorted(heights), sorted(one.test.mean for one in cuts))
 
 
 def test_the_head_alone_begins_the_lines_of_its_size_at_all_rates(grid, vgg, options, launcher, screen):
@@ -119,8 +132,8 @@ def test_the_head_alone_begins_the_lines_of_its_size_at_all_rates(grid, vgg, opt
     folder = SweepFolder(options.workdir / "rates")
     write_plan(study, folder, {})
     work(study, folder, options, launcher, screen)
-    lines = series(points([finished_run(run, folder, None) for run in study.runs], vgg))
-    assert {name: [point.mask.spec for point in line] for name, line in lines.items()} == {
+    lines = series(points(grouped([finished_run(run, folder, None) for run in study.runs], "seed"), vgg))
+    assert {name: [mask.spec for mask, _ in line] for name, line in lines.items()} == {
         "learning rate 1e-05, 2,000 images": ["all", "none"],
         "learning rate 0.0001, 2,000 images": ["all", "none"],
     }
@@ -131,31 +144,34 @@ def test_the_heat_map_has_a_cell_per_block_and_size(found):
     assert [text.get_text() for text in axes.get_xticklabels()] == [f"block{number}" for number in range(1, 6)]
     values = axes.images[0].get_array()
     assert values.shape == (2, 5)
-    alone = {p.mask.block: p.test.mean for p in found if p.mask.spec.startswith("only") and p.series[0][1] == 100}
+    of_100 = [(mask, one) for mask, one in found if one.labels["training images"] == 100]
+    alone = {mask.block: one.test.mean for mask, one in of_100 if mask.spec.startswith("only")}
     np.testing.assert_allclose(values[0], [alone[f"block{number}"] for number in range(1, 6)])
 
 
 def test_the_pareto_front_is_named_on_both_panels(found):
     figure = cost_figure(found, "title")
-    costs = (lambda point: point.mask.trainable, lambda point: point.seconds)
+    costs = (lambda group: group.trainable, lambda group: group.training_seconds)
     for axes, cost in zip(figure.axes, costs, strict=True):
         named = set()
         for line in series(found).values():
-            front = pareto_front([cost(point) for point in line], [point.test.mean for point in line])
-            named |= {line[place].mask.short_name for place in front}
+            front = pareto_front([cost(one) for _, one in line], [one.test.mean for _, one in line])
+            named |= {line[place][0].short_name for place in front}
         assert {text.get_text() for text in axes.texts} == named
     # No mask trains fewer parameters.
     assert "head only" in {text.get_text() for text in figure.axes[0].texts}
 
 
-def test_figures_are_written_where_there_is_something_to_draw(found, tmp_path):
+def test_figures_are_written_where_there_is_something_to_draw(found, finished, vgg, tmp_path):
     names = [file.name for file in draw_figures(found, tmp_path, "title")]
     assert names == ["depth.png", "validation.png", "calibration.png", "cost.png", "blocks.png"]
     assert all((tmp_path / name).read_bytes().startswith(b"\x89PNG") for name in names)
-    one_run_each = [replace(point, test=replace(point.test, interval=None)) for point in found if not point.mask.block]
+    one_seed = [one for one in finished if one.run.labels["seed"] == 0]
+    one_run_each = [(mask, one) for mask, one in points(grouped(one_seed, "seed"), vgg) if not mask.block]
     assert [file.name for file in draw_figures(one_run_each, tmp_path, "title")] == names[:4]
-    without = [replace(point, validation=None) for point in one_run_each]
-    assert "validation.png" not in [file.name for file in draw_figures(without, tmp_path, "title")]
+    without = [replace(one, result=one.result | {"tested": {"validation": {"accuracy": None}}}) for one in one_seed]
+    names = [file.name for file in draw_figures(points(grouped(without, "seed"), vgg), tmp_path, "title")]
+    assert "depth.png" in names and "validation.png" not in names
 
 
 @given(

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
 from timeit import repeat
 
 import numpy as np
@@ -16,9 +15,9 @@ from vision_transfer.runs.build import Stage, cached_variants, resolve_stages
 from vision_transfer.runtime.provenance import json_digest
 from vision_transfer.tasks.ablation.grid import run_key
 from vision_transfer.tasks.benchmark.costs import forward_costs, step_costs, total
-from vision_transfer.tasks.study.mask_runs import run_seconds
 from vision_transfer.tasks.study.plan import SEED, PlannedRun
-from vision_transfer.tasks.study.runs import FinishedRun, over_seeds
+from vision_transfer.tasks.study.runs import FinishedRun
+from vision_transfer.tasks.study.tables import grouped
 
 FLOAT32_BYTES = 4
 # Moments that an optimizer keeps for each trainable parameter, without momentum.
@@ -107,9 +106,9 @@ def estimate(runs: Sequence[PlannedRun], network: Network, sizes: Sizes) -> Esti
 
 def seconds_per_flop(finished: Sequence[FinishedRun], flops_by_run: Mapping[str, int]) -> float:
     """The speed of finished runs, from medians over seeds, which a single run on a busy machine does not shift."""
-    groups = over_seeds(finished, SEED).values()
-    seconds = sum(median(run_seconds(one) for one in runs) for runs in groups)
-    return seconds / max(1, sum(flops_by_run[runs[0].run.name] for runs in groups))
+    groups = grouped(finished, SEED)
+    flops = sum(flops_by_run[group.runs[0].run.name] for group in groups)
+    return sum(group.training_seconds for group in groups) / max(1, flops)
 
 
 def flops_per_second() -> float:

@@ -6,10 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vision_transfer.tasks.ablation.points import Point, series
+from vision_transfer.models.network import Network
+from vision_transfer.tasks.ablation.grid import MASK
+from vision_transfer.tasks.ablation.masks import MaskFacts, mask_facts
 from vision_transfer.tasks.figures import line_style, new_axes, save_png
 from vision_transfer.tasks.study.figures import draw_summaries
+from vision_transfer.tasks.study.plan import SIZE, Label
 from vision_transfer.tasks.study.statistics import Summary
+from vision_transfer.tasks.study.tables import Group
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,6 +29,8 @@ DEPTH, VALIDATION, CALIBRATION, COST, BLOCKS = (
 BRIGHT = 0.6
 # Neighbouring lines are shifted by this many layers, so that their intervals do not overlap.
 SHIFT = 0.09
+# A mask with its runs over the seeds.
+Point = tuple[MaskFacts, Group]
 
 
 def draw_figures(found: Sequence[Point], folder: Path, title: str) -> list[Path]:
@@ -34,33 +40,64 @@ def draw_figures(found: Sequence[Point], folder: Path, title: str) -> list[Path]
     its own, since it is more precise than the test where the test split is tiny; its axis marks it as optimistic.
     """
     drawn: dict[str, Figure] = {}
-    if any(point.mask.depth is not None for point in found):
-        depth_figures: dict[str, tuple[Callable[[Point], Summary | None], str]] = {
-            DEPTH: (lambda point: point.test, "test accuracy"),
-            VALIDATION: (lambda point: point.validation, "validation accuracy (epochs are chosen on it)"),
-            CALIBRATION: (lambda point: point.ece, "expected calibration error on the test split"),
+    if any(mask.depth is not None for mask, _ in found):
+        depth_figures: dict[str, tuple[Callable[[Group], Summary | None], str]] = {
+            DEPTH: (lambda group: group.test, "test accuracy"),
+            VALIDATION: (lambda group: group.validation, "validation accuracy (epochs are chosen on it)"),
+            CALIBRATION: (lambda group: group.ece, "expected calibration error on the test split"),
         }
         for name, (value, axis) in depth_figures.items():
-            if all(value(point) is not None for point in found):
+            if all(value(group) is not None for _, group in found):
                 drawn[name] = depth_figure(found, value, axis, title)
     drawn[COST] = cost_figure(found, title)
-    if any(point.mask.is_one_block for point in found):
+    if any(mask.is_one_block for mask, _ in found):
         drawn[BLOCKS] = blocks_figure(found, title)
-    for name, figure in drawn.items():
-        save_png(figure, folder / name)
-    return [folder / name for name in drawn]
+    return [save_png(figure, folder / name) for name, figure in drawn.items()]
 
 
-def depth_figure(found: Sequence[Point], value: Callable[[Point], Summary | None], axis: str, title: str) -> "Figure":
+def points(groups: Sequence[Group], network: Network) -> list[Point]:
+    """The groups with the facts of their masks."""
+    return [(mask_facts(str(group.labels[MASK]), network), group) for group in groups]
+
+
+def series(found: Sequence[Point]) -> dict[str, list[Point]]:
+    """Points with the same labels besides the mask, by a name of these; the head alone is in each series of its size.
+
+    It has only one rate and schedule, and is where all lines of its size begin.
+    """
+    with_backbone = [_rest(group) for mask, group in found if mask.layers]
+    lines = {}
+    for labels in dict.fromkeys(with_backbone or [_rest(group) for _, group in found]):
+        size = dict(labels)[SIZE]
+        lines[", ".join(_words(*label) for label in labels)] = [
+            (mask, group)
+            for mask, group in found
+            if _rest(group) == labels or (not mask.layers and group.labels[SIZE] == size)
+        ]
+    return lines
+
+
+def _rest(group: Group) -> tuple[tuple[str, Label], ...]:
+    """The labels besides the mask: size of the training set, rate, schedule."""
+    return tuple((name, value) for name, value in group.labels.items() if name != MASK)
+
+
+def _words(name: str, value: Label) -> str:
+    if name == SIZE:
+        return f"{value:,} images"
+    return f"{name} {value:g}" if isinstance(value, float) else str(value).replace("_", " ")
+
+
+def depth_figure(found: Sequence[Point], value: Callable[[Group], Summary | None], axis: str, title: str) -> "Figure":
     """A value with its 95 % t interval against the number of trainable layers, a line for each series."""
     figure, axes = new_axes(8.0, 4.8)
     lines = series(found)
     names: dict[int, str] = {}
     for number, (label, line) in enumerate(lines.items()):
-        cuts = [(point.mask.depth, point) for point in line if point.mask.depth is not None]
-        summaries = {depth: summary for depth, point in cuts if (summary := value(point)) is not None}
+        cuts = [(mask.depth, mask.cut_name, value(group)) for mask, group in line if mask.depth is not None]
+        summaries = {depth: summary for depth, _, summary in cuts if summary is not None}
         if summaries:
-            names |= {depth: point.mask.cut_name for depth, point in cuts}
+            names |= {depth: name for depth, name, _ in cuts}
             depths, shift = sorted(summaries), SHIFT * (number - (len(lines) - 1) / 2)
             shifted = [depth + shift for depth in depths]
             draw_summaries(axes, shifted, [summaries[depth] for depth in depths], number, label)
@@ -77,13 +114,13 @@ def cost_figure(found: Sequence[Point], title: str) -> "Figure":
     """Accuracy against trainable parameters and against seconds, with the Pareto front of each series and its names."""
     figure, (left, right) = new_axes(11.0, 4.8, columns=2)
     lines = series(found)
-    panels: list[tuple[Any, Callable[[Point], float], str]] = [
-        (left, lambda point: float(point.mask.trainable), "trainable parameters"),
-        (right, lambda point: point.seconds, "seconds of training, shared stages counted in full"),
+    panels: list[tuple[Any, Callable[[Group], float], str]] = [
+        (left, lambda group: group.trainable, "trainable parameters"),
+        (right, lambda group: group.training_seconds, "seconds of training, shared stages counted in full"),
     ]
     for axes, cost, label in panels:
         for number, (name, line) in enumerate(lines.items()):
-            costs, values = [cost(point) for point in line], [point.test.mean for point in line]
+            costs, values = [cost(group) for _, group in line], [group.test.mean for _, group in line]
             style = line_style(number)
             axes.plot(costs, values, **(style | {"linestyle": "none", "alpha": 0.45}), label=name)
             front = pareto_front(costs, values)
@@ -95,7 +132,7 @@ def cost_figure(found: Sequence[Point], title: str) -> "Figure":
             )
             for place in front:
                 axes.annotate(
-                    line[place].mask.short_name,
+                    line[place][0].short_name,
                     (costs[place], values[place]),
                     xytext=(5, 6),
                     textcoords="offset points",
@@ -114,12 +151,13 @@ def cost_figure(found: Sequence[Point], title: str) -> "Figure":
 
 def blocks_figure(found: Sequence[Point], title: str) -> "Figure":
     """Mean accuracy of each block that trains alone (with the head), as a heat map with a row for each series."""
-    rows = {name: {p.mask.block: p for p in line if p.mask.is_one_block} for name, line in series(found).items()}
-    rows = {name: by_block for name, by_block in rows.items() if by_block}
-    blocks = sorted({str(block) for by_block in rows.values() for block in by_block})
-    values = np.array(
-        [[by_block[block].test.mean if block in by_block else np.nan for block in blocks] for by_block in rows.values()]
-    )
+    rows = {
+        name: {str(mask.block): group.test.mean for mask, group in line if mask.is_one_block}
+        for name, line in series(found).items()
+    }
+    rows = {name: accuracies for name, accuracies in rows.items() if accuracies}
+    blocks = sorted(set().union(*rows.values()))
+    values = np.array([[accuracies.get(block, np.nan) for block in blocks] for accuracies in rows.values()])
     figure, axes = new_axes(2.4 + 1.1 * len(blocks), 1.9 + 0.5 * len(rows))
     image = axes.imshow(values, cmap="viridis", aspect="auto")
     lowest, highest = np.nanmin(values), np.nanmax(values)

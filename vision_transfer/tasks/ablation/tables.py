@@ -6,11 +6,10 @@ from pathlib import Path
 from rich.table import Table
 
 from vision_transfer.runtime.files import replaced_file
-from vision_transfer.tasks.ablation.points import Point
 from vision_transfer.tasks.study import tables as study_tables
 from vision_transfer.tasks.study.mask_runs import run_ece, run_seconds
 from vision_transfer.tasks.study.runs import FinishedRun
-from vision_transfer.tasks.study.tables import Row, cells_of, interval_text, mean_text, run_rows, write_csv
+from vision_transfer.tasks.study.tables import Group, Row, cells_of, interval_text, mean_text, run_rows, write_csv
 
 RUNS, CSV, MARKDOWN, LATEX, CONCLUSIONS = "runs.csv", "table.csv", "table.md", "table.tex", "conclusions.md"
 CAPTION = (
@@ -21,43 +20,43 @@ CAPTION = (
 )
 # Characters that LaTeX would read as commands.
 LATEX_ESCAPES = str.maketrans({character: f"\\{character}" for character in "_%&#$"} | {"–": "--"})
-COLUMNS: dict[str, Callable[[Point], str]] = {
-    "runs": lambda point: f"{point.test.count}",
-    "test accuracy": lambda point: mean_text(point.test.mean, point.test.share_interval),
-    "Wilson": lambda point: interval_text(point.test_interval),
-    "validation": lambda point: "–" if point.validation is None else f"{point.validation.mean:.4f}",
-    "ECE": lambda point: f"{point.ece.mean:.4f}",
-    "trainable": lambda point: f"{point.mask.trainable:,}",
-    "seconds": lambda point: f"{point.seconds:,.0f}",
+COLUMNS: dict[str, Callable[[Group], str]] = {
+    "runs": lambda group: f"{group.test.count}",
+    "test accuracy": lambda group: mean_text(group.test.mean, group.test.share_interval),
+    "Wilson": lambda group: interval_text(group.test_interval),
+    "validation": lambda group: "–" if group.validation is None else f"{group.validation.mean:.4f}",
+    "ECE": lambda group: f"{group.ece.mean:.4f}",
+    "trainable": lambda group: f"{group.trainable:,}",
+    "seconds": lambda group: f"{group.training_seconds:,.0f}",
 }
 # Columns besides the labels that fit on a narrow screen.
 SCREEN_COLUMNS = ("test accuracy", "validation", "seconds")
 
 
 def write_tables(
-    finished: Sequence[FinishedRun], found: Sequence[Point], conclusions: Sequence[Sequence[str]], folder: Path
+    finished: Sequence[FinishedRun], groups: Sequence[Group], conclusions: Sequence[Sequence[str]], folder: Path
 ) -> list[Path]:
     """Writes all tables, and the paragraphs of conclusions as Markdown lists; returns the files."""
     extra = [{"test ece": run_ece(one), "training seconds": run_seconds(one)} for one in finished]
     write_csv([row | more for row, more in zip(run_rows(finished), extra, strict=True)], folder / RUNS)
-    write_csv([_numbers(point) for point in found], folder / CSV)
+    write_csv([_numbers(group) for group in groups], folder / CSV)
     paragraphs = ("\n".join(f"- {sentence}" for sentence in paragraph) for paragraph in conclusions)
-    texts = {MARKDOWN: markdown(found), LATEX: latex(found), CONCLUSIONS: "\n\n".join(paragraphs) + "\n"}
+    texts = {MARKDOWN: markdown(groups), LATEX: latex(groups), CONCLUSIONS: "\n\n".join(paragraphs) + "\n"}
     for name, text in texts.items():
         with replaced_file(folder / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
     return [folder / name for name in (RUNS, CSV, *texts)]
 
 
-def markdown(found: Sequence[Point]) -> str:
+def markdown(groups: Sequence[Group]) -> str:
     """The table in Markdown, with a note on its numbers."""
-    return study_tables.markdown_table(*cells_of(found, COLUMNS), len(found[0].labels), CAPTION)
+    return study_tables.markdown_table(*cells_of(groups, COLUMNS), len(groups[0].labels), CAPTION)
 
 
-def latex(found: Sequence[Point]) -> str:
+def latex(groups: Sequence[Group]) -> str:
     """The same table in LaTeX, with the rules of the package booktabs."""
-    header, rows = cells_of(found, COLUMNS)
-    labels = len(found[0].labels)
+    header, rows = cells_of(groups, COLUMNS)
+    labels = len(groups[0].labels)
     lines = [
         f"% {CAPTION}",
         f"\\begin{{tabular}}{{{'l' * labels}{'r' * (len(header) - labels)}}}",
@@ -71,26 +70,26 @@ def latex(found: Sequence[Point]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def screen_table(found: Sequence[Point], title: str) -> Table:
+def screen_table(groups: Sequence[Group], title: str) -> Table:
     """The columns that fit on a narrow screen."""
-    return study_tables.screen_table(title, *cells_of(found, COLUMNS), len(found[0].labels), kept=SCREEN_COLUMNS)
+    return study_tables.screen_table(title, *cells_of(groups, COLUMNS), len(groups[0].labels), kept=SCREEN_COLUMNS)
 
 
-def _numbers(point: Point) -> Row:
-    low, high = point.test.interval or ("", "")
+def _numbers(group: Group) -> Row:
+    low, high = group.test.interval or ("", "")
     return {
-        **point.labels,
-        "runs": point.test.count,
-        "test accuracy": point.test.mean,
+        **group.labels,
+        "runs": group.test.count,
+        "test accuracy": group.test.mean,
         "test ci95 low": low,
         "test ci95 high": high,
-        "test images": point.test_images,
-        "test wilson95 low": point.test_interval[0],
-        "test wilson95 high": point.test_interval[1],
-        "validation accuracy": "" if point.validation is None else point.validation.mean,
-        "test ece": point.ece.mean,
-        "trainable parameters": point.mask.trainable,
-        "training seconds": point.seconds,
+        "test images": group.test_images,
+        "test wilson95 low": group.test_interval[0],
+        "test wilson95 high": group.test_interval[1],
+        "validation accuracy": "" if group.validation is None else group.validation.mean,
+        "test ece": group.ece.mean,
+        "trainable parameters": group.trainable,
+        "training seconds": group.training_seconds,
     }
 
 

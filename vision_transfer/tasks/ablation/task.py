@@ -17,17 +17,16 @@ from vision_transfer.runs.prepare import RunOptions
 from vision_transfer.runtime.console import Screen, duration
 from vision_transfer.runtime.files import held
 from vision_transfer.tasks.ablation.estimate import Estimate, Sizes, estimate, flops_per_second, seconds_per_flop
-from vision_transfer.tasks.ablation.figures import draw_figures
+from vision_transfer.tasks.ablation.figures import draw_figures, points
 from vision_transfer.tasks.ablation.grid import MASK, ablation
 from vision_transfer.tasks.ablation.launchers import PROCESSES, SLURM, Launcher, read_launcher, run_in_processes
-from vision_transfer.tasks.ablation.points import points
 from vision_transfer.tasks.ablation.queue import work
 from vision_transfer.tasks.ablation.slurm import run_in_jobs
 from vision_transfer.tasks.ablation.sweep import SweepFolder, failure, finished_run, forget, write_plan
 from vision_transfer.tasks.ablation.tables import screen_table, write_tables
 from vision_transfer.tasks.study import tables as study_tables
 from vision_transfer.tasks.study.conclusions import conclusions_by_size
-from vision_transfer.tasks.study.plan import SIZE, Study, check_study, with_fingerprints
+from vision_transfer.tasks.study.plan import SEED, SIZE, Study, check_study, with_fingerprints
 from vision_transfer.tasks.study.runs import FinishedRun, conditions
 from vision_transfer.tasks.train import task
 
@@ -170,11 +169,11 @@ def _progress(plan: Plan, screen: Screen) -> Callable[[], int]:
 def _report(plan: Plan, title: str, screen: Screen) -> None:
     finished = _finished(plan, None, beside=False)
     if finished:
-        found, paragraphs = points(finished, plan.network), conclusions_by_size(finished)
-        files = write_tables(finished, found, paragraphs, plan.folder.path)
-        files += draw_figures(found, plan.folder.figures, title)
+        groups, paragraphs = study_tables.grouped(finished, SEED), conclusions_by_size(finished)
+        files = write_tables(finished, groups, paragraphs, plan.folder.path)
+        files += draw_figures(points(groups, plan.network), plan.folder.figures, title)
         screen.say()
-        screen.say(screen_table(found, title))
+        screen.say(screen_table(groups, title))
         for paragraph in paragraphs:
             screen.say(escape(" ".join(paragraph)))
             screen.say()

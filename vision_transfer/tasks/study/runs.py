@@ -1,6 +1,6 @@
 """Executes the runs of a study, each in its own run folder; finished runs are read, interrupted ones are resumed."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +16,7 @@ from vision_transfer.runs.prepare import RunOptions, device_text
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.files import remove_leftovers, write_json
 from vision_transfer.runtime.provenance import code_digest, json_digest, versions
-from vision_transfer.tasks.study.plan import Label, PlannedRun, Study
+from vision_transfer.tasks.study.plan import PlannedRun, Study
 
 # The folder of each run of the study, so that a finished one is found without reading its data again.
 RECORD = "runs.json"
@@ -79,16 +79,6 @@ def finished_runs(study: Study, folder: Path, options: RunOptions) -> dict[str, 
         if finished is not None:
             found[run.name] = finished
     return found
-
-
-def over_seeds(finished: Sequence[FinishedRun], over: str) -> dict[tuple[tuple[str, Label], ...], list[FinishedRun]]:
-    """Compared runs that differ only in the label `over`, by the labels that they share, in the order of the plan."""
-    groups: dict[tuple[tuple[str, Label], ...], list[FinishedRun]] = {}
-    for one in finished:
-        if one.run.compared:
-            shared = tuple((name, value) for name, value in one.run.labels.items() if name != over)
-            groups.setdefault(shared, []).append(one)
-    return groups
 
 
 def execute(study: Study, folder: Path, options: RunOptions, launch: Launch, screen: Screen) -> list[FinishedRun]:

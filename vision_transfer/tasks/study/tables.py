@@ -6,16 +6,20 @@ A table is its header and rows of text; its first `labels` columns are names, th
 import csv
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from statistics import mean, median
 from typing import Any
 
 from rich import box
 from rich.markup import escape
 from rich.table import Table
 
+from vision_transfer.metrics.classification import wilson_interval
 from vision_transfer.runtime.files import replaced_file
+from vision_transfer.tasks.study.mask_runs import run_ece, run_seconds
 from vision_transfer.tasks.study.plan import Label
-from vision_transfer.tasks.study.runs import FinishedRun, over_seeds
+from vision_transfer.tasks.study.runs import FinishedRun
 from vision_transfer.tasks.study.statistics import Summary, summarised
 
 Row = dict[str, Any]
@@ -23,20 +27,51 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Group:
-    """Runs that differ only in the repeated label.
-
-    Attributes:
-        labels: what they share.
-        test, validation: accuracies; validation is None if there was none.
-        trainable: parameters that the last stage trained.
-        seconds: mean time of a run.
-    """
+    """Runs that differ only in the repeated label, with the labels that they share."""
 
     labels: dict[str, Label]
-    test: Summary
-    validation: Summary | None
-    trainable: int
-    seconds: float
+    runs: list[FinishedRun]
+
+    @cached_property
+    def test(self) -> Summary:
+        """Test accuracies."""
+        return summarised([one.result["test"]["accuracy"] for one in self.runs])
+
+    @cached_property
+    def validation(self) -> Summary | None:
+        """Validation accuracies of the parameters that were tested; None if one of the runs has none."""
+        found = [one.result["tested"]["validation"]["accuracy"] for one in self.runs]
+        return None if None in found else summarised(found)
+
+    @cached_property
+    def ece(self) -> Summary:
+        """Expected calibration errors on the test split."""
+        return summarised(list(map(run_ece, self.runs)))
+
+    @property
+    def test_images(self) -> int:
+        """How many images each run was tested on."""
+        return self.runs[0].result["test"]["examples"]
+
+    @property
+    def test_interval(self) -> tuple[float, float]:
+        """95 % Wilson interval of the mean test accuracy, for the test images: more seeds are not more images."""
+        return wilson_interval(round(self.test.mean * self.test_images), self.test_images)
+
+    @property
+    def trainable(self) -> int:
+        """Parameters that the last stage trained."""
+        return self.runs[0].result["parameters"]["trainable"]
+
+    @property
+    def seconds(self) -> float:
+        """Mean time of a whole run."""
+        return mean(one.result["seconds"]["total"] for one in self.runs)
+
+    @property
+    def training_seconds(self) -> float:
+        """Median of `run_seconds`, which a single run on a busy machine does not shift."""
+        return median(map(run_seconds, self.runs))
 
 
 COLUMNS: dict[str, Callable[[Group], str]] = {
@@ -71,25 +106,19 @@ def run_rows(finished: Sequence[FinishedRun]) -> list[Row]:
 
 
 def grouped(finished: Sequence[FinishedRun], over: str) -> list[Group]:
-    """The groups of runs that differ only in the label `over`, in the order of the plan."""
-    groups = []
-    for labels, runs in over_seeds(finished, over).items():
-        test, validation = accuracies(runs)
-        trainable = runs[0].result["parameters"]["trainable"]
-        seconds = sum(one.result["seconds"]["total"] for one in runs) / len(runs)
-        groups.append(Group(dict(labels), test, validation, trainable, seconds))
-    return groups
+    """The compared runs that differ only in the label `over`, in the order of the plan."""
+    groups: dict[tuple[tuple[str, Label], ...], list[FinishedRun]] = {}
+    for one in finished:
+        if one.run.compared:
+            shared = tuple((name, value) for name, value in one.run.labels.items() if name != over)
+            groups.setdefault(shared, []).append(one)
+    return [Group(dict(labels), runs) for labels, runs in groups.items()]
 
 
-def accuracies(runs: Sequence[FinishedRun]) -> tuple[Summary, Summary | None]:
-    """Test and validation accuracies of repeated runs; None for validation if one of them has none."""
-    validation = [one.result["tested"]["validation"]["accuracy"] for one in runs]
-    test = summarised([one.result["test"]["accuracy"] for one in runs])
-    return test, None if None in validation else summarised(validation)
-
-
-def cells_of(groups: Sequence[Any], columns: Mapping[str, Callable[[Any], str]]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of the table of groups with `labels`: these, then the columns."""
+def cells_of(
+    groups: Sequence[Group], columns: Mapping[str, Callable[[Group], str]]
+) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of the table of groups: their labels, then the columns."""
     rows = [[*map(label_text, one.labels.values()), *(cell(one) for cell in columns.values())] for one in groups]
     return [*groups[0].labels, *columns], rows
 
@@ -136,9 +165,9 @@ def screen_table(
     return table
 
 
-def mean_text(mean: float, interval: tuple[float, float] | None) -> str:
+def mean_text(value: float, interval: tuple[float, float] | None) -> str:
     """A mean with its interval in brackets, if there is one."""
-    return f"{mean:.4f}" if interval is None else f"{mean:.4f} ({interval_text(interval)})"
+    return f"{value:.4f}" if interval is None else f"{value:.4f} ({interval_text(interval)})"
 
 
 def interval_text(interval: tuple[float, float]) -> str:
