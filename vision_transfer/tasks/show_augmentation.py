@@ -39,12 +39,8 @@ Image = UInt8[np.ndarray, "size size channels"]
 def show_augmentation(config: Config, images: str | None, out: Path | None, cache_dir: Path, screen: Screen) -> Path:
     """Draws the grid; returns its file.
 
-    Args:
-        config: augmentation, image size and seed.
-        images: a file, or a folder or pattern, whose first image is drawn; default: the first training image.
-        out: file or existing folder; default: `augmentation.png` in the working directory.
-        cache_dir: root of all caches, for fetched data.
-        screen: for messages.
+    The image is the first of `images` (a file, folder or pattern; default: the training images). `out` is a file or an
+    existing folder; default: `augmentation.png` in the working directory.
 
     Raises:
         UserError: the config augments nothing, or there is no such image or data.

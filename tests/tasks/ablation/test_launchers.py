@@ -10,13 +10,13 @@ import pytest
 from vision_transfer.errors import UserError
 from vision_transfer.runtime.preemption import Stopped
 from vision_transfer.tasks.ablation import launchers
-from vision_transfer.tasks.ablation.launchers import Launcher, read_launcher, share_of_cores, worker_environment
+from vision_transfer.tasks.ablation.launchers import read_launcher, share_of_cores, worker_environment
 from vision_transfer.tasks.ablation.sweep import SweepFolder
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [(None, Launcher()), ("processes:3", Launcher("processes", 3)), ("slurm", Launcher("slurm", 1))],
+    [(None, ("", 1)), ("processes:3", ("processes", 3)), ("slurm", ("slurm", 1))],
 )
 def test_a_launcher_is_read(text, expected):
     assert read_launcher(text) == expected

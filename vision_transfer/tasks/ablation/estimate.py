@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from timeit import repeat
 
 import numpy as np
@@ -27,31 +28,19 @@ PRODUCT_SIDE, PRODUCT_REPEATS = 1024, 5
 
 
 @dataclass(frozen=True)
-class Sizes:
-    """Images in each split, before any subset of the training images is taken."""
-
-    train: int
-    validation: int
-    test: int
-
-
-@dataclass(frozen=True)
 class Estimate:
     """The cost of a plan.
 
     Attributes:
-        runs: how many.
         stages: of all runs.
         trained: stages to train, where a shared one counts once.
         heads: different first stages.
         prefixes: layers whose outputs are cached.
         flops: of these stages, the evaluations and the prefixes.
         flops_by_run: of the stages and the evaluation of each run by itself, by its name.
-        checkpoint_bytes: of all runs.
-        feature_bytes: of the cached layers.
+        checkpoint_bytes, feature_bytes: on disk, of all runs and of the cached layers.
     """
 
-    runs: int
     stages: int
     trained: int
     heads: int
@@ -62,8 +51,8 @@ class Estimate:
     feature_bytes: int
 
 
-def estimate(runs: Sequence[PlannedRun], network: Network, sizes: Sizes) -> Estimate:
-    """The cost of the remaining runs, which share what they can.
+def estimate(runs: Sequence[PlannedRun], network: Network, sizes: Mapping[str, int]) -> Estimate:
+    """The cost of the remaining runs, which share what they can, for splits of these sizes without any subset.
 
     Operations are those of the layer tables. Early stopping cannot be foreseen: a stage counts with all its epochs.
     """
@@ -72,11 +61,11 @@ def estimate(runs: Sequence[PlannedRun], network: Network, sizes: Sizes) -> Esti
     heads, cached, stage_count, checkpoint_bytes = set(), set(), 0, 0
     for run in runs:
         config = run.config
-        examples = config.dataset.train_examples or sizes.train
+        examples = config.dataset.train_examples or sizes["train"]
         stages = resolve_stages(config, network)
         keys = _stage_keys(config, stages)
-        flops = [_stage_flops(config, stage, network, examples, sizes.validation) for stage in stages]
-        test = total(forward_costs(network, sizes.test, stages[-1].evaluation_start)).flops
+        flops = [_stage_flops(config, stage, network, examples, sizes["validation"]) for stage in stages]
+        test = total(forward_costs(network, sizes["test"], stages[-1].evaluation_start)).flops
         by_stage |= dict(zip(keys, flops, strict=True)) | {f"test {run_key(config)}": test}
         by_run[run.name] = sum(flops) + test
         heads.add(keys[0])
@@ -84,7 +73,7 @@ def estimate(runs: Sequence[PlannedRun], network: Network, sizes: Sizes) -> Esti
         cached |= {stage.cached for stage in stages if stage.cached is not None}
         checkpoint_bytes += _checkpoint_bytes(config, stages[-1], network)
     variants = max((cached_variants(run.config) for run in runs), default=0)
-    images = variants * sizes.train + sizes.validation + sizes.test
+    images = variants * sizes["train"] + sizes["validation"] + sizes["test"]
     prefixes = tuple(sorted(cached, key=network.index))
     prefix_flops = 0
     if prefixes:
@@ -92,7 +81,6 @@ def estimate(runs: Sequence[PlannedRun], network: Network, sizes: Sizes) -> Esti
         prefix_flops = total(forward_costs(network, images)).flops - after
     features = sum(math.prod(network.shape_after(layer)) for layer in prefixes)
     return Estimate(
-        runs=len(runs),
         stages=stage_count,
         trained=sum(not key.startswith("test ") for key in by_stage),
         heads=len(heads),
@@ -121,12 +109,8 @@ def _stage_keys(config: Config, stages: Sequence[Stage]) -> list[str]:
     """A key for each stage, equal for the runs that share it."""
     values = flatten(config)
     key = json_digest([value for path, value in values.items() if not path.startswith(("stages.", "schedule"))])
-    keys = []
-    for stage in stages:
-        own = {path: value for path, value in values.items() if path.startswith(f"stages.{stage.name}.")}
-        key = json_digest([key, own])
-        keys.append(key)
-    return keys
+    own = [{path: value for path, value in values.items() if path.startswith(f"stages.{one.name}.")} for one in stages]
+    return list(accumulate(own, lambda before, one: json_digest([before, one]), initial=key))[1:]
 
 
 def _stage_flops(config: Config, stage: Stage, network: Network, examples: int, validation: int) -> int:

@@ -32,12 +32,7 @@ MASK, SCHEDULE, RATE, MULTIPLIERS = "mask", "schedule", "learning rate", "multip
 def ablation(config: Config, network: Network, all_examples: int) -> Study:
     """The study that a config of the task `ablation` describes; combinations that are the same run are in it once.
 
-    A seed determines initialisation, order, dropout and the images of a subset.
-
-    Args:
-        config: of the task.
-        network: that the masks refer to.
-        all_examples: training images of the data; a size of 0 means all of them.
+    A seed determines initialisation, order, dropout and the images of a subset. A size of 0 means all examples.
 
     Raises:
         UserError: an axis of the grid is empty, or one of its values does not fit the network or the data.

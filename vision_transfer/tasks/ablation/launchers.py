@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TypeVar
 
@@ -29,41 +28,27 @@ GPU_VARIABLE = "CUDA_VISIBLE_DEVICES"
 Worker = TypeVar("Worker")
 
 
-@dataclass(frozen=True)
-class Launcher:
-    """The value of `--launcher`: empty for this process, `processes` or `slurm`, and the number of workers."""
-
-    kind: str = ""
-    count: int = 1
-
-
-def read_launcher(text: str | None) -> Launcher:
-    """Reads the value of `--launcher`.
+def read_launcher(text: str | None) -> tuple[str, int]:
+    """Kind and number of workers from the value of `--launcher`; the kind is empty for this process only.
 
     Raises:
         UserError: it is not a launcher.
     """
-    if not text:
-        return Launcher()
-    kind, _, number = text.partition(":")
-    if kind not in (PROCESSES, SLURM) or not (number or "1").isdecimal() or int(number or 1) < 1:
+    kind, _, number = (text or "").partition(":")
+    number = number or "1"
+    if text and (kind not in (PROCESSES, SLURM) or not number.isdecimal() or int(number) < 1):
         raise UserError(
             f"--launcher={text}: allowed are {PROCESSES}:N and {SLURM}:N with a number of workers; omit the flag to "
             "use this process only"
         )
-    return Launcher(kind, int(number or 1))
+    return kind, int(number)
 
 
 def run_in_processes(folder: SweepFolder, count: int, finished: Callable[[], int], screen: Screen) -> None:
     """Starts workers, each with its share of the cores (and an accelerator), and waits until all have ended.
 
-    A worker that is killed is replaced; its run resumes from the checkpoint.
-
-    Args:
-        folder: of the sweep, with its plan.
-        count: of workers.
-        finished: returns the number of finished runs; called often, so it may report them.
-        screen: for messages about killed workers.
+    A worker that is killed is replaced; its run resumes from the checkpoint. `finished` returns the number of finished
+    runs; it is called often, so it may report them.
 
     Raises:
         UserError: a worker ends with an error, or workers are killed again and again.

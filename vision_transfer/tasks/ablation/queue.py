@@ -33,15 +33,8 @@ def work(
     """Does the remaining runs of a sweep, together with other workers; returns when there are none.
 
     A run that fails (for example because its loss is not finite) is recorded as failed, and the others continue. Runs
-    that other workers hold are waited for, so that none is lost when its worker dies.
-
-    Args:
-        study: the plan.
-        folder: of the sweep.
-        options: of every run; `workdir` is not used.
-        launch: trains a run.
-        screen: for the output of the runs.
-        wait: called with the seconds between two checks.
+    that other workers hold are waited for, so that none is lost when its worker dies. `options` are those of every run,
+    without `workdir`.
 
     Raises:
         Stopped: asked to stop; another call resumes.

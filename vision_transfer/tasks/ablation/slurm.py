@@ -29,11 +29,7 @@ FIRST_STATUS_OF_SIGNALS = 128
 
 
 class WorkerJob:
-    """A worker as submitit calls it: the same process that `processes:N` starts.
-
-    Attributes:
-        command: of the worker, except for the id of the parent process.
-    """
+    """A worker as submitit calls it: the process that `processes:N` starts, without its parent's id as an argument."""
 
     def __init__(self, command: Sequence[str]):
         self.command = tuple(command)
@@ -67,12 +63,7 @@ def run_in_jobs(
 ) -> None:
     """Submits workers as jobs and waits until all have ended; a job that died or ran out of time is submitted again.
 
-    Args:
-        folder: of the sweep, with its plan; all nodes must see it, the runs and the caches.
-        count: of jobs.
-        slurm: `config.slurm`.
-        finished: returns the number of finished runs; called often, so it may report them.
-        screen: for messages about jobs.
+    All nodes must see the sweep's folder, the runs and the caches. `finished` as in `run_in_processes`.
 
     Raises:
         UserError: submitit or the cluster is missing, or jobs end with an error or die again and again.

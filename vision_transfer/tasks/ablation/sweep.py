@@ -123,11 +123,8 @@ def finished_run(
 ) -> FinishedRun | None:
     """A run that was finished earlier on the data that it is planned on, or None.
 
-    Args:
-        run: of the plan.
-        folder: of the sweep.
-        now: current code, versions and device, which must be those of the run; None accepts any.
-        beside: whether runs of other sweeps in the same folder count too.
+    `now` are the current code, versions and device, which must be those of the run; None accepts any. With `beside`,
+    runs of other sweeps in the same folder count too.
     """
     own = folder.record_file(run)
     others = sorted(folder.path.parent.glob(f"*/{own.parent.name}/{own.name}")) if beside else []

@@ -16,10 +16,10 @@ from vision_transfer.runs.folder import Identity, default_folder
 from vision_transfer.runs.prepare import RunOptions
 from vision_transfer.runtime.console import Screen, duration
 from vision_transfer.runtime.files import held
-from vision_transfer.tasks.ablation.estimate import Estimate, Sizes, estimate, flops_per_second, seconds_per_flop
+from vision_transfer.tasks.ablation.estimate import Estimate, estimate, flops_per_second, seconds_per_flop
 from vision_transfer.tasks.ablation.figures import draw_figures, points
 from vision_transfer.tasks.ablation.grid import MASK, ablation
-from vision_transfer.tasks.ablation.launchers import PROCESSES, SLURM, Launcher, read_launcher, run_in_processes
+from vision_transfer.tasks.ablation.launchers import PROCESSES, SLURM, read_launcher, run_in_processes
 from vision_transfer.tasks.ablation.queue import work
 from vision_transfer.tasks.ablation.slurm import run_in_jobs
 from vision_transfer.tasks.ablation.sweep import SweepFolder, failure, finished_run, forget, write_plan
@@ -37,39 +37,34 @@ class Plan:
 
     study: Study
     network: Network
-    sizes: Sizes
+    sizes: dict[str, int]
     folder: SweepFolder
 
 
 def run_ablation(
     config: Config, options: RunOptions, screen: Screen, launcher: str | None = None, *, dry_run: bool = False
 ) -> Path:
-    """Does an ablation, or what remains of it; returns its folder.
+    """Does an ablation, or what remains of it; returns its folder. A dry run stops after the plan.
 
-    Args:
-        config: of the task.
-        options: of every run; `workdir` is the sweep's folder.
-        screen: for the plan, the output of the runs, and the results.
-        launcher: see `read_launcher`.
-        dry_run: stop after the plan.
+    `options` are those of every run, with the sweep's folder as `workdir`; for `launcher` see `read_launcher`.
 
     Raises:
         UserError: an invalid config or unusable data, failed runs, or a sweep that is in use by another process.
         Stopped: asked to stop; the same command resumes.
     """
-    chosen = read_launcher(launcher)
+    kind, workers = read_launcher(launcher)
     plan = make_plan(config, options, screen)
     # Other processes have their own devices, which this one must not open.
-    now = None if options.reuse or chosen.kind else conditions()
+    now = None if options.reuse or kind else conditions()
     if options.rerun and not dry_run:
         forget(plan.study, plan.folder, finished=True)
-    say_plan(plan, [] if options.rerun else _finished(plan, now, beside=True), chosen, screen)
+    say_plan(plan, [] if options.rerun else _finished(plan, now, beside=True), kind, workers, screen)
     if dry_run:
         return plan.folder.path
     with held(plan.folder.lock("command")) as alone:
         if not alone:
             raise UserError(f"{plan.folder.path}: this sweep is in use by another process; wait for it to end")
-        _do(plan, config, options, chosen, screen)
+        _do(plan, config, options, kind, workers, screen)
         _report(plan, f"{config.name.replace('_', ' ')} of {config.model.backbone}", screen)
     return plan.folder.path
 
@@ -82,11 +77,11 @@ def make_plan(config: Config, options: RunOptions, screen: Screen) -> Plan:
     check_study(study)
     study = with_fingerprints(study, options.cache_dir, screen)
     folder = options.workdir or default_folder(study.name, study.digest).path
-    sizes = Sizes(len(dataset.train), len(dataset.validation), len(dataset.test))
+    sizes = {"train": len(dataset.train), "validation": len(dataset.validation), "test": len(dataset.test)}
     return Plan(study, network, sizes, SweepFolder(folder))
 
 
-def say_plan(plan: Plan, done: Sequence[FinishedRun], launcher: Launcher, screen: Screen) -> None:
+def say_plan(plan: Plan, done: Sequence[FinishedRun], kind: str, workers: int, screen: Screen) -> None:
     """Shows the runs, what they share, and the expected time and disk space of those that remain."""
     finished = {one.run.name: one for one in done}
     runs = plan.study.runs
@@ -101,7 +96,7 @@ def say_plan(plan: Plan, done: Sequence[FinishedRun], launcher: Launcher, screen
     if remaining:
         cost = estimate(remaining, plan.network, plan.sizes)
         screen.say(escape(_shared_text(cost)))
-        screen.say(escape(_time_text(plan, cost, list(finished.values()), launcher)))
+        screen.say(escape(_time_text(plan, cost, list(finished.values()), kind, workers)))
         features, checkpoints = decimal(cost.feature_bytes), decimal(cost.checkpoint_bytes)
         screen.say(f"Disk space: at most {features} for features and {checkpoints} for checkpoints.")
 
@@ -110,45 +105,40 @@ def _shared_text(cost: Estimate) -> str:
     cached = f"features of {', '.join(cost.prefixes)} are computed once" if cost.prefixes else "no features are cached"
     return (
         f"Shared: {cost.stages} stages, {cost.trained} of them to train ({cost.heads} different first stages for "
-        f"{cost.runs} runs); {cached}."
+        f"{len(cost.flops_by_run)} runs); {cached}."
     )
 
 
-def _time_text(plan: Plan, cost: Estimate, finished: list[FinishedRun], launcher: Launcher) -> str:
+def _time_text(plan: Plan, cost: Estimate, finished: list[FinishedRun], kind: str, workers: int) -> str:
     """The expected time at the speed of finished runs or, without any, of a matrix product on this machine."""
     amount = f"{cost.flops / 1e12:,.1f} TFLOP"
-    workers = f", with {launcher.count} workers on the same cores" if launcher.kind == PROCESSES else ""
+    shared = f", with {workers} workers on the same cores" if kind == PROCESSES else ""
     if finished:
         done = estimate([one.run for one in finished], plan.network, plan.sizes).flops_by_run
         seconds = seconds_per_flop(finished, done) * cost.flops
-        return f"Time: about {duration(seconds)} for {amount}, at the speed of {len(finished)} finished runs{workers}."
-    if launcher.kind == SLURM:
+        return f"Time: about {duration(seconds)} for {amount}, at the speed of {len(finished)} finished runs{shared}."
+    if kind == SLURM:
         return f"Time: {amount}, at the speed of the cluster's devices."
     seconds = cost.flops / flops_per_second()
     return (
-        f"Time: about {duration(seconds)} for {amount}, at the speed of matrix products on this CPU{workers}, plus "
+        f"Time: about {duration(seconds)} for {amount}, at the speed of matrix products on this CPU{shared}, plus "
         "loading and compilation. The estimate improves once a run is finished."
     )
 
 
-def _do(plan: Plan, config: Config, options: RunOptions, launcher: Launcher, screen: Screen) -> None:
+def _do(plan: Plan, config: Config, options: RunOptions, kind: str, workers: int, screen: Screen) -> None:
     forget(plan.study, plan.folder, finished=False)
-    given = {
-        "cache_dir": str(options.cache_dir),
-        "directory": str(Path.cwd()),
-        "rerun": options.rerun,
-        "reuse": options.reuse,
-        "command": options.command,
-    }
+    given = {"cache_dir": str(options.cache_dir), "directory": str(Path.cwd()), "command": options.command}
+    given |= {"rerun": options.rerun, "reuse": options.reuse}
     write_plan(plan.study, plan.folder, given)
     progress = _progress(plan, screen)
-    match launcher.kind:
+    match kind:
         case "":
             work(plan.study, plan.folder, options, task.train, screen)
         case "processes":
-            run_in_processes(plan.folder, launcher.count, progress, screen)
+            run_in_processes(plan.folder, workers, progress, screen)
         case _:
-            run_in_jobs(plan.folder, launcher.count, config.slurm, progress, screen)
+            run_in_jobs(plan.folder, workers, config.slurm, progress, screen)
 
 
 def _progress(plan: Plan, screen: Screen) -> Callable[[], int]:

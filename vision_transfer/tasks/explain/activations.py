@@ -58,13 +58,9 @@ def activations(
     images: Real[np.ndarray, "batch height width channels"],
     layers: Sequence[str],
 ) -> dict[str, Float32[np.ndarray, "batch map_height map_width map_channels"]]:
-    """Outputs of some layers, by layer in network order; each layer is computed once.
+    """Outputs of layers that give maps, by layer in network order; each layer is computed once.
 
-    Args:
-        network: the tables.
-        variables: `params` and, if there are batch norms, `batch_stats`.
-        images: values 0–255, at the network's input size.
-        layers: names of layers whose output is a map, in any order.
+    Images have values 0–255 and the network's input size.
 
     Raises:
         UserError: there is no such layer, or its output is a vector.

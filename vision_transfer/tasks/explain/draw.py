@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from rich.markup import escape
 
+from vision_transfer.data.images.resize import resize
 from vision_transfer.errors import UserError
 from vision_transfer.models.layers import MaxPool
 from vision_transfer.models.network import Network, apply
@@ -50,14 +51,13 @@ PIXELS_PER_INCH = 100
 
 @dataclass(frozen=True)
 class Selection:
-    """The figures to draw of a network.
+    """The figures to draw of a network: names out of `FIGURES`.
 
     Attributes:
-        show: names out of `FIGURES`.
-        layers: to look at; empty for the default of each figure.
-        filters: numbers of filters; None for the first 16.
+        layers: default: those that fit each figure.
+        filters: default: the first 16.
         way: of gradient ascent.
-        target: name or number of the class that heat maps explain; None for the likeliest of each image.
+        target: name or number of the class that heat maps explain; default: the likeliest of each image.
     """
 
     show: Sequence[str]
@@ -100,7 +100,7 @@ def draw_network_figures(
         target = class_number(selection.target, loaded.classes)
     written = []
     for image in images:
-        pixels = image.resized(loaded.network.input_shape[0], loaded.config.dataset.resampling)[None]
+        pixels = resize(image.pixels, loaded.network.input_shape[0], loaded.config.dataset.resampling)[None]
         if "activations" in selection.show:
             layers = selection.layers or _default_layers(loaded.network)
             for layer, maps in activations(loaded.network, loaded.variables, pixels, layers).items():

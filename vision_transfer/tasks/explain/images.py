@@ -8,7 +8,6 @@ from jaxtyping import UInt8
 
 from vision_transfer.data.dataset import Split
 from vision_transfer.data.images.decode import UndecodableError, decode_file
-from vision_transfer.data.images.resize import resize
 from vision_transfer.errors import UserError
 from vision_transfer.predict.image_files import find_images
 
@@ -22,10 +21,6 @@ class NamedImage:
 
     name: str
     pixels: UInt8[np.ndarray, "height width channels"]
-
-    def resized(self, size: int, resampling: str) -> UInt8[np.ndarray, "size size channels"]:
-        """The image at a network's input size."""
-        return resize(self.pixels, size, resampling)
 
     def at_most(self, size: int) -> UInt8[np.ndarray, "new_height new_width channels"]:
         """The image with its longer side at most `size` pixels and its aspect ratio kept."""
@@ -42,14 +37,7 @@ class NamedImage:
 
 
 def read_images(images: str, channels: int) -> tuple[list[NamedImage], dict[Path, str]]:
-    """Reads all images of `--images`: a file, a folder with its subfolders, or a pattern such as `'folder/**/*.jpg'`.
-
-    Args:
-        images: the flag's value.
-        channels: 3 for RGB, 1 for grey.
-
-    Returns:
-        The images, and the reason for each file that cannot be read.
+    """All images of `--images` (a file, a folder or a pattern), and the reason for each file that cannot be read.
 
     Raises:
         UserError: there is no file, or none can be read.

@@ -19,15 +19,7 @@ from vision_transfer.tasks.explain.predictions import imagenet_classes
 
 @dataclass(frozen=True)
 class LoadedNetwork:
-    """A network with its weights.
-
-    Attributes:
-        network: the tables; a backbone alone has no head.
-        variables: `params` and `batch_stats`.
-        classes: names of the head's classes; empty without a head.
-        config: gives the data set and the resampling.
-        figures: default folder for the figures.
-    """
+    """A network with its weights, and the default folder for its figures; a backbone alone has no head and classes."""
 
     network: Network
     variables: dict[str, Params]
@@ -47,12 +39,8 @@ def network_of_config(
 ) -> LoadedNetwork:
     """Loads the backbone that a config names, with the weights that training would start from.
 
-    Args:
-        config: only `model`, `dataset`, `precision` and `seed` are used.
-        data_size: height and width of the data set's images; None for images of any size that a user names.
-        with_classifier: adds the dense layers for ImageNet's classes.
-        cache_dir: root of all caches.
-        screen: for the progress of a download.
+    `data_size` is that of the data set's images, None for images of any size that a user names. The classifier is that
+    of ImageNet's classes.
 
     Raises:
         UserError: there is no classifier for this backbone, or the weights are not available.

@@ -27,18 +27,12 @@ from vision_transfer.tasks.explain.load import network_of_config, network_of_run
 
 @dataclass(frozen=True)
 class ExplainFlags:
-    """The flags of `--mode=explain`.
+    """The flags of `--mode=explain`, as given.
 
     Attributes:
-        workdir: folder of a finished run, or None.
-        config: a config that names a backbone or a data set, or None.
-        images: a file, a folder or a pattern; None for some of the data set's test images.
-        out: folder for the figures; None for `figures/explain` in the run's folder, or `explain`.
-        show: names of figures, separated by commas; None for those that fit.
-        layers: names of layers, separated by commas; None for the default of each figure.
-        filters: numbers such as `0-15` or `3,8`.
+        images: default: some of the data set's test images.
+        out: default: `figures/explain` in the run's folder, or `explain`.
         ascent: the way of gradient ascent.
-        target: the class that heat maps explain; None for the likeliest of each image.
     """
 
     workdir: Path | None = None

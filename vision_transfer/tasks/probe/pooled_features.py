@@ -38,12 +38,8 @@ def pooled_features(
 ) -> dict[str, Float[np.ndarray, "examples features"]]:
     """The averages of each layer's maps, by layer, in float32; missing ones are computed and added to the cache.
 
-    Args:
-        prefix: the network, without augmentation.
-        layers: names of layers with maps, in the order of the network.
-        images: `(examples, height, width, channels)`, values 0–255.
-        digests: of the content of each image.
-        screen: for the progress bar.
+    `prefix` is without augmentation, `layers` have maps and are in the order of the network, and images have values
+    0–255 and digests of their content.
 
     Raises:
         UserError: the disk has no room for the missing averages.
@@ -72,21 +68,6 @@ def pooled_features(
     return dict(zip(layers, np.split(rows, np.cumsum(widths)[:-1], axis=1), strict=True))
 
 
-def averages_of_layers(
-    network: Network, layers: Sequence[str], variables: dict[str, Params], images: Array
-) -> Float[Array, "batch channels"]:
-    """The averages of the layers' maps side by side in float32; each layer is computed once.
-
-    Args:
-        network: its tables.
-        layers: names of layers with maps, in the order of the network.
-        variables: of at least these layers and those before them.
-        images: `(batch, height, width, channels)`, values 0–255.
-    """
-    maps = outputs_at(network, variables, images, layers)
-    return jnp.concatenate([jnp.mean(values.astype(jnp.float32), axis=(1, 2)) for values in maps], axis=1)
-
-
 def _averages(
     prefix: Prefix, layers: tuple[str, ...], images: Rows, numbers: np.ndarray, advance: Advance
 ) -> Float[np.ndarray, "images channels"]:
@@ -104,11 +85,12 @@ def _averages(
 
 @partial(jax.jit, static_argnames=("network", "mesh", "layers"))
 def _infer(network: Network, mesh: Mesh, layers: tuple[str, ...], variables: dict[str, Params], images: Array) -> Array:
+    """The averages of the layers' maps side by side in float32; each layer is computed once."""
+
+    def averages(variables: dict[str, Params], images: Array) -> Float[Array, "batch channels"]:
+        maps = outputs_at(network, variables, images, layers)
+        return jnp.concatenate([jnp.mean(values.astype(jnp.float32), axis=(1, 2)) for values in maps], axis=1)
+
     split = PartitionSpec(BATCH_AXIS)
-    return jax.shard_map(
-        partial(averages_of_layers, network, layers),
-        mesh=mesh,
-        in_specs=(PartitionSpec(), split),
-        out_specs=split,
-        check_vma=False,
-    )(variables, images)
+    in_specs = (PartitionSpec(), split)
+    return jax.shard_map(averages, mesh=mesh, in_specs=in_specs, out_specs=split, check_vma=False)(variables, images)

@@ -61,14 +61,7 @@ class Recommendation:
 def recommend(
     scores: Sequence[LayerScores], backbone: Sequence[Layer], train_images: int, large_from: int
 ) -> Recommendation:
-    """Applies the rule to the scores of all probed layers, from the input on.
-
-    Args:
-        scores: of all probed layers.
-        backbone: the layers that the freeze spec is for.
-        train_images: number of training images.
-        large_from: number of training images from which a set is large.
-    """
+    """Applies the rule to the scores of all probed layers, from the input on; the spec is for the backbone."""
     best = best_layer(scores, lambda one: one.probe)
     as_good = tuple(one.layer for one in scores if paired(one.correct, best.correct).p_value >= SIGNIFICANT)
     last = scores[-1]
@@ -84,8 +77,13 @@ def recommend(
         f"(p = {paired(last.correct, best.correct).p_value:.2g}), so the domain is {domain}.",
         f"{size.capitalize()} data, {domain} domain: {TABLE[size, domain]}.",
         why,
-        *_alternative(size, domain, best.layer),
     )
+    if (size, domain) == ("small", "different"):
+        # the advice of CS231n's notes that no freeze spec expresses
+        reasons += (
+            f"The textbooks' alternative: drop the layers after {best.layer} and train only a head on its output, with "
+            f"--config.model.backbone_output={best.layer} and freeze=all.",
+        )
     return Recommendation(freeze, size, domain, best.layer, as_good, reasons)
 
 
@@ -111,16 +109,6 @@ def _freeze(size: str, domain: str, as_good: Sequence[str], backbone: Sequence[L
         )
     return _below(after, backbone), (
         f"{kept} is the {which} layer as good as the best; the layers after it train, from {after} on."
-    )
-
-
-def _alternative(size: str, domain: str, best: str) -> tuple[str, ...]:
-    """The advice of CS231n's notes for small data of a different domain that no freeze spec expresses."""
-    if (size, domain) != ("small", "different"):
-        return ()
-    return (
-        f"The textbooks' alternative: drop the layers after {best} and train only a head on its output, with "
-        f"--config.model.backbone_output={best} and freeze=all.",
     )
 
 

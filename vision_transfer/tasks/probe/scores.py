@@ -15,11 +15,9 @@ from vision_transfer.tasks.probe.logme import logme
 
 @dataclass(frozen=True)
 class LayerScores:
-    """How well a layer's averaged features separate the classes, without training the network.
+    """How well the averaged features (`width` of them) of a layer separate the classes, without training the network.
 
     Attributes:
-        layer: name.
-        width: number of features.
         correct: whether a logistic probe that was fitted on other images classifies each image correctly.
         nearest_mean: share of images whose nearest class mean, computed from other images, is that of their class.
         logme: nats per image; comparable between layers, not between data sets.
@@ -60,13 +58,7 @@ def usable(labels: Int[np.ndarray, "examples"]) -> Bool[np.ndarray, "examples"]:
 def layer_scores(
     pooled: Mapping[str, Float[np.ndarray, "examples features"]], labels: Int[np.ndarray, "examples"], screen: Screen
 ) -> list[LayerScores]:
-    """The scores of all layers, from the input on, with the same folds.
-
-    Args:
-        pooled: features of the images, by layer.
-        labels: each class has at least as many images as there are folds.
-        screen: for the progress bar.
-    """
+    """The scores of all layers, from the input on, with the same folds; no class has fewer images than folds."""
     found, classes = [], int(labels.max()) + 1
     with screen.bar("Scoring layers", len(pooled), "layers") as advance:
         for layer, features in pooled.items():

@@ -11,13 +11,14 @@ from jaxtyping import Int64
 from vision_transfer.errors import UserError
 from vision_transfer.metrics.significance import Paired, paired
 from vision_transfer.runtime.console import Screen
-from vision_transfer.tasks.report.image_section import images_of, probability_text
-from vision_transfer.tasks.report.images import thumbnail_uri
+from vision_transfer.tasks.report.image_section import probability_text
+from vision_transfer.tasks.report.images import images_of, thumbnail_uri
 from vision_transfer.tasks.report.page import part, write_page
 from vision_transfer.tasks.report.run_files import Predictions, RunFiles, get, read_run_files
 from vision_transfer.tasks.report.run_section import default_value, flat_config, shown_value, total_time
 from vision_transfer.tasks.report.stage_section import overlaid_charts
 from vision_transfer.tasks.report.test_section import headlines
+from vision_transfer.tasks.study.statistics import p_text
 
 # Each run has its own colour and dashes in the style sheet.
 MOST_RUNS = 6
@@ -25,8 +26,6 @@ MOST_RUNS = 6
 IMAGES = 24
 # The usual level; the sentence gives the p-value, too.
 SIGNIFICANT = 0.05
-# Smaller p-values are shown as smaller than this.
-SMALLEST_SHOWN = 1e-4
 
 # A run with its title: a letter and the name of its folder.
 TitledRun = tuple[str, RunFiles]
@@ -118,13 +117,12 @@ def paired_sentence(found: Paired) -> str:
     """A paired comparison in words."""
     if not found.first_only + found.second_only:
         return "they are correct on the same images."
-    p_value = f"p = {found.p_value:.2g}" if found.p_value >= SMALLEST_SHOWN else f"p < {SMALLEST_SHOWN:g}"
     better = "the first" if found.first_only > found.second_only else "the second"
     significant = found.p_value < SIGNIFICANT
     opinion = f"{better} is significantly better" if significant else "the difference could be due to chance"
     return (
         f"only the first is correct on {found.first_only:,}, only the second on {found.second_only:,}; {opinion} "
-        f"(McNemar's exact test, {p_value})."
+        f"(McNemar's exact test, {p_text(found.p_value)})."
     )
 
 

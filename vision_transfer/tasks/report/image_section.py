@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
-from vision_transfer.config import read_config
 from vision_transfer.data.images.resize import resize
 from vision_transfer.errors import UserError
 from vision_transfer.models.layers import Conv, layer_names
@@ -17,8 +16,8 @@ from vision_transfer.runtime.console import Screen
 from vision_transfer.tasks.explain.activations import last_map
 from vision_transfer.tasks.explain.figures import superimpose
 from vision_transfer.tasks.explain.heat_maps import grad_cam
-from vision_transfer.tasks.report.images import Image, RunImages, data_uri, find_run_images, thumbnail, thumbnail_uri
-from vision_transfer.tasks.report.run_files import UNREADABLE, Predictions, RunFiles, get
+from vision_transfer.tasks.report.images import Image, data_uri, images_of, thumbnail, thumbnail_uri
+from vision_transfer.tasks.report.run_files import UNREADABLE, Predictions, RunFiles
 
 # Images in each of the two lists, and the first of them that get a heat map.
 IMAGES, HEAT_MAPS = 12, 6
@@ -76,16 +75,6 @@ def image_section(run: RunFiles, cache_dir: Path, screen: Screen, missing: list[
         "hits": [predicted_image(row) for row in hits.tolist()],
         "layer": layer,
     }
-
-
-def images_of(run: RunFiles, cache_dir: Path, screen: Screen, missing: list[str]) -> RunImages | None:
-    """The run's data set; adds a sentence to `missing` where it is not available."""
-    try:
-        config = read_config(run.folder.config_file)
-        return find_run_images(config, get(run.result, "dataset", "fingerprint"), cache_dir, screen)
-    except UserError as error:
-        missing.append(f"No images, since the data is not available: {error}")
-        return None
 
 
 def confident_mistakes(predictions: Predictions) -> Int64[np.ndarray, "chosen"]:

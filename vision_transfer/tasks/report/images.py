@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import UInt8
 
-from vision_transfer.config import Config
+from vision_transfer.config import read_config
 from vision_transfer.data.dataset import DataRequest
 from vision_transfer.data.find import find_source
 from vision_transfer.data.images.decode import UndecodableError
@@ -20,6 +20,7 @@ from vision_transfer.data.subset import balanced_subset
 from vision_transfer.errors import UserError
 from vision_transfer.runs.build import data_request
 from vision_transfer.runtime.console import Screen
+from vision_transfer.tasks.report.run_files import RunFiles, get
 
 if TYPE_CHECKING:
     from PIL import Image as PillowImage
@@ -70,16 +71,17 @@ class RunImages:
             return None
 
 
-def find_run_images(config: Config, expected_fingerprint: str | None, cache_dir: Path, screen: Screen) -> RunImages:
-    """Finds the data set that a run's config names; decodes nothing. A fingerprint that is not recorded is None.
-
-    Raises:
-        UserError: the data is missing, or has changed since the run.
-    """
-    request = data_request(config)
-    source = with_held_out_splits(find_source(request, cache_dir, screen), request, cache_dir, screen)
-    if expected_fingerprint is not None and fingerprint(source) != expected_fingerprint:
-        raise UserError(f"{source.name}: the data has changed since the run (its fingerprint is different)")
+def images_of(run: RunFiles, cache_dir: Path, screen: Screen, missing: list[str]) -> RunImages | None:
+    """The run's data set; decodes nothing. Where it is missing or has changed, adds a sentence to `missing`."""
+    recorded = get(run.result, "dataset", "fingerprint")
+    try:
+        request = data_request(read_config(run.folder.config_file))
+        source = with_held_out_splits(find_source(request, cache_dir, screen), request, cache_dir, screen)
+        if recorded is not None and fingerprint(source) != recorded:
+            raise UserError(f"{source.name}: the data has changed since the run (its fingerprint is different)")
+    except UserError as error:
+        missing.append(f"No images, since the data is not available: {error}")
+        return None
     return RunImages(request, source.classes, source.splits["train"], source.splits["test"])
 
 

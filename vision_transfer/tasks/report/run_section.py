@@ -1,5 +1,6 @@
 """A run as rows of text: data, weights, stages, configuration, time and memory, and the command to repeat it."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,40 +26,35 @@ Cost = tuple[str, str, float]
 def data_rows(run: RunFiles) -> list[tuple[str, str]]:
     """The data set."""
     dataset, config = get(run.result, "dataset") or {}, get(run.config, "dataset") or {}
-    rows = [("Data set", str(dataset.get("name") or config.get("name") or "not recorded"))]
-    if config.get("root"):
-        rows.append(("Folder", str(config["root"])))
-    if dataset.get("note"):
-        rows.append(("Note", str(dataset["note"])))
-    sizes = dataset.get("sizes")
-    if sizes:
-        rows.append(("Images", ", ".join(f"{sizes[split]:,} {split}" for split in ("train", "validation", "test"))))
-    if run.classes:
-        rows.append((f"{len(run.classes)} classes", ", ".join(run.classes)))
-    if config.get("image_size"):
-        size, grey = config["image_size"], config.get("channels") == 1
-        rows.append(("Input", f"{size}×{size} pixels, {'grey' if grey else 'RGB'}, {config.get('resampling')}"))
-    if dataset.get("fingerprint"):
-        rows.append(("Fingerprint", str(dataset["fingerprint"])))
-    if dataset.get("skipped"):
-        rows.append(("Left out", "; ".join(f"{one['file']}: {one['reason']}" for one in dataset["skipped"])))
-    return rows
+    sizes, size, colour = dataset.get("sizes"), config.get("image_size"), config.get("channels") != 1
+    return _recorded(
+        ("Data set", dataset.get("name") or config.get("name") or "not recorded"),
+        ("Folder", config.get("root")),
+        ("Note", dataset.get("note")),
+        ("Images", sizes and ", ".join(f"{sizes[split]:,} {split}" for split in ("train", "validation", "test"))),
+        (f"{len(run.classes)} classes", ", ".join(run.classes)),
+        ("Input", size and f"{size}×{size} pixels, {'RGB' if colour else 'grey'}, {config.get('resampling')}"),
+        ("Fingerprint", dataset.get("fingerprint")),
+        ("Left out", "; ".join(f"{one['file']}: {one['reason']}" for one in dataset.get("skipped") or [])),
+    )
 
 
 def network_rows(run: RunFiles) -> list[tuple[str, str]]:
     """The network and the source of its weights."""
     model, weights = get(run.config, "model") or {}, get(run.result, "weights") or {}
-    rows = []
-    if model:
-        kind = f"{model.get('backbone')}, {model.get('pooling')}, {model.get('output')}"
-        rows.append(("Network", f"{kind}; {model.get('preprocessing')} input"))
+    kind = f"{model.get('backbone')}, {model.get('pooling')}, {model.get('output')}"
     source = weights.get("source") or model.get("weights_path") or model.get("weights")
-    rows.append(("Starting weights", str(source or "not recorded")))
-    if weights.get("licence"):
-        rows.append(("Licence of the weights", str(weights["licence"])))
-    if weights.get("sha256"):
-        rows.append(("sha256 of the weights", str(weights["sha256"])))
-    return rows
+    return _recorded(
+        ("Network", model and f"{kind}; {model.get('preprocessing')} input"),
+        ("Starting weights", source or "not recorded"),
+        ("Licence of the weights", weights.get("licence")),
+        ("sha256 of the weights", weights.get("sha256")),
+    )
+
+
+def _recorded(*rows: tuple[str, Any]) -> list[tuple[str, str]]:
+    """The rows that have a value."""
+    return [(name, str(value)) for name, value in rows if value]
 
 
 def stage_rows(run: RunFiles) -> list[tuple[str, ...]]:
@@ -112,9 +108,7 @@ def time_costs(run: RunFiles) -> list[Cost]:
         spent = sum(epoch["seconds"] or 0 for epoch in run.epochs if epoch["stage"] == name)
         step = number(get(stages.get(name), "step_ms"))
         rows.append((f"of which stage {name}{'' if step is None else f' ({step:.4g} ms a step)'}", spent))
-    known = [(what, value) for what, value in rows if value is not None]
-    largest = max((value for _, value in known), default=0) or 1
-    return [(what, duration(value), value / largest) for what, value in known]
+    return _shares([(what, value) for what, value in rows if value is not None], duration)
 
 
 def memory_costs(run: RunFiles) -> list[Cost]:
@@ -127,21 +121,26 @@ def memory_costs(run: RunFiles) -> list[Cost]:
         rows.append(("peak on a device", peak))
     if size := _folder_bytes(run.folder.path):
         rows.append(("the run's folder on disk", size))
+    return _shares(rows, lambda size: f"{size / MEGABYTE:,.0f} MB")
+
+
+def _shares(rows: Sequence[tuple[str, float]], text: Callable[[float], str]) -> list[Cost]:
     largest = max((value for _, value in rows), default=0) or 1
-    return [(what, f"{value / MEGABYTE:,.0f} MB", value / largest) for what, value in rows]
+    return [(what, text(value), value / largest) for what, value in rows]
 
 
 def origin_rows(run: RunFiles) -> list[tuple[str, str]]:
     """The origin of the numbers: folder, device, versions, digests."""
     either = {**run.identity, **run.result}
-    rows = [("Run folder", str(run.folder.path.absolute())), ("Device", str(either.get("device") or "not recorded"))]
     versions = either.get("versions")
-    if isinstance(versions, dict):
-        rows.append(("Versions", ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))))
-    if "digest" in either:
-        rows.append(("Digest of the run", str(either["digest"])))
-    code = run.result.get("code_digest") or run.identity.get("code")
-    return [*rows, ("Digest of the numeric code", str(code))] if code else rows
+    listed = sorted(versions.items()) if isinstance(versions, dict) else []
+    return _recorded(
+        ("Run folder", run.folder.path.absolute()),
+        ("Device", either.get("device") or "not recorded"),
+        ("Versions", ", ".join(f"{name} {version}" for name, version in listed)),
+        ("Digest of the run", either.get("digest")),
+        ("Digest of the numeric code", run.result.get("code_digest") or run.identity.get("code")),
+    )
 
 
 def command(run: RunFiles) -> str | None:

@@ -8,11 +8,10 @@ from vision_transfer.tasks.study.comparisons import Comparison, Contrast, compar
 from vision_transfer.tasks.study.mask_runs import MaskRuns, mask_runs
 from vision_transfer.tasks.study.plan import SEED, SIZE, Label
 from vision_transfer.tasks.study.runs import FinishedRun
+from vision_transfer.tasks.study.statistics import p_text
 
 # With fewer test images an accuracy of 0.95 is known to ±0.03 at best, which is more than masks usually differ by.
 TINY_TEST = 200
-# Exact values of smaller p-values are of no interest.
-SMALLEST_SHOWN = 1e-4
 # `.2g` writes larger numbers as powers of ten.
 FROM_HERE_WITHOUT_POINT = 100
 # Costs that differ by less are called the same: two runs of one config differ as much.
@@ -42,21 +41,17 @@ def conclusions_by_size(finished: Sequence[FinishedRun]) -> list[list[str]]:
 def conclusions(masks: Sequence[MaskRuns], setting: str = "", level: float = 0.05) -> list[str]:
     """Sentences on the mask that validation chooses, what it reaches on the test split, and how the others compare.
 
-    The first sentences name the mask with the highest mean validation accuracy (of equals the one with the fewest
-    trainable parameters) and its test accuracy with the t interval over seeds and the Wilson interval of the test
-    images. Then there is one sentence for each other mask, from a paired test on the same test images with Holm's
-    correction over these sentences, and one on the cheapest mask that is not worse. Where the test split is tiny,
-    validation accuracies are added and labelled as such. The last sentence names the test.
+    There is one sentence for each other mask, from the paired test of `compare`, and one on the cheapest mask that is
+    not worse. Where the test split is tiny, validation accuracies are added and labelled as such.
 
     Args:
-        masks: two or more with the same seeds, tested on the same images in the same order. Masks with other settings
-            (size of the training set, learning rate) are another comparison and need their own call: Holm's correction
-            is over one call.
+        masks: see `compare`. Masks with other settings (size of the training set, learning rate) are another comparison
+            and need their own call: Holm's correction is over one call.
         setting: what the masks have in common, put before the first sentence: "with 300 training images".
         level: of the tests, after the correction.
 
     Raises:
-        UserError: fewer than two masks, seeds that differ, or test splits of different sizes.
+        UserError: see `compare`.
     """
     found = compare(masks)
     chosen = found.chosen
@@ -78,7 +73,8 @@ def _choice(found: Comparison, setting: str) -> str:
         f"validation chooses {chosen.name}: {chosen.validation.mean:.3f} on {chosen.validation_examples:,} validation "
         f"images{over}; next is {second.name} with {second.validation.mean:.3f}."
     )
-    return _capital(f"{setting}, {sentence}" if setting else sentence)
+    sentence = f"{setting}, {sentence}" if setting else sentence
+    return sentence[:1].upper() + sentence[1:]
 
 
 def _test_accuracy(chosen: MaskRuns) -> str:
@@ -95,7 +91,7 @@ def _test_accuracy(chosen: MaskRuns) -> str:
 
 
 def _against(contrast: Contrast, chosen: MaskRuns, level: float) -> str:
-    numbers = f"{_points(contrast.difference)} on the test split, {_p_value(contrast.adjusted)}"
+    numbers = f"{_points(contrast.difference)} on the test split, {p_text(contrast.adjusted)}"
     same = f"is not distinguishable from {chosen.name}"
     if contrast.distinguishable(level):
         better = contrast.difference > 0
@@ -160,14 +156,6 @@ def _interval(interval: tuple[float, float]) -> str:
 
 def _points(difference: float) -> str:
     return f"{100 * difference:+.1f} points"
-
-
-def _p_value(value: float) -> str:
-    return f"p = {value:.2g}" if value >= SMALLEST_SHOWN else f"p < {SMALLEST_SHOWN:g}"
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
 
 
 def _two_digits(ratio: float) -> str:

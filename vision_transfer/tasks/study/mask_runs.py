@@ -24,10 +24,9 @@ class MaskRuns:
         name: of the mask in sentences, such as `below:block5_conv1`.
         seeds: runs of two masks with the same seed are a pair.
         correct: whether each run classifies each test image correctly.
-        validation_accuracies: of the parameters that were tested.
+        validation_accuracies: of the parameters that were tested, each on `validation_examples` images.
         run_seconds: see the function of that name.
         trainable: parameters that train.
-        validation_examples: images behind each validation accuracy.
     """
 
     name: str

@@ -22,7 +22,6 @@ class PlannedRun:
     """A run of a study.
 
     Attributes:
-        name: unique in the study.
         config: of the run, except for `init_from` where it starts from another run of the study.
         labels: its keys in tables and figures, `{"method": "features", "training images": 100, "seed": 0}`.
         start: name of the earlier run whose parameters it starts from, or None.
@@ -40,13 +39,7 @@ class PlannedRun:
 
 @dataclass(frozen=True)
 class Study:
-    """Runs in the order of execution.
-
-    Attributes:
-        name: first part of the name of the study's folder.
-        runs: each follows the one that it starts from.
-        over: the label that repeats a run; means and intervals are over it.
-    """
+    """Runs in the order of execution, each after the one that it starts from; means are over the label `over`."""
 
     name: str
     runs: tuple[PlannedRun, ...]

@@ -26,13 +26,7 @@ Launch = Callable[[Config, RunOptions, Screen], RunFolder]
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A run of a study with its result.
-
-    Attributes:
-        run: as planned.
-        folder: of the run.
-        result: content of its `result.json`.
-    """
+    """A run of a study with its folder and the content of its `result.json`."""
 
     run: PlannedRun
     folder: Path
@@ -84,13 +78,8 @@ def finished_runs(study: Study, folder: Path, options: RunOptions) -> dict[str, 
 def execute(study: Study, folder: Path, options: RunOptions, launch: Launch, screen: Screen) -> list[FinishedRun]:
     """Does all runs of a study in order; those that are finished are only read.
 
-    Args:
-        study: the plan.
-        folder: of the study; its `runs.json` records where each run is. The runs themselves are in `runs/`, where other
-            studies and single commands find them too.
-        options: of every run; `workdir` is not used.
-        launch: trains a run.
-        screen: for the output of the runs.
+    `runs.json` in the study's folder records where each run is. The runs themselves are in `runs/`, where other studies
+    and single commands find them too. `options` are those of every run, without `workdir`.
 
     Raises:
         UserError: a run fails, or the study is in use by another process.

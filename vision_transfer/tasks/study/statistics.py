@@ -5,6 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+# Exact values of smaller p-values are of no interest.
+SMALLEST_SHOWN = 1e-4
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -67,3 +70,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
     adjusted = np.empty(len(order))
     adjusted[order] = np.minimum(np.maximum.accumulate(corrected), 1.0)
     return adjusted.tolist()
+
+
+def p_text(p_value: float) -> str:
+    """`p = 0.012`, or `p < 0.0001`."""
+    return f"p = {p_value:.2g}" if p_value >= SMALLEST_SHOWN else f"p < {SMALLEST_SHOWN:g}"

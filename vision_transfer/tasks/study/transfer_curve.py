@@ -23,11 +23,8 @@ def transfer_curve(config: Config, all_examples: int) -> Study:
     """The study that a config of the task `transfer_curve` describes.
 
     A seed determines initialisation, order, dropout and the images of the subset; all runs share one pretraining. The
-    fine-tuning of a seed and size continues its features run, so that the head is trained once for both.
-
-    Args:
-        config: of the task.
-        all_examples: training images of the target data; a size of 0 means all of them.
+    fine-tuning of a seed and size continues its features run, so that the head is trained once for both. A size of 0
+    means all examples of the target data.
 
     Raises:
         UserError: a size is larger than the data.
