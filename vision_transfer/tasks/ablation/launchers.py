@@ -54,10 +54,11 @@ def run_in_processes(folder: SweepFolder, count: int, finished: Callable[[], int
         UserError: a worker ends with an error, or workers are killed again and again.
         Stopped: this process was asked to stop; the workers have saved their work.
     """
-    folder.logs.mkdir(parents=True, exist_ok=True)
-    files = [folder.logs / f"worker_{place}.txt" for place in range(count)]
+    logs = folder.path / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    files = [logs / f"worker_{place}.txt" for place in range(count)]
     with ExitStack() as stack:
-        logs = [stack.enter_context(file.open("ab")) for file in files]
+        streams = [stack.enter_context(file.open("ab")) for file in files]
 
         def restarted(place: int, status: int, deaths: int) -> subprocess.Popen[bytes]:
             if status > 0:
@@ -69,9 +70,9 @@ def run_in_processes(folder: SweepFolder, count: int, finished: Callable[[], int
                     "be too small, so try fewer workers"
                 )
             screen.say(escape(f"Worker {place} was killed by {killer}; starting another one."), style="yellow")
-            return _start(folder.path, place, count, logs[place])
+            return _start(folder.path, place, count, streams[place])
 
-        workers = [_start(folder.path, place, count, logs[place]) for place in range(count)]
+        workers = [_start(folder.path, place, count, streams[place]) for place in range(count)]
         try:
             keep_working(workers, subprocess.Popen.poll, restarted, finished, SECONDS_BETWEEN_CHECKS)
         finally:
@@ -85,15 +86,11 @@ def keep_working(
     finished: Callable[[], int],
     seconds: float,
 ) -> None:
-    """Waits until all workers have succeeded, and replaces those that did not.
+    """Waits until all workers have succeeded, and replaces those that did not in place.
 
-    Args:
-        workers: replaced in place.
-        status: of a worker: None while it runs, 0 after success, positive after an error, negative if it was killed.
-        restarted: called with a worker's place, its status, and how many workers have ended without success since a
-            run was last finished; returns a new worker or raises.
-        finished: returns the number of finished runs.
-        seconds: between two checks.
+    `status` of a worker is None while it runs, 0 after success, positive after an error, negative if it was killed.
+    `restarted` gets a worker's place, its status, and how many workers have ended without success since a run was last
+    finished; it returns a new worker or raises.
     """
     deaths, before = 0, finished()
     while any(status(worker) != 0 for worker in workers):

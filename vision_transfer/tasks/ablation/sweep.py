@@ -38,16 +38,6 @@ class SweepFolder:
         """Names, labels and keys of the runs, and the options of the command."""
         return self.path / "sweep.json"
 
-    @property
-    def logs(self) -> Path:
-        """Folder of the workers' output."""
-        return self.path / "logs"
-
-    @property
-    def figures(self) -> Path:
-        """Folder of the figures."""
-        return self.path / "figures"
-
     def config_file(self, key: str) -> Path:
         """Config of a run."""
         return self.path / "plan" / f"{key}.json"
@@ -69,7 +59,7 @@ class SweepFolder:
 
 def write_plan(study: Study, folder: SweepFolder, options: dict[str, Any]) -> None:
     """Writes the plan for the workers, and removes unfinished files of killed ones."""
-    for place in (folder.path, folder.figures, *(folder.path / part for part in ("records", "plan", "begun"))):
+    for place in (folder.path, *(folder.path / part for part in ("figures", "records", "plan", "begun"))):
         place.mkdir(parents=True, exist_ok=True)
         remove_leftovers(place)
     runs = []

@@ -161,7 +161,7 @@ def _report(plan: Plan, title: str, screen: Screen) -> None:
     if finished:
         groups, paragraphs = study_tables.grouped(finished, SEED), conclusions_by_size(finished)
         files = write_tables(finished, groups, paragraphs, plan.folder.path)
-        files += draw_figures(points(groups, plan.network), plan.folder.figures, title)
+        files += draw_figures(points(groups, plan.network), plan.folder.path / "figures", title)
         screen.say()
         screen.say(screen_table(groups, title))
         for paragraph in paragraphs:

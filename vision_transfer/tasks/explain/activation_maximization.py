@@ -59,14 +59,8 @@ def filter_images(
 ]:
     """Images that maximise filters of a layer, each independent of the others; memory grows with their number.
 
-    Args:
-        network: only the layers up to `layer` run.
-        variables: `params` and, if there are batch norms, `batch_stats`.
-        layer: a layer whose output is a map.
-        filters: numbers of its channels.
-        key: for the noise that each image starts from and, with `smooth`, for its shifts.
-        way: `textbook` (40 plain steps from 128 + 20 · uniform noise) or `smooth` (decorrelated colour, jitter, blur).
-        size: height and width of the images in pixels.
+    The key is for the noise that each image starts from (`textbook`: 128 + 20 · uniform noise) and for the shifts of
+    `smooth`. Only the layers up to `layer` run.
 
     Returns:
         The pixels, which may leave 0–255 with `textbook`, and each filter's mean output for the first and last image.

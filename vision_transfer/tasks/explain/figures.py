@@ -100,9 +100,7 @@ def superimpose(
 ) -> UInt8[np.ndarray, "height width 3"]:
     """The image at its own size with a heat map in colours over it: the hotter, the less of the image is visible.
 
-    Args:
-        image: RGB or grey (1 channel).
-        heat: values 0–1 at any size; stretched bilinearly over the whole image.
+    The heat has values 0–1 and any size; it is stretched bilinearly over the whole image.
     """
     from matplotlib import colormaps
 
@@ -194,13 +192,8 @@ def _show_tiles(
 ) -> Any:
     """Draws cells in a grid; returns matplotlib's image, for a colour bar.
 
-    Args:
-        axes: matplotlib's.
-        cells: 0–1, of one size: `(height, width)` for a colour map, or `(height, width, 3)`.
-        columns: cells in a row.
-        numbers: of the cells, counted from 0 where None. Consecutive ones are read off the grid's edges; others are
-            written into the cells.
-        what: has these numbers.
+    Cells have values 0–1, one size, and 2 dimensions for a colour map or 3 for RGB. Numbers that count from 0, as they
+    do by default, are read off the grid's edges; others are written into the cells.
     """
     from matplotlib import colormaps
 

@@ -4,10 +4,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import jax.numpy as jnp
 import numpy as np
-from jax import lax
-from jaxtyping import Array, Float, Float32, Real
+from jaxtyping import Float, Float32, Real
+from numpy.lib.stride_tricks import sliding_window_view
 
 # A Gabor kernel ends where its Gaussian has fallen to 1 % of its peak.
 GABOR_DEVIATIONS = 3.0
@@ -48,8 +47,7 @@ def sobel_kernels() -> list[Kernel]:
 def haar_kernels(sizes: Sequence[int] = HAAR_SIZES) -> list[Kernel]:
     """Haar's rectangles: a bright half beside, above or diagonal to a dark one (Viola and Jones 2001, figure 1).
 
-    Args:
-        sizes: even widths of the square in pixels; values are ±1 / size², so that all sizes respond alike.
+    Sizes are even widths of the square in pixels; values are ±1 / size², so that all sizes respond alike.
     """
     kernels = []
     for size in sizes:
@@ -66,10 +64,8 @@ def haar_kernels(sizes: Sequence[int] = HAAR_SIZES) -> list[Kernel]:
 def gabor_kernel(frequency: float, angle: float, width: float) -> Float32[np.ndarray, "size size"]:
     """A wave under a round Gaussian, its real part: exp(-(x²+y²)/2σ²)/(2πσ²) · cos(2πf(x cos θ + y sin θ)).
 
-    Args:
-        frequency: f, waves per pixel.
-        angle: θ in degrees, clockwise from the axis to the right; 0 responds to vertical stripes.
-        width: σ in pixels.
+    The frequency f is in waves per pixel, the width σ in pixels, and the angle θ in degrees, clockwise from the axis to
+    the right; 0 responds to vertical stripes.
     """
     reach = math.ceil(GABOR_DEVIATIONS * width)
     y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1].astype(np.float64)
@@ -115,29 +111,17 @@ def operations(
 
     As in all networks, the kernel is not flipped (a correlation), and pixels that do not fill a window are dropped.
 
-    Args:
-        image: one channel, at least as large as the kernel.
-        kernel: of odd height and width.
+    The image has one channel and is at least as large as the kernel, which has an odd height and width.
     """
-    values = jnp.asarray(image, jnp.float32)[None, :, :, None]
-    weights = jnp.asarray(kernel, jnp.float32)[:, :, None, None]
-
-    def convolve(padding: str, stride: int) -> Array:
-        return lax.conv_general_dilated(
-            values,
-            weights,
-            window_strides=(stride, stride),
-            padding=padding,
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-            precision=lax.Precision.HIGHEST,
-        )
-
-    window = (1, STEP, STEP, 1)
-    outputs = {
-        "convolution, no padding (valid)": convolve("VALID", 1),
-        "convolution, zero padding (same)": convolve("SAME", 1),
-        f"convolution, no padding, stride {STEP}": convolve("VALID", STEP),
-        f"max-pooling, {STEP}×{STEP}": lax.reduce_window(values, -jnp.inf, lax.max, window, window, "VALID"),
-        f"average-pooling, {STEP}×{STEP}": lax.reduce_window(values, 0.0, lax.add, window, window, "VALID") / STEP**2,
+    values, weights = image.astype(np.float32), kernel.astype(np.float32)
+    margins = [(side // 2, side // 2) for side in weights.shape]
+    valid = np.sum(sliding_window_view(values, weights.shape) * weights, axis=(2, 3))
+    same = np.sum(sliding_window_view(np.pad(values, margins), weights.shape) * weights, axis=(2, 3))
+    windows = sliding_window_view(values, (STEP, STEP))[::STEP, ::STEP]
+    return {
+        "convolution, no padding (valid)": valid,
+        "convolution, zero padding (same)": same,
+        f"convolution, no padding, stride {STEP}": valid[::STEP, ::STEP],
+        f"max-pooling, {STEP}×{STEP}": windows.max(axis=(2, 3)),
+        f"average-pooling, {STEP}×{STEP}": windows.mean(axis=(2, 3)),
     }
-    return {name: np.asarray(output, np.float32)[0, :, :, 0] for name, output in outputs.items()}

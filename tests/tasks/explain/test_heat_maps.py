@@ -1,5 +1,6 @@
-"""Grad-CAM against finite differences in float64, and against Keras on VGG16."""
+"""Grad-CAM and SmoothGrad against finite differences in float64, and Grad-CAM against Keras on VGG16."""
 
+import jax
 import numpy as np
 import pytest
 
@@ -8,9 +9,9 @@ from vision_transfer.models.backbones import backbone_layers
 from vision_transfer.models.layers import Dense, Flatten, layer_names
 from vision_transfer.models.network import Network
 from vision_transfer.tasks.explain.activations import activations
-from vision_transfer.tasks.explain.heat_maps import grad_cam
+from vision_transfer.tasks.explain.heat_maps import CAP_PERCENTILE, grad_cam, smooth_grad
 
-STEP = 1e-6
+STEP, PIXEL_STEP = 1e-6, 1e-5
 
 
 def by_finite_differences(network, variables, maps, layer, target, forward64):
@@ -69,3 +70,36 @@ def test_agrees_with_keras_on_vgg16(vgg16_params, reference, outputs, case):
         for layer in ("block5_conv3", "block4_conv3"):
             heat = grad_cam(network, {"params": params}, image[None], layer, np.array([target], np.int32))[0]
             np.testing.assert_allclose(heat, expected[f"{case}_{target}_{layer}"], atol=1e-3)
+
+
+def test_without_noise_it_is_the_gradient_of_the_pixels(network, variables, images, forward64):
+    image = images[0].astype(np.float64)
+    gradient = np.zeros(image.shape)
+    for place in np.ndindex(image.shape):
+        up, down = image.copy(), image.copy()
+        up[place] += PIXEL_STEP
+        down[place] -= PIXEL_STEP
+        gradient[place] = forward64(network, variables, up, None)[0] - forward64(network, variables, down, None)[0]
+    saliency = np.abs(gradient).max(-1)
+    expected = np.minimum(saliency / np.percentile(saliency, CAP_PERCENTILE), 1)
+    # with one sigmoid, output 0 is the evidence for class 1
+    target = np.array([1 if network.outputs == 1 else 0], np.int32)
+    found = smooth_grad(network, variables, images[:1], target, jax.random.key(0), samples=1, noise=0.0)[0]
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
+def test_the_same_key_gives_the_same_map_and_noise_changes_it(network, variables, images):
+    targets = np.array([0, 1], np.int32)
+    maps = [
+        smooth_grad(network, variables, images, targets, jax.random.key(key), samples=3, noise=noise)
+        for key, noise in ((1, 0.15), (1, 0.15), (2, 0.15), (1, 0.0))
+    ]
+    np.testing.assert_array_equal(maps[0], maps[1])
+    assert np.abs(maps[0] - maps[2]).max() > 1e-3 and np.abs(maps[0] - maps[3]).max() > 1e-3
+    assert maps[0].shape == images.shape[:3] and maps[0].min() >= 0 and maps[0].max() <= 1
+
+
+def test_a_flat_network_gives_zeros_and_not_nan(network, variables, images):
+    nothing = jax.tree.map(np.zeros_like, variables)
+    found = smooth_grad(network, nothing, images, np.zeros(2, np.int32), jax.random.key(0), samples=2)
+    np.testing.assert_array_equal(found, 0)
