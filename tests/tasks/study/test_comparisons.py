@@ -8,9 +8,8 @@ from hypothesis import strategies as st
 from vision_transfer.errors import UserError
 from vision_transfer.metrics.classification import wilson_interval
 from vision_transfer.metrics.significance import mcnemar_exact, paired_over_repeats
-from vision_transfer.tasks.study.comparisons import compare
+from vision_transfer.tasks.study.comparisons import MaskRuns, compare, mask_runs
 from vision_transfer.tasks.study.conclusions import conclusions
-from vision_transfer.tasks.study.mask_runs import MaskRuns, mask_runs
 from vision_transfer.tasks.study.plan import PlannedRun
 from vision_transfer.tasks.study.runs import FinishedRun
 from vision_transfer.tasks.study.statistics import holm, summarised

@@ -7,7 +7,6 @@ from rich.table import Table
 
 from vision_transfer.runtime.files import replaced_file
 from vision_transfer.tasks.study import tables as study_tables
-from vision_transfer.tasks.study.mask_runs import run_ece, run_seconds
 from vision_transfer.tasks.study.runs import FinishedRun
 from vision_transfer.tasks.study.tables import Group, Row, cells_of, interval_text, mean_text, run_rows, write_csv
 
@@ -37,7 +36,7 @@ def write_tables(
     finished: Sequence[FinishedRun], groups: Sequence[Group], conclusions: Sequence[Sequence[str]], folder: Path
 ) -> list[Path]:
     """Writes all tables, and the paragraphs of conclusions as Markdown lists; returns the files."""
-    extra = [{"test ece": run_ece(one), "training seconds": run_seconds(one)} for one in finished]
+    extra = [{"test ece": one.ece, "training seconds": one.training_seconds} for one in finished]
     write_csv([row | more for row, more in zip(run_rows(finished), extra, strict=True)], folder / RUNS)
     write_csv([_numbers(group) for group in groups], folder / CSV)
     paragraphs = ("\n".join(f"- {sentence}" for sentence in paragraph) for paragraph in conclusions)

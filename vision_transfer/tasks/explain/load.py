@@ -1,4 +1,4 @@
-"""Loads the network to explain: a finished run's, a pretrained backbone, or VGG with its ImageNet classifier."""
+"""Loads the network to explain where there is no run: a pretrained backbone, or VGG with its ImageNet classifier."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +12,6 @@ from vision_transfer.models.network import Network, Params, all_parameter_shapes
 from vision_transfer.models.precision import Numerics
 from vision_transfer.models.pretrained.load import load_pretrained
 from vision_transfer.runs.build import uses_published_weights
-from vision_transfer.runs.load import load_run
 from vision_transfer.runtime.console import Screen
 from vision_transfer.tasks.explain.predictions import imagenet_classes
 
@@ -26,12 +25,6 @@ class LoadedNetwork:
     classes: tuple[str, ...]
     config: Config
     figures: Path
-
-
-def network_of_run(workdir: Path, cache_dir: Path, screen: Screen) -> LoadedNetwork:
-    """Loads a finished run with the parameters that were tested; see `load_run` for errors."""
-    run = load_run(workdir, cache_dir, screen)
-    return LoadedNetwork(run.network, run.variables, run.classes, run.config, workdir / "figures" / "explain")
 
 
 def network_of_config(

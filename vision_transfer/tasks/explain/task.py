@@ -10,6 +10,7 @@ from vision_transfer.config import Config
 from vision_transfer.data.load import load_dataset
 from vision_transfer.errors import UserError, nearest_names
 from vision_transfer.runs.build import data_request
+from vision_transfer.runs.load import load_run
 from vision_transfer.runtime.console import Screen
 from vision_transfer.tasks.explain.activation_maximization import RGB, WAYS, Way
 from vision_transfer.tasks.explain.draw import (
@@ -22,7 +23,7 @@ from vision_transfer.tasks.explain.draw import (
     draw_teaching_figures,
 )
 from vision_transfer.tasks.explain.images import NamedImage, first_images, read_images
-from vision_transfer.tasks.explain.load import network_of_config, network_of_run
+from vision_transfer.tasks.explain.load import LoadedNetwork, network_of_config
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,11 @@ def explain(flags: ExplainFlags, cache_dir: Path, screen: Screen) -> list[Path]:
         target=flags.target,
     )
     show = set(selection.show)
-    loaded = network_of_run(flags.workdir, cache_dir, screen) if flags.workdir is not None else None
+    loaded = None
+    if flags.workdir is not None:
+        run = load_run(flags.workdir, cache_dir, screen)
+        figures = flags.workdir / "figures" / "explain"
+        loaded = LoadedNetwork(run.network, run.variables, run.classes, run.config, figures)
     config = loaded.config if loaded else flags.config
     if config is None and show & NEEDS_NETWORK:
         raise UserError(

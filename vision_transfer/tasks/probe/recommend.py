@@ -39,15 +39,10 @@ TABLE = {
 
 @dataclass(frozen=True)
 class Recommendation:
-    """A freeze spec and the reasons for it.
+    """A freeze spec and the reasons for it, in sentences from the numbers to the spec.
 
-    Attributes:
-        freeze: the spec.
-        size: `small` or `large`.
-        domain: `similar` or `different`.
-        best: the layer with the best probe.
-        as_good: layers that are as good as the best, from the input on.
-        reasons: sentences, from the numbers to the spec.
+    `size` is small or large, `domain` similar or different, `best` the layer with the best probe, and `as_good` are the
+    layers as good as it, from the input on.
     """
 
     freeze: str

@@ -1,14 +1,65 @@
-"""Compares masks: validation chooses one, and a paired test on the test images compares each of the others with it."""
+"""Compares the runs of masks: validation chooses one, and a paired test on the test split compares it with the others."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 
 import numpy as np
+from jaxtyping import Bool
 
 from vision_transfer.errors import UserError
+from vision_transfer.metrics.classification import wilson_interval
 from vision_transfer.metrics.significance import paired_over_repeats
-from vision_transfer.tasks.study.mask_runs import MaskRuns
-from vision_transfer.tasks.study.statistics import holm
+from vision_transfer.tasks.study.plan import Label
+from vision_transfer.tasks.study.runs import FinishedRun
+from vision_transfer.tasks.study.statistics import Summary, holm, summarised
+
+
+@dataclass(frozen=True)
+class MaskRuns:
+    """The runs of one mask, one for each seed and in the order of the seeds.
+
+    Attributes:
+        name: of the mask in sentences, such as `below:block5_conv1`.
+        seeds: runs of two masks with the same seed are a pair.
+        correct: whether each run classifies each test image correctly.
+        validation_accuracies: of the parameters that were tested, each on `validation_examples` images.
+        run_seconds: `training_seconds` of each run.
+        trainable: parameters that train.
+    """
+
+    name: str
+    seeds: tuple[Label, ...]
+    correct: Bool[np.ndarray, "seeds examples"]
+    validation_accuracies: tuple[float, ...]
+    run_seconds: tuple[float, ...]
+    trainable: int
+    validation_examples: int
+
+    @property
+    def test(self) -> Summary:
+        """Test accuracy over seeds."""
+        return summarised([float(np.mean(of_seed)) for of_seed in self.correct])
+
+    @property
+    def validation(self) -> Summary:
+        """Validation accuracy over seeds."""
+        return summarised(self.validation_accuracies)
+
+    @property
+    def test_images(self) -> int:
+        """How many images each run was tested on."""
+        return self.correct.shape[1]
+
+    @property
+    def test_interval(self) -> tuple[float, float]:
+        """95 % Wilson interval of the mean test accuracy, for the test images: more seeds are not more images."""
+        return wilson_interval(round(self.test.mean * self.test_images), self.test_images)
+
+    @property
+    def seconds(self) -> float:
+        """Median over the runs, which a single run on a busy machine does not shift."""
+        return median(self.run_seconds)
 
 
 @dataclass(frozen=True)
@@ -44,6 +95,29 @@ class Comparison:
 
     chosen: MaskRuns
     contrasts: tuple[Contrast, ...]
+
+
+def mask_runs(name: str, finished: Sequence[FinishedRun], over: str) -> MaskRuns:
+    """Reads one or more runs of a mask from their results and `predictions.npz`; `over` is the label of the seed.
+
+    Raises:
+        UserError: the predictions are missing or damaged, or a run has no validation.
+    """
+    runs = sorted(finished, key=lambda run: str(run.run.labels[over]))
+    accuracies = [run.result["tested"]["validation"]["accuracy"] for run in runs]
+    if None in accuracies:
+        raise UserError(f"{runs[accuracies.index(None)].folder}: no validation accuracy, by which masks are chosen")
+    predictions = [run.predictions() for run in runs]
+    result = runs[0].result
+    return MaskRuns(
+        name,
+        tuple(run.run.labels[over] for run in runs),
+        np.stack([np.argmax(log_probabilities, axis=1) == labels for log_probabilities, labels in predictions]),
+        tuple(accuracies),
+        tuple(run.training_seconds for run in runs),
+        result["parameters"]["trainable"],
+        result["dataset"]["sizes"]["validation"],
+    )
 
 
 def compare(masks: Sequence[MaskRuns]) -> Comparison:

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 from vision_transfer.errors import UserError
 from vision_transfer.metrics.classification import wilson_interval
-from vision_transfer.tasks.study.comparisons import Comparison, Contrast, compare
-from vision_transfer.tasks.study.mask_runs import MaskRuns, mask_runs
+from vision_transfer.tasks.study.comparisons import Comparison, Contrast, MaskRuns, compare, mask_runs
 from vision_transfer.tasks.study.plan import SEED, SIZE, Label
 from vision_transfer.tasks.study.runs import FinishedRun
 from vision_transfer.tasks.study.statistics import p_text

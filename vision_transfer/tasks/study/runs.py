@@ -6,11 +6,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from filelock import FileLock, Timeout
+from jaxtyping import Float, Int
 from rich.markup import escape
 
 from vision_transfer.config import Config, flatten
 from vision_transfer.errors import UserError
+from vision_transfer.metrics.calibration import expected_calibration_error
+from vision_transfer.metrics.classification import class_log_probabilities
 from vision_transfer.runs.folder import Identity, RunFolder, read_json
 from vision_transfer.runs.prepare import RunOptions, device_text
 from vision_transfer.runtime.console import Screen
@@ -31,6 +35,33 @@ class FinishedRun:
     run: PlannedRun
     folder: Path
     result: dict[str, Any]
+
+    @property
+    def training_seconds(self) -> float:
+        """Training and validation in all stages; a shared stage counts in each run that has it."""
+        return sum(stage["seconds"] for stage in self.result["stages"])
+
+    @property
+    def ece(self) -> float:
+        """Expected calibration error on the test split; raises as `predictions`."""
+        log_probabilities, labels = self.predictions()
+        return expected_calibration_error(np.exp(log_probabilities), labels)
+
+    def predictions(self) -> tuple[Float[np.ndarray, "examples classes"], Int[np.ndarray, "examples"]]:
+        """Log-probabilities and labels of the test split.
+
+        Raises:
+            UserError: `predictions.npz` is missing or damaged.
+        """
+        file = RunFolder(self.folder).predictions_file
+        try:
+            with np.load(file, allow_pickle=False) as arrays:
+                return class_log_probabilities(arrays["logits"]), arrays["labels"]
+        except Exception as error:  # a damaged zip raises almost anything
+            raise UserError(
+                f"{file}: cannot be read ({' '.join(str(error).split())}); remove result.json in the same folder to do "
+                "the run again"
+            ) from error
 
 
 def conditions() -> Identity:

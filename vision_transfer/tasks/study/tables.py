@@ -17,7 +17,6 @@ from rich.table import Table
 
 from vision_transfer.metrics.classification import wilson_interval
 from vision_transfer.runtime.files import replaced_file
-from vision_transfer.tasks.study.mask_runs import run_ece, run_seconds
 from vision_transfer.tasks.study.plan import Label
 from vision_transfer.tasks.study.runs import FinishedRun
 from vision_transfer.tasks.study.statistics import Summary, summarised
@@ -46,7 +45,7 @@ class Group:
     @cached_property
     def ece(self) -> Summary:
         """Expected calibration errors on the test split."""
-        return summarised(list(map(run_ece, self.runs)))
+        return summarised([one.ece for one in self.runs])
 
     @property
     def test_images(self) -> int:
@@ -70,8 +69,8 @@ class Group:
 
     @property
     def training_seconds(self) -> float:
-        """Median of `run_seconds`, which a single run on a busy machine does not shift."""
-        return median(map(run_seconds, self.runs))
+        """Median of the runs, which a single run on a busy machine does not shift."""
+        return median(one.training_seconds for one in self.runs)
 
 
 COLUMNS: dict[str, Callable[[Group], str]] = {
