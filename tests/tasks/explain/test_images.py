@@ -38,7 +38,7 @@ def test_a_file_and_a_pattern(folder):
     ("images", "message"),
     [
         ("missing.png", "there is no such file or folder"),
-        ("*.webp", "it matches no file"),
+        ("*.webp", "no file matches it"),
         ("b/broken.jpg", "no image can be read.*broken.jpg"),
         ("b/notes.txt", "no image can be read.*not an image"),
         ("empty", "no files that end in .*are below this folder"),

@@ -1,4 +1,4 @@
-"""Compares the runs of masks: validation chooses one, and a paired test on the test split compares it with the others."""
+"""Compares masks by their runs: validation chooses one, and a paired test on the test split compares the others."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
