@@ -22,7 +22,7 @@ from vision_transfer.tasks.ablation.masks import MaskFacts, expanded, mask_facts
 from vision_transfer.tasks.study.plan import SEED, SIZE, Label, PlannedRun, Study, with_least_steps
 
 HEAD, TUNE = "head", "tune"
-HEAD_FIRST, TOGETHER, GRADUAL = "head_first", "together", "gradual"
+TOGETHER, GRADUAL = "together", "gradual"
 HEAD_ONLY_SCHEDULE = "head only"
 # In `ablation.multipliers`: no rules, and the separator of two rules of one value.
 NO_RULES, BETWEEN_RULES = "none", ";"

@@ -8,7 +8,7 @@ from dataclasses import replace
 from rich.markup import escape
 
 from vision_transfer.errors import UserError
-from vision_transfer.runs.folder import DEFAULT_ROOT, FolderBusy, Identity
+from vision_transfer.runs.folder import DEFAULT_ROOT, FolderBusy
 from vision_transfer.runs.prepare import RunOptions
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.files import held
@@ -41,43 +41,35 @@ def work(
     """
     now = None if options.reuse else conditions()
     own = replace(options, workdir=None, shared_stages=None if options.rerun else SHARED_STAGES)
+
+    def attempt(run: PlannedRun) -> bool:
+        """Does a run; returns False if another worker holds it or the first stage that it shares."""
+        first_stage = first_stage_key(run.config)
+        with ExitStack() as claims:
+            if not claims.enter_context(held(folder.lock(run_key(run.config)))):
+                return False
+            if finished_run(run, folder, now) is not None or failure(run, folder) is not None:
+                return True
+            begun = folder.begun_file(first_stage).exists()
+            if not begun and not claims.enter_context(held(folder.lock(f"first-{first_stage}"))):
+                return False
+            screen.say()
+            number = study.runs.index(run) + 1
+            screen.say(escape(f"Run {number} of {len(study.runs)}: {run.name}"), style="bold")
+            try:
+                run_folder = launch(run.config, own, screen)
+            except FolderBusy:  # another sweep has the same run
+                return False
+            except UserError as error:
+                note_failed(run, folder, str(error))
+                screen.say(escape(f"This run failed: {error}"), style="red")
+                return True
+            note_finished(run, folder, run_folder.path.absolute())
+            return True
+
     left = list(study.runs)
     while left:
-        still_left = [run for run in left if not _attempt(run, study, folder, own, now, launch, screen)]
+        still_left = [run for run in left if not attempt(run)]
         if len(still_left) == len(left):
             wait(SECONDS_BETWEEN_CHECKS)
         left = still_left
-
-
-def _attempt(
-    run: PlannedRun,
-    study: Study,
-    folder: SweepFolder,
-    options: RunOptions,
-    now: Identity | None,
-    launch: Launch,
-    screen: Screen,
-) -> bool:
-    """Does a run; returns False if another worker holds it or the first stage that it shares."""
-    first_stage = first_stage_key(run.config)
-    with ExitStack() as claims:
-        if not claims.enter_context(held(folder.lock(run_key(run.config)))):
-            return False
-        if finished_run(run, folder, now) is not None or failure(run, folder) is not None:
-            return True
-        begun = folder.begun_file(first_stage).exists()
-        if not begun and not claims.enter_context(held(folder.lock(f"first-{first_stage}"))):
-            return False
-        screen.say()
-        number = study.runs.index(run) + 1
-        screen.say(escape(f"Run {number} of {len(study.runs)}: {run.name}"), style="bold")
-        try:
-            run_folder = launch(run.config, options, screen)
-        except FolderBusy:  # another sweep has the same run
-            return False
-        except UserError as error:
-            note_failed(run, folder, str(error))
-            screen.say(escape(f"This run failed: {error}"), style="red")
-            return True
-        note_finished(run, folder, run_folder.path.absolute())
-        return True

@@ -152,14 +152,11 @@ def _check(masks: Sequence[MaskRuns]) -> None:
         raise UserError(f"a comparison needs finished runs of at least two masks; there are {len(masks)}")
     first = masks[0]
     for mask in masks:
+        pair = f"{mask.name} and {first.name} cannot be compared: "
         if mask.seeds != first.seeds:
+            seeds = [", ".join(map(str, one.seeds)) for one in (mask, first)]
             raise UserError(
-                f"{mask.name} and {first.name} cannot be compared: their runs have the seeds "
-                f"{', '.join(map(str, mask.seeds))} and {', '.join(map(str, first.seeds))}; finish the runs of all "
-                "seeds first"
+                f"{pair}their runs have the seeds {' and '.join(seeds)}; finish the runs of all seeds first"
             )
         if mask.test_images != first.test_images:
-            raise UserError(
-                f"{mask.name} and {first.name} cannot be compared: they were tested on {mask.test_images:,} and "
-                f"{first.test_images:,} images"
-            )
+            raise UserError(f"{pair}they were tested on {mask.test_images:,} and {first.test_images:,} images")
