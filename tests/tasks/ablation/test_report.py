@@ -151,11 +151,11 @@ def test_the_heat_map_has_a_cell_per_block_and_size(found):
 
 def test_the_pareto_front_is_named_on_both_panels(found):
     figure = cost_figure(found, "title")
-    costs = (lambda group: group.trainable, lambda group: group.training_seconds)
+    costs = (lambda mask, _: mask.trainable, lambda _, group: group.training_seconds)
     for axes, cost in zip(figure.axes, costs, strict=True):
         named = set()
         for line in series(found).values():
-            front = pareto_front([cost(one) for _, one in line], [one.test.mean for _, one in line])
+            front = pareto_front([cost(*point) for point in line], [one.test.mean for _, one in line])
             named |= {line[place][0].short_name for place in front}
         assert {text.get_text() for text in axes.texts} == named
     # No mask trains fewer parameters.

@@ -114,13 +114,13 @@ def cost_figure(found: Sequence[Point], title: str) -> "Figure":
     """Accuracy against trainable parameters and against seconds, with the Pareto front of each series and its names."""
     figure, (left, right) = new_axes(11.0, 4.8, columns=2)
     lines = series(found)
-    panels: list[tuple[Any, Callable[[Group], float], str]] = [
-        (left, lambda group: group.trainable, "trainable parameters"),
-        (right, lambda group: group.training_seconds, "seconds of training, shared stages counted in full"),
+    panels: list[tuple[Any, Callable[[MaskFacts, Group], float], str]] = [
+        (left, lambda mask, _: mask.trainable, "trainable parameters"),
+        (right, lambda _, group: group.training_seconds, "seconds of training, shared stages counted in full"),
     ]
     for axes, cost, label in panels:
         for number, (name, line) in enumerate(lines.items()):
-            costs, values = [cost(group) for _, group in line], [group.test.mean for _, group in line]
+            costs, values = [cost(*point) for point in line], [group.test.mean for _, group in line]
             style = line_style(number)
             axes.plot(costs, values, **(style | {"linestyle": "none", "alpha": 0.45}), label=name)
             front = pareto_front(costs, values)
