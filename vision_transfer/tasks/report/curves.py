@@ -27,14 +27,7 @@ PIXELS_PER_INCH = 120
 
 @dataclass(frozen=True)
 class StageCurves:
-    """The curves of one stage.
-
-    Attributes:
-        stage: its name.
-        epochs: numbers from 1.
-        values: of `train_loss`, `validation_accuracy` and so on; NaN where an epoch has none.
-        best_epoch: None where it is not known.
-    """
+    """The curves of one stage: `train_loss`, `validation_accuracy` and so on, NaN where an epoch has no value."""
 
     stage: str
     epochs: Int64[np.ndarray, "epochs"]

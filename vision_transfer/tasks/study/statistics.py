@@ -11,14 +11,7 @@ SMALLEST_SHOWN = 1e-4
 
 @dataclass(frozen=True)
 class Summary:
-    """Repeated values of one quantity.
-
-    Attributes:
-        count: how many.
-        mean: their mean.
-        interval: 95 % interval of the mean by Student's t; None for a single value.
-        smallest, largest: their range.
-    """
+    """Repeated values of one quantity, with the 95 % interval of the mean by Student's t; None for a single value."""
 
     count: int
     mean: float
