@@ -9,7 +9,7 @@ from vision_transfer.config import checked, default_config, stage, with_stages
 from vision_transfer.data.augmentation.augment import augment_batch
 from vision_transfer.data.load import load_dataset
 from vision_transfer.errors import UserError
-from vision_transfer.runs.build import build_augmentation, data_request
+from vision_transfer.runs.build import build_augmentation
 from vision_transfer.tasks.show_augmentation import describe, draw_grid, show_augmentation, variants
 
 SIZE = 24
@@ -26,7 +26,7 @@ def config_of(**augment):
 @pytest.fixture
 def first(tmp_path, screen):
     """The training split, whose first image is drawn without `--images`."""
-    return load_dataset(data_request(config_of()), cache_dir=tmp_path, screen=screen).train
+    return load_dataset(config_of().dataset, cache_dir=tmp_path, screen=screen).train
 
 
 def said(screen):

@@ -1,9 +1,9 @@
-"""Finds the source of a request by its name and root, or raises an error that tells how to get the data."""
+"""Finds the source that a config names, or raises an error that tells how to get the data."""
 
 import os
 from pathlib import Path
 
-from vision_transfer.data.dataset import DataRequest
+from vision_transfer.config.schema import DatasetConfig
 from vision_transfer.data.formats.arrays import embedded_source
 from vision_transfer.data.formats.csv_file import csv_source, is_csv
 from vision_transfer.data.formats.folder import folder_source, has_splits
@@ -21,13 +21,13 @@ CLASSIC = "cats_vs_dogs_small"
 NAMES = ("auto", "folder", "csv", "embedded", "idx", "npz", *KNOWN)
 
 
-def find_source(request: DataRequest, cache_dir: Path, screen: Screen) -> Source:
-    """The source for the name and root of a request.
+def find_source(config: DatasetConfig, cache_dir: Path, screen: Screen) -> Source:
+    """The source for the name and root of a config.
 
     Raises:
         UserError: an unknown name, a missing root, or no data there.
     """
-    name, root = request.name, request.root
+    name, root = config.name, None if config.root is None else Path(config.root).expanduser()
     if name == "auto":
         return _automatic(root, screen)
     if name == "embedded":

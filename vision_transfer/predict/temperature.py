@@ -16,7 +16,6 @@ from vision_transfer.errors import UserError
 from vision_transfer.metrics.calibration import expected_calibration_error
 from vision_transfer.metrics.classification import class_log_probabilities, metrics
 from vision_transfer.models.inference import infer
-from vision_transfer.runs.build import data_request
 from vision_transfer.runs.folder import read_json
 from vision_transfer.runs.load import TrainedRun
 from vision_transfer.runtime.console import Screen
@@ -174,7 +173,7 @@ def _compute_logits(run: TrainedRun, cache_dir: Path, screen: Screen) -> Example
     """The validation examples, if the run's data is found and unchanged."""
     why = "Probabilities are not calibrated: the run's folder does not hold its validation logits, and its data"
     try:
-        dataset = load_dataset(data_request(run.config), cache_dir=cache_dir, screen=screen)
+        dataset = load_dataset(run.config.dataset, cache_dir=cache_dir, screen=screen)
     except UserError as error:
         screen.say(escape(f"{why} cannot be read ({error})"))
         return None

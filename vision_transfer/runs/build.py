@@ -1,12 +1,10 @@
 """What follows from a config and the data together, decided in this one place: network, masks, stages."""
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from vision_transfer.config import Config
 from vision_transfer.data.augmentation.augment import Augmentation
 from vision_transfer.data.augmentation.config import AugmentConfig
-from vision_transfer.data.dataset import DataRequest
 from vision_transfer.errors import UserError
 from vision_transfer.features.cacheable import cached_layer
 from vision_transfer.freezing import cut, resolve
@@ -26,24 +24,6 @@ class DataFacts:
 
     classes: int
     image_shape: tuple[int, int, int]
-
-
-def data_request(config: Config) -> DataRequest:
-    """Which data the config asks for."""
-    dataset = config.dataset
-    return DataRequest(
-        name=dataset.name,
-        root=None if dataset.root is None else Path(dataset.root).expanduser(),
-        image_size=dataset.image_size,
-        channels=dataset.channels,
-        resampling=dataset.resampling,
-        train_examples=dataset.train_examples,
-        subset_seed=dataset.subset_seed,
-        validation_fraction=dataset.validation_fraction,
-        test_fraction=dataset.test_fraction,
-        split_seed=dataset.split_seed,
-        group_near_duplicates=dataset.group_near_duplicates,
-    )
 
 
 def build_augmentation(config: Config) -> Augmentation | None:

@@ -15,7 +15,6 @@ from vision_transfer.models.pretrained.load import PretrainedWeights
 from vision_transfer.runs.build import (
     DataFacts,
     build_network,
-    data_request,
     resolve_stages,
     uses_published_weights,
     with_preprocessing_of,
@@ -98,7 +97,7 @@ def prepare(config: Config, options: RunOptions, screen: Screen) -> Run:
     """
     timer = Timer()
     with timer.measures("data"):
-        dataset = load_dataset(data_request(config), cache_dir=options.cache_dir, screen=screen)
+        dataset = load_dataset(config.dataset, cache_dir=options.cache_dir, screen=screen)
         network = build_network(config, DataFacts(len(dataset.classes), dataset.train.images.shape[1:]))
         resolve_stages(config, network)  # a freeze spec that does not fit is found before weights are fetched
         weights = _load_weights(config, network, dataset, options, screen)

@@ -20,7 +20,6 @@ from vision_transfer.models.inference import infer_stream
 from vision_transfer.predict import Predictor
 from vision_transfer.predict.image_files import images_below, shown
 from vision_transfer.predict.temperature import Fit, fit_of
-from vision_transfer.runs.build import data_request
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.files import write_json
 
@@ -76,9 +75,9 @@ def evaluate(
 def _on_test_split(predictor: Predictor, config: Config | None, cache_dir: Path, screen: Screen) -> _Labelled:
     """The test split of the run's own data or of another config's, with images decoded as for the run."""
     form = predictor.form
-    request = data_request(predictor.run.config if config is None else config)
-    request = replace(request, image_size=form.size, channels=form.channels, resampling=form.resampling)
-    dataset = load_dataset(replace(request, train_examples=None), cache_dir=cache_dir, screen=screen)
+    data = (predictor.run.config if config is None else config).dataset
+    data = replace(data, train_examples=None, image_size=form.size, channels=form.channels, resampling=form.resampling)
+    dataset = load_dataset(data, cache_dir=cache_dir, screen=screen)
     if dataset.classes != predictor.classes:
         raise UserError(
             f"{dataset.name} has the classes {_listed(dataset.classes)}; the run has {_listed(predictor.classes)}"

@@ -19,7 +19,7 @@ from vision_transfer.data.images.resize import resize
 from vision_transfer.data.load import with_held_out_splits
 from vision_transfer.errors import UserError
 from vision_transfer.predict.image_files import find_images
-from vision_transfer.runs.build import build_augmentation, data_request
+from vision_transfer.runs.build import build_augmentation
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.files import replaced_file
 from vision_transfer.train.loop import stage_key
@@ -113,28 +113,28 @@ def describe(augmentation: Augmentation) -> str:
 
 
 def _first_training_image(config: Config, cache_dir: Path, screen: Screen) -> tuple[str, Image]:
-    request = data_request(config)
-    source = with_held_out_splits(find_source(request, cache_dir, screen), request, cache_dir, screen)
-    examples, size = source.splits["train"], request.image_size or source.default_size
+    data = config.dataset
+    source = with_held_out_splits(find_source(data, cache_dir, screen), data, cache_dir, screen)
+    examples, size = source.splits["train"], data.image_size or source.default_size
     for index, name in enumerate(examples.files):
         try:
-            image = examples.pixels(index, request.channels)
+            image = examples.pixels(index, data.channels)
         except UndecodableError:
             # training leaves it out, too
             continue
-        return name, resize(image, size, request.resampling)
+        return name, resize(image, size, data.resampling)
     raise UserError(f"{source.name}: no training image can be decoded; expected {source.expected}")
 
 
 def _first_of(config: Config, images: str, cache_dir: Path, screen: Screen) -> tuple[str, Image]:
-    request = data_request(config)
+    data = config.dataset
     path = Path(find_images(images)[0])
-    size = request.image_size or find_source(request, cache_dir, screen).default_size
+    size = data.image_size or find_source(data, cache_dir, screen).default_size
     try:
-        image = decode_file(path, request.channels)
+        image = decode_file(path, data.channels)
     except UndecodableError as error:
         raise UserError(f"--images={display(str(path))}: {error}") from error
-    return display(path.name), resize(image, size, request.resampling)
+    return display(path.name), resize(image, size, data.resampling)
 
 
 def _png(out: Path | None) -> Path:

@@ -6,7 +6,7 @@ from vision_transfer.config import Config
 from vision_transfer.data.download import PUBLIC_FILES, fetch_dataset
 from vision_transfer.data.find import find_source
 from vision_transfer.models.network import Network
-from vision_transfer.runs.build import DataFacts, build_network, data_request, resolve_stages, uses_published_weights
+from vision_transfer.runs.build import DataFacts, build_network, resolve_stages, uses_published_weights
 from vision_transfer.runs.initial_weights import load_weights
 from vision_transfer.runtime.console import Screen
 from vision_transfer.tasks.train.messages import say_summary
@@ -14,10 +14,9 @@ from vision_transfer.tasks.train.messages import say_summary
 
 def summarise(config: Config, cache_dir: Path, screen: Screen) -> Network:
     """Prints the network with what trains in each stage, and returns it; decodes and trains nothing."""
-    request = data_request(config)
-    source = find_source(request, cache_dir, screen)
-    size = request.image_size or source.default_size
-    network = build_network(config, DataFacts(len(source.classes), (size, size, request.channels)))
+    source = find_source(config.dataset, cache_dir, screen)
+    size = config.dataset.image_size or source.default_size
+    network = build_network(config, DataFacts(len(source.classes), (size, size, config.dataset.channels)))
     say_summary(config, source.name, len(source.classes), network, resolve_stages(config, network), screen)
     return network
 

@@ -188,10 +188,10 @@ def test_a_cache_folder_that_cannot_be_made(source, tmp_path, screen):
 LOAD = """
 import sys
 from pathlib import Path
-from vision_transfer.data.dataset import DataRequest
+from vision_transfer.config.schema import DatasetConfig
 from vision_transfer.data.load import load_dataset
 from vision_transfer.runtime.console import Screen
-request = DataRequest(name="folder", root=Path(sys.argv[1]), image_size=64)
+request = DatasetConfig(name="folder", root=sys.argv[1], image_size=64, test_fraction=0.1)
 dataset = load_dataset(request, cache_dir=Path(sys.argv[2]), screen=Screen())
 print(len(dataset.train), len(dataset.test))
 """

@@ -13,8 +13,9 @@ import jax
 import numpy as np
 from rich.console import Console
 
+from vision_transfer.config.schema import DatasetConfig
 from vision_transfer.data.batches import batches_per_pass, training_batches
-from vision_transfer.data.dataset import DataRequest, Split
+from vision_transfer.data.dataset import Split
 from vision_transfer.data.load import load_dataset
 from vision_transfer.runtime import jax_setup
 from vision_transfer.runtime.console import Screen
@@ -32,7 +33,7 @@ def build(request: dict[str, Any]) -> Work:
         request: `root` (a folder of images), `size`, `channels`, `batch`, `repeats`, and `cache`, the root of caches.
     """
     jax_setup.configure(Path(request["cache"]))
-    data = DataRequest("folder", Path(request["root"]), request["size"], request["channels"])
+    data = DatasetConfig("folder", request["root"], request["size"], request["channels"], test_fraction=0.1)
     with tempfile.TemporaryDirectory() as cache:
         began = time.perf_counter()
         dataset = load_dataset(data, cache_dir=Path(cache), screen=Screen(Console(quiet=True)))

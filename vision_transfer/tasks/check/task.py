@@ -13,7 +13,6 @@ from vision_transfer.data.find import find_source
 from vision_transfer.data.images.near_duplicates import connected
 from vision_transfer.data.source import Source, fingerprint
 from vision_transfer.errors import UserError
-from vision_transfer.runs.build import data_request
 from vision_transfer.runtime.console import Screen, duration
 from vision_transfer.runtime.files import write_json
 from vision_transfer.tasks.check.contact_sheet import draw_sheet
@@ -48,8 +47,8 @@ def check(config: Config, cache_dir: Path, folder: Path | None, screen: Screen) 
         UserError: no such data, or no image that decodes.
     """
     began = time.monotonic()
-    request = data_request(config)
-    source = find_source(request, cache_dir, screen)
+    root = config.dataset.root
+    source = find_source(config.dataset, cache_dir, screen)
     scan = scan_source(source, screen)
     if not scan.decoded.any():
         why = next((image.problem for image in scan.images), "it has no images")
@@ -58,7 +57,7 @@ def check(config: Config, cache_dir: Path, folder: Path | None, screen: Screen) 
     of_features, labels = _check_labels(config, source, scan, pairs, cache_dir, screen)
     findings = worst_first(
         [
-            *folders_like_splits(scan, request.root),
+            *folders_like_splits(scan, None if root is None else Path(root).expanduser()),
             *unreadable(source, scan),
             *class_sizes(scan),
             *unusual_files(scan, config.dataset.image_size or source.default_size),

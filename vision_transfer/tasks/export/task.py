@@ -12,7 +12,6 @@ from vision_transfer.errors import UserError, nearest_names
 from vision_transfer.models.inference import infer
 from vision_transfer.models.precision import FLOAT32
 from vision_transfer.predict.temperature import calibration_of, probabilities
-from vision_transfer.runs.build import data_request
 from vision_transfer.runs.load import TrainedRun, load_run
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.devices import local_mesh
@@ -96,7 +95,7 @@ def _write(folder: Path, run: TrainedRun, temperature: float, formats: list[str]
 def _images(run: TrainedRun, cache_dir: Path, screen: Screen) -> tuple[np.ndarray, str]:
     """Test images spread over the split, or noise if the data cannot be read; and a phrase for them."""
     try:
-        split = load_dataset(data_request(run.config), cache_dir=cache_dir, screen=screen).test
+        split = load_dataset(run.config.dataset, cache_dir=cache_dir, screen=screen).test
     except UserError as error:
         screen.say(escape(f"The run's data cannot be read ({error}); files are compared on noise instead."))
         noise = np.random.default_rng(0).integers(0, 256, (CHECKED_IMAGES, *run.network.input_shape), np.uint8)

@@ -11,14 +11,13 @@ import numpy as np
 from jaxtyping import UInt8
 
 from vision_transfer.config import Config
-from vision_transfer.data.dataset import DataRequest
+from vision_transfer.config.schema import DatasetConfig
 from vision_transfer.data.find import find_source
 from vision_transfer.data.images.decode import UndecodableError
 from vision_transfer.data.load import with_held_out_splits
 from vision_transfer.data.source import Examples, fingerprint
 from vision_transfer.data.subset import balanced_subset
 from vision_transfer.errors import UserError
-from vision_transfer.runs.build import data_request
 from vision_transfer.runtime.console import Screen
 
 if TYPE_CHECKING:
@@ -36,9 +35,9 @@ JPEG_QUALITY = 78
 
 @dataclass(frozen=True)
 class RunImages:
-    """A run's data set: its request and class names, and the undecoded training and test examples."""
+    """A run's data set: its config and class names, and the undecoded training and test examples."""
 
-    request: DataRequest
+    config: DatasetConfig
     classes: tuple[str, ...]
     train: Examples
     test: Examples
@@ -55,7 +54,7 @@ class RunImages:
         count = min(max(1, SAMPLES // classes) * min(classes, SAMPLES), len(examples.files))
         if not count:
             return []
-        chosen = balanced_subset(examples.labels, examples.files, count, self.request.subset_seed)
+        chosen = balanced_subset(examples.labels, examples.files, count, self.config.subset_seed)
         chosen = chosen[np.argsort(examples.labels[chosen], kind="stable")]
         return [
             (examples.files[place], self.classes[examples.labels[place]], image)
@@ -65,7 +64,7 @@ class RunImages:
 
     def _image(self, examples: Examples, place: int) -> Image | None:
         try:
-            return examples.pixels(place, self.request.channels)
+            return examples.pixels(place, self.config.channels)
         except (UndecodableError, UserError, OSError):
             return None
 
@@ -82,11 +81,11 @@ def find_run_images(config: Config, expected_fingerprint: str | None, cache_dir:
     Raises:
         UserError: the data is missing, or has changed since the run.
     """
-    request = data_request(config)
-    source = with_held_out_splits(find_source(request, cache_dir, screen), request, cache_dir, screen)
+    data = config.dataset
+    source = with_held_out_splits(find_source(data, cache_dir, screen), data, cache_dir, screen)
     if expected_fingerprint is not None and fingerprint(source) != expected_fingerprint:
         raise UserError(f"{source.name}: the data has changed since the run (its fingerprint is different)")
-    return RunImages(request, source.classes, source.splits["train"], source.splits["test"])
+    return RunImages(data, source.classes, source.splits["train"], source.splits["test"])
 
 
 def thumbnail(image: Image) -> Image:
