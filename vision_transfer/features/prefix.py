@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from vision_transfer.data.augmentation.augment import Augmentation
+from vision_transfer.config.schema import AugmentConfig
 from vision_transfer.features.store import FOLDER, Store
 from vision_transfer.models.network import Network, Params, params_of
 from vision_transfer.runtime.provenance import PREFIX, PREFIX_HARMLESS, code_digest, json_digest, params_sha256
@@ -37,7 +37,7 @@ class Prefix:
     mesh: Mesh
     batch_size: int
     folder: Path
-    augmentation: Augmentation | None = None
+    augmentation: AugmentConfig | None = None
     variant: int = 0
     dtype: str = "float32"
     backbone: str = ""

@@ -3,8 +3,7 @@
 from dataclasses import dataclass, replace
 
 from vision_transfer.config import Config
-from vision_transfer.data.augmentation.augment import Augmentation
-from vision_transfer.data.augmentation.config import AugmentConfig
+from vision_transfer.data.augmentation.augment import augmentation_of
 from vision_transfer.errors import UserError
 from vision_transfer.features.cacheable import cached_layer
 from vision_transfer.freezing import cut, resolve
@@ -24,28 +23,6 @@ class DataFacts:
 
     classes: int
     image_shape: tuple[int, int, int]
-
-
-def build_augmentation(config: Config) -> Augmentation | None:
-    """How training images are varied, or None where they are not."""
-    values = config.augment
-    operations = AugmentConfig(
-        preset=values.preset,
-        flip=values.flip,
-        rotation=values.rotation,
-        height_shift=values.height_shift,
-        width_shift=values.width_shift,
-        shear=values.shear,
-        zoom=values.zoom,
-        fill=values.fill,
-        crop_scale=(values.crop_scale[0], values.crop_scale[1]) if values.crop_scale else None,
-        brightness=values.brightness,
-        contrast=values.contrast,
-        saturation=values.saturation,
-    )
-    if not (operations.moves_pixels or operations.changes_colours):
-        return None
-    return Augmentation(operations, values.bank, values.bank_seed)
 
 
 def uses_published_weights(config: Config) -> bool:
@@ -111,7 +88,7 @@ def resolve_stages(config: Config, network: Network) -> list[Stage]:
     Raises:
         UserError: a freeze spec or a multiplier that does not fit the network; the stage is named.
     """
-    augmentation = build_augmentation(config)
+    augmentation = augmentation_of(config.augment)
     stages = []
     for name in config.schedule:
         settings = config.stages[name]
@@ -131,7 +108,7 @@ def resolve_stages(config: Config, network: Network) -> list[Stage]:
 
 def cached_variants(config: Config) -> int:
     """Variants of each training image whose features may be cached: 0 with fresh augmentation, K with a bank of K."""
-    augmentation = build_augmentation(config)
+    augmentation = augmentation_of(config.augment)
     return 1 if augmentation is None else augmentation.bank
 
 

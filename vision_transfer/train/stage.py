@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Int32
 
 from vision_transfer.config import Config, StageConfig
-from vision_transfer.data.augmentation.augment import Augmentation
+from vision_transfer.config.schema import AugmentConfig
 from vision_transfer.freezing import Mask, inference_layers, merge, partition
 from vision_transfer.models.inference import Rows
 from vision_transfer.models.network import Network, Params
@@ -44,7 +44,7 @@ class Stage:
     cut: str
     cached: str | None = None
     evaluation_start: str | None = None
-    augmentation: Augmentation | None = None
+    augmentation: AugmentConfig | None = None
 
     @property
     def trains_from_cache(self) -> bool:

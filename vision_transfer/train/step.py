@@ -15,7 +15,8 @@ from jax import lax
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Int, Key, UInt
 
-from vision_transfer.data.augmentation.augment import Augmentation
+from vision_transfer.config.schema import AugmentConfig
+from vision_transfer.data.augmentation.augment import augment_epoch
 from vision_transfer.freezing import merge
 from vision_transfer.models.network import Network, Params, apply_train
 from vision_transfer.runtime.devices import BATCH_AXIS
@@ -48,7 +49,7 @@ class StepProgram:
     l2: float = 0.0
     label_smoothing: float = 0.0
     class_weights: tuple[float, ...] = ()
-    augmentation: Augmentation | None = None
+    augmentation: AugmentConfig | None = None
 
 
 class Totals(NamedTuple):
@@ -189,7 +190,7 @@ def single_step(
     example_keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(step_key, batch.ids)
     inputs = batch.inputs
     if program.augmentation is not None:
-        inputs = program.augmentation.apply(inputs, batch.ids, constants.key, constants.epoch)
+        inputs = augment_epoch(inputs, batch.ids, constants.key, constants.epoch, program.augmentation)
     total_weight = lax.psum(jnp.sum(weights), BATCH_AXIS)
     devices = lax.axis_size(BATCH_AXIS)
 

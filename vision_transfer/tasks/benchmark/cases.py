@@ -5,7 +5,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from vision_transfer.config import Config
-from vision_transfer.data.augmentation.augment import Augmentation
+from vision_transfer.config.schema import AugmentConfig
+from vision_transfer.data.augmentation.augment import augmentation_of
 from vision_transfer.errors import UserError
 from vision_transfer.features.cacheable import cached_layer
 from vision_transfer.freezing import Mask, counts, inference_layers, resolve
@@ -13,7 +14,7 @@ from vision_transfer.models.backbones import backbone_layers
 from vision_transfer.models.heads import head_layers
 from vision_transfer.models.network import Network, all_parameter_shapes
 from vision_transfer.models.precision import Numerics
-from vision_transfer.runs.build import DataFacts, build_augmentation, build_network
+from vision_transfer.runs.build import DataFacts, build_network
 from vision_transfer.tasks.benchmark.costs import LayerCost, forward_costs, step_costs, total
 from vision_transfer.train.optimizers import OptimizerSpec
 from vision_transfer.train.step import StepProgram
@@ -44,7 +45,7 @@ class Case:
     source: Literal["images", "features"]
     batch: int
     optimizer: OptimizerSpec
-    augmentation: Augmentation | None = None
+    augmentation: AugmentConfig | None = None
     name: str = ""
 
     @property
@@ -155,7 +156,7 @@ def _cases(config: Config, field: str, specs: Sequence[str]) -> list[Case]:
         Case("forward", network, "none", "images", images, optimizer, name=f"forward, batch {images}")
         for images in config.benchmark.forward_batches or (batch,)
     ]
-    augmentation = build_augmentation(config)
+    augmentation = augmentation_of(config.augment)
     for spec in specs:
         try:
             cached = cached_layer(network, resolve(spec, network))

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from vision_transfer.config import Config
+from vision_transfer.data.augmentation.augment import augmentation_of
 from vision_transfer.data.dataset import Split
 from vision_transfer.errors import UserError
 from vision_transfer.metrics.classification import metrics
@@ -19,7 +20,6 @@ from vision_transfer.models.heads import LOGITS
 from vision_transfer.models.inference import infer
 from vision_transfer.models.layers import layer_names
 from vision_transfer.models.network import Params
-from vision_transfer.runs.build import build_augmentation
 from vision_transfer.runs.folder import RunFolder
 from vision_transfer.runs.prepare import Run, RunOptions
 from vision_transfer.runs.result import build_result
@@ -63,7 +63,7 @@ def _check(config: Config) -> None:
         problems.append(f"config.model.pooling: got {config.model.pooling!r}; a classic classifier needs 'average'")
     if tuple(config.model.hidden):
         problems.append(f"config.model.hidden: got {config.model.hidden!r}; a classic classifier needs ()")
-    if build_augmentation(config) is not None:
+    if augmentation_of(config.augment) is not None:
         problems.append("config.augment: a classic classifier uses each image once; remove the augmentation")
     if config.balance == "sampling":
         problems.append("config.balance: a classic classifier samples no batches; use class_weights")
