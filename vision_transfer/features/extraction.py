@@ -17,6 +17,7 @@ from vision_transfer.features.rows import FeatureRows
 from vision_transfer.features.store import open_store, row_keys, write_shard
 from vision_transfer.models.inference import Rows, TakenRows, infer_batches
 from vision_transfer.runtime.console import Advance, Screen
+from vision_transfer.runtime.files import shared_folder
 
 # A shard is written when it has this many bytes or a row this old; an interruption loses no more.
 SHARD_BYTES = 64 << 20
@@ -41,7 +42,7 @@ def features(
         UserError: the disk has no room for the missing rows.
     """
     store, keys = prefix.store(layer), row_keys(digests)
-    with store.growing(f"features of {layer}", screen):
+    with shared_folder(store.path, f"computing features of {layer}", screen):
         found = open_store(store, screen, remove_damaged=True)
         missing = missing_rows(keys, found.place_of)
         if len(missing):

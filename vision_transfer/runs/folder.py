@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 
 from vision_transfer.errors import UserError
-from vision_transfer.runtime.files import remove_leftovers, replaced_file
+from vision_transfer.runtime.files import claimed_folder, remove_leftovers, replaced_file
 
 DEFAULT_ROOT = Path("runs")
 DIGEST_LENGTH_IN_NAME = 12
@@ -191,21 +190,11 @@ def claimed(folder: RunFolder, identity: Identity) -> Iterator[None]:
         UserError: the folder holds another run.
         FolderBusy: another process is at work in it.
     """
-    lock = FileLock(folder.path / ".lock")
-    try:
-        folder.path.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise FolderBusy(
-            f"{folder.path}: another process is at work on this run; wait for it, or give --workdir another folder"
-        ) from error
-    except OSError as error:
-        raise UserError(
-            f"{folder.path}: cannot be made or written to ({error.strerror or error}); give --workdir a folder that can"
-        ) from error
-    try:
-        for written in (folder.path, folder.figures):
-            remove_leftovers(written)
+    busy = FolderBusy(
+        f"{folder.path}: another process is at work on this run; wait for it, or give --workdir another folder"
+    )
+    with claimed_folder(folder.path, busy):
+        remove_leftovers(folder.figures)
         recorded = folder.identity()
         if recorded is not None and recorded.get("digest") != identity.digest:
             raise UserError(
@@ -214,8 +203,6 @@ def claimed(folder: RunFolder, identity: Identity) -> Iterator[None]:
                 "another folder, or leave it out: then each config has its own"
             )
         yield
-    finally:
-        lock.release()
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

@@ -16,7 +16,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock, Timeout
 from jaxtyping import UInt8
 from rich.markup import escape
 
@@ -27,11 +26,10 @@ from vision_transfer.data.images.resize import Form, resize
 from vision_transfer.data.source import Examples, Source, fingerprint
 from vision_transfer.errors import UserError
 from vision_transfer.runtime.console import Screen
-from vision_transfer.runtime.files import new_folder, remove_leftovers, write_json
+from vision_transfer.runtime.files import new_folder, shared_folder, write_json
 
 FOLDER = "decoded"
 LAYOUT_VERSION = 1
-_SECONDS_BEFORE_SAYING_THAT_IT_WAITS = 1.0
 
 
 # The splits by name, and the files left out.
@@ -60,18 +58,9 @@ def load_images(source: Source, form: Form, cache_dir: Path, screen: Screen) -> 
     if source.in_memory:
         return _decode_in_memory(source, form, screen)
     store = cache_dir / FOLDER / cache_key(source, form)
-    lock = FileLock(store.with_suffix(".lock"))
     try:
-        store.mkdir(parents=True, exist_ok=True)
-        try:
-            lock.acquire(timeout=_SECONDS_BEFORE_SAYING_THAT_IT_WAITS)
-        except Timeout:
-            screen.say(escape(f"Another process is decoding {source.name}; waiting for it."))
-            lock.acquire()
-        try:
-            return _open_or_build(store, source, form, screen)
-        finally:
-            lock.release()
+        with shared_folder(store, f"decoding {source.name}", screen):
+            return _open_or_build(store / "data", source, form, screen)
     except OSError as error:
         raise UserError(
             f"the cache folder {cache_dir} cannot be used: {error.strerror or error}. Free some space there, or name "
@@ -120,9 +109,7 @@ def _decode(examples: Examples, form: Form, screen: Screen, title: str) -> Gener
     yield from map_in_order(decode, range(len(examples.files)), screen=screen, title=title)
 
 
-def _open_or_build(store: Path, source: Source, form: Form, screen: Screen) -> Decoded:
-    remove_leftovers(store)
-    folder = store / "data"
+def _open_or_build(folder: Path, source: Source, form: Form, screen: Screen) -> Decoded:
     if folder.exists():
         try:
             return _open(folder, screen)

@@ -8,14 +8,18 @@ from rich.markup import escape
 
 from vision_transfer.errors import UserError
 from vision_transfer.models.backbones import RELEASES
-from vision_transfer.models.pretrained.cache import cache_path, cached_source, locked, write_cached
 from vision_transfer.models.pretrained.fetch import describe, download_release, download_wheel
 from vision_transfer.models.pretrained.releases import Release, Wheel, megabytes
+from vision_transfer.models.pretrained.safetensors_file import write_safetensors
 from vision_transfer.models.pretrained.tensors import Params, Shapes, tensors_sha256
 from vision_transfer.models.pretrained.weights_file import FORMATS, read_weights_file
 from vision_transfer.runtime.console import Screen
-from vision_transfer.runtime.files import remove_leftovers, temporary_sibling
+from vision_transfer.runtime.files import shared_folder, temporary_sibling
 
+# The cache has a safetensors file for each release.
+FOLDER = "weights"
+# Keys of texts in its header.
+DIGEST_KEY, RELEASE_KEY, SOURCE_KEY = "tensors_sha256", "release", "source"
 UNKNOWN_LICENCE = "unknown to this package; by their digest these are not the published weights"
 
 
@@ -81,7 +85,9 @@ def load_pretrained(
             "(--config.model.weights_path=FILE) or start from random ones (--config.model.weights=random)"
         )
     else:
-        weights = _published(release, shapes, cache_path(cache_dir, release), screen, allow_download)
+        weights = _published(
+            release, shapes, cache_dir / FOLDER / f"{release.name}.safetensors", screen, allow_download
+        )
     screen.say(escape(f"weights: {weights.source}; preprocessing: {weights.preprocessing}"))
     screen.say(escape(f"licence: {weights.licence}"))
     return weights
@@ -126,13 +132,12 @@ def _published(release: Release, shapes: Shapes, path: Path, screen: Screen, all
     if not allow_download:
         raise _no_source(release, [cached, "the network: not used"])
     try:
-        with locked(path.parent, screen):
+        with shared_folder(path.parent, f"fetching weights into {path.parent}", screen):
             cached = _from_cache(release, shapes, path)
             if isinstance(cached, PretrainedWeights):
                 return cached
             if path.exists():
                 screen.say(escape(f"not used, fetched again: {cached}"), style="yellow")
-            remove_leftovers(path.parent)
             params, source = _fetch(release, shapes, path, cached, screen)
             write_cached(path, params, release, source)
     except OSError as error:
@@ -157,6 +162,37 @@ def _from_cache(release: Release, shapes: Shapes, path: Path) -> PretrainedWeigh
     if source is None:
         return f"the cache: the header of {path} does not name {release.name}"
     return PretrainedWeights(read.params, source, digest, release.preprocessing, release.licence)
+
+
+def write_cached(path: Path, params: Params, release: Release, source: str) -> None:
+    """Writes verified weights atomically."""
+    write_safetensors(path, params, {DIGEST_KEY: tensors_sha256(params), RELEASE_KEY: release.name, SOURCE_KEY: source})
+
+
+def cached_source(path: Path, metadata: dict[str, str], release: Release, digest: str) -> str | None:
+    """The source that the weights in a file of the cache, or in a copy of one, were fetched from.
+
+    Args:
+        path: the file, for the message.
+        metadata: texts in its header.
+        release: the expected content.
+        digest: `tensors_sha256` of the tensors that were read from it.
+
+    Returns:
+        None if the header does not name this release.
+
+    Raises:
+        UserError: the header names it, but the tensors differ from those that were written or published.
+    """
+    if metadata.get(RELEASE_KEY) != release.name:
+        return None
+    expected = release.tensors_sha256 or metadata.get(DIGEST_KEY)
+    if digest != expected:
+        raise UserError(
+            f"weights file {path}: the digest over its tensors is sha256 {digest}, expected {expected}; it was changed "
+            "after it was written"
+        )
+    return metadata.get(SOURCE_KEY, "an unknown source")
 
 
 def _fetch(release: Release, shapes: Shapes, path: Path, cached: str, screen: Screen) -> tuple[Params, str]:

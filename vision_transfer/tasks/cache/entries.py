@@ -20,7 +20,7 @@ from vision_transfer.features.prefix import computed_by
 from vision_transfer.features.store import FOLDER as FEATURES_FOLDER
 from vision_transfer.features.store import Store
 from vision_transfer.models.backbones import RELEASES
-from vision_transfer.models.pretrained.cache import FOLDER as WEIGHTS_FOLDER
+from vision_transfer.models.pretrained.load import FOLDER as WEIGHTS_FOLDER
 from vision_transfer.runtime.jax_setup import COMPILED_FOLDER
 
 # Names that `provenance.json_digest` and the decoded cache give to folders, and JAX to files.
