@@ -36,9 +36,11 @@ def load_dataset(config: DatasetConfig, *, cache_dir: Path, screen: Screen) -> D
     splits, undecodable = load_images(source, form, cache_dir, screen)
     skipped = source.skipped + undecodable
     _check_no_empty_class(source, splits, skipped)
-    train = splits["train"]
-    if config.train_examples is not None:
-        train = _subset(train, config)
+    train, count = splits["train"], config.train_examples
+    if count is not None:
+        if not 1 <= count <= len(train):
+            raise UserError(f"--config.dataset.train_examples is {count}; there are {len(train):,} training images.")
+        train = train.take(balanced_subset(train.labels, train.files, count, config.subset_seed))
     return Dataset(
         name=source.name,
         classes=source.classes,
@@ -155,10 +157,3 @@ def _check_no_empty_class(source: Source, splits: Mapping[str, Split], skipped: 
                 f"{source.name}: no image of the class {empty} in {name}.{because} Every class needs an image in every "
                 "split: add some, or remove the class from all splits."
             )
-
-
-def _subset(train: Split, config: DatasetConfig) -> Split:
-    count = config.train_examples
-    if count is None or not 1 <= count <= len(train):
-        raise UserError(f"--config.dataset.train_examples is {count}; there are {len(train):,} training images.")
-    return train.take(balanced_subset(train.labels, train.files, count, config.subset_seed))

@@ -21,13 +21,9 @@ class Prefix:
     """A frozen prefix with everything needed to compute and store its features.
 
     Attributes:
-        network: the tables; only the layers up to the cached one matter.
-        variables: collections with at least the layers of the prefix.
-        mesh: devices to compute on.
-        batch_size: images per step.
+        network: only the layers up to the cached one matter.
         folder: root of all caches.
-        augmentation: of the bank, if the features are those of one of its variants.
-        variant: number of that variant.
+        augmentation: of the bank, if the features are those of its variant number `variant`.
         dtype: of the stored rows, `float32` or `bfloat16`.
         backbone: name of the network in listings of stores; not part of any key.
     """

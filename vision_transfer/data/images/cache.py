@@ -12,7 +12,7 @@ import math
 import shutil
 from collections.abc import Generator, Mapping
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -34,19 +34,12 @@ LAYOUT_VERSION = 1
 
 # The splits by name, and the files left out.
 Decoded = tuple[dict[str, Split], tuple[Skipped, ...]]
+# The index of an example, its pixels and their digest.
+Image = tuple[int, UInt8[np.ndarray, "size size channels"], bytes]
 
 
 class CacheDamagedError(Exception):
     """A cached data set was changed after it was written."""
-
-
-@dataclass(frozen=True)
-class _Image:
-    """A decoded image, its index among the examples of its split, and its digest."""
-
-    index: int
-    pixels: UInt8[np.ndarray, "size size channels"]
-    digest: bytes
 
 
 def load_images(source: Source, form: Form, cache_dir: Path, screen: Screen) -> Decoded:
@@ -70,12 +63,8 @@ def load_images(source: Source, form: Form, cache_dir: Path, screen: Screen) -> 
 
 def cache_key(source: Source, form: Form) -> str:
     """Digest of everything that determines the decoded pixels."""
-    parts = {
-        "source": fingerprint(source),
-        "form": asdict(form),
-        "decoder": decoder_version(),
-        "layout": LAYOUT_VERSION,
-    }
+    version = {"decoder": decoder_version(), "layout": LAYOUT_VERSION}
+    parts = {"source": fingerprint(source), "form": asdict(form), **version}
     return _hex_digest(json.dumps(parts, sort_keys=True).encode())
 
 
@@ -83,28 +72,27 @@ def _decode_in_memory(source: Source, form: Form, screen: Screen) -> Decoded:
     splits, skipped = {}, []
     for split, examples in source.splits.items():
         results = list(_decode(examples, form, screen, f"Preparing {split}"))
-        images = [result for result in results if isinstance(result, _Image)]
         skipped += [result for result in results if isinstance(result, Skipped)]
+        images = [result for result in results if not isinstance(result, Skipped)]
+        pixels = np.array([pixels for _, pixels, _ in images], np.uint8)
         splits[split] = Split(
-            images=np.array([image.pixels for image in images], np.uint8).reshape(
-                -1, form.size, form.size, form.channels
-            ),
-            labels=examples.labels[[image.index for image in images]],
-            files=tuple(examples.files[image.index] for image in images),
-            digests=stack_digests([image.digest for image in images]),
+            pixels.reshape(-1, form.size, form.size, form.channels),
+            examples.labels[[index for index, _, _ in images]],
+            tuple(examples.files[index] for index, _, _ in images),
+            stack_digests([image_digest for _, _, image_digest in images]),
         )
     return splits, tuple(skipped)
 
 
-def _decode(examples: Examples, form: Form, screen: Screen, title: str) -> Generator[_Image | Skipped]:
+def _decode(examples: Examples, form: Form, screen: Screen, title: str) -> Generator[Image | Skipped]:
     """Decodes and resizes examples on all cores, in their order; one that cannot be decoded gives a `Skipped`."""
 
-    def decode(index: int) -> _Image | Skipped:
+    def decode(index: int) -> Image | Skipped:
         try:
             pixels = resize(examples.pixels(index, form.channels), form.size, form.resampling)
         except UndecodableError as reason:
             return Skipped(examples.files[index], str(reason))
-        return _Image(index, pixels, digest_image(pixels))
+        return index, pixels, digest_image(pixels)
 
     yield from map_in_order(decode, range(len(examples.files)), screen=screen, title=title)
 
@@ -145,7 +133,8 @@ def _write_split(
 
     The pixels are written sequentially and not through a memory map, which would kill the process on a full disk.
     """
-    decoded: list[_Image] = []
+    indices: list[int] = []
+    digests: list[bytes] = []
     skipped: list[Skipped] = []
     with (folder / "images.npy").open("wb") as file:
         file.write(_header((len(examples.files), form.size, form.size, form.channels)))
@@ -154,14 +143,15 @@ def _write_split(
                 if isinstance(result, Skipped):
                     skipped.append(result)
                     continue
-                file.write(np.ascontiguousarray(result.pixels).data)
-                # Without its pixels, which are on disk.
-                decoded.append(replace(result, pixels=np.empty((0, 0, form.channels), np.uint8)))
+                index, pixels, image_digest = result
+                file.write(np.ascontiguousarray(pixels).data)
+                indices.append(index)
+                digests.append(image_digest)
         file.seek(0)
-        file.write(_header((len(decoded), form.size, form.size, form.channels)))
-    np.save(folder / "labels.npy", examples.labels[[result.index for result in decoded]])
-    np.save(folder / "digests.npy", stack_digests([result.digest for result in decoded]))
-    return [examples.files[result.index] for result in decoded], skipped
+        file.write(_header((len(indices), form.size, form.size, form.channels)))
+    np.save(folder / "labels.npy", examples.labels[indices])
+    np.save(folder / "digests.npy", stack_digests(digests))
+    return [examples.files[index] for index in indices], skipped
 
 
 def _header(shape: tuple[int, ...]) -> bytes:

@@ -63,14 +63,11 @@ def write_keras_h5(path: Path, params: Mapping[str, Mapping[str, Any]]) -> None:
     """Writes parameters as a legacy Keras weights file, which `model.load_weights(path)` loads in Keras 2 and 3.
 
     Keras assigns layers by their order in the file, not by name, and in each layer kernel and bias. The file is written
-    atomically.
-
-    Args:
-        path: ends in `.h5`, but not in `.weights.h5`, which for Keras 3 means its own format.
-        params: layer → parameter → array (HWIO or in × out), in network order.
+    atomically. `params` (layer → parameter → array, HWIO or in × out) are in network order.
 
     Raises:
-        UserError: the name has another ending, or the file cannot be written.
+        UserError: the name does not end in `.h5`, or ends in `.weights.h5`, which for Keras 3 means its own format; or
+            the file cannot be written.
     """
     import h5py
 

@@ -57,18 +57,9 @@ def load_pretrained(
 ) -> PretrainedWeights:
     """Loads weights: from `path` if given, else the published ones from the cache, else from the network.
 
-    Source, preprocessing and licence are shown on the screen.
-
-    Args:
-        architecture: a backbone with published weights, or with a `path` any name.
-        include_classifier: whether to load the layers for ImageNet's classes too.
-        shapes: layer → parameter → shape of the *whole* published network in network order, even if only its first
-            blocks are used: the digest is over all of it.
-        cache_dir: root of all caches.
-        screen: for messages and progress.
-        path: a weights file, the only source then; nothing is cached.
-        allow_download: whether the network may be used.
-        releases: the published weights.
+    Source, preprocessing and licence are shown on the screen. With a `path`, that file is the only source, nothing is
+    cached, and the architecture may have any name. `shapes` (layer → parameter → shape) are those of the *whole*
+    published network in network order, even if only its first blocks are used: the digest is over all of it.
 
     Raises:
         UserError: the file cannot be used, the architecture has no published weights, every source failed, or the
@@ -172,14 +163,7 @@ def write_cached(path: Path, params: Params, release: Release, source: str) -> N
 def cached_source(path: Path, metadata: dict[str, str], release: Release, digest: str) -> str | None:
     """The source that the weights in a file of the cache, or in a copy of one, were fetched from.
 
-    Args:
-        path: the file, for the message.
-        metadata: texts in its header.
-        release: the expected content.
-        digest: `tensors_sha256` of the tensors that were read from it.
-
-    Returns:
-        None if the header does not name this release.
+    None if the texts in its header do not name this release. `digest` is that of the tensors that were read from it.
 
     Raises:
         UserError: the header names it, but the tensors differ from those that were written or published.
