@@ -11,10 +11,10 @@ from filelock import FileLock
 from jaxtyping import UInt8
 from rich.markup import escape
 
+from vision_transfer.data.find import fetched_folder
 from vision_transfer.data.formats.archive import Archive, opened_archive
 from vision_transfer.data.images.decode import MAX_FILE_BYTES, UndecodableError, decode_image
 from vision_transfer.data.make_subset import TEST_RANGES, TRAIN_RANGE, VALIDATION_RANGE
-from vision_transfer.data.public import fetched_folder
 from vision_transfer.errors import UserError
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.files import new_folder, shared_folder

@@ -1,6 +1,7 @@
-"""Finds the source that a config names, or raises an error that tells how to get the data."""
+"""Finds the source that a config names, such as a known data set, or tells in an error how to get the data."""
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 from vision_transfer.config.schema import DatasetConfig
@@ -11,13 +12,64 @@ from vision_transfer.data.formats.idx import idx_source
 from vision_transfer.data.formats.image_files import is_folder
 from vision_transfer.data.formats.npz import npz_source
 from vision_transfer.data.formats.tfds import PREFIX, tfds_source
-from vision_transfer.data.public import KNOWN, known_places
 from vision_transfer.data.source import Source
 from vision_transfer.errors import UserError, nearest_names
 from vision_transfer.runtime.console import Screen
 
 DATA_VARIABLE = "VISION_TRANSFER_DATA"
 CLASSIC = "cats_vs_dogs_small"
+FETCHED_FOLDER = "datasets"
+
+
+@dataclass(frozen=True)
+class Known:
+    """A data set known by name.
+
+    Attributes:
+        kind: `folder`, `idx` or `npz`.
+        folders: its names below $VISION_TRANSFER_DATA, in order of preference.
+        classes: class names; None if they come with the data.
+        installed: folders where packages of the operating system install it.
+        how_to_get: for the error message if it is not found.
+    """
+
+    kind: str
+    folders: tuple[str, ...]
+    classes: tuple[str, ...] | None = None
+    installed: tuple[Path, ...] = ()
+    how_to_get: str = ""
+
+
+_FETCH = "`python launch.py --config.dataset.name={name} --mode=fetch` downloads it"
+
+KNOWN = {
+    "cats_vs_dogs_small": Known(
+        "folder",
+        ("cats_vs_dogs_small",),
+        how_to_get="`python -m vision_transfer.data.make_subset KAGGLE_TRAIN cats_vs_dogs_small` makes it from "
+        "Kaggle's dogs-vs-cats, and " + _FETCH.format(name="cats_vs_dogs_small") + " in Microsoft's edition",
+    ),
+    "sign_language_digits": Known(
+        "folder",
+        ("sign_language_digits",),
+        how_to_get="download https://github.com/ardamavi/Sign-Language-Digits-Dataset and split it into train, "
+        "validation and test",
+    ),
+    "mnist": Known("idx", ("mnist",), tuple("0123456789"), how_to_get=_FETCH.format(name="mnist")),
+    "fashion_mnist": Known(
+        "idx",
+        ("fashion_mnist",),
+        ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+        installed=(Path("/usr/share/datasets/fashion-mnist"),),
+        how_to_get=_FETCH.format(name="fashion_mnist") + ", and Debian has it as the package dataset-fashion-mnist",
+    ),
+    "cifar10": Known(
+        "npz",
+        ("cifar10", "cifar10_subset"),
+        ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
+        how_to_get=_FETCH.format(name="cifar10"),
+    ),
+}
 NAMES = ("auto", "folder", "csv", "embedded", "idx", "npz", *KNOWN)
 
 
@@ -49,6 +101,11 @@ def data_folder() -> Path | None:
     return Path(value).expanduser() if value else None
 
 
+def fetched_folder(name: str, cache_dir: Path) -> Path:
+    """The folder to which `--mode=fetch` downloads a data set."""
+    return cache_dir / FETCHED_FOLDER / name
+
+
 def _read(kind: str, root: Path, name: str | None, classes: tuple[str, ...] | None, screen: Screen) -> Source:
     if kind == "folder":
         return csv_source(root, screen) if is_csv(root) else folder_source(root, screen)
@@ -63,7 +120,9 @@ def _read(kind: str, root: Path, name: str | None, classes: tuple[str, ...] | No
 
 def _known(name: str, root: Path | None, cache_dir: Path, screen: Screen) -> Source:
     known = KNOWN[name]
-    places = [root] if root is not None else known_places(name, data_folder(), cache_dir)
+    data = data_folder()
+    below = [data / folder for folder in known.folders] if data is not None else []
+    places = [*below, *known.installed, fetched_folder(name, cache_dir)] if root is None else [root]
     place = root or next((place for place in places if is_folder(place)), None)
     if place is None:
         looked = ", ".join(str(place) for place in places)

@@ -13,9 +13,8 @@ from vision_transfer.data.dataset import SPLITS, Dataset, Skipped, Split
 from vision_transfer.data.find import find_source
 from vision_transfer.data.formats.arrays import MAX_CLASSES
 from vision_transfer.data.images.cache import load_images
-from vision_transfer.data.images.near_duplicates import connected, equal_contents, near_duplicates
+from vision_transfer.data.images.near_duplicates import connected, equal_contents, load_thumbnails, near_duplicates
 from vision_transfer.data.images.resize import Form
-from vision_transfer.data.images.thumbnails import load_thumbnails
 from vision_transfer.data.source import Source, fingerprint
 from vision_transfer.data.subset import balanced_subset, hold_out
 from vision_transfer.errors import UserError
@@ -111,8 +110,8 @@ def _groups(source: Source, grouped: bool, cache_dir: Path, screen: Screen) -> I
     train = source.splits["train"]
     pairs = equal_contents(train.contents)
     if grouped:
-        thumbnails = load_thumbnails(train, fingerprint(source), cache_dir, screen)
-        pairs = np.concatenate([pairs, near_duplicates(thumbnails.pixels, thumbnails.decoded).pairs])
+        thumbnails, decoded = load_thumbnails(train, fingerprint(source), cache_dir, screen)
+        pairs = np.concatenate([pairs, near_duplicates(thumbnails, decoded).pairs])
     return connected(len(train.files), pairs)
 
 

@@ -12,10 +12,9 @@ from typing import Any
 
 from vision_transfer.data.dataset import DIGEST_BYTES
 from vision_transfer.data.download import DOWNLOADS_FOLDER, PUBLIC_FILES
+from vision_transfer.data.find import FETCHED_FOLDER
 from vision_transfer.data.images.cache import FOLDER as DECODED_FOLDER
-from vision_transfer.data.images.thumbnails import FOLDER as THUMBNAILS_FOLDER
-from vision_transfer.data.images.thumbnails import ROW_BYTES
-from vision_transfer.data.public import FETCHED_FOLDER
+from vision_transfer.data.images.near_duplicates import ROW_BYTES, THUMBNAILS_FOLDER
 from vision_transfer.features.prefix import computed_by
 from vision_transfer.features.store import FOLDER as FEATURES_FOLDER
 from vision_transfer.features.store import Store

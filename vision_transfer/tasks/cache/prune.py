@@ -8,7 +8,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from vision_transfer.data.public import FETCHED_FOLDER
+from vision_transfer.data.find import FETCHED_FOLDER
 from vision_transfer.errors import UserError
 from vision_transfer.features.store import Store
 from vision_transfer.models.pretrained.load import FOLDER as WEIGHTS_FOLDER
