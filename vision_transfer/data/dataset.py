@@ -59,14 +59,9 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set, ready for training.
+    """A data set, ready for training; its note tells which data was used and how to get other data.
 
-    Attributes:
-        name: such as `cats_vs_dogs_small` or `embedded digits`.
-        classes: class names; a label is an index into this tuple.
-        fingerprint: digest of the source's content, classes and splits, independent of its location and file times.
-        skipped: files left out, with reasons.
-        note: which data was used and how to get other data, for the first screen.
+    The fingerprint is a digest of the source's content, classes and splits, independent of location and file times.
     """
 
     name: str

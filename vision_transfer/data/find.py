@@ -23,14 +23,10 @@ FETCHED_FOLDER = "datasets"
 
 @dataclass(frozen=True)
 class Known:
-    """A data set known by name.
+    """A data set known by name, of the kind `folder`, `idx` or `npz`; without classes, they come with the data.
 
-    Attributes:
-        kind: `folder`, `idx` or `npz`.
-        folders: its names below $VISION_TRANSFER_DATA, in order of preference.
-        classes: class names; None if they come with the data.
-        installed: folders where packages of the operating system install it.
-        how_to_get: for the error message if it is not found.
+    Its folders below $VISION_TRANSFER_DATA are in order of preference; packages of the operating system install it in
+    `installed`.
     """
 
     kind: str

@@ -108,19 +108,10 @@ def augment_batch(
     epoch: int | Int[Array, ""],
     config: AugmentConfig,
 ) -> Float32[Array, "batch height width channels"]:
-    """Draws and applies one variant of each image; a pure function, to be traced with `config` static.
+    """Draws and applies one variant of each image of values 0-255; a pure function, to be traced with `config` static.
 
-    An image's variant depends on `key`, `epoch`, its id and `config`, not on the rest of the batch.
-
-    Args:
-        images: `(batch, height, width, channels)` uint8 or float32, 0-255.
-        example_ids: `(batch,)` uint32, derived from each image's content.
-        key: random key of the run, or of the bank.
-        epoch: epoch, or variant of the bank, from 0.
-        config: the operations; with preset `none`, images are only converted to float32.
-
-    Returns:
-        `(batch, height, width, channels)` float32, 0-255.
+    An image's variant depends on the key of the run or bank, on the epoch or the bank's variant (from 0), its id and
+    `config`, not on the rest of the batch. With preset `none`, images are only converted to float32.
     """
     height, width = images.shape[1:3]
     affine, colours = draw_parameters(config, key, epoch, example_ids, height, width)

@@ -51,13 +51,10 @@ def warp(
     matrices: Float32[Array, "batch 2 3"],
     config: AugmentConfig,
 ) -> Float32[Array, "batch height width channels"]:
-    """Resamples each image by its matrix, with the fill of `config`.
+    """Resamples each image by its matrix, with the fill of `config` by the convention of its preset.
 
-    Args:
-        images: `(batch, height, width, channels)` uint8 or float32, 0-255.
-        matrices: `(batch, 2, 3)` float32; they map (row, column, 1) of an output pixel to (row, column) in the
-            input, both counted in pixels from the image's centre ((height - 1) / 2, (width - 1) / 2).
-        config: the fill, and the preset whose convention of filling applies.
+    The matrices map (row, column, 1) of an output pixel to (row, column) in the input, both counted in pixels from the
+    image's centre ((height - 1) / 2, (width - 1) / 2).
     """
     height, width = images.shape[1:3]
     row_positions, column_positions = sampling_positions(matrices, height, width)

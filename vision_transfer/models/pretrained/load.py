@@ -30,9 +30,7 @@ class PretrainedWeights:
     Attributes:
         params: layer → parameter → float32 array (HWIO or in × out), in the order of the requested shapes.
         source: description of their origin, also in `result.json`; the same for fetched and cached weights.
-        sha256: digest over the tensors (`tensors_sha256`).
         preprocessing: that the network needs: `caffe`, or `torch` for torchvision's weights.
-        licence: owner and terms.
         batch_stats: running statistics of batch norms, like `params`; empty without any.
     """
 
