@@ -373,4 +373,4 @@ class Config:
     probe: ProbeConfig = group(ProbeConfig)
     check: CheckConfig = group(CheckConfig)
     checkpoint: CheckpointConfig = group(CheckpointConfig)
-    stages: Mapping[str, StageConfig] = dataclasses.field(default_factory=dict)
+    stages: Mapping[str, StageConfig] = dataclasses.field(default_factory=dict[str, StageConfig])

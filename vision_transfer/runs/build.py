@@ -132,7 +132,7 @@ def resolve_stages(config: Config, network: Network) -> list[Stage]:
         UserError: a freeze spec or a multiplier that does not fit the network; the stage is named.
     """
     augmentation = build_augmentation(config)
-    stages = []
+    stages: list[Stage] = []
     for name in config.schedule:
         settings = config.stages[name]
         try:

@@ -36,7 +36,7 @@ def with_cached_layers(run: Run) -> Run:
     if chosen is None:
         chosen = _chosen(run, run.initial_variables())
         write_json(file, chosen)
-    stages = []
+    stages: list[Stage] = []
     for stage in run.stages:
         cached = chosen.get(stage.name, stage.cached)
         allowed = [None] if stage.cached is None else [None, *cacheable_layers(run.network, stage.cached)]
@@ -61,7 +61,8 @@ def _chosen(run: Run, variables: Variables) -> Mapping[str, str | None]:
             planned |= _added(run, position, stage.cached, requests[stage.name], look=False)
     if sum(planned.values()) <= allowed.bytes:  # as if nothing were there yet: no store has to be looked at
         return deepest
-    planned, chosen = {}, {}
+    planned = {}
+    chosen: dict[str, str | None] = {}
     for position, stage in enumerate(run.stages):
         layers = () if stage.cached is None else cacheable_layers(run.network, stage.cached)
         totals = {layer: planned | _added(run, position, layer, requests[stage.name], look=True) for layer in layers}

@@ -2,11 +2,11 @@
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -40,13 +40,13 @@ class Identity:
 
     def differences(self, other: Mapping[str, Any]) -> list[str]:
         """What else than the digest differs from a recorded identity, one line each."""
-        lines = []
+        lines: list[str] = []
         if other.get("code") != self.code:
             lines.append(f"this program's numeric code (digest): then {other.get('code')}, now {self.code}")
         if other.get("device") != self.device:
             lines.append(f"device: then {other.get('device')}, now {self.device}")
         recorded = other.get("versions")
-        then = recorded if isinstance(recorded, dict) else {}
+        then = cast(dict[str, Any], recorded) if isinstance(recorded, dict) else {}
         for name in sorted({*then, *self.versions}):
             if then.get(name) != self.versions.get(name):
                 lines.append(f"{name}: then {then.get(name)}, now {self.versions.get(name)}")
@@ -184,7 +184,7 @@ def default_folder(name: str, digest: str) -> RunFolder:
 
 
 @contextmanager
-def claimed(folder: RunFolder, identity: Identity) -> Iterator[None]:
+def claimed(folder: RunFolder, identity: Identity) -> Generator[None]:
     """Holds the folder for this process.
 
     Raises:
@@ -197,7 +197,7 @@ def claimed(folder: RunFolder, identity: Identity) -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout as error:
         raise FolderBusy(
-            f"{folder.path}: another process is at work on this run; wait for it, or give --workdir another folder"
+            f"{folder.path}: another process uses this run; wait for it, or give --workdir another folder"
         ) from error
     except OSError as error:
         raise UserError(
@@ -229,7 +229,8 @@ def read_json(path: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); remove it to go on without it") from error
+        raise UserError(f"{path}: cannot be read ({error}); remove it to continue without it") from error
     if not isinstance(value, dict):
-        raise UserError(f"{path}: holds {type(value).__name__}, expected a JSON object; remove it to go on without it")
-    return value
+        found = type(value).__name__
+        raise UserError(f"{path}: contains {found}, expected a JSON object; remove it to continue without it")
+    return cast(dict[str, Any], value)

@@ -8,7 +8,7 @@ says that it is finished; files are linked where the disk can, so that sharing t
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -45,7 +45,7 @@ def stage_keys(run: Run) -> list[str]:
             "conditions": [identity.code, dict(identity.versions), identity.device],
         }
     )
-    keys = []
+    keys: list[str] = []
     for stage in run.stages:
         prefix = f"stages.{stage.name}."
         own = {path.removeprefix(prefix): value for path, value in values.items() if path.startswith(prefix)}
@@ -55,7 +55,7 @@ def stage_keys(run: Run) -> list[str]:
 
 
 @contextmanager
-def shared_stage(store: Path | None, key: str, folder: Path, screen: Screen) -> Iterator[None]:
+def shared_stage(store: Path | None, key: str, folder: Path, screen: Screen) -> Generator[None]:
     """Around the training of a stage: takes it finished if another run has left it, and leaves it for others.
 
     While it is trained others that need it wait; if this process dies, one of them trains it.

@@ -5,6 +5,10 @@ into place when complete, the shapes and dtypes are checked against a template, 
 flipped byte. Nothing outside this file knows Orbax.
 """
 
+# JAX, Optax and Orbax type their functions on trees only in part.
+# pyright: reportUnknownMemberType=false, reportUnknownLambdaType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false, reportMissingTypeStubs=false
+
 import errno
 import json
 import os

@@ -1,5 +1,9 @@
 """Losses and hits per example, from logits; and what the losses of each class count for."""
 
+# JAX, Optax and Orbax type their functions on trees only in part.
+# pyright: reportUnknownMemberType=false, reportUnknownLambdaType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false, reportMissingTypeStubs=false
+
 import jax
 import jax.numpy as jnp
 import numpy as np

@@ -4,6 +4,10 @@ The rate is an argument of the step, so that no value of it compiles a second pr
 accumulated behind the rate: what was gathered at a high rate keeps its size when the rate falls.
 """
 
+# JAX, Optax and Orbax type their functions on trees only in part.
+# pyright: reportUnknownMemberType=false, reportUnknownLambdaType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false, reportMissingTypeStubs=false
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, cast

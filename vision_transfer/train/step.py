@@ -4,6 +4,10 @@ One program serves every chunk of a stage: the number of steps is a traced argum
 under `shard_map`, so that each device sees its own part of the batch and only sums cross devices.
 """
 
+# JAX, Optax and Orbax type their functions on trees only in part.
+# pyright: reportUnknownMemberType=false, reportUnknownLambdaType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false, reportMissingTypeStubs=false
+
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
