@@ -10,8 +10,8 @@ HEAD = """\
 # Configuration
 
 Every field with its type, default and meaning. `python launch.py --help=config` prints the same. A config file sets a
-field as `config.GROUP.NAME = VALUE`; the command line changes it as `--config.GROUP.NAME=VALUE`. A bound or a choice of
-a list holds for each of its elements. This page is made from `vision_transfer/config/schema.py`:
+field as in `config.dataset.image_size = 128`, the command line as in `--config.dataset.image_size=128`. A bound or a
+choice of a list holds for each of its elements. This page is made from `vision_transfer/config/schema.py`:
 
     python -m vision_transfer.config.table > docs/configuration.md
 """

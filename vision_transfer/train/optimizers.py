@@ -18,6 +18,8 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
+from vision_transfer.config.schema import OptimizerName
+
 # keras/src/optimizers/{rmsprop,adam}.py
 KERAS_EPSILON = 1e-7
 RMSPROP_DECAY = 0.9
@@ -28,7 +30,7 @@ ADAM_DECAYS = (0.9, 0.999)
 class OptimizerSpec:
     """What determines a step but for its rate; see `vision_transfer.config.schema.STAGE_FIELDS` for the meanings."""
 
-    name: Literal["rmsprop", "adam", "sgd"]
+    name: OptimizerName
     momentum: float = 0.0
     weight_decay: float = 0.0
     clip_norm: float | None = None
