@@ -254,7 +254,7 @@ def test_a_begun_run_goes_on_from_the_same_start_when_the_earlier_run_is_gone(be
 
 
 def test_a_source_that_is_gone_is_said(tmp_path, screen, cache):
-    with pytest.raises(UserError, match=r"config.init_from: there is no folder .*source.*--workdir"):
+    with pytest.raises(UserError, match=r"config.init_from: no such folder: .*source.*--workdir"):
         prepare(checked(config_of(init_from=str(tmp_path / "source"))), RunOptions(tmp_path / "no copy", cache), screen)
 
 
@@ -291,7 +291,7 @@ def flip_a_byte(start):
     ("damage", "message"),
     [
         (shutil.rmtree, r"start: is missing.*result\.json"),
-        (lose_a_layer, "start: is not as it was written"),
+        (lose_a_layer, "start: is damaged, or of another network"),
         (flip_a_byte, "is damaged"),
     ],
 )

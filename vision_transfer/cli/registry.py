@@ -1,8 +1,8 @@
-"""The registry of tasks and modes: for each name its meaning, what it needs, and the function that does it.
+"""The registry of tasks and modes: for each name its meaning, the flag that it needs, and the function that does it.
 
-`config.task` says what a config is for; `--mode` says what to do with what exists, and is `run` by default, which does
-the config's task. The help, the dispatch and the message for an unknown name come from here. Nothing heavy is imported
-before a function is called, so that `--help` and a mistyped flag answer at once.
+A config has a task, `config.task`. `--mode` is `run` by default, which does that task; other modes work on what exists.
+The help, the dispatch and the message for an unknown name come from here. Nothing heavy is imported before a function
+is called, so that `--help` and a mistyped flag answer at once.
 """
 
 import shlex
@@ -86,7 +86,7 @@ class Command:
 
     @property
     def options(self) -> "RunOptions":
-        """What a run needs to know besides its config."""
+        """The options of a run besides its config."""
         from vision_transfer.runs.prepare import RunOptions
 
         command = shlex.join(["python", *sys.argv])

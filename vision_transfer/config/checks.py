@@ -183,7 +183,7 @@ def _field_problems(config: Config | StageConfig, fields: Mapping[str, Field], w
 
 
 def _allowed(field: Field, value: Any) -> str:
-    """What is allowed instead of a value or an element; empty where it is allowed."""
+    """The allowed values, in words, if a value or an element is not allowed; otherwise empty."""
     bounds = field.setting
     if value is None:
         return ""

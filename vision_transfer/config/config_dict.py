@@ -1,4 +1,4 @@
-"""What a file in `configs/` makes: a `ConfigDict` at the defaults of the schema, which it and the flags change."""
+"""Makes the `ConfigDict` of a config file: the defaults of the schema, which the file and the flags change."""
 
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, cast

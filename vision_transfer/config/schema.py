@@ -16,7 +16,7 @@ SETTING = "setting"
 
 @dataclass(frozen=True)
 class Setting:
-    """What the schema states about a field besides its type and default.
+    """Facts of a field besides its type and default.
 
     Attributes:
         meaning: one sentence for the reader.

@@ -76,7 +76,7 @@ def _chosen(run: Run, variables: Variables) -> Mapping[str, str | None]:
 
 
 def _requests(run: Run, variables: Variables) -> dict[str, list[Request]]:
-    """What each stage asks the cache for; the test split is asked for only after the last stage."""
+    """The features that each stage takes from the cache; the test split's are taken only after the last stage."""
     dataset, stages = run.dataset, run.stages
     each = [
         *training_requests(run, variables),
@@ -96,7 +96,7 @@ def _added(run: Run, position: int, layer: str, requests: list[Request], *, look
 
 
 def _why(stage: Stage, requests: list[Request], more: int, allowed: Room, chosen: str | None) -> str:
-    """The line that says why a stage does not start from its deepest pool, with numbers."""
+    """The message why a stage does not start from its deepest pool, with sizes."""
     layer = str(stage.cached)
     rows, row_bytes = sum(len(request.digests) for request in requests), requests[0].prefix.row_bytes(layer)
     what = "Stage" if stage.trains_from_cache else "Validation of stage"

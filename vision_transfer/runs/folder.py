@@ -1,4 +1,4 @@
-"""A run's folder: where each file is, who may write in it, and what it says of the run it holds."""
+"""A run's folder: the paths of its files, the lock on it, and the identity of its run."""
 
 import json
 import shutil
@@ -19,12 +19,12 @@ DIGEST_LENGTH_IN_NAME = 12
 
 
 class FolderBusy(UserError):
-    """Another process is at work on the run."""
+    """Another process uses the run."""
 
 
 @dataclass(frozen=True)
 class Identity:
-    """What a run is, and what it runs on.
+    """The identity of a run, and what it runs on.
 
     Attributes:
         digest: of all that determines its numbers by intent: config, data, starting weights.
@@ -39,7 +39,7 @@ class Identity:
     device: str
 
     def differences(self, other: Mapping[str, Any]) -> list[str]:
-        """What else than the digest differs from a recorded identity, one line each."""
+        """Differences from a recorded identity apart from the digest, one line each."""
         lines: list[str] = []
         if other.get("code") != self.code:
             lines.append(f"this program's numeric code (digest): then {other.get('code')}, now {self.code}")
@@ -71,7 +71,7 @@ class RunFolder:
 
     @property
     def cached_layers_file(self) -> Path:
-        """The layer whose cached outputs each stage starts from, or null; kept when the run goes on."""
+        """The layer whose cached outputs each stage starts from, or null; kept when the run resumes."""
         return self.path / "cached_layers.json"
 
     @property
@@ -91,22 +91,22 @@ class RunFolder:
 
     @property
     def temperature_file(self) -> Path:
-        """By what logits are divided so that probabilities mean what they say; written when first needed."""
+        """The temperature that calibrates probabilities; written when first needed."""
         return self.path / "temperature.json"
 
     @property
     def figures(self) -> Path:
-        """Folder of all pictures that are drawn of the run."""
+        """Folder of the run's figures."""
         return self.path / "figures"
 
     @property
     def confusion_figure(self) -> Path:
-        """The test's confusion matrix as a picture."""
+        """The figure of the test's confusion matrix."""
         return self.figures / "confusion.png"
 
     @property
     def curves_figure(self) -> Path:
-        """Learning curves of all stages as a picture."""
+        """The figure of the learning curves of all stages."""
         return self.figures / "curves.png"
 
     @property
@@ -133,7 +133,7 @@ class RunFolder:
         return read_json(self.result_file)
 
     def identity(self) -> dict[str, Any] | None:
-        """What the folder says of its run, or None for a new folder."""
+        """The recorded identity of the folder's run, or None for a new folder."""
         return read_json(self.identity_file)
 
     def has_trained(self) -> bool:
@@ -189,7 +189,7 @@ def claimed(folder: RunFolder, identity: Identity) -> Generator[None]:
 
     Raises:
         UserError: the folder holds another run.
-        FolderBusy: another process is at work in it.
+        FolderBusy: another process uses it.
     """
     lock = FileLock(folder.path / ".lock")
     try:

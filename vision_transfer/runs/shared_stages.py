@@ -3,7 +3,7 @@
 A stage's key is a digest of all that determines its numbers: the values outside of stages, the data, the starting
 weights, the stages up to it in their order, what they start from, and code, versions and device. Keys are chained
 thereby: runs share the stages up to the first one in which they differ. A shared stage is its last checkpoint, which
-says that it is finished; files are linked where the disk can, so that sharing takes no space.
+records that it is finished; files are hard-linked where the disk allows it, so that sharing takes no space.
 """
 
 import os
@@ -64,7 +64,7 @@ def shared_stage(store: Path | None, key: str, folder: Path, screen: Screen) -> 
         store: of shared stages; None to share nothing.
         key: of the stage.
         folder: of the stage's checkpoints in the run.
-        screen: says that the stage was taken.
+        screen: for the message that the stage was taken.
     """
     if store is None or _is_finished(folder / LAST):
         yield
@@ -74,7 +74,7 @@ def shared_stage(store: Path | None, key: str, folder: Path, screen: Screen) -> 
         kept = store / key / LAST
         checkpoints.clean(store / key)
         if _is_finished(kept):
-            # What this run had begun of the stage would end the same.
+            # Whatever this run has trained of the stage would end the same.
             _replace(kept, folder / LAST)
             screen.say(f"\nStage {folder.name} was trained by a run that shares it, and is taken from there.")
         yield

@@ -1,4 +1,4 @@
-"""What a config can be asked for without training: a summary of its network, and what it needs of the web."""
+"""The modes `summary` and `fetch`: a config's network, and what it needs from the network."""
 
 from pathlib import Path
 

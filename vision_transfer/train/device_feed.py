@@ -1,4 +1,4 @@
-"""How examples reach the devices: held there wholly when they fit, otherwise sent a chunk ahead of the step."""
+"""Feeds examples to the devices: all of them stay there if they fit, otherwise they are sent a chunk ahead."""
 
 # JAX, Optax and Orbax type their functions on trees only in part.
 # pyright: reportUnknownMemberType=false, reportUnknownLambdaType=false, reportUnknownVariableType=false

@@ -132,7 +132,7 @@ def _last_checkpoint(
 
 @dataclass(frozen=True)
 class _Loop:
-    """What stays the same while a stage trains.
+    """Values that stay the same while a stage trains.
 
     Attributes:
         config, stage, data, mesh, around: as `train_stage` got them.

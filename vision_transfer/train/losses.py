@@ -30,7 +30,7 @@ def example_losses(
 
 
 def hits(logits: Float[Array, "batch outputs"], labels: Int[Array, "batch"]) -> Bool[Array, "batch"]:
-    """Whether the likeliest class is the label; a sigmoid says class 1 above one half."""
+    """Whether the likeliest class is the label; for a sigmoid that is class 1 above one half."""
     predicted = logits[:, 0] > 0 if logits.shape[-1] == 1 else jnp.argmax(logits, axis=-1)
     return predicted == labels.astype(predicted.dtype)
 

@@ -29,7 +29,7 @@ from vision_transfer.train.optimizers import OptimizerSpec, descent
 
 @dataclass(frozen=True)
 class StepProgram:
-    """What a step computes, without any numbers that may change from run to run; hashable.
+    """The computation of a step, without any numbers that may change from run to run; hashable.
 
     Attributes:
         network: the tables.
@@ -115,7 +115,7 @@ class Chunk(NamedTuple):
 
 
 class Constants(NamedTuple):
-    """What no step of an epoch changes; never donated.
+    """Values that no step of an epoch changes; never donated.
 
     Attributes:
         frozen: collections (`params`, `prepared`) of what does not train; shared by all runs.
