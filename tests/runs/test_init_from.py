@@ -246,7 +246,7 @@ def test_a_begun_run_goes_on_from_the_same_start_when_the_earlier_run_is_gone(be
     undisturbed = train(checked(config), RunOptions(tmp_path / "undisturbed", cache), screen)
     shutil.rmtree(source)
     folder = train(checked(config), options, screen)
-    assert f"{source} is gone; this run goes on from the copy in {options.workdir}" in said(screen)
+    assert f"{source} is gone; this run resumes from the copy in {options.workdir}" in said(screen)
     found, expected = (load_run(run.path, cache, screen) for run in (folder, undisturbed))
     assert jax.tree.all(same(found.variables, expected.variables))
     assert found.result["test"] == expected.result["test"]
