@@ -6,7 +6,7 @@ import sys
 import jax.monitoring
 import pytest
 
-from vision_transfer.runtime.compilation import COMPILED_EVENT, MISS_EVENT, compilations_said
+from vision_transfer.runtime.compilation import COMPILED_EVENT, MISS_EVENT, report_compilations
 
 SCRIPT = """
 import io, sys
@@ -14,7 +14,7 @@ from pathlib import Path
 import jax, jax.numpy as jnp
 from rich.console import Console
 from vision_transfer.runtime import jax_setup
-from vision_transfer.runtime.compilation import compilations_said
+from vision_transfer.runtime.compilation import report_compilations
 from vision_transfer.runtime.console import Screen
 
 jax_setup.configure(Path(sys.argv[1]))
@@ -23,7 +23,7 @@ values = jnp.ones(3).block_until_ready()
 for _ in range(2):
     jax.clear_caches()
     screen = Screen(Console(file=io.StringIO()))
-    with compilations_said(screen, noticeable=0.0):
+    with report_compilations(screen, noticeable=0.0):
         jax.jit(lambda values: jnp.sin(values) * 2)(values).block_until_ready()
     print(repr(screen.console.file.getvalue()))
 """
@@ -52,7 +52,7 @@ def test_jax_still_emits_the_events(tmp_path):
 
 
 def test_each_program_is_reported_once_unless_quick_or_cached(screen, printed):
-    with compilations_said(screen, noticeable=2.0):
+    with report_compilations(screen, noticeable=2.0):
         record(9.0)
         record(9.0)
         record(1.0, "_infer")
@@ -65,7 +65,7 @@ def test_each_program_is_reported_once_unless_quick_or_cached(screen, printed):
 
 
 def test_nothing_listens_afterwards(screen, printed):
-    with pytest.raises(KeyError), compilations_said(screen):
+    with pytest.raises(KeyError), report_compilations(screen):
         raise KeyError
     record(9.0)
     assert printed() == []

@@ -65,7 +65,7 @@ def main(arguments: Sequence[str]) -> None:
     logging.set_verbosity(logging.ERROR)
     values = flags.FLAGS
     from vision_transfer.runtime import jax_setup
-    from vision_transfer.runtime.compilation import compilations_said
+    from vision_transfer.runtime.compilation import report_compilations
     from vision_transfer.runtime.console import Screen
     from vision_transfer.runtime.preemption import Stopped, StopSignal
 
@@ -77,7 +77,7 @@ def main(arguments: Sequence[str]) -> None:
         config = command.optional_config
         entry = find_entry(values.mode, config)
         jax_setup.configure(cache, deterministic=config is not None and config.deterministic)
-        with compilations_said(screen):
+        with report_compilations(screen):
             entry.do(command)
     except UserError as error:
         _fail(str(error))

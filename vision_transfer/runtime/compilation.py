@@ -22,13 +22,8 @@ COMPILED_EVENT = "/jax/core/compile/backend_compile_duration"
 
 
 @contextmanager
-def compilations_said(screen: Screen, noticeable: float = NOTICEABLE_SECONDS) -> Iterator[None]:
-    """Prints a line, once per program, when a program is compiled and cached; the context ends the listening.
-
-    Args:
-        screen: where the lines go.
-        noticeable: shortest compilation to report, in seconds.
-    """
+def report_compilations(screen: Screen, noticeable: float = NOTICEABLE_SECONDS) -> Iterator[None]:
+    """Prints a line once per program that takes `noticeable` seconds or more to compile and is then cached."""
     missed = False
     reported: set[str] = set()
 

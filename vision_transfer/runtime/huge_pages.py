@@ -32,10 +32,7 @@ def environment_with_huge_pages(
 ) -> dict[str, str] | None:
     """The environment that requests huge pages, or None if it already does or requesting them is of no use.
 
-    Args:
-        environment: variables of the process.
-        glibc: version of glibc; empty for another C library.
-        kernel_setting: the kernel's setting of transparent huge pages, such as `always [madvise] never`.
+    The version `glibc` is empty for another C library; `kernel_setting` is such as `always [madvise] never`.
     """
     tunables = environment.get(VARIABLE, "")
     if TUNABLE in tunables or "[madvise]" not in kernel_setting or glibc < OLDEST_GLIBC:

@@ -28,11 +28,8 @@ def configure(cache: Path, *, deterministic: bool = False) -> None:
     """Makes each CPU core a device and enables the cache of compiled programs; call it before JAX computes.
 
     Cores that are separate devices do not wait for each other between operations: VGG16's forward pass at 180 pixels
-    took 58 to 63 ms per image on two devices, and 72 to 86 ms on one device with two threads.
-
-    Args:
-        cache: root of all caches.
-        deterministic: use only GPU operations that give the same bits every time (`config.deterministic`).
+    took 58 to 63 ms per image on two devices, and 72 to 86 ms on one device with two threads. With `deterministic`
+    (`config.deterministic`) GPUs use only operations that give the same bits every time.
     """
     if deterministic:
         _add_xla_flag(DETERMINISTIC_FLAG)

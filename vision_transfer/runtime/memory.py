@@ -1,27 +1,14 @@
-"""Peak memory of this process and its devices; memory that compilation freed, returned to the system."""
+"""Peak memory of the devices; memory that compilation freed, returned to the system."""
 
 import ctypes
-import sys
 
 import jax
 import jax.monitoring
 
 from vision_transfer.runtime.compilation import COMPILED_EVENT
 
-try:
-    import resource
-except ImportError:  # absent on Windows
-    resource = None
-
-# getrusage counts in kilobytes, except on macOS.
-MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024
 # Shorter compilations leave little behind.
 NOTICEABLE_SECONDS = 0.5
-
-
-def process_peak_bytes() -> int | None:
-    """Peak resident memory of this process so far, or None if the system does not report it."""
-    return None if resource is None else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * MAXRSS_UNIT
 
 
 def device_peak_bytes() -> int | None:

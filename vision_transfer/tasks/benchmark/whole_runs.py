@@ -20,7 +20,7 @@ from vision_transfer.config import Config
 from vision_transfer.errors import UserError
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.jax_setup import environment_of_others
-from vision_transfer.tasks.benchmark.protocol import KILOBYTE
+from vision_transfer.runtime.timer import MAXRSS_UNIT
 from vision_transfer.tasks.benchmark.worker import PACKAGE_PARENT, last_lines, worker
 
 WEIGHTS = "weights"
@@ -142,4 +142,4 @@ def _launch(flags: list[str], cache: Path) -> tuple[float, int]:
         if process.returncode:
             printed = "\n  ".join(last_lines(log))
             raise UserError(f"launch.py {' '.join(flags)}: ended with status {process.returncode}:\n  {printed}")
-    return seconds, usage.ru_maxrss * KILOBYTE
+    return seconds, usage.ru_maxrss * MAXRSS_UNIT
