@@ -27,15 +27,7 @@ from vision_transfer.runtime.files import write_json
 
 @dataclass(frozen=True)
 class _Labelled:
-    """Logits of images whose class is known.
-
-    Attributes:
-        name: of the data.
-        logits: `(examples, outputs)`.
-        labels: places in the run's classes.
-        skipped: files that cannot be decoded.
-        is_own_test: whether these are the test images of the run's `result.json`.
-    """
+    """Logits of images whose class is known, and whether they are the test images of the run's `result.json`."""
 
     name: str
     logits: Float[np.ndarray, "examples outputs"]
@@ -47,15 +39,10 @@ class _Labelled:
 def evaluate(
     workdir: Path, images: str | None, config: Config | None, out: str | None, cache_dir: Path, screen: Screen
 ) -> None:
-    """Prints the metrics of a finished run on images whose class is known.
+    """Prints the metrics of a finished run on images whose class is known, and writes them to the JSON file `out`.
 
-    Args:
-        workdir: folder of the run.
-        images: a folder with a folder of images for each class; default: the test split of `config`'s data.
-        config: names the data; default: the run's own config.
-        out: a JSON file to write the metrics to; default: none.
-        cache_dir: root of all caches.
-        screen: for the metrics.
+    The images are in a folder `images` with a folder for each class, or the test split of the data that `config` names;
+    default: the run's own.
 
     Raises:
         UserError: no run, no data, or data with other classes.

@@ -34,7 +34,6 @@ class ScannedImage:
         problem: the reason for which it does not decode, or None.
         size: width and height in pixels, upright.
         format: Pillow's name of the file's format; empty if there is no file.
-        is_grey: whether its mode has no colours.
         oddities: descriptions of what is unusual about its pixels.
     """
 
@@ -49,16 +48,7 @@ class ScannedImage:
 
 @dataclass(frozen=True)
 class Scan:
-    """All examples of all splits, one after the other.
-
-    Attributes:
-        classes: names.
-        split_names: names.
-        files: of each example.
-        labels: of each example.
-        splits: place of each example's split in `split_names`.
-        images: of each example.
-    """
+    """All examples of all splits, one after the other; `splits` are places in `split_names`."""
 
     classes: tuple[str, ...]
     split_names: tuple[str, ...]

@@ -88,21 +88,21 @@ def _check_labels(
             raise
         why = f"{str(reason).splitlines()[0]}; --config.check.labels=always fetches them"
         return [], {"done": False, "why": why}
-    found = image_features(config, source, scan, weights, cache_dir, screen)
-    labels = scan.labels[found.places]
-    groups = connected(len(scan.files), pairs)[found.places]
+    features = image_features(config, source, weights, cache_dir, screen)
+    places = np.flatnonzero(scan.decoded)
+    labels, groups = scan.labels[places], connected(len(scan.files), pairs)[places]
     findings = []
-    for row, distance in outliers(found.values):
-        place = int(found.places[row])
+    for row, distance in outliers(features):
+        place = int(places[row])
         detail = f"{scan.class_of(place)}; its nearest neighbours are {distance:.1f} times as far away as usual"
         findings.append(Finding("outlier", detail, (scan.files[place],), (place,), distance))
     with screen.bar("Cross-validating labels", 1, "passes") as advance:
-        answers = out_of_fold(found.values, labels, groups, len(scan.classes))
+        answers = out_of_fold(features, labels, groups, len(scan.classes))
         advance(1)
     if answers is None:
         return findings, {"done": False, "why": "fewer than two classes have enough images"}
     for row, likelier, margin in suspects(answers, labels):
-        place = int(found.places[row])
+        place = int(places[row])
         own, other = answers.probabilities[row, [labels[row], likelier]]
         detail = f"{scan.class_of(place)} {own:.3f}, {scan.classes[likelier]} {other:.3f}"
         findings.append(Finding("suspect_label", detail, (scan.files[place],), (place,), margin))
