@@ -155,9 +155,9 @@ def test_cards_with_the_same_name_are_distinguished_by_their_memory():
 
 def test_spread_of_known_numbers():
     found = spread([5, 1, 3, 2, 4])
-    assert (found.median, found.first_quartile, found.third_quartile) == (3, 2, 4)
-    assert (found.lowest, found.highest, found.repeats) == (1, 5, 5)
-    assert spread([7.0]).first_quartile == 7.0
+    assert (found["median"], found["first_quartile"], found["third_quartile"]) == (3, 2, 4)
+    assert (found["lowest"], found["highest"], found["repeats"]) == (1, 5, 5)
+    assert spread([7.0])["first_quartile"] == 7.0
 
 
 @pytest.mark.parametrize(

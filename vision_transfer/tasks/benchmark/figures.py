@@ -4,48 +4,36 @@ import math
 from pathlib import Path
 from typing import Any
 
-from vision_transfer.runtime.files import replaced_file
+from vision_transfer.tasks.study.figures import COLOURS, line_style, new_axes, save_png
 
 GIGA, MILLI = 1e9, 1e-3
 STEP_TIME = "Step time, ms"
-# Okabe and Ito's palette, which colour-blind readers can tell apart; markers differ too.
-STYLES = {
-    "images": {"color": "#0072B2", "marker": "o", "label": "from images"},
-    "features": {"color": "#D55E00", "marker": "s", "label": "from cached features"},
-}
+LABELS = {"images": "from images", "features": "from cached features"}
 
 
 def draw_depths(records: list[dict[str, Any]], path: Path) -> None:
     """Writes a PNG with a panel each for step time, memory and FLOPs against freeze depth, from nothing to all."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     steps = [record for record in records if record["work"] == "step"]
     specs = list(dict.fromkeys(record["freeze"] for record in steps))
-    figure = Figure(figsize=(13, 4.8), layout="constrained")
-    FigureCanvasAgg(figure)
-    for axes, (title, value) in zip(figure.subplots(1, 3), _panels(steps).items(), strict=True):
-        for source, style in STYLES.items():
+    figure, panels = new_axes(13, 4.8, columns=3)
+    for axes, (title, value) in zip(panels, _panels(steps).items(), strict=True):
+        for number, (source, label) in enumerate(LABELS.items()):
             own = [record for record in steps if record["source"] == source]
-            if not own:
-                continue
             places = [specs.index(record["freeze"]) for record in own]
-            axes.plot(places, [value(record) for record in own], linewidth=2, markersize=6, clip_on=False, **style)
-            if title == STEP_TIME:
+            if own:
+                axes.plot(places, [value(record) for record in own], clip_on=False, label=label, **line_style(number))
+            if own and title == STEP_TIME:
                 quartiles = ("first_quartile", "third_quartile")
                 low, high = ([record["seconds"][name] / MILLI for record in own] for name in quartiles)
-                axes.fill_between(places, low, high, color=style["color"], alpha=0.2, linewidth=0)
+                axes.fill_between(places, low, high, color=COLOURS[number], alpha=0.2, linewidth=0)
         axes.set_title(title)
         axes.set_xticks(range(len(specs)), specs, rotation=40, ha="right")
         axes.set_xlabel("frozen")
         axes.set_ylim(bottom=0)
-        axes.grid(axis="y", alpha=0.3)
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.axes[0].legend(frameon=False)
+    panels[0].legend(frameon=False)
     measured = "compiled, not measured" if "compiled_not_measured" in steps[0] else "median and quartiles"
     figure.suptitle(f"{steps[0]['device']}, batch {steps[0]['batch']}: {measured}")
-    with replaced_file(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=150)
+    save_png(figure, path)
 
 
 def _panels(steps: list[dict[str, Any]]) -> dict[str, Any]:

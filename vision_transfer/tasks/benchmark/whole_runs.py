@@ -30,12 +30,9 @@ CONFIGS = PACKAGE_PARENT / "configs"
 
 @dataclass(frozen=True)
 class WholeRun:
-    """A run of ours and what Keras does for the same result.
+    """Our flags by command, and the works of `keras_run` for the same result, with how often each is needed.
 
-    Attributes:
-        name: for readers.
-        commands: our flags, one tuple per command; the last is timed, after the earlier ones have filled the cache.
-        keras: works of `keras_run`, each with the number of times it is needed.
+    The last command is timed, after the earlier ones have filled the cache.
     """
 
     name: str
