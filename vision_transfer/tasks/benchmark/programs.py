@@ -65,7 +65,7 @@ def running_step(case: Case, mesh: Mesh) -> tuple[Lower, tuple[TrainState, Chunk
     frozen["prepared"] = _prepared(case, mesh, frozen["params"])
     rows = np.tile(np.arange(len(batch.labels), dtype=np.int32), (MOST_STEPS, 1))
     weights, rates = np.ones(rows.shape, np.float32), np.full(MOST_STEPS, RATE, np.float32)
-    order = StepOrder(*split_columns((rows, weights), mesh), replicate(rates, mesh))
+    order = StepOrder(split_columns(rows, mesh), split_columns(weights, mesh), replicate(rates, mesh))
     chunk = Chunk(replicate(batch, mesh), order, jnp.int32(0), jnp.int32(1))
     state = replicate(state, mesh)
     constants = Constants(share(frozen, mesh), jax.random.key(SEED), jnp.int32(0))
