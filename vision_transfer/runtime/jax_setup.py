@@ -6,8 +6,8 @@ from pathlib import Path
 
 import jax
 
+from vision_transfer.runtime.compilation import return_memory_after_compiling
 from vision_transfer.runtime.huge_pages import without_huge_pages
-from vision_transfer.runtime.memory import return_memory_after_compiling
 
 COMPILED_FOLDER = "compiled"
 # Programs that compile faster are not cached.

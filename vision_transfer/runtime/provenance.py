@@ -24,7 +24,6 @@ HARMLESS = (
     "runtime/compilation.py",
     "runtime/console.py",
     "runtime/huge_pages.py",
-    "runtime/memory.py",
     "runtime/preemption.py",
     "runtime/timer.py",
     "tasks/__init__.py",

@@ -59,13 +59,7 @@ WINNERS = "winners"
 
 @dataclass(frozen=True)
 class Operation:
-    """A convolution apart from its arrays.
-
-    Attributes:
-        tile: outputs per tile and axis, a key of `POINTS`.
-        padding: zeros around the images (0 or 1).
-        epilogue: what follows the bias.
-    """
+    """A convolution apart from its arrays: outputs per tile and axis, zeros around images, what follows the bias."""
 
     tile: int
     padding: int
