@@ -11,18 +11,11 @@ from vision_transfer.runs.folder import DEFAULT_ROOT
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.files import write_json
 from vision_transfer.runtime.provenance import code_digest, versions
+from vision_transfer.tasks.benchmark import tables
 from vision_transfer.tasks.benchmark.ahead_of_time import compile_cases
 from vision_transfer.tasks.benchmark.cases import comparison_cases, depth_cases
 from vision_transfer.tasks.benchmark.figures import draw_depths
 from vision_transfer.tasks.benchmark.measure import compare, measure, measure_input_path
-from vision_transfer.tasks.benchmark.tables import (
-    comparison_table,
-    compiled_table,
-    input_path_table,
-    layer_table,
-    measured_table,
-    whole_runs_table,
-)
 from vision_transfer.tasks.benchmark.whole_runs import compare_whole_runs
 
 RESULT, FIGURE = "benchmark.json", "depth.png"
@@ -56,20 +49,20 @@ def benchmark(config: Config, cache: Path, workdir: Path | None, screen: Screen)
     if config.benchmark.target:
         trace = folder / "trace" if config.benchmark.trace else None
         result["compiled"] = compile_cases(depth_cases(config), config.benchmark.target, trace, screen)
-        screen.say(compiled_table(result["compiled"]))
+        screen.say(tables.compiled_table(result["compiled"]))
     elif whole_runs := _listed(config.benchmark.whole_runs):
         result["whole_runs"] = compare_whole_runs(config, whole_runs, python, cache, screen)
-        screen.say(whole_runs_table(result["whole_runs"]))
+        screen.say(tables.whole_runs_table(result["whole_runs"]))
     elif peers:
         result["compared"] = compare(config, comparison_cases(config), peers, python, cache, screen)
-        screen.say(comparison_table(result["compared"]))
+        screen.say(tables.comparison_table(result["compared"]))
     else:
         result["measured"] = measure(config, depth_cases(config), cache, folder, screen)
-        screen.say(layer_table(max(result["measured"], key=lambda record: record["table"]["flops"])))
-        screen.say(measured_table(result["measured"]))
+        screen.say(tables.layer_table(max(result["measured"], key=lambda record: record["table"]["flops"])))
+        screen.say(tables.measured_table(result["measured"]))
         if config.dataset.root is not None:
             result["input_path"] = measure_input_path(config, config.dataset.root, cache)
-            screen.say(input_path_table(result["input_path"]))
+            screen.say(tables.input_path_table(result["input_path"]))
     write_json(folder / RESULT, result)
     records = result.get("compiled") or result.get("measured") or []
     if any(record["work"] == "step" for record in records):

@@ -16,18 +16,11 @@ from vision_transfer.errors import UserError
 from vision_transfer.runs.build import data_request
 from vision_transfer.runtime.console import Screen, duration
 from vision_transfer.runtime.files import write_json
+from vision_transfer.tasks.check import rules
 from vision_transfer.tasks.check.contact_sheet import draw_sheet
 from vision_transfer.tasks.check.features import image_features, vgg_weights
 from vision_transfer.tasks.check.findings import KINDS, Finding, counted, worst_first
 from vision_transfer.tasks.check.labels import out_of_fold, outliers, suspects
-from vision_transfer.tasks.check.rules import (
-    class_counts,
-    class_sizes,
-    copies,
-    folders_like_splits,
-    unreadable,
-    unusual_files,
-)
 from vision_transfer.tasks.check.scan import Scan, scan_source
 
 # Findings of a kind that the screen lists; check.json has all.
@@ -54,14 +47,14 @@ def check(config: Config, cache_dir: Path, folder: Path | None, screen: Screen) 
     if not scan.decoded.any():
         why = next((image.problem for image in scan.images), "it has no images")
         raise UserError(f"--config.dataset.root: {source.name} has no image that decodes ({why})")
-    of_copies, pairs = copies(scan)
+    of_copies, pairs = rules.copies(scan)
     of_features, labels = _check_labels(config, source, scan, pairs, cache_dir, screen)
     findings = worst_first(
         [
-            *folders_like_splits(scan, request.root),
-            *unreadable(source, scan),
-            *class_sizes(scan),
-            *unusual_files(scan, config.dataset.image_size or source.default_size),
+            *rules.folders_like_splits(scan, request.root),
+            *rules.unreadable(source, scan),
+            *rules.class_sizes(scan),
+            *rules.unusual_files(scan, config.dataset.image_size or source.default_size),
             *of_copies,
             *of_features,
         ]
@@ -124,7 +117,7 @@ def _report(
     source: Source, scan: Scan, findings: list[Finding], labels: dict[str, Any], seconds: float
 ) -> dict[str, Any]:
     """The content of `check.json`."""
-    counts = class_counts(scan)
+    counts = rules.class_counts(scan)
     return {
         "name": source.name,
         "fingerprint": fingerprint(source),
@@ -135,13 +128,8 @@ def _report(
         "labels": labels,
         "counts": counted(findings),
         "findings": [
-            {
-                "kind": finding.kind,
-                "severity": KINDS[finding.kind].severity,
-                "files": list(finding.files),
-                "detail": finding.detail,
-                "score": finding.score,
-            }
+            {name: getattr(finding, name) for name in ("kind", "files", "detail", "score")}
+            | {"severity": KINDS[finding.kind].severity}
             for finding in findings
         ],
         "seconds": round(seconds, 3),
@@ -149,7 +137,7 @@ def _report(
 
 
 def _say(source: Source, scan: Scan, findings: list[Finding], labels: dict[str, Any], screen: Screen) -> None:
-    sizes = class_counts(scan).sum(axis=1)
+    sizes = rules.class_counts(scan).sum(axis=1)
     splits = ", ".join(f"{int(size):,} {name}" for name, size in zip(scan.split_names, sizes, strict=True))
     screen.say(escape(f"{source.name}: {len(scan.classes)} classes; images: {splits}."))
     if not findings:
