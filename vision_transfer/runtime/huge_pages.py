@@ -1,9 +1,9 @@
 """Restarts the program with huge memory pages on systems that provide them only on request.
 
 A training step on a CPU allocates and frees buffers of megabytes all the time; with pages of 4 kB the kernel spends
-much of the step on mapping them. Glibc can request pages of 2 MB, but reads that setting only when a process starts. On
-2 cores a step of the 150-pixel convnet took 0.72 of Keras's time with huge pages and 0.88 without
-(`configs/benchmark.py` with `--config.benchmark.peers=keras`, medians).
+much of the step on mapping them (4.4 of 6 ms an image in VGG16's first layer). Glibc can request pages of 2 MB, but
+reads that setting only when a process starts. On 2 cores a step of the 150-pixel convnet took 0.72 of Keras's time with
+huge pages and 0.88 without (`configs/benchmark.py` with `--config.benchmark.peers=keras`, medians).
 """
 
 import os

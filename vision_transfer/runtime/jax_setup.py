@@ -19,7 +19,8 @@ HOST_DEVICES_FLAG = "xla_force_host_platform_device_count"
 # XLA then uses no operation that adds in a varying order, and chooses none by timing.
 DETERMINISTIC_FLAG = "--xla_gpu_deterministic_ops=true"
 # Orders operations so that the fewest bytes are alive. XLA's default runs more operations at once, but each core is
-# busy already. XLA ends the process at an unknown flag, so only tested versions of JAX get it.
+# busy already: the temporaries of a full VGG16 step of 16 images took 1,452 instead of 778 MB at the same speed.
+# XLA ends the process at an unknown flag, so only tested versions of JAX get it.
 CPU_SCHEDULER_FLAG = "--xla_cpu_scheduler_type=CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"
 OLDEST_WITH_SCHEDULER, FIRST_UNTRIED = (0, 10), (0, 13)
 

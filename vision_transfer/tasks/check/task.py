@@ -60,7 +60,8 @@ def check(config: Config, cache_dir: Path, folder: Path | None, screen: Screen) 
         ]
     )
     place = folder or Path("runs") / f"check-{source.name}-{fingerprint(source)[:_FINGERPRINT_SHOWN]}"
-    has_sheet = draw_sheet(findings, _pixels_of(source), place / SHEET)
+    images = [(examples, row) for examples in source.splits.values() for row in range(len(examples.files))]
+    has_sheet = draw_sheet(findings, lambda number: images[number][0].pixels(images[number][1], _RGB), place / SHEET)
     write_json(place / REPORT, _report(source, scan, findings, labels, time.monotonic() - began))
     _say(source, scan, findings, labels, screen)
     files = f"{REPORT} (all findings)" + (f" and {SHEET} (the images)" if has_sheet else "")
@@ -100,17 +101,6 @@ def _check_labels(
         detail = f"{scan.class_of(place)} {own:.3f}, {scan.classes[likelier]} {other:.3f}"
         findings.append(Finding("suspect_label", detail, (scan.files[place],), (place,), margin))
     return findings, {"done": True, "accuracy": answers.accuracy, "pictures": int(answers.asked.sum())}
-
-
-def _pixels_of(source: Source):
-    parts = list(source.splits.values())
-    starts = np.cumsum([0, *(len(examples.files) for examples in parts)])
-
-    def pixels(place: int) -> np.ndarray:
-        split = int(np.searchsorted(starts, place, side="right")) - 1
-        return parts[split].pixels(place - int(starts[split]), _RGB)
-
-    return pixels
 
 
 def _report(

@@ -58,16 +58,13 @@ def plain_network(
 
 
 def _scale_and_offset(mode: Preprocessing, channels: int) -> tuple[np.ndarray, np.ndarray]:
-    ones = np.ones(channels)
-    match mode:
-        case "caffe":
-            scale, offset = ones, -np.array(CAFFE_MEAN_BGR[::-1])
-        case "torch":
-            scale, offset = 1 / (MAX_PIXEL * np.array(TORCH_STD_RGB)), -np.array(TORCH_MEAN_RGB) / TORCH_STD_RGB
-        case "rescale":
-            scale, offset = ones / MAX_PIXEL, 0 * ones
-        case "raw":
-            scale, offset = ones, 0 * ones
+    ones, none = np.ones(channels), np.zeros(channels)
+    scale, offset = {
+        "caffe": (ones, -np.array(CAFFE_MEAN_BGR[::-1])),
+        "torch": (1 / (MAX_PIXEL * np.array(TORCH_STD_RGB)), -np.array(TORCH_MEAN_RGB) / TORCH_STD_RGB),
+        "rescale": (ones / MAX_PIXEL, none),
+        "raw": (ones, none),
+    }[mode]
     return scale.astype(np.float32), offset.astype(np.float32)
 
 
