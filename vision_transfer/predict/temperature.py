@@ -95,9 +95,7 @@ def calibration_of(run: TrainedRun, cache_dir: Path, screen: Screen) -> Calibrat
     """The calibration kept in a finished run's folder; fitted and kept first if there is none for its predictions.
 
     `predictions.npz` holds the logits of the validation split. Runs from before they were kept need their data once.
-
-    Returns:
-        None, after a message, if there are no validation images, or neither their logits nor the data.
+    None, after a message, if there are no validation images, or neither their logits nor the data.
 
     Raises:
         UserError: `predictions.npz` or `temperature.json` is damaged.

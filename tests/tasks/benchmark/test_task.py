@@ -11,9 +11,8 @@ from vision_transfer.errors import UserError
 from vision_transfer.tasks.benchmark import measure
 from vision_transfer.tasks.benchmark.cases import comparison_cases, depth_cases, peer_request
 from vision_transfer.tasks.benchmark.chips import known_chip
-from vision_transfer.tasks.benchmark.figures import draw_depths
 from vision_transfer.tasks.benchmark.tables import compiled_table, layer_table
-from vision_transfer.tasks.benchmark.task import benchmark
+from vision_transfer.tasks.benchmark.task import benchmark, draw_depths
 from vision_transfer.tasks.benchmark.worker import spread, take_turns, worker
 
 STUB = """
