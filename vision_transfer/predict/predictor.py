@@ -67,7 +67,7 @@ class Predictor:
     def load(folder: str | Path, cache_dir: Path | None = None, screen: Screen | None = None) -> "Predictor":
         """The network of a finished run's folder, with the parameters that were tested, on all local devices.
 
-        The default cache, for pretrained weights, is that of the command line; messages go to standard output.
+        Defaults are the command line's cache, for pretrained weights, and messages on standard output.
 
         Raises:
             UserError: no finished run, or weights that are not found.
@@ -102,7 +102,7 @@ class Predictor:
 
         All cores decode files ahead of the devices; a few batches are in memory at a time. Each list is a batch of its
         own, so its numbers do not depend on where a stream started, as long as that was at a multiple of `batch_size`.
-        A progress bar needs a screen.
+        With a screen, a progress bar has this title.
         """
         waiting: deque[list[Prediction]] = deque()
 

@@ -63,7 +63,8 @@ def fitted_temperature(logits: Float[np.ndarray, "examples outputs"], labels: In
 
     A network without mistakes on these examples would get T → 0 and claim certainty. So each label counts as
     (n + 1) / (n + 2) of an example of its class and 1 / (n + 2) of an example of the other classes, for n examples:
-    one mistake in total (Platt 1999, section 2.2, for the same reason). The network must not be trained on them.
+    one mistake in total (Platt 1999, section 2.2, for the same reason). The network must not have seen them in
+    training.
     """
     from scipy.optimize import minimize_scalar
 

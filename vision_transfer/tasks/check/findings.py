@@ -35,7 +35,8 @@ KINDS: dict[str, Kind] = {
 class Finding:
     """One thing that is wrong; of a kind, the worst has the largest score.
 
-    A finding about a class or folder has no files; `places` are their positions among all examples, if they are some.
+    A finding about a class or folder has no files; `places` are the positions of files among all examples, and empty
+    for files that are no examples.
     """
 
     kind: str
