@@ -27,9 +27,7 @@ def process_peak_bytes() -> int | None:
 class Timer:
     """Measures nested activities; time spent in an inner activity does not count for the outer one.
 
-    Attributes:
-        seconds: by activity.
-        peak_bytes: peak memory of the process, by activity, for the activities that raised it.
+    `peak_bytes` is the peak memory of the process for the activities that raised it.
     """
 
     seconds: dict[str, float] = field(default_factory=dict)
