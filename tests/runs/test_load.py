@@ -68,7 +68,7 @@ def test_the_saved_config_is_the_config(tmp_path, caches, screen):
         (lambda run: (run / "config.json").unlink(), "not the folder of a run"),
         (lambda run: (run / "config.json").write_text("{"), "cannot be read"),
         (lambda run: (run / "config.json").write_text('{"stages": {}, "speed": 1}'), "this version has no such field"),
-        (lambda run: (run / "result.json").write_text("{}"), "not as it was written"),
+        (lambda run: (run / "result.json").write_text("{}"), "is damaged or was edited"),
         (lambda run: shutil.rmtree(run / "checkpoints" / "more"), "not finished"),
     ],
 )

@@ -1,4 +1,4 @@
-"""What follows from a config and the data together, decided in this one place: network, masks, stages."""
+"""Resolves a config against the data, in this one place: network, masks, stages."""
 
 from dataclasses import dataclass, replace
 
@@ -19,7 +19,7 @@ RGB = 3
 
 @dataclass(frozen=True)
 class DataFacts:
-    """What a network must know of the data: number of classes, and `(height, width, channels)` of an image."""
+    """Facts of the data that shape a network: number of classes, and `(height, width, channels)` of an image."""
 
     classes: int
     image_shape: tuple[int, int, int]
@@ -89,7 +89,7 @@ def resolve_stages(config: Config, network: Network) -> list[Stage]:
         UserError: a freeze spec or a multiplier that does not fit the network; the stage is named.
     """
     augmentation = augmentation_of(config.augment)
-    stages = []
+    stages: list[Stage] = []
     for name in config.schedule:
         settings = config.stages[name]
         try:

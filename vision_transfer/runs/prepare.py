@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 from jax.sharding import Mesh
@@ -122,7 +122,7 @@ def _load_weights(
 
 def device_text() -> str:
     """Platform, kind and number of the local devices: `cpu × 2`, `gpu NVIDIA H100 × 1`."""
-    devices = jax.local_devices()
+    devices = cast(Any, jax).local_devices()
     kind = devices[0].device_kind
     name = devices[0].platform if kind == devices[0].platform else f"{devices[0].platform} {kind}"
     return f"{name} × {len(devices)}"

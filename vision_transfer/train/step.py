@@ -4,6 +4,10 @@ One program serves every chunk of a stage: the number of steps is a traced argum
 under `shard_map`, so that each device sees its own part of the batch and only sums cross devices.
 """
 
+# JAX, Optax and Orbax type their functions on trees only in part.
+# pyright: reportUnknownMemberType=false, reportUnknownLambdaType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false, reportMissingTypeStubs=false
+
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -26,7 +30,7 @@ from vision_transfer.train.optimizers import OptimizerSpec, descent
 
 @dataclass(frozen=True)
 class StepProgram:
-    """What a step computes, without any numbers that may change from run to run; hashable.
+    """The computation of a step, without any numbers that may change from run to run; hashable.
 
     Attributes:
         network: the tables.
@@ -112,7 +116,7 @@ class Chunk(NamedTuple):
 
 
 class Constants(NamedTuple):
-    """What no step of an epoch changes; never donated.
+    """Values that no step of an epoch changes; never donated.
 
     Attributes:
         frozen: collections (`params`, `prepared`) of what does not train; shared by all runs.

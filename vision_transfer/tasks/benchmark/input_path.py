@@ -27,11 +27,7 @@ from vision_transfer.train.step import StepOrder
 
 
 def build(request: dict[str, Any]) -> Work:
-    """Measures at once; the facts are images per second: `decoded`, and `fed` as the median of `repeats` epochs.
-
-    Args:
-        request: `root` (a folder of images), `size`, `channels`, `batch`, `repeats`, and `cache`, the root of caches.
-    """
+    """Measures at once; the facts are images per second: `decoded`, and `fed` as the median of `repeats` epochs."""
     jax_setup.configure(Path(request["cache"]))
     data = DatasetConfig("folder", request["root"], request["size"], request["channels"], test_fraction=0.1)
     with tempfile.TemporaryDirectory() as cache:
@@ -40,7 +36,7 @@ def build(request: dict[str, Any]) -> Work:
         decoded = sum(map(len, (dataset.train, dataset.validation, dataset.test)))
         rate = decoded / (time.perf_counter() - began)
         fed = spread([_epoch(dataset.train, request["batch"], epoch) for epoch in range(request["repeats"])])
-    return lambda times: None, {"decoded": rate, "fed": fed.median}, dict
+    return lambda times: None, {"decoded": rate, "fed": fed["median"]}, dict
 
 
 def _epoch(split: Split, batch: int, epoch: int) -> float:

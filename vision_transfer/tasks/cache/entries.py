@@ -32,16 +32,9 @@ _COMPILED_FILE = re.compile(r"(?P<program>.+)-[0-9a-f]{64}-(cache|atime)")
 
 @dataclass(frozen=True)
 class Entry:
-    """A part of the cache that can be deleted by itself.
+    """A part of the cache that can be deleted by itself, last used `used` seconds after 1970.
 
-    Attributes:
-        kind: key of `KINDS`.
-        name: unique within the kind.
-        about: a description for readers.
-        files: all that belongs to it.
-        bytes: size of these.
-        used: time of the last use, in seconds since 1970.
-        stale: whether no run will use it again, since other code or another JAX computed it; only known for features.
+    It is `stale` if no run will use it again, since other code or another JAX computed it; only known for features.
     """
 
     kind: str
