@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from vision_transfer.cli.flag_errors import load_config
-from vision_transfer.cli.main import FLAG_NAMES
-from vision_transfer.cli.modes import MODES
+from vision_transfer.cli.help import FLAG_NAMES
+from vision_transfer.cli.registry import MODES
 from vision_transfer.config import checked, default_config, flatten, stage
+from vision_transfer.config.table import markdown
 
 ROOT = Path(__file__).resolve().parents[1]
 # Without the changelog, which names things that are gone.
@@ -108,3 +109,8 @@ def test_the_commands_that_continuous_integration_runs_are_in_the_readme():
 )
 def test_a_misspelt_field_would_be_found(path, exists):
     assert is_field(path) == exists
+
+
+def test_the_page_of_the_configuration_is_that_of_the_schema():
+    """Otherwise: `python -m vision_transfer.config.table > docs/configuration.md`."""
+    assert (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8") == markdown()

@@ -114,7 +114,7 @@ def _rule(spec: str, network: Network) -> Callable[[str, str], bool]:
         case "none" if not argument:
             trainable = set(backbone)
         case "all" if not argument:
-            trainable = set()
+            trainable = set[str]()
         case "below" if argument:
             trainable = set(backbone[_backbone_index(spec, argument, network) :])
         case "last" if argument:

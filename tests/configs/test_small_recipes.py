@@ -9,7 +9,7 @@ from vision_transfer.cli.flag_errors import load_config
 from vision_transfer.config import checked
 from vision_transfer.errors import UserError
 from vision_transfer.models.network import all_parameter_shapes
-from vision_transfer.runs.build import DataFacts, build_augmentation, build_network, resolve_stages
+from vision_transfer.runs.build import DataFacts, build_network, resolve_stages
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
@@ -74,7 +74,6 @@ def network_of(config, name, classes=10):
 @pytest.mark.parametrize(("name", "argument"), RECIPES)
 def test_every_recipe_is_valid_and_its_stages_fit_its_network(name, argument):
     config = load(name, argument)
-    build_augmentation(config)
     network = network_of(config, name)
     for stage in config.stages:
         freezing.resolve(config.stages[stage].freeze, network)

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from vision_transfer.data.dataset import DataRequest
+from vision_transfer.config.schema import DatasetConfig
 from vision_transfer.data.load import load_dataset
 from vision_transfer.runtime.console import Screen
 
@@ -71,7 +71,9 @@ def image_folder(tmp_path, write_image):
 @pytest.fixture
 def load(tmp_path, screen):
     def load(**request):
-        return load_dataset(DataRequest(**request), cache_dir=tmp_path / "cache", screen=screen)
+        root = request.pop("root", None)
+        config = DatasetConfig(root=None if root is None else str(root), **{"test_fraction": 0.1, **request})
+        return load_dataset(config, cache_dir=tmp_path / "cache", screen=screen)
 
     return load
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vision_transfer.data.dataset import DataRequest
+from vision_transfer.config.schema import DatasetConfig
 from vision_transfer.data.download import PUBLIC_FILES, PublicFile, download, fetch_dataset
 from vision_transfer.data.load import load_dataset
 from vision_transfer.errors import UserError
@@ -143,7 +143,7 @@ def test_fetched_mnist_is_found(server, tmp_path, screen, monkeypatch):
     )
     folder = fetch_dataset("mnist", tmp_path, screen, {"mnist": files})
     assert folder == tmp_path / "datasets" / "mnist"
-    dataset = load_dataset(DataRequest(name="mnist", channels=1), cache_dir=tmp_path, screen=screen)
+    dataset = load_dataset(DatasetConfig(name="mnist", channels=1), cache_dir=tmp_path, screen=screen)
     assert len(dataset.test) == 30
     np.testing.assert_array_equal(dataset.test.images[7, ..., 0], images[7])
     asked = len(server.asked)
@@ -170,7 +170,7 @@ def test_cifar10_is_made_from_the_binary_edition(server, tmp_path, screen, monke
     names = [*(f"cifar-10-batches-bin/data_batch_{number}.bin" for number in range(1, 6)), "x/test_batch.bin"]
     content = tar_of({name: b"".join(records[10 * place : 10 * place + 10]) for place, name in enumerate(names)})
     fetch_dataset("cifar10", tmp_path, screen, {"cifar10": (public(server, "cifar.tar.gz", content),)})
-    dataset = load_dataset(DataRequest(name="cifar10", validation_fraction=0), cache_dir=tmp_path, screen=screen)
+    dataset = load_dataset(DatasetConfig(name="cifar10", validation_fraction=0), cache_dir=tmp_path, screen=screen)
     assert dataset.classes[3] == "cat"
     np.testing.assert_array_equal(dataset.train.images, images[:50])
     np.testing.assert_array_equal(dataset.test.images, images[50:])
@@ -224,7 +224,7 @@ def test_cats_and_dogs_without_the_broken_ones(server, tmp_path, screen):
         for number in numbers
     }
     assert "2 of 14 files do not decode and were left out: PetImages/Cat/666.jpg" in screen.text
-    request = DataRequest(name="cats_vs_dogs_small", root=folder, image_size=8)
+    request = DatasetConfig(name="cats_vs_dogs_small", root=str(folder), image_size=8)
     assert len(load_dataset(request, cache_dir=tmp_path, screen=screen).train) == 4
 
 

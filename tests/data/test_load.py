@@ -9,7 +9,8 @@ import pytest
 from rich.console import Console
 from sklearn.datasets import load_digits
 
-from vision_transfer.data.dataset import DataRequest, digest_image
+from vision_transfer.config.schema import DatasetConfig
+from vision_transfer.data.dataset import digest_image
 from vision_transfer.data.images.resize import resize_bilinear
 from vision_transfer.data.load import load_dataset
 from vision_transfer.errors import UserError
@@ -185,7 +186,7 @@ def test_the_classic_data(tmp_path):
     if not root.is_dir():
         pytest.skip("VISION_TRANSFER_DATA has no cats_vs_dogs_small")
     dataset = load_dataset(
-        DataRequest(image_size=32, channels=1), cache_dir=tmp_path, screen=Screen(Console(quiet=True))
+        DatasetConfig(image_size=32, channels=1), cache_dir=tmp_path, screen=Screen(Console(quiet=True))
     )
     assert [len(getattr(dataset, split)) for split in SPLITS] == [2000, 1000, 1000]
     assert dataset.skipped == ()
@@ -202,7 +203,7 @@ def test_the_classic_data(tmp_path):
     ],
 )
 def test_known_data(tmp_path, name, sizes, shape, train_counts):
-    request = DataRequest(name=name, image_size=shape[0])
+    request = DatasetConfig(name=name, image_size=shape[0])
     dataset = load_dataset(request, cache_dir=tmp_path, screen=Screen(Console(quiet=True)))
     assert tuple(len(getattr(dataset, split)) for split in SPLITS) == sizes
     assert dataset.train.images.shape[1:] == shape
@@ -211,7 +212,7 @@ def test_known_data(tmp_path, name, sizes, shape, train_counts):
 
 @needs_data
 def test_mnist_is_complete_and_in_order(tmp_path):
-    request = DataRequest(name="mnist", channels=1, validation_fraction=0)
+    request = DatasetConfig(name="mnist", channels=1, validation_fraction=0)
     dataset = load_dataset(request, cache_dir=tmp_path, screen=Screen(Console(quiet=True)))
     assert dataset.train.images.shape == (60_000, 28, 28, 1)
     assert dataset.test.images.shape == (10_000, 28, 28, 1)

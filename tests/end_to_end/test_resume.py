@@ -75,7 +75,7 @@ def test_asked_to_stop_in_training(place, run, small_run, number, status):
     assert finished.err == ""
     last = finished.out.splitlines()[-1]
     assert last.startswith("Stopped. ")
-    assert last.endswith("The same command goes on from here.")
+    assert last.endswith("Run the same command again to resume.")
     assert not (run.path / "result.json").exists()
     run.assert_nothing_left_behind()
     assert any(run.path.glob("checkpoints/whole/last/*/manifest.json"))

@@ -12,6 +12,8 @@ from filelock import FileLock
 
 from vision_transfer.features import store as store_module
 from vision_transfer.features.store import Hold, Store, open_store, row_keys, write_shard
+from vision_transfer.runtime import files
+from vision_transfer.runtime.files import shared_folder
 
 KEYS = row_keys(np.arange(64, dtype=np.uint8).reshape(4, 16))
 
@@ -135,7 +137,7 @@ def test_a_store_is_in_use_while_its_rows_are(store, screen):
 
 
 def test_a_store_is_in_use_while_it_grows(store, screen):
-    with store.growing("features", screen), store.unused() as unused:
+    with shared_folder(store.path, "computing features", screen), store.unused() as unused:
         assert not unused
 
 
@@ -147,7 +149,7 @@ def test_a_use_is_noted(store):
 
 
 def test_who_waits_for_another_process_is_told(store, screen, monkeypatch):
-    monkeypatch.setattr(store_module, "_SECONDS_BEFORE_SAYING_THAT_IT_WAITS", 0.05)
+    monkeypatch.setattr(files, "SECONDS_BEFORE_SAYING_THAT_IT_WAITS", 0.05)
     held = threading.Event()
 
     def compute():
@@ -158,6 +160,6 @@ def test_who_waits_for_another_process_is_told(store, screen, monkeypatch):
     other = threading.Thread(target=compute)
     other.start()
     held.wait()
-    with store.growing("features of pool1", screen):
+    with shared_folder(store.path, "computing features of pool1", screen):
         assert "features of pool1; waiting" in screen.console.file.getvalue()
     other.join()

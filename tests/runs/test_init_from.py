@@ -246,7 +246,7 @@ def test_a_begun_run_goes_on_from_the_same_start_when_the_earlier_run_is_gone(be
     undisturbed = train(checked(config), RunOptions(tmp_path / "undisturbed", cache), screen)
     shutil.rmtree(source)
     folder = train(checked(config), options, screen)
-    assert f"{source} is gone; this run goes on from the copy in {options.workdir}" in said(screen)
+    assert f"{source} is gone; this run resumes from the copy in {options.workdir}" in said(screen)
     found, expected = (load_run(run.path, cache, screen) for run in (folder, undisturbed))
     assert jax.tree.all(same(found.variables, expected.variables))
     assert found.result["test"] == expected.result["test"]
@@ -254,7 +254,7 @@ def test_a_begun_run_goes_on_from_the_same_start_when_the_earlier_run_is_gone(be
 
 
 def test_a_source_that_is_gone_is_said(tmp_path, screen, cache):
-    with pytest.raises(UserError, match=r"config.init_from: there is no folder .*source.*--workdir"):
+    with pytest.raises(UserError, match=r"config.init_from: no such folder: .*source.*--workdir"):
         prepare(checked(config_of(init_from=str(tmp_path / "source"))), RunOptions(tmp_path / "no copy", cache), screen)
 
 
@@ -291,7 +291,7 @@ def flip_a_byte(start):
     ("damage", "message"),
     [
         (shutil.rmtree, r"start: is missing.*result\.json"),
-        (lose_a_layer, "start: is not as it was written"),
+        (lose_a_layer, "start: is damaged, or of another network"),
         (flip_a_byte, "is damaged"),
     ],
 )

@@ -3,8 +3,7 @@
 import time
 
 from vision_transfer.runtime import timer as timer_module
-from vision_transfer.runtime.memory import process_peak_bytes
-from vision_transfer.runtime.timer import Timer
+from vision_transfer.runtime.timer import Timer, process_peak_bytes
 
 
 def test_inner_time_is_not_counted_for_the_outer(monkeypatch):

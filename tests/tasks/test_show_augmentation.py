@@ -6,10 +6,9 @@ import pytest
 from PIL import Image
 
 from vision_transfer.config import checked, default_config, stage, with_stages
-from vision_transfer.data.augmentation.augment import augment_batch
+from vision_transfer.data.augmentation.augment import augment_batch, augmentation_of
 from vision_transfer.data.load import load_dataset
 from vision_transfer.errors import UserError
-from vision_transfer.runs.build import build_augmentation, data_request
 from vision_transfer.tasks.show_augmentation import describe, draw_grid, show_augmentation, variants
 
 SIZE = 24
@@ -26,7 +25,7 @@ def config_of(**augment):
 @pytest.fixture
 def first(tmp_path, screen):
     """The training split, whose first image is drawn without `--images`."""
-    return load_dataset(data_request(config_of()), cache_dir=tmp_path, screen=screen).train
+    return load_dataset(config_of().dataset, cache_dir=tmp_path, screen=screen).train
 
 
 def said(screen):
@@ -35,18 +34,18 @@ def said(screen):
 
 def test_a_banks_variants_come_in_turn_and_are_its_own(first):
     config = config_of(bank=2, bank_seed=5)
-    augmentation = build_augmentation(config)
+    augmentation = augmentation_of(config.augment)
     found = variants(np.asarray(first.images[0]), augmentation, config)
     assert found.shape == (9, SIZE, SIZE, 3)
     for number in range(9):
         ids = first.example_ids[:1]
-        expected = augment_batch(first.images[:1], ids, jax.random.key(5), number % 2, augmentation.config)
+        expected = augment_batch(first.images[:1], ids, jax.random.key(5), number % 2, augmentation)
         np.testing.assert_allclose(found[number], expected[0], atol=1e-3)
 
 
 def test_fresh_variants_differ_and_are_the_same_again(first):
     config = config_of()
-    found, again = (variants(np.asarray(first.images[0]), build_augmentation(config), config) for _ in range(2))
+    found, again = (variants(np.asarray(first.images[0]), augmentation_of(config.augment), config) for _ in range(2))
     np.testing.assert_array_equal(found, again)
     assert all(not np.allclose(found[0], other) for other in found[1:])
 
@@ -56,7 +55,7 @@ def test_the_figure_names_the_original_and_each_variant(channels):
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (SIZE, SIZE, channels), np.uint8)
     varied = rng.uniform(-5, 260, (9, SIZE, SIZE, channels)).astype(np.float32)
-    figure = draw_grid("a $x$.jpg", image, varied, build_augmentation(config_of(bank=4)))
+    figure = draw_grid("a $x$.jpg", image, varied, augmentation_of(config_of(bank=4).augment))
     assert figure.get_suptitle().startswith(
         "a $x$.jpg, 24×24 pixels\nkeras_layers: flip horizontal, rotation 0.1; fill"
     )
@@ -67,7 +66,7 @@ def test_the_figure_names_the_original_and_each_variant(channels):
 
 def test_active_operations_are_described():
     config = config_of(preset="image_data_generator", rotation=40.0, width_shift=0.2, flip="none", brightness=0.3)
-    found = describe(build_augmentation(config))
+    found = describe(augmentation_of(config.augment))
     assert found == "image_data_generator: rotation 40.0, width shift 0.2, brightness 0.3; fill nearest"
 
 

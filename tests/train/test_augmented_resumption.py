@@ -7,15 +7,15 @@ none of them from what the process has done so far.
 import math
 import signal
 from contextlib import contextmanager
+from dataclasses import replace
 
 import jax
 import numpy as np
 import pytest
 
 from vision_transfer.config import Config
-from vision_transfer.config.schema import CheckpointConfig
-from vision_transfer.data.augmentation.augment import Augmentation, BankRows
-from vision_transfer.data.augmentation.config import AugmentConfig
+from vision_transfer.config.schema import AugmentConfig, CheckpointConfig
+from vision_transfer.data.augmentation.augment import BankRows
 from vision_transfer.runtime.preemption import Stopped, StopSignal
 from vision_transfer.train import dispatch
 from vision_transfer.train.device_feed import TrainingRows
@@ -49,7 +49,7 @@ class StoppingScreen:
 @pytest.fixture(scope="module", params=KINDS)
 def train(request, small_network, small_data, stage_of, variables_of, mesh):
     """Trains a stage in a folder, stopped after some steps if asked, with one kind of augmentation."""
-    augmentation = Augmentation(OPERATIONS, KINDS[request.param], bank_seed=3)
+    augmentation = replace(OPERATIONS, bank=KINDS[request.param], bank_seed=3)
     images, labels = small_data(TRAIN + VALIDATION)
     ids = np.arange(TRAIN, dtype=np.uint32) + 1000
     rows, in_step = TrainingRows(images[:TRAIN], labels[:TRAIN], ids), augmentation

@@ -1,4 +1,4 @@
-"""What is wrong with a command line, said to its writer.
+"""Messages about mistakes in a command line.
 
 The flag libraries stop at the first mistake with texts of their own, some from deep inside. So when they fail, the
 config's file is run once more here, and every `--config.FIELD=VALUE` is checked against the fields that it has.
@@ -48,7 +48,7 @@ def load_config(argument: str | None) -> ConfigDict:
         UserError: there is no such file, it cannot be run, or it gives no configuration.
     """
     if argument is None:
-        raise UserError(f"--config is missing; give a file such as {EXAMPLE} (--help says more)")
+        raise UserError(f"--config is missing; give a file such as {EXAMPLE} (see --help)")
     file, colon, recipe = argument.partition(":")
     shown = f"--config={argument}"
     if Path(file).is_dir():
@@ -72,14 +72,14 @@ def load_config(argument: str | None) -> ConfigDict:
 
 
 def _illegal_value(error: flags.IllegalFlagValueError) -> str:
-    """What is wrong with the value of a flag other than `--config`: a boolean or one with a list of choices."""
+    """The message for a wrong value of a flag other than `--config`: a boolean, or one with a list of choices."""
     text = str(error)
     found = re.match(r"flag --(\w+)=(.*?): ", text)
     choices = re.search(r"<(.*)>", text)
     if found is None:
         return text
     allowed = ", ".join(choices[1].split("|")) if choices else "true or false"
-    return f"--{found[1]}: got {found[2]!r}; allowed is {allowed} (--help says more)"
+    return f"--{found[1]}: got {found[2]!r}; allowed is {allowed} (see --help)"
 
 
 def _override_mistakes(config: ConfigDict, arguments: Sequence[str]) -> Iterator[str]:

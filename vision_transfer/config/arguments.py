@@ -18,7 +18,9 @@ def parse_recipe(argument: str | None, **defaults: Any) -> ConfigDict:
         key, equals, text = item.partition("=")
         if key not in defaults:
             raise UserError(f"recipe {argument!r}: unknown key {key!r}; {nearest_names(key, list(defaults))}")
-        kind, what = type(defaults[key]), f"recipe {argument!r}: {key}"
+        default: object = defaults[key]
+        kind = type(default)
+        what = f"recipe {argument!r}: {key}"
         if not equals and kind is not bool:
             raise UserError(f"{what} has no value; write {key}=VALUE, of type {kind.__name__}")
         values[key] = _literal(text, kind, what) if equals else True

@@ -7,9 +7,9 @@ program itself has made of another. A message names the field, the value, and wh
 import dataclasses
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from vision_transfer.config.config_dict import ConfigDict
 from vision_transfer.config.fields import FIELDS, STAGE_FIELDS, Field, fields_of
@@ -33,7 +33,8 @@ def checked(values: ConfigDict | Mapping[str, Any]) -> Config:
     Raises:
         UserError: with one line for each field that is wrong.
     """
-    config = _typed(values if isinstance(values, Mapping) else values.to_dict(), "config.")
+    nested = cast(Mapping[str, Any], values if isinstance(values, Mapping) else values.to_dict())
+    config = _typed(nested, "config.")
     validate(config)
     return config
 
@@ -53,9 +54,9 @@ def read_config(file: Path) -> Config:
         raise UserError(f"{file.parent}: is not the folder of a run; it has no {file.name}") from error
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{file}: cannot be read ({error})") from error
-    if not isinstance(saved, dict) or not isinstance(saved.get("stages"), dict):
+    if not isinstance(saved, dict) or not isinstance(cast(dict[str, Any], saved).get("stages"), dict):
         raise UserError(f"{file}: is not the configuration of a run")
-    config = _typed(saved, f"{file}: ")
+    config = _typed(cast(dict[str, Any], saved), f"{file}: ")
     try:
         validate(config)
     except UserError as error:
@@ -77,7 +78,7 @@ def validate(config: Config) -> None:
 def _typed(values: Mapping[str, Any], where: str) -> Config:
     """A `Config` of nested values; every value has its field's type, missing fields have their default."""
     problems: list[str] = []
-    stages = values.get("stages", {})
+    stages: Mapping[str, Any] = values.get("stages", {})
     config = _group(Config, {key: values[key] for key in values if key != "stages"}, where, problems)
     made = {name: _group(StageConfig, stages[name], f"{where}stages.{name}.", problems) for name in stages}
     if problems or config is None:
@@ -90,14 +91,16 @@ def _group(kind: type[Group], values: Any, where: str, problems: list[str]) -> G
     if not isinstance(values, Mapping):
         problems.append(f"{where.rstrip('.')}: got {values!r}; expected a group of fields")
         return None
+    values = cast(Mapping[str, Any], values)
     known, before = dict(fields_of(kind)), len(problems)
-    groups = {declared.name: declared for declared in dataclasses.fields(kind) if declared.name not in known}  # type: ignore[arg-type]
+    declared = dataclasses.fields(cast(Any, kind))
+    groups = {field.name: field.default_factory for field in declared if field.name not in known}
     given: dict[str, Any] = {}
     for name in values:
         if name in known:
             given[name] = _value(known[name], values[name], f"{where}{name}", problems)
         elif name in groups and name != "stages":
-            given[name] = _group(groups[name].default_factory, values[name], f"{where}{name}.", problems)  # type: ignore[arg-type]
+            given[name] = _group(cast(Any, groups[name]), values[name], f"{where}{name}.", problems)
         else:
             problems.append(f"{where}{name}: this version has no such field; {nearest_names(name, [*known, *groups])}")
     return kind(**given) if len(problems) == before else None
@@ -108,8 +111,10 @@ def _value(field: Field, found: Any, where: str, problems: list[str]) -> Any:
     if found is None and field.optional:
         return None
     if field.kind is tuple and isinstance(found, tuple | list):
-        # absl gives `--config.benchmark.peers=keras,torch` as a tuple of one text.
-        listed = ",".join(found).split(",") if found and field.choices and set(map(type, found)) == {str} else found
+        listed = list(cast(Sequence[Any], found))
+        if field.choices and all(isinstance(element, str) for element in listed):
+            # absl gives `--config.benchmark.peers=keras,torch` as a tuple of one text.
+            listed = [part for element in listed for part in element.split(",")]
         elements = [_element(field.element, element) for element in listed]
         if all(type(element) is field.element for element in elements):
             return tuple(elements)
@@ -169,7 +174,8 @@ def _field_problems(config: Config | StageConfig, fields: Mapping[str, Field], w
         value: Any = config
         for part in path.split("."):
             value = getattr(value, part)
-        for element in value if isinstance(value, tuple) else (value,):
+        elements: Sequence[Any] = cast(Sequence[Any], value) if isinstance(value, tuple) else (value,)
+        for element in elements:
             allowed = _allowed(field, element)
             if allowed:
                 yield f"{where}.{path}: got {value!r}; allowed {allowed}"
@@ -177,7 +183,7 @@ def _field_problems(config: Config | StageConfig, fields: Mapping[str, Field], w
 
 
 def _allowed(field: Field, value: Any) -> str:
-    """What is allowed instead of a value or an element; empty where it is allowed."""
+    """The allowed values, in words, if a value or an element is not allowed; otherwise empty."""
     bounds = field.setting
     if value is None:
         return ""

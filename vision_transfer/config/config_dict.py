@@ -1,9 +1,9 @@
-"""What a file in `configs/` makes: a `ConfigDict` at the defaults of the schema, which it and the flags change."""
+"""Makes the `ConfigDict` of a config file: the defaults of the schema, which the file and the flags change."""
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from ml_collections import config_dict
+from ml_collections import config_dict  # pyright: ignore[reportMissingTypeStubs]
 
 from vision_transfer.config.fields import FIELDS, STAGE_FIELDS, Field
 
@@ -55,5 +55,6 @@ def _tree(fields: Mapping[str, Field]) -> ConfigDict:
                 node[parent] = ConfigDict()
             node = node[parent]
         # A plain None could not be overridden from the command line.
-        node[name] = config_dict.placeholder(field.kind) if field.default is None else field.default
+        placeholder = cast(Any, config_dict).placeholder
+        node[name] = placeholder(field.kind) if field.default is None else field.default
     return config

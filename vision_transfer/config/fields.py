@@ -66,7 +66,7 @@ def _field(declared: "dataclasses.Field[Any]", hint: Any) -> Field:
     kind = next(kind for kind in get_args(hint) if kind is not type(None)) if optional else hint
     element = get_args(kind)[0] if get_origin(kind) is tuple else kind
     choices = get_args(element) if get_origin(element) is Literal else ()
-    element_type = type(choices[0]) if choices else element
+    element_type = cast(type, type(choices[0]) if choices else element)
     is_tuple = get_origin(kind) is tuple
     return Field(
         declared.default,
@@ -76,6 +76,19 @@ def _field(declared: "dataclasses.Field[Any]", hint: Any) -> Field:
         choices,
         declared.metadata[SETTING],
     )
+
+
+def field_types(field: Field) -> str:
+    """The values that a field takes, in words: its choices, or a type with bounds."""
+    bounds = field.setting
+    text = " | ".join(map(str, field.choices)) or field.element.__name__
+    limits = [
+        f"{sign} {bound:g}"
+        for sign, bound in (("≥", bounds.minimum), ("<", bounds.below), ("≤", bounds.maximum))
+        if bound is not None
+    ]
+    text += f" {' and '.join(limits)}" if limits else ""
+    return f"list of {text}" if field.kind is tuple else text
 
 
 FIELDS: Mapping[str, Field] = dict(fields_of(Config))
@@ -101,9 +114,9 @@ def flatten(config: Config | Mapping[str, Any], prefix: str = "") -> dict[str, A
     for key in sorted(values):
         value = values[key]
         if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{key}.")
+            flat |= flatten(cast(Mapping[str, Any], value), f"{prefix}{key}.")
         else:
-            flat[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
+            flat[f"{prefix}{key}"] = list(cast(tuple[Any, ...], value)) if isinstance(value, tuple) else value
     return flat
 
 

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 T = TypeVar("T")
+OptimizerName = Literal["rmsprop", "adam", "sgd"]
 SETTING = "setting"
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What the schema states about a field besides its type and default.
+    """Facts of a field besides its type and default.
 
     Attributes:
         meaning: one sentence for the reader.
@@ -54,7 +55,7 @@ def group(kind: type[T]) -> T:
 class OptimizerConfig:
     """Fields of `config.stages.NAME.optimizer`."""
 
-    name: Literal["rmsprop", "adam", "sgd"] = setting("rmsprop", "Keras's RMSprop, Adam or SGD")
+    name: OptimizerName = setting("rmsprop", "Keras's RMSprop, Adam or SGD")
     lr: float = setting(1e-3, "learning rate (the highest, where a schedule changes it)", minimum=0)
     lr_multipliers: tuple[str, ...] = setting(
         (),
@@ -226,7 +227,7 @@ class BenchmarkConfig:
     freeze: tuple[str, ...] = setting(("none", "all"), "freeze specs to measure, from nothing frozen to all")
     forward_batches: tuple[int, ...] = setting((), "batch sizes of the forward pass; default: batch_size", minimum=1)
     classes: int = setting(2, "classes of the head", minimum=2)
-    optimizer: Literal["rmsprop", "adam", "sgd"] = setting("rmsprop", "optimizer of the measured steps")
+    optimizer: OptimizerName = setting("rmsprop", "optimizer of the measured steps")
     repeats: int = setting(10, "timed repeats of each case; the median is reported", minimum=1)
     seconds_per_repeat: float = setting(1.0, "a repeat runs as often as fills this time, at least once", minimum=0)
     trace: bool = setting(False, "write a profiler trace and the HLO of each case")
@@ -373,4 +374,4 @@ class Config:
     probe: ProbeConfig = group(ProbeConfig)
     check: CheckConfig = group(CheckConfig)
     checkpoint: CheckpointConfig = group(CheckpointConfig)
-    stages: Mapping[str, StageConfig] = dataclasses.field(default_factory=dict)
+    stages: Mapping[str, StageConfig] = dataclasses.field(default_factory=dict[str, StageConfig])

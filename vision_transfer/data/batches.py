@@ -64,16 +64,8 @@ def training_batches(
 
     Step k is batch `k % batches_per_pass` of pass `k // batches_per_pass`; the caller decides what an epoch is
     (Keras's `steps_per_epoch` divides the same stream differently). Within a pass every example occurs exactly once,
-    unless classes are balanced.
-
-    Args:
-        seed: of the order.
-        examples: number of examples.
-        batch_size: real examples per batch; the last batch of a pass has the rest.
-        padded_batch: rows per batch on the device, at least `batch_size`.
-        start: first step.
-        count: number of steps.
-        balanced_by: labels whose classes are drawn equally often (`balanced_order`); None for every example once.
+    unless `balanced_by` has labels whose classes are drawn equally often (`balanced_order`). A batch has `batch_size`
+    real examples, the last one of a pass the rest, and is padded to `padded_batch` rows.
 
     Returns:
         indices `(count, padded_batch) int32` and weights `(count, padded_batch) float32`. Padding rows repeat real

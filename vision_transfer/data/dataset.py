@@ -1,9 +1,8 @@
-"""The types of a data set: the request, its decoded splits, and the files left out; and digests of their content."""
+"""The types of a data set: its decoded splits and the files left out; and digests of their content."""
 
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int32, UInt8, UInt32
@@ -12,41 +11,6 @@ DIGEST_BYTES = 16
 # Each split, and the names it may have in a folder, table or file.
 SPLIT_NAMES = {"train": ("train",), "validation": ("validation", "valid", "val"), "test": ("test",)}
 SPLITS = tuple(SPLIT_NAMES)
-
-
-@dataclass(frozen=True)
-class DataRequest:
-    """Which data, and in what form.
-
-    Attributes:
-        name: `auto`, `folder`, `csv`, `embedded`, `idx`, `npz`, `tfds:NAME`, or a data set known by name
-            (`vision_transfer.data.public.KNOWN`: `cats_vs_dogs_small`, `mnist`, ...).
-        root: the folder (or .npz or .csv file) of the data; None to look in the usual places of `name`.
-        image_size: height and width in pixels; None for the source's default (224 for a folder, 48 for the
-            embedded digits, the stored size for arrays).
-        channels: 3 (RGB) or 1 (grey).
-        resampling: `bilinear` (as `image_dataset_from_directory`) or `nearest` (as `load_img`).
-        train_examples: number of training images to keep, balanced over the classes; None for all. With the same
-            seed a smaller subset is contained in every larger one.
-        subset_seed: chooses these training images.
-        validation_fraction: fraction of the training images held out, class by class, if the source has no
-            validation split; 0 leaves the validation split empty.
-        test_fraction: the same for a source without a test split; more than 0.
-        split_seed: chooses the images held out.
-        group_near_duplicates: whether near-duplicates in a folder or table stay together when a split is held out.
-    """
-
-    name: str = "auto"
-    root: Path | None = None
-    image_size: int | None = None
-    channels: int = 3
-    resampling: str = "bilinear"
-    train_examples: int | None = None
-    subset_seed: int = 0
-    validation_fraction: float = 0.1
-    test_fraction: float = 0.1
-    split_seed: int = 0
-    group_near_duplicates: bool = True
 
 
 @dataclass(frozen=True)
@@ -95,14 +59,9 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set, ready for training.
+    """A data set, ready for training; its note tells which data was used and how to get other data.
 
-    Attributes:
-        name: such as `cats_vs_dogs_small` or `embedded digits`.
-        classes: class names; a label is an index into this tuple.
-        fingerprint: digest of the source's content, classes and splits, independent of its location and file times.
-        skipped: files left out, with reasons.
-        note: which data was used and how to get other data, for the first screen.
+    The fingerprint is a digest of the source's content, classes and splits, independent of location and file times.
     """
 
     name: str

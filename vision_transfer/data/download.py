@@ -11,13 +11,13 @@ from filelock import FileLock
 from jaxtyping import UInt8
 from rich.markup import escape
 
+from vision_transfer.data.find import fetched_folder
 from vision_transfer.data.formats.archive import Archive, opened_archive
 from vision_transfer.data.images.decode import MAX_FILE_BYTES, UndecodableError, decode_image
 from vision_transfer.data.make_subset import TEST_RANGES, TRAIN_RANGE, VALIDATION_RANGE
-from vision_transfer.data.public import fetched_folder
 from vision_transfer.errors import UserError
 from vision_transfer.runtime.console import Screen
-from vision_transfer.runtime.files import new_folder, remove_leftovers
+from vision_transfer.runtime.files import new_folder, shared_folder
 
 DOWNLOADS_FOLDER = "downloads"
 # To reach the server, and then between two pieces of data.
@@ -109,13 +109,11 @@ def fetch_dataset(
 
 
 def _fetch(name: str, folder: Path, downloads: Path, public_files: tuple[PublicFile, ...], screen: Screen) -> Path:
-    folder.parent.mkdir(parents=True, exist_ok=True)
     # One lock for all data sets: whatever is half-written in this folder was left there by a killed process.
-    with FileLock(folder.parent.with_suffix(".lock")):
+    with shared_folder(folder.parent, f"fetching data into {folder.parent}", screen):
         if folder.is_dir():
             screen.say(escape(f"{name} is already in {folder}."))
             return folder
-        remove_leftovers(folder.parent)
         files = []
         for file in public_files:
             screen.say(escape(f"Fetching {file.url} ({file.size / 1e6:,.1f} MB)"))

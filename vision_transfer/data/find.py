@@ -1,9 +1,10 @@
-"""Finds the source of a request by its name and root, or raises an error that tells how to get the data."""
+"""Finds the source that a config names, such as a known data set, or tells in an error how to get the data."""
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
-from vision_transfer.data.dataset import DataRequest
+from vision_transfer.config.schema import DatasetConfig
 from vision_transfer.data.formats.arrays import embedded_source
 from vision_transfer.data.formats.csv_file import csv_source, is_csv
 from vision_transfer.data.formats.folder import folder_source, has_splits
@@ -11,23 +12,70 @@ from vision_transfer.data.formats.idx import idx_source
 from vision_transfer.data.formats.image_files import is_folder
 from vision_transfer.data.formats.npz import npz_source
 from vision_transfer.data.formats.tfds import PREFIX, tfds_source
-from vision_transfer.data.public import KNOWN, known_places
 from vision_transfer.data.source import Source
 from vision_transfer.errors import UserError, nearest_names
 from vision_transfer.runtime.console import Screen
 
 DATA_VARIABLE = "VISION_TRANSFER_DATA"
 CLASSIC = "cats_vs_dogs_small"
+FETCHED_FOLDER = "datasets"
+
+
+@dataclass(frozen=True)
+class Known:
+    """A data set known by name, of the kind `folder`, `idx` or `npz`; without classes, they come with the data.
+
+    Its folders below $VISION_TRANSFER_DATA are in order of preference; packages of the operating system install it in
+    `installed`.
+    """
+
+    kind: str
+    folders: tuple[str, ...]
+    classes: tuple[str, ...] | None = None
+    installed: tuple[Path, ...] = ()
+    how_to_get: str = ""
+
+
+_FETCH = "`python launch.py --config.dataset.name={name} --mode=fetch` downloads it"
+
+KNOWN = {
+    "cats_vs_dogs_small": Known(
+        "folder",
+        ("cats_vs_dogs_small",),
+        how_to_get="`python -m vision_transfer.data.make_subset KAGGLE_TRAIN cats_vs_dogs_small` makes it from "
+        "Kaggle's dogs-vs-cats, and " + _FETCH.format(name="cats_vs_dogs_small") + " in Microsoft's edition",
+    ),
+    "sign_language_digits": Known(
+        "folder",
+        ("sign_language_digits",),
+        how_to_get="download https://github.com/ardamavi/Sign-Language-Digits-Dataset and split it into train, "
+        "validation and test",
+    ),
+    "mnist": Known("idx", ("mnist",), tuple("0123456789"), how_to_get=_FETCH.format(name="mnist")),
+    "fashion_mnist": Known(
+        "idx",
+        ("fashion_mnist",),
+        ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+        installed=(Path("/usr/share/datasets/fashion-mnist"),),
+        how_to_get=_FETCH.format(name="fashion_mnist") + ", and Debian has it as the package dataset-fashion-mnist",
+    ),
+    "cifar10": Known(
+        "npz",
+        ("cifar10", "cifar10_subset"),
+        ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
+        how_to_get=_FETCH.format(name="cifar10"),
+    ),
+}
 NAMES = ("auto", "folder", "csv", "embedded", "idx", "npz", *KNOWN)
 
 
-def find_source(request: DataRequest, cache_dir: Path, screen: Screen) -> Source:
-    """The source for the name and root of a request.
+def find_source(config: DatasetConfig, cache_dir: Path, screen: Screen) -> Source:
+    """The source for the name and root of a config.
 
     Raises:
         UserError: an unknown name, a missing root, or no data there.
     """
-    name, root = request.name, request.root
+    name, root = config.name, None if config.root is None else Path(config.root).expanduser()
     if name == "auto":
         return _automatic(root, screen)
     if name == "embedded":
@@ -49,6 +97,11 @@ def data_folder() -> Path | None:
     return Path(value).expanduser() if value else None
 
 
+def fetched_folder(name: str, cache_dir: Path) -> Path:
+    """The folder to which `--mode=fetch` downloads a data set."""
+    return cache_dir / FETCHED_FOLDER / name
+
+
 def _read(kind: str, root: Path, name: str | None, classes: tuple[str, ...] | None, screen: Screen) -> Source:
     if kind == "folder":
         return csv_source(root, screen) if is_csv(root) else folder_source(root, screen)
@@ -63,7 +116,9 @@ def _read(kind: str, root: Path, name: str | None, classes: tuple[str, ...] | No
 
 def _known(name: str, root: Path | None, cache_dir: Path, screen: Screen) -> Source:
     known = KNOWN[name]
-    places = [root] if root is not None else known_places(name, data_folder(), cache_dir)
+    data = data_folder()
+    below = [data / folder for folder in known.folders] if data is not None else []
+    places = [*below, *known.installed, fetched_folder(name, cache_dir)] if root is None else [root]
     place = root or next((place for place in places if is_folder(place)), None)
     if place is None:
         looked = ", ".join(str(place) for place in places)

@@ -1,4 +1,4 @@
-"""Loads the data set of a request, ready for training."""
+"""Loads the data set that a config asks for, ready for training."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int32
 
-from vision_transfer.data.dataset import SPLITS, DataRequest, Dataset, Skipped, Split
+from vision_transfer.config.schema import DatasetConfig
+from vision_transfer.data.dataset import SPLITS, Dataset, Skipped, Split
 from vision_transfer.data.find import find_source
 from vision_transfer.data.formats.arrays import MAX_CLASSES
 from vision_transfer.data.images.cache import load_images
-from vision_transfer.data.images.near_duplicates import connected, equal_contents, near_duplicates
+from vision_transfer.data.images.near_duplicates import connected, equal_contents, load_thumbnails, near_duplicates
 from vision_transfer.data.images.resize import Form
-from vision_transfer.data.images.thumbnails import load_thumbnails
 from vision_transfer.data.source import Source, fingerprint
 from vision_transfer.data.subset import balanced_subset, hold_out
 from vision_transfer.errors import UserError
@@ -24,20 +24,22 @@ from vision_transfer.runtime.console import Screen
 _NAMED_IN_ERRORS = 3
 
 
-def load_dataset(request: DataRequest, *, cache_dir: Path, screen: Screen) -> Dataset:
-    """Finds, splits and decodes the data of a request, or opens its decoded images in the cache.
+def load_dataset(config: DatasetConfig, *, cache_dir: Path, screen: Screen) -> Dataset:
+    """Finds, splits and decodes the data that a config asks for, or opens its decoded images in the cache.
 
     Raises:
         UserError: the data is not there, or not usable; the message tells what to do.
     """
-    source = _source(request, cache_dir, screen)
-    form = Form(request.image_size or source.default_size, request.channels, request.resampling)
+    source = _source(config, cache_dir, screen)
+    form = Form(config.image_size or source.default_size, config.channels, config.resampling)
     splits, undecodable = load_images(source, form, cache_dir, screen)
     skipped = source.skipped + undecodable
     _check_no_empty_class(source, splits, skipped)
-    train = splits["train"]
-    if request.train_examples is not None:
-        train = _subset(train, request)
+    train, count = splits["train"], config.train_examples
+    if count is not None:
+        if not 1 <= count <= len(train):
+            raise UserError(f"--config.dataset.train_examples is {count}; there are {len(train):,} training images.")
+        train = train.take(balanced_subset(train.labels, train.files, count, config.subset_seed))
     return Dataset(
         name=source.name,
         classes=source.classes,
@@ -50,33 +52,33 @@ def load_dataset(request: DataRequest, *, cache_dir: Path, screen: Screen) -> Da
     )
 
 
-def data_fingerprint(request: DataRequest, *, cache_dir: Path, screen: Screen) -> str:
-    """The fingerprint of a request's data set; decodes no more than is needed to hold out missing splits.
+def data_fingerprint(config: DatasetConfig, *, cache_dir: Path, screen: Screen) -> str:
+    """The fingerprint of a config's data set; decodes no more than is needed to hold out missing splits.
 
     Raises:
         UserError: the data is not there, or not usable.
     """
-    return fingerprint(_source(request, cache_dir, screen))
+    return fingerprint(_source(config, cache_dir, screen))
 
 
-def _source(request: DataRequest, cache_dir: Path, screen: Screen) -> Source:
+def _source(config: DatasetConfig, cache_dir: Path, screen: Screen) -> Source:
     """The source with all three splits."""
-    if not 0 < request.test_fraction < 1:
+    if not 0 < config.test_fraction < 1:
         raise UserError(
-            f"--config.dataset.test_fraction is {request.test_fraction}; it must be more than 0 and less than 1."
+            f"--config.dataset.test_fraction is {config.test_fraction}; it must be more than 0 and less than 1."
         )
-    found = find_source(request, cache_dir, screen)
+    found = find_source(config, cache_dir, screen)
     if len(found.classes) > MAX_CLASSES:
         raise UserError(
             f"{found.name} has {len(found.classes):,} classes; at most {MAX_CLASSES:,} are allowed. Expected "
             f"{found.expected}."
         )
-    source = with_held_out_splits(found, request, cache_dir, screen)
+    source = with_held_out_splits(found, config, cache_dir, screen)
     check_no_shared_file(source)
     return source
 
 
-def with_held_out_splits(source: Source, request: DataRequest, cache_dir: Path, screen: Screen) -> Source:
+def with_held_out_splits(source: Source, config: DatasetConfig, cache_dir: Path, screen: Screen) -> Source:
     """Adds the missing splits of a source, held out of its training examples class by class.
 
     Near-duplicates stay together if the source may contain them.
@@ -84,14 +86,14 @@ def with_held_out_splits(source: Source, request: DataRequest, cache_dir: Path, 
     splits, notes = dict(source.splits), []
     if all(split in splits for split in SPLITS):
         return source
-    grouped = source.has_near_duplicates and request.group_near_duplicates
+    grouped = source.has_near_duplicates and config.group_near_duplicates
     groups = _groups(source, grouped, cache_dir, screen)
     together = _together(groups) if grouped else ""
-    for split, fraction in (("test", request.test_fraction), ("validation", request.validation_fraction)):
+    for split, fraction in (("test", config.test_fraction), ("validation", config.validation_fraction)):
         if split in splits:
             continue
         train = splits["train"]
-        kept, held = hold_out(train.labels, train.files, fraction, split, request.split_seed, groups)
+        kept, held = hold_out(train.labels, train.files, fraction, split, config.split_seed, groups)
         splits["train"], splits[split], groups = train.take(kept), train.take(held), groups[kept]
         held_out = (
             f"{len(held):,} of the {len(train.files):,} training images ({fraction:.3g} of each class, chosen by a "
@@ -108,8 +110,8 @@ def _groups(source: Source, grouped: bool, cache_dir: Path, screen: Screen) -> I
     train = source.splits["train"]
     pairs = equal_contents(train.contents)
     if grouped:
-        thumbnails = load_thumbnails(train, fingerprint(source), cache_dir, screen)
-        pairs = np.concatenate([pairs, near_duplicates(thumbnails.pixels, thumbnails.decoded).pairs])
+        thumbnails, decoded = load_thumbnails(train, fingerprint(source), cache_dir, screen)
+        pairs = np.concatenate([pairs, near_duplicates(thumbnails, decoded).pairs])
     return connected(len(train.files), pairs)
 
 
@@ -154,10 +156,3 @@ def _check_no_empty_class(source: Source, splits: Mapping[str, Split], skipped: 
                 f"{source.name}: no image of the class {empty} in {name}.{because} Every class needs an image in every "
                 "split: add some, or remove the class from all splits."
             )
-
-
-def _subset(train: Split, request: DataRequest) -> Split:
-    count = request.train_examples
-    if count is None or not 1 <= count <= len(train):
-        raise UserError(f"--config.dataset.train_examples is {count}; there are {len(train):,} training images.")
-    return train.take(balanced_subset(train.labels, train.files, count, request.subset_seed))

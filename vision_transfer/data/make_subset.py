@@ -24,10 +24,7 @@ _NAMED_IN_ERRORS = 3
 def make_subset(source: Path, destination: Path, test_range: tuple[int, int] = TEST_RANGES[1]) -> None:
     """Copies the subset's files to `destination/SPLIT/CLASS/`, all of them or none.
 
-    Args:
-        source: the flat folder with `cat.N.jpg` and `dog.N.jpg`.
-        destination: must not exist yet.
-        test_range: first number of the test images, and the number after the last.
+    `test_range` has the first number of the test images, and the number after the last.
 
     Raises:
         UserError: no such source, files missing from it, an existing destination, or a full disk.

@@ -15,14 +15,9 @@ PixelsOf = Callable[[int, int], UInt8[np.ndarray, "height width channels"]]
 
 @dataclass(frozen=True)
 class Examples:
-    """The undecoded examples of one split.
+    """The undecoded examples of one split: names, indices into the source's `classes`, and what decodes one of them.
 
-    Attributes:
-        files: their names.
-        labels: indices into the source's `classes`.
-        pixels: decodes one example.
-        contents: digest of each example's file; empty if there are no files.
-        read: reads the bytes of an example's file; None if there are no files.
+    Where examples are files, `contents` has the digest of each, and `read` returns the bytes of one.
     """
 
     files: tuple[str, ...]
@@ -48,12 +43,9 @@ class Source:
     """A data set that was found but not decoded.
 
     Attributes:
-        name: of the data.
-        classes: class names.
         splits: examples by split name (`train`, and `validation` and `test` if the source has them).
         content: digest of all bytes that the pixels come from.
         default_size: height and width in pixels for `image_size=None`.
-        skipped: files left out so far.
         note: a description of the data.
         expected: the layout that this source requires, for error messages.
         in_memory: too small for the cache: decoded each time.

@@ -58,15 +58,8 @@ def hold_out(
     """Splits examples class by class: ascending indices of those kept and of those held out.
 
     `round(fraction * n)` of a class's n examples are held out: at least one if `fraction` > 0, but never all of them.
-    A group is never divided, so fewer may be held out if groups are large, and none of a class that is a single group.
-
-    Args:
-        labels: class of each example.
-        names: of the examples, all different.
-        fraction: fraction to hold out, at least 0 and less than 1.
-        purpose: what the examples are held out for; each purpose and each seed chooses others.
-        seed: see `hash_names`.
-        groups: group number of each example; None if each is its own group.
+    Each purpose and each seed chooses others. `groups` numbers the group of each example (None: each is its own). A
+    group is never divided, so fewer may be held out if groups are large, and none of a class that is a single group.
     """
     counts = np.bincount(labels)
     wanted = np.rint(fraction * counts).astype(int)

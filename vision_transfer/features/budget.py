@@ -21,14 +21,7 @@ BYTES_PER_GB = 10**9
 
 @dataclass(frozen=True)
 class Request:
-    """Rows that a stage needs, of whatever layer.
-
-    Attributes:
-        name: of the split and the variant.
-        prefix: computes them.
-        images: `(examples, height, width, channels)`.
-        digests: content of each image.
-    """
+    """Rows that a stage needs, of whatever layer; the name is that of the split and the variant."""
 
     name: str
     prefix: Prefix

@@ -17,6 +17,7 @@ from vision_transfer.features.rows import FeatureRows
 from vision_transfer.features.store import open_store, row_keys, write_shard
 from vision_transfer.models.inference import Rows, TakenRows, infer_batches
 from vision_transfer.runtime.console import Advance, Screen
+from vision_transfer.runtime.files import shared_folder
 
 # A shard is written when it has this many bytes or a row this old; an interruption loses no more.
 SHARD_BYTES = 64 << 20
@@ -28,20 +29,14 @@ def features(
 ) -> FeatureRows:
     """Outputs of `layer` for all images; rows that the store does not have are computed and added to it.
 
-    Missing rows are computed from the deepest earlier cacheable layer whose store has them, otherwise from the images.
-
-    Args:
-        prefix: computes them.
-        layer: of the frozen prefix.
-        images: `(examples, height, width, channels)`, values 0–255; those of the variant, if the prefix has one.
-        digests: content of each image.
-        screen: for the progress bar.
+    Missing rows are computed from the deepest earlier cacheable layer whose store has them, otherwise from the images:
+    `(examples, height, width, channels)`, values 0–255, of the variant if the prefix has one.
 
     Raises:
         UserError: the disk has no room for the missing rows.
     """
     store, keys = prefix.store(layer), row_keys(digests)
-    with store.growing(f"features of {layer}", screen):
+    with shared_folder(store.path, f"computing features of {layer}", screen):
         found = open_store(store, screen, remove_damaged=True)
         missing = missing_rows(keys, found.place_of)
         if len(missing):
@@ -49,15 +44,8 @@ def features(
             store.describe({"backbone": prefix.backbone, "layer": layer, "key": prefix.description(layer)})
             wanted = [keys[row] for row in missing]
             start, source = _source(prefix, layer, TakenRows(images, missing), wanted, screen)
-            batches = infer_batches(
-                prefix.network,
-                prefix.variables,
-                source,
-                prefix.mesh,
-                batch_size=prefix.batch_size,
-                start=start,
-                stop=layer,
-            )
+            network, variables, size = prefix.network, prefix.variables, prefix.batch_size
+            batches = infer_batches(network, variables, source, prefix.mesh, batch_size=size, start=start, stop=layer)
             done = 0
             with screen.bar(f"Features of {layer}", len(wanted)) as advance:
                 for shard in _shards(batches, advance):

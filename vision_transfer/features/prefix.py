@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from vision_transfer.data.augmentation.augment import Augmentation
+from vision_transfer.config.schema import AugmentConfig
 from vision_transfer.features.store import FOLDER, Store
 from vision_transfer.models.network import Network, Params, params_of
 from vision_transfer.runtime.provenance import PREFIX, PREFIX_HARMLESS, code_digest, json_digest, params_sha256
@@ -21,13 +21,9 @@ class Prefix:
     """A frozen prefix with everything needed to compute and store its features.
 
     Attributes:
-        network: the tables; only the layers up to the cached one matter.
-        variables: collections with at least the layers of the prefix.
-        mesh: devices to compute on.
-        batch_size: images per step.
+        network: only the layers up to the cached one matter.
         folder: root of all caches.
-        augmentation: of the bank, if the features are those of one of its variants.
-        variant: number of that variant.
+        augmentation: of the bank, if the features are those of its variant number `variant`.
         dtype: of the stored rows, `float32` or `bfloat16`.
         backbone: name of the network in listings of stores; not part of any key.
     """
@@ -37,7 +33,7 @@ class Prefix:
     mesh: Mesh
     batch_size: int
     folder: Path
-    augmentation: Augmentation | None = None
+    augmentation: AugmentConfig | None = None
     variant: int = 0
     dtype: str = "float32"
     backbone: str = ""

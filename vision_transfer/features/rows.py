@@ -4,6 +4,7 @@ import mmap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from numpy.lib import format as npy
@@ -36,25 +37,16 @@ class MappedRows:
 
 
 def map_rows(file: Path) -> MappedRows:
-    """Maps the array of a `.npy` file as `np.save` writes it; only the header is read.
+    """Maps the array of a `.npy` file; only the header is read.
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: the file has another format, or is shorter than its header says.
+        ValueError: the file has another format, holds objects or columns, or is shorter than its header says.
     """
-    with file.open("rb") as stream:
-        version = npy.read_magic(stream)
-        if version != (1, 0):
-            raise ValueError(
-                f"{file}: is of version {version} of NumPy's format; np.save writes (1, 0) for plain arrays"
-            )
-        shape, fortran_order, dtype = npy.read_array_header_1_0(stream)
-        if fortran_order or dtype.hasobject:
-            raise ValueError(f"{file}: holds columns or objects, not rows of numbers")
-        offset = stream.tell()
-        mapping = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
-    count = int(np.prod(shape))
-    return MappedRows(np.frombuffer(mapping, dtype, count, offset).reshape(shape), mapping)
+    array = npy.open_memmap(file, mode="r")
+    if not array.flags.c_contiguous:
+        raise ValueError(f"{file}: holds columns, not rows")
+    return MappedRows(np.asarray(array), cast(mmap.mmap, array.base))
 
 
 @dataclass(frozen=True)

@@ -24,12 +24,12 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from filelock import FileLock, Timeout
+from filelock import FileLock
 from jaxtyping import Float, UInt8
 
 from vision_transfer.features.rows import FeatureRows, MappedRows, map_rows
 from vision_transfer.runtime.console import Screen
-from vision_transfer.runtime.files import TEMPORARY_MARK, file_sha256, held, remove_leftovers, replaced_file, write_json
+from vision_transfer.runtime.files import TEMPORARY_MARK, file_sha256, held, replaced_file, write_json
 from vision_transfer.runtime.provenance import json_digest
 
 FOLDER = "features"
@@ -37,7 +37,6 @@ FOLDER = "features"
 SAVED_AS = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(np.uint16)}
 _DESCRIPTION = "description.json"
 _SHARD_NAME = re.compile(r"[0-9a-f]{16}")
-_SECONDS_BEFORE_SAYING_THAT_IT_WAITS = 1.0
 
 
 class Hold:
@@ -97,23 +96,6 @@ class Store:
             with suppress(TypeError, KeyError):
                 found |= set(_read_json(file)["content"]["rows"])
         return found
-
-    @contextmanager
-    def growing(self, what: str, screen: Screen) -> Iterator[None]:
-        """Creates the folder and holds its lock; shows that it waits for another process that computes `what`."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.lock_file)
-        try:
-            lock.acquire(timeout=_SECONDS_BEFORE_SAYING_THAT_IT_WAITS)
-        except Timeout:
-            screen.say(f"Another process is computing {what}; waiting for it.")
-            lock.acquire()
-        try:
-            self.path.mkdir(exist_ok=True)  # it may have been pruned meanwhile
-            remove_leftovers(self.path)
-            yield
-        finally:
-            lock.release()
 
     @contextmanager
     def unused(self) -> Iterator[bool]:

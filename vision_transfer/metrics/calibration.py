@@ -15,11 +15,8 @@ BINS = 15
 class Reliability:
     """Examples in bins of equal width by confidence, the probability of the predicted class.
 
-    Attributes:
-        edges: `(bins + 1,)` from 0 to 1; a confidence on an edge counts for the bin below it.
-        counts: `(bins,)` examples in each bin.
-        hits: `(bins,)` correctly classified examples in each bin.
-        confidence: `(bins,)` mean confidence; NaN in an empty bin.
+    A confidence on an edge counts for the bin below it. By bin, `hits` is the number of correctly classified examples,
+    and `confidence` the mean, NaN in an empty bin.
     """
 
     edges: Float64[np.ndarray, "edges"]

@@ -17,15 +17,7 @@ class Metrics:
 
 @dataclass(frozen=True)
 class TestResult:
-    """Metrics of the test split.
-
-    Attributes:
-        loss: mean cross-entropy in nats.
-        accuracy: share of correctly classified examples.
-        accuracy_ci95: 95 % Wilson interval of the accuracy.
-        examples: number of examples.
-        confusion: counts `[label][predicted]`.
-    """
+    """Metrics of the test split, with the 95 % Wilson interval of the accuracy and counts `[label][predicted]`."""
 
     loss: float
     accuracy: float
@@ -36,14 +28,7 @@ class TestResult:
 
 @dataclass(frozen=True)
 class PerClass:
-    """Metrics of each class; NaN where a metric is undefined.
-
-    Attributes:
-        precision: correct share of the examples predicted to be of the class.
-        recall: correctly predicted share of the class's examples.
-        f1: harmonic mean of precision and recall.
-        support: number of examples of the class.
-    """
+    """Metrics of each class, NaN where undefined, and its number of examples, the support."""
 
     precision: Float64[np.ndarray, "classes"]
     recall: Float64[np.ndarray, "classes"]

@@ -51,14 +51,10 @@ def find_backbone(name: str) -> Backbone:
 def backbone_layers(
     name: str, *, output: str | None = None, batch_norm: bool = False, global_average: bool = False
 ) -> tuple[Layer, ...]:
-    """The table of a backbone.
+    """The table of a backbone, up to the layer `output` if one is named.
 
-    Args:
-        name: a key of `BACKBONES`.
-        output: the last layer to keep, such as `block3_pool`; None keeps all.
-        batch_norm: puts a batch norm between each convolution and its activation (small convnets only).
-        global_average: ends the backbone with global average pooling, as Keras's `pooling="avg"` does; it then
-            counts as a layer of the base.
+    `batch_norm` puts a batch norm between each convolution and its activation (small convnets only). `global_average`
+    ends it with global average pooling, as Keras's `pooling="avg"` does; that then counts as a layer of the base.
 
     Raises:
         UserError: an unknown backbone or output layer, or batch norm for a backbone that has none.

@@ -19,15 +19,9 @@ def head_layers(
     dropout: float = 0.0,
     dropout_place: DropoutPlace = "before_output",
 ) -> tuple[Layer, ...]:
-    """The table of a head.
+    """The table of a head; `outputs` is 1 for a sigmoid over two classes, else one per class.
 
-    Args:
-        outputs: number of logits: 1 for a sigmoid over two classes, else one per class.
-        flatten: whether the head starts with Flatten (not needed after global pooling).
-        hidden: features of the hidden dense layers.
-        activation: of the hidden layers.
-        dropout: rate of the one dropout layer; 0 for none.
-        dropout_place: before the first hidden layer or before the last layer.
+    The single dropout layer (`dropout` 0: none) is before the first hidden layer or before the last layer.
     """
     drop = (Dropout("head_dropout", dropout),) if dropout else ()
     first: tuple[Layer, ...] = (Flatten("head_flatten"),) if flatten else ()

@@ -52,13 +52,10 @@ class LayerStack(nn.Module):
         example_keys: Key[Array, "batch"] | None = None,
         example_weights: Float[Array, "batch"] | None = None,
     ) -> Float[Array, "batch ..."]:
-        """Outputs of the last layer.
+        """Outputs of the last layer, given inputs of the first.
 
-        Args:
-            inputs: of the first layer.
-            example_keys: one random key per example for dropout; None means inference, without dropout and with the
-                running statistics of batch norms.
-            example_weights: weight of each example in batch statistics (0 for padding); None means all ones.
+        Dropout has a random key per example; without keys this is inference, with the running statistics of batch
+        norms. Examples count in batch statistics by their weights (0 for padding; default: all ones).
         """
         train = example_keys is not None
         values = inputs.astype(self.numerics.dtype)

@@ -29,12 +29,8 @@ Variables = Mapping[str, Params]
 class Network:
     """A network as plain data; hashable, so that it can be a static argument of a jitted function.
 
-    Attributes:
-        backbone: table of the pretrained or reusable part.
-        head: table of the part that is new for each task.
-        input_shape: `(height, width, channels)` of the images.
-        preprocessing: applied to pixels of 0–255 before the first layer.
-        numerics: compute dtype and precision.
+    The backbone is the table of the pretrained or reusable part, the head that of the part that is new for each task;
+    `preprocessing` is applied to pixels of 0–255 before the first layer.
     """
 
     backbone: tuple[Layer, ...]
@@ -146,14 +142,10 @@ def apply(
     start: str | None = None,
     stop: str | None = None,
 ) -> Float[Array, "batch ..."]:
-    """Inference: runs the layers from `start` to `stop`, both included.
+    """Inference: runs the layers from `start` to `stop`, both included; by default all, which gives logits.
 
-    Args:
-        network: the tables.
-        variables: `params` and, with batch norms, `batch_stats`, of at least the layers that run.
-        inputs: images with values 0–255 if `start` is None, otherwise the input of layer `start`.
-        start: first layer to run; None means all, after preprocessing.
-        stop: last layer to run; None means the last of the head, which gives logits.
+    Without `start`, inputs are images with values 0–255, which are preprocessed first. `variables` are those of at
+    least the layers that run: `params` and, with batch norms, `batch_stats`.
 
     Returns:
         `(batch, ...)`, the output of `stop`: float32, or bfloat16 if the network computes in it and these are not

@@ -31,14 +31,7 @@ ERRORS_KEPT = 5
 
 @dataclass(frozen=True)
 class Table:
-    """The file of predictions.
-
-    Attributes:
-        out: the finished file.
-        classes: names, in the order of the columns.
-        digest: of everything that determines the numbers.
-        batch_size: number of rows computed together.
-    """
+    """The file of predictions, which grows by `batch_size` rows; `digest` is of all that determines the numbers."""
 
     out: Path
     classes: tuple[str, ...]
@@ -58,14 +51,7 @@ class Table:
 
 @dataclass
 class Content:
-    """Summary of the growing file.
-
-    Attributes:
-        rows: number of rows.
-        size: in bytes.
-        counts: rows by class; "" stands for rows with an error.
-        errors: the first rows with an error: file and reason.
-    """
+    """Summary of the growing file: its rows, also by class ("" for an error), size in bytes, and first errors."""
 
     rows: int = 0
     size: int = 0

@@ -17,10 +17,8 @@ _LINE_BREAKS = str.maketrans({"\n": "\\n", "\r": "\\r"})
 def find_images(images: str) -> list[str]:
     """Paths of the images that `--images` names, sorted; no file is opened.
 
-    Args:
-        images: a file; a folder, for all visible files with an image's suffix at any depth; or a shell pattern, in
-            which `**` matches folders at any depth but no links to folders. A file of exactly that name takes
-            precedence over the pattern.
+    It is a file; a folder, for all visible files with an image's suffix at any depth; or a shell pattern, in which `**`
+    matches folders at any depth but no links to folders. A file of exactly that name takes precedence over the pattern.
 
     Raises:
         UserError: nothing matches.

@@ -34,7 +34,6 @@ class Prediction:
     """The prediction for one file; all but `file` and `error` are None if the file cannot be decoded.
 
     Attributes:
-        file: its path as given.
         class_name: the most probable class.
         probability: of that class, calibrated if the run can be.
         probabilities: of each class, in the order of the run's classes.
@@ -52,15 +51,9 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Predictor:
-    """A finished run's network, ready to classify images.
+    """A finished run's network, ready to classify images; `calibration` is None if probabilities are not calibrated.
 
-    Attributes:
-        run: the run.
-        variables: on the devices, with kernels prepared for `batch_size`.
-        form: what images are decoded and resized to, as in training.
-        batch_size: images per step.
-        calibration: of the probabilities; None if they are not calibrated.
-        mesh: the devices.
+    The `variables` are on the devices, with kernels prepared for `batch_size`.
     """
 
     run: TrainedRun
@@ -74,10 +67,7 @@ class Predictor:
     def load(folder: str | Path, cache_dir: Path | None = None, screen: Screen | None = None) -> "Predictor":
         """The network of a finished run's folder, with the parameters that were tested, on all local devices.
 
-        Args:
-            folder: of the run.
-            cache_dir: root of the caches, for the pretrained weights; default: that of the command line.
-            screen: for messages; default: standard output.
+        Defaults are the command line's cache, for pretrained weights, and messages on standard output.
 
         Raises:
             UserError: no finished run, or weights that are not found.
@@ -112,11 +102,7 @@ class Predictor:
 
         All cores decode files ahead of the devices; a few batches are in memory at a time. Each list is a batch of its
         own, so its numbers do not depend on where a stream started, as long as that was at a multiple of `batch_size`.
-
-        Args:
-            files: paths.
-            screen: for a progress bar; default: none.
-            title: of the bar.
+        With a screen, a progress bar has this title.
         """
         waiting: deque[list[Prediction]] = deque()
 

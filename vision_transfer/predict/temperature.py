@@ -16,7 +16,6 @@ from vision_transfer.errors import UserError
 from vision_transfer.metrics.calibration import expected_calibration_error
 from vision_transfer.metrics.classification import class_log_probabilities, metrics
 from vision_transfer.models.inference import infer
-from vision_transfer.runs.build import data_request
 from vision_transfer.runs.folder import read_json
 from vision_transfer.runs.load import TrainedRun
 from vision_transfer.runtime.console import Screen
@@ -32,13 +31,7 @@ Examples = tuple[Float[np.ndarray, "examples outputs"], Int[np.ndarray, "example
 
 @dataclass(frozen=True)
 class Fit:
-    """How well probabilities fit, before and after the logits are divided by the temperature.
-
-    Attributes:
-        examples: number of examples.
-        nll: mean negative log-likelihood in nats, before and after.
-        ece: expected calibration error in 15 bins, before and after.
-    """
+    """Mean negative log-likelihood (nats) and expected calibration error (15 bins), without and with a temperature."""
 
     examples: int
     nll: tuple[float, float]
@@ -47,12 +40,9 @@ class Fit:
 
 @dataclass(frozen=True)
 class Calibration:
-    """A run's temperature and its effect.
+    """A run's temperature, the divisor of its logits, and the effect on validation, where it was fitted, and on test.
 
-    Attributes:
-        temperature: the divisor of the logits.
-        validation: on the examples that the temperature was fitted on.
-        test: on the test split, which the fit did not use; None if its logits are missing.
+    `test` is None if the logits of the test split are missing.
     """
 
     temperature: float
@@ -72,11 +62,8 @@ def fitted_temperature(logits: Float[np.ndarray, "examples outputs"], labels: In
 
     A network without mistakes on these examples would get T → 0 and claim certainty. So each label counts as
     (n + 1) / (n + 2) of an example of its class and 1 / (n + 2) of an example of the other classes, for n examples:
-    one mistake in total (Platt 1999, section 2.2, for the same reason).
-
-    Args:
-        logits: of examples that the network was not trained on; one column is the logit of class 1 against class 0.
-        labels: class numbers.
+    one mistake in total (Platt 1999, section 2.2, for the same reason). The network must not have seen them in
+    training.
     """
     from scipy.optimize import minimize_scalar
 
@@ -108,9 +95,7 @@ def calibration_of(run: TrainedRun, cache_dir: Path, screen: Screen) -> Calibrat
     """The calibration kept in a finished run's folder; fitted and kept first if there is none for its predictions.
 
     `predictions.npz` holds the logits of the validation split. Runs from before they were kept need their data once.
-
-    Returns:
-        None, after a message, if there are no validation images, or neither their logits nor the data.
+    None, after a message, if there are no validation images, or neither their logits nor the data.
 
     Raises:
         UserError: `predictions.npz` or `temperature.json` is damaged.
@@ -174,7 +159,7 @@ def _compute_logits(run: TrainedRun, cache_dir: Path, screen: Screen) -> Example
     """The validation examples, if the run's data is found and unchanged."""
     why = "Probabilities are not calibrated: the run's folder does not hold its validation logits, and its data"
     try:
-        dataset = load_dataset(data_request(run.config), cache_dir=cache_dir, screen=screen)
+        dataset = load_dataset(run.config.dataset, cache_dir=cache_dir, screen=screen)
     except UserError as error:
         screen.say(escape(f"{why} cannot be read ({error})"))
         return None

@@ -1,12 +1,9 @@
-"""What follows from a config and the data together, decided in this one place: network, masks, stages."""
+"""Resolves a config against the data, in this one place: network, masks, stages."""
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from vision_transfer.config import Config
-from vision_transfer.data.augmentation.augment import Augmentation
-from vision_transfer.data.augmentation.config import AugmentConfig
-from vision_transfer.data.dataset import DataRequest
+from vision_transfer.data.augmentation.augment import augmentation_of
 from vision_transfer.errors import UserError
 from vision_transfer.features.cacheable import cached_layer
 from vision_transfer.freezing import cut, resolve
@@ -22,50 +19,10 @@ RGB = 3
 
 @dataclass(frozen=True)
 class DataFacts:
-    """What a network must know of the data: number of classes, and `(height, width, channels)` of an image."""
+    """Facts of the data that shape a network: number of classes, and `(height, width, channels)` of an image."""
 
     classes: int
     image_shape: tuple[int, int, int]
-
-
-def data_request(config: Config) -> DataRequest:
-    """Which data the config asks for."""
-    dataset = config.dataset
-    return DataRequest(
-        name=dataset.name,
-        root=None if dataset.root is None else Path(dataset.root).expanduser(),
-        image_size=dataset.image_size,
-        channels=dataset.channels,
-        resampling=dataset.resampling,
-        train_examples=dataset.train_examples,
-        subset_seed=dataset.subset_seed,
-        validation_fraction=dataset.validation_fraction,
-        test_fraction=dataset.test_fraction,
-        split_seed=dataset.split_seed,
-        group_near_duplicates=dataset.group_near_duplicates,
-    )
-
-
-def build_augmentation(config: Config) -> Augmentation | None:
-    """How training images are varied, or None where they are not."""
-    values = config.augment
-    operations = AugmentConfig(
-        preset=values.preset,
-        flip=values.flip,
-        rotation=values.rotation,
-        height_shift=values.height_shift,
-        width_shift=values.width_shift,
-        shear=values.shear,
-        zoom=values.zoom,
-        fill=values.fill,
-        crop_scale=(values.crop_scale[0], values.crop_scale[1]) if values.crop_scale else None,
-        brightness=values.brightness,
-        contrast=values.contrast,
-        saturation=values.saturation,
-    )
-    if not (operations.moves_pixels or operations.changes_colours):
-        return None
-    return Augmentation(operations, values.bank, values.bank_seed)
 
 
 def uses_published_weights(config: Config) -> bool:
@@ -131,8 +88,8 @@ def resolve_stages(config: Config, network: Network) -> list[Stage]:
     Raises:
         UserError: a freeze spec or a multiplier that does not fit the network; the stage is named.
     """
-    augmentation = build_augmentation(config)
-    stages = []
+    augmentation = augmentation_of(config.augment)
+    stages: list[Stage] = []
     for name in config.schedule:
         settings = config.stages[name]
         try:
@@ -151,7 +108,7 @@ def resolve_stages(config: Config, network: Network) -> list[Stage]:
 
 def cached_variants(config: Config) -> int:
     """Variants of each training image whose features may be cached: 0 with fresh augmentation, K with a bank of K."""
-    augmentation = build_augmentation(config)
+    augmentation = augmentation_of(config.augment)
     return 1 if augmentation is None else augmentation.bank
 
 

@@ -36,7 +36,7 @@ def with_cached_layers(run: Run) -> Run:
     if chosen is None:
         chosen = _chosen(run, run.initial_variables())
         write_json(file, chosen)
-    stages = []
+    stages: list[Stage] = []
     for stage in run.stages:
         cached = chosen.get(stage.name, stage.cached)
         allowed = [None] if stage.cached is None else [None, *cacheable_layers(run.network, stage.cached)]
@@ -61,7 +61,8 @@ def _chosen(run: Run, variables: Variables) -> Mapping[str, str | None]:
             planned |= _added(run, position, stage.cached, requests[stage.name], look=False)
     if sum(planned.values()) <= allowed.bytes:  # as if nothing were there yet: no store has to be looked at
         return deepest
-    planned, chosen = {}, {}
+    planned = {}
+    chosen: dict[str, str | None] = {}
     for position, stage in enumerate(run.stages):
         layers = () if stage.cached is None else cacheable_layers(run.network, stage.cached)
         totals = {layer: planned | _added(run, position, layer, requests[stage.name], look=True) for layer in layers}
@@ -75,7 +76,7 @@ def _chosen(run: Run, variables: Variables) -> Mapping[str, str | None]:
 
 
 def _requests(run: Run, variables: Variables) -> dict[str, list[Request]]:
-    """What each stage asks the cache for; the test split is asked for only after the last stage."""
+    """The features that each stage takes from the cache; the test split's are taken only after the last stage."""
     dataset, stages = run.dataset, run.stages
     each = [
         *training_requests(run, variables),
@@ -95,7 +96,7 @@ def _added(run: Run, position: int, layer: str, requests: list[Request], *, look
 
 
 def _why(stage: Stage, requests: list[Request], more: int, allowed: Room, chosen: str | None) -> str:
-    """The line that says why a stage does not start from its deepest pool, with numbers."""
+    """The message why a stage does not start from its deepest pool, with sizes."""
     layer = str(stage.cached)
     rows, row_bytes = sum(len(request.digests) for request in requests), requests[0].prefix.row_bytes(layer)
     what = "Stage" if stage.trains_from_cache else "Validation of stage"

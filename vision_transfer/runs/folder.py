@@ -1,30 +1,29 @@
-"""A run's folder: where each file is, who may write in it, and what it says of the run it holds."""
+"""A run's folder: the paths of its files, the lock on it, and the identity of its run."""
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
-from filelock import FileLock, Timeout
 
 from vision_transfer.errors import UserError
-from vision_transfer.runtime.files import remove_leftovers, replaced_file
+from vision_transfer.runtime.files import claimed_folder, remove_leftovers, replaced_file
 
 DEFAULT_ROOT = Path("runs")
 DIGEST_LENGTH_IN_NAME = 12
 
 
 class FolderBusy(UserError):
-    """Another process is at work on the run."""
+    """Another process uses the run."""
 
 
 @dataclass(frozen=True)
 class Identity:
-    """What a run is, and what it runs on.
+    """The identity of a run, and what it runs on.
 
     Attributes:
         digest: of all that determines its numbers by intent: config, data, starting weights.
@@ -39,14 +38,14 @@ class Identity:
     device: str
 
     def differences(self, other: Mapping[str, Any]) -> list[str]:
-        """What else than the digest differs from a recorded identity, one line each."""
-        lines = []
+        """Differences from a recorded identity apart from the digest, one line each."""
+        lines: list[str] = []
         if other.get("code") != self.code:
             lines.append(f"this program's numeric code (digest): then {other.get('code')}, now {self.code}")
         if other.get("device") != self.device:
             lines.append(f"device: then {other.get('device')}, now {self.device}")
         recorded = other.get("versions")
-        then = recorded if isinstance(recorded, dict) else {}
+        then = cast(dict[str, Any], recorded) if isinstance(recorded, dict) else {}
         for name in sorted({*then, *self.versions}):
             if then.get(name) != self.versions.get(name):
                 lines.append(f"{name}: then {then.get(name)}, now {self.versions.get(name)}")
@@ -71,7 +70,7 @@ class RunFolder:
 
     @property
     def cached_layers_file(self) -> Path:
-        """The layer whose cached outputs each stage starts from, or null; kept when the run goes on."""
+        """The layer whose cached outputs each stage starts from, or null; kept when the run resumes."""
         return self.path / "cached_layers.json"
 
     @property
@@ -91,22 +90,22 @@ class RunFolder:
 
     @property
     def temperature_file(self) -> Path:
-        """By what logits are divided so that probabilities mean what they say; written when first needed."""
+        """The temperature that calibrates probabilities; written when first needed."""
         return self.path / "temperature.json"
 
     @property
     def figures(self) -> Path:
-        """Folder of all pictures that are drawn of the run."""
+        """Folder of the run's figures."""
         return self.path / "figures"
 
     @property
     def confusion_figure(self) -> Path:
-        """The test's confusion matrix as a picture."""
+        """The figure of the test's confusion matrix."""
         return self.figures / "confusion.png"
 
     @property
     def curves_figure(self) -> Path:
-        """Learning curves of all stages as a picture."""
+        """The figure of the learning curves of all stages."""
         return self.figures / "curves.png"
 
     @property
@@ -133,7 +132,7 @@ class RunFolder:
         return read_json(self.result_file)
 
     def identity(self) -> dict[str, Any] | None:
-        """What the folder says of its run, or None for a new folder."""
+        """The recorded identity of the folder's run, or None for a new folder."""
         return read_json(self.identity_file)
 
     def has_trained(self) -> bool:
@@ -184,28 +183,16 @@ def default_folder(name: str, digest: str) -> RunFolder:
 
 
 @contextmanager
-def claimed(folder: RunFolder, identity: Identity) -> Iterator[None]:
+def claimed(folder: RunFolder, identity: Identity) -> Generator[None]:
     """Holds the folder for this process.
 
     Raises:
         UserError: the folder holds another run.
-        FolderBusy: another process is at work in it.
+        FolderBusy: another process uses it.
     """
-    lock = FileLock(folder.path / ".lock")
-    try:
-        folder.path.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise FolderBusy(
-            f"{folder.path}: another process is at work on this run; wait for it, or give --workdir another folder"
-        ) from error
-    except OSError as error:
-        raise UserError(
-            f"{folder.path}: cannot be made or written to ({error.strerror or error}); give --workdir a folder that can"
-        ) from error
-    try:
-        for written in (folder.path, folder.figures):
-            remove_leftovers(written)
+    busy = FolderBusy(f"{folder.path}: another process uses this run; wait for it, or give --workdir another folder")
+    with claimed_folder(folder.path, busy):
+        remove_leftovers(folder.figures)
         recorded = folder.identity()
         if recorded is not None and recorded.get("digest") != identity.digest:
             raise UserError(
@@ -214,8 +201,6 @@ def claimed(folder: RunFolder, identity: Identity) -> Iterator[None]:
                 "another folder, or leave it out: then each config has its own"
             )
         yield
-    finally:
-        lock.release()
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
@@ -229,7 +214,8 @@ def read_json(path: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); remove it to go on without it") from error
+        raise UserError(f"{path}: cannot be read ({error}); remove it to continue without it") from error
     if not isinstance(value, dict):
-        raise UserError(f"{path}: holds {type(value).__name__}, expected a JSON object; remove it to go on without it")
-    return value
+        found = type(value).__name__
+        raise UserError(f"{path}: contains {found}, expected a JSON object; remove it to continue without it")
+    return cast(dict[str, Any], value)

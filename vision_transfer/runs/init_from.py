@@ -27,11 +27,11 @@ NO_LICENCE = "no other licence than that of its data"
 
 @dataclass(frozen=True)
 class Fit:
-    """What becomes of each layer with parameters.
+    """How the layers of a run fit another network.
 
     Attributes:
         loaded: names of the layers that both have and that are taken.
-        initialised: layers of this network that start anew.
+        initialised: layers of this network that start from random values.
         left_out: layers of the run that are not used.
         problems: `(layer/parameter, shape here, shape in the run)` of what should have been taken and does not fit;
             a side that does not have it is None.
@@ -46,7 +46,7 @@ class Fit:
 def starting_weights_of_run(
     config: Config, network: Network, classes: tuple[str, ...], cache_dir: Path, kept: Path | None, screen: Screen
 ) -> PretrainedWeights:
-    """What `config.init_from` gives a network to start with, and a table of it on the screen.
+    """The initial weights that a network takes from `config.init_from`; shows a table of them.
 
     Args:
         config: of the run that is to start.
@@ -78,7 +78,7 @@ def starting_weights_of_run(
     part = "all layers" if whole else "the backbone"
     return PretrainedWeights(
         params,
-        f"{part} of the run {run.config.name}-{run.result['digest'][:DIGEST_LENGTH_IN_NAME]}, which began with: "
+        f"{part} of the run {run.config.name}-{run.result['digest'][:DIGEST_LENGTH_IN_NAME]}, initialised from: "
         f"{before['source']}",
         variables_sha256(params, batch_stats),
         run.network.preprocessing,
@@ -88,13 +88,13 @@ def starting_weights_of_run(
 
 
 def compare(here: Network, run: Network, *, whole: bool) -> Fit:
-    """Which layers of a run's network fit another network by name and shape.
+    """Compares the layers of a run's network with another network by name and shape.
 
     Args:
         here: the network to be filled.
         run: the network that was trained.
         whole: whether every layer is to be taken and none left out, or the backbone alone. Of the run's backbone, only
-            layers behind those taken may be left out: without one from between, the others would not mean the same.
+            layers after those taken may be left out: without one in between, the others would compute something else.
     """
     shapes, offered = all_parameter_shapes(here), all_parameter_shapes(run)
     if not whole:
@@ -122,11 +122,11 @@ def _copy_of(path: Path, network: Network, kept: Path | None, screen: Screen) ->
     copy = None if kept is None else kept_start(kept, network)
     if copy is None:
         raise UserError(
-            f"config.init_from: there is no folder {path}. If it was moved, give its path now: the path changes no "
-            "digest. If it is gone, a run that was begun from it goes on from a copy in its own folder; say which "
-            "folder that is by --workdir"
+            f"config.init_from: no such folder: {path}. If it has moved, pass the new path (the run keeps its digest). "
+            "If it was deleted, a run that already started from it can resume from its own copy: pass that run's "
+            "folder with --workdir"
         )
-    screen.say(escape(f"{path} is gone; this run goes on from the copy in {kept}: {copy.source}."), style="yellow")
+    screen.say(escape(f"{path} is gone; this run resumes from the copy in {kept}: {copy.source}."), style="yellow")
     return copy
 
 
@@ -174,10 +174,10 @@ def _does_not_fit(path: Path, fit: Fit, *, whole: bool) -> str:
     lines = [f"  {name:<{widths[0]}}  {here:<{widths[1]}}  {there}".rstrip() for name, here, there in rows]
     if len(fit.problems) > len(shown):
         lines.append(f"  … and {len(fit.problems) - len(shown)} more")
-    mend = "Set config.model and config.dataset.image_size as the run has them (its config.json says)"
+    fix = "Set config.model and config.dataset.image_size as the run has them (its config.json says)"
     if whole:
-        mend += "; --config.init_from_layers=backbone takes the backbone alone, with a new head"
-    return "\n".join([f"config.init_from: {path}: these do not fit by name and shape", *lines, mend])
+        fix += "; --config.init_from_layers=backbone takes the backbone alone, with a new head"
+    return "\n".join([f"config.init_from: {path}: these do not fit by name and shape", *lines, fix])
 
 
 def _shape(shape: tuple[int, ...] | None) -> str:

@@ -87,7 +87,7 @@ def kept_start(folder: Path, network: Network) -> PretrainedWeights | None:
             metadata[name] for name in ("source", "sha256", "preprocessing", "licence")
         )
     except (KeyError, TypeError) as error:
-        raise UserError(f"{folder}: is not as it was written, or of another network ({error!r})") from error
+        raise UserError(f"{folder}: is damaged, or of another network ({error!r})") from error
     saved = checkpoints.load(folder, template)
     assert saved is not None, "its metadata was just read"
     tree = saved.tree

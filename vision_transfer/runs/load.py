@@ -53,7 +53,7 @@ def load_run(path: Path, cache_dir: Path, screen: Screen, *, allow_download: boo
     """Reads a finished run; its data need not be there, but the weights that it started from must.
 
     Args:
-        path: folder of the run; one that went on from another run has a copy of what it took.
+        path: folder of the run; a run with config.init_from has a copy of its initial weights.
         cache_dir: root of all caches, for the pretrained weights.
         screen: for the progress of a download.
         allow_download: whether weights that are not in the cache may be fetched.
@@ -65,7 +65,7 @@ def load_run(path: Path, cache_dir: Path, screen: Screen, *, allow_download: boo
     config = read_config(folder.config_file)
     result = folder.result()
     if result is None:
-        raise UserError(f"{path}: this run is not finished; the command that began it goes on with it")
+        raise UserError(f"{path}: this run is not finished; run the command that started it again to resume it")
     classes, sha256 = _facts(folder, result)
     size = config.dataset.image_size
     if size is None:
@@ -112,8 +112,8 @@ def _facts(folder: RunFolder, result: dict[str, Any]) -> tuple[int, str | None]:
         return len(dataset["classes"]), result["weights"]["sha256"]
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(
-            f"{folder.result_file}: is not as it was written ({error!r}); remove it, and the run's command makes it "
-            "again from the checkpoints"
+            f"{folder.result_file}: is damaged or was edited ({error!r}); remove it, and the run's command makes "
+            "it again from the checkpoints"
         ) from error
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 from jax.sharding import Mesh
@@ -15,7 +15,6 @@ from vision_transfer.models.pretrained.load import PretrainedWeights
 from vision_transfer.runs.build import (
     DataFacts,
     build_network,
-    data_request,
     resolve_stages,
     uses_published_weights,
     with_preprocessing_of,
@@ -98,7 +97,7 @@ def prepare(config: Config, options: RunOptions, screen: Screen) -> Run:
     """
     timer = Timer()
     with timer.measures("data"):
-        dataset = load_dataset(data_request(config), cache_dir=options.cache_dir, screen=screen)
+        dataset = load_dataset(config.dataset, cache_dir=options.cache_dir, screen=screen)
         network = build_network(config, DataFacts(len(dataset.classes), dataset.train.images.shape[1:]))
         resolve_stages(config, network)  # a freeze spec that does not fit is found before weights are fetched
         weights = _load_weights(config, network, dataset, options, screen)
@@ -123,7 +122,7 @@ def _load_weights(
 
 def device_text() -> str:
     """Platform, kind and number of the local devices: `cpu × 2`, `gpu NVIDIA H100 × 1`."""
-    devices = jax.local_devices()
+    devices = cast(Any, jax).local_devices()
     kind = devices[0].device_kind
     name = devices[0].platform if kind == devices[0].platform else f"{devices[0].platform} {kind}"
     return f"{name} × {len(devices)}"

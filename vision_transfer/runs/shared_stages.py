@@ -3,12 +3,12 @@
 A stage's key is a digest of all that determines its numbers: the values outside of stages, the data, the starting
 weights, the stages up to it in their order, what they start from, and code, versions and device. Keys are chained
 thereby: runs share the stages up to the first one in which they differ. A shared stage is its last checkpoint, which
-says that it is finished; files are linked where the disk can, so that sharing takes no space.
+records that it is finished; files are hard-linked where the disk allows it, so that sharing takes no space.
 """
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -45,7 +45,7 @@ def stage_keys(run: Run) -> list[str]:
             "conditions": [identity.code, dict(identity.versions), identity.device],
         }
     )
-    keys = []
+    keys: list[str] = []
     for stage in run.stages:
         prefix = f"stages.{stage.name}."
         own = {path.removeprefix(prefix): value for path, value in values.items() if path.startswith(prefix)}
@@ -55,7 +55,7 @@ def stage_keys(run: Run) -> list[str]:
 
 
 @contextmanager
-def shared_stage(store: Path | None, key: str, folder: Path, screen: Screen) -> Iterator[None]:
+def shared_stage(store: Path | None, key: str, folder: Path, screen: Screen) -> Generator[None]:
     """Around the training of a stage: takes it finished if another run has left it, and leaves it for others.
 
     While it is trained others that need it wait; if this process dies, one of them trains it.
@@ -64,7 +64,7 @@ def shared_stage(store: Path | None, key: str, folder: Path, screen: Screen) -> 
         store: of shared stages; None to share nothing.
         key: of the stage.
         folder: of the stage's checkpoints in the run.
-        screen: says that the stage was taken.
+        screen: for the message that the stage was taken.
     """
     if store is None or _is_finished(folder / LAST):
         yield
@@ -74,7 +74,7 @@ def shared_stage(store: Path | None, key: str, folder: Path, screen: Screen) -> 
         kept = store / key / LAST
         checkpoints.clean(store / key)
         if _is_finished(kept):
-            # What this run had begun of the stage would end the same.
+            # Whatever this run has trained of the stage would end the same.
             _replace(kept, folder / LAST)
             screen.say(f"\nStage {folder.name} was trained by a run that shares it, and is taken from there.")
         yield

@@ -1,4 +1,4 @@
-"""What the steps of a stage are fed: images, or the features of their frozen prefix out of the cache."""
+"""Inputs of a stage's steps: images, or cached features of their frozen prefix."""
 
 from dataclasses import replace
 

@@ -1,5 +1,6 @@
-"""Reports programs that JAX had to compile, so that the user knows what the time was spent on."""
+"""What happens when JAX has compiled a program: it is reported, and the memory that this took is returned."""
 
+import ctypes
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,6 +10,8 @@ from vision_transfer.runtime.console import Screen, duration
 
 # Faster compilations are not reported.
 NOTICEABLE_SECONDS = 2.0
+# Faster compilations leave little memory behind.
+LEAST_SECONDS_TO_RETURN_MEMORY = 0.5
 # Readable names of jitted functions.
 PROGRAMS = {
     "run_steps": "the training step",
@@ -22,13 +25,8 @@ COMPILED_EVENT = "/jax/core/compile/backend_compile_duration"
 
 
 @contextmanager
-def compilations_said(screen: Screen, noticeable: float = NOTICEABLE_SECONDS) -> Iterator[None]:
-    """Prints a line, once per program, when a program is compiled and cached; the context ends the listening.
-
-    Args:
-        screen: where the lines go.
-        noticeable: shortest compilation to report, in seconds.
-    """
+def report_compilations(screen: Screen, noticeable: float = NOTICEABLE_SECONDS) -> Iterator[None]:
+    """Prints a line once per program that takes `noticeable` seconds or more to compile and is then cached."""
     missed = False
     reported: set[str] = set()
 
@@ -55,3 +53,25 @@ def compilations_said(screen: Screen, noticeable: float = NOTICEABLE_SECONDS) ->
     finally:
         jax.monitoring.unregister_event_listener(on_event)
         jax.monitoring.unregister_event_duration_listener(on_duration)
+
+
+def return_memory_after_compiling() -> None:
+    """Calls `return_freed_memory` after each long compilation from now on.
+
+    LLVM works in hundreds of megabytes. Once they are freed the C library keeps them, in pieces too small for the
+    program's large buffers, so they would add to the peak. Compiling the full training step of VGG16 (batch 16,
+    180 pixels, 2 devices) left 366 of 1,120 MB to return.
+    """
+    jax.monitoring.register_event_duration_secs_listener(_on_duration)
+
+
+def _on_duration(event: str, duration_secs: float, **_: str | int) -> None:
+    if event == COMPILED_EVENT and duration_secs >= LEAST_SECONDS_TO_RETURN_MEMORY:
+        return_freed_memory()
+
+
+def return_freed_memory() -> None:
+    """Returns all free memory of the C library to the system; does nothing unless it is glibc."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)

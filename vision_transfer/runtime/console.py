@@ -31,11 +31,7 @@ class Screen:
     def bar(self, title: str, total: int, unit: str = "images", images_each: int | None = None) -> Iterator[Advance]:
         """Shows progress over `total` items with images per second; yields `advance(done, note='')`.
 
-        Args:
-            title: name of the operation.
-            total: number of items.
-            unit: name of an item.
-            images_each: images per item, if the items are not images but, for example, steps.
+        If the items are not images but, for example, steps, `images_each` is the number of images per item.
         """
         images_each = images_each or int(unit == "images")
         if self.console.is_terminal:

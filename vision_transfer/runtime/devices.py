@@ -59,6 +59,12 @@ def split_columns(tree: Any, mesh: Mesh) -> Any:
     return jax.device_put(tree, NamedSharding(mesh, PartitionSpec(None, BATCH_AXIS)))
 
 
+def device_peak_bytes() -> int | None:
+    """Peak memory in use on any one local device so far, or None if the devices, such as CPUs, do not report it."""
+    peaks = [(device.memory_stats() or {}).get("peak_bytes_in_use") for device in jax.local_devices()]
+    return max((peak for peak in peaks if peak is not None), default=None)
+
+
 def _readable_by_all(target: NamedSharding, leaf: Any) -> Any:
     """The leaf itself if all devices have it already, otherwise a host array that XLA need not copy."""
     if isinstance(leaf, jax.Array) and leaf.sharding.is_equivalent_to(target, leaf.ndim):

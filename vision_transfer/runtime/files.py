@@ -1,4 +1,4 @@
-"""Files and folders that are either complete or absent, even after a power cut; non-blocking file locks."""
+"""Files and folders that are either complete or absent, even after a power cut; locks of folders."""
 
 import hashlib
 import json
@@ -11,9 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+from rich.markup import escape
+
+from vision_transfer.errors import UserError
+from vision_transfer.runtime.console import Screen
 
 # Part of every temporary name, so that the leftovers of killed processes can be found and removed.
 TEMPORARY_MARK = ".writing-"
+SECONDS_BEFORE_SAYING_THAT_IT_WAITS = 1.0
 
 
 @contextmanager
@@ -88,6 +93,46 @@ def held(lock: FileLock) -> Iterator[bool]:
         yield True
     finally:
         lock.release()
+
+
+@contextmanager
+def shared_folder(folder: Path, doing: str, screen: Screen) -> Iterator[None]:
+    """Creates a folder of the cache, holds its lock `FOLDER.lock`, and removes what killed processes left in it.
+
+    If another process has the lock, tells the user what it is `doing`, and waits.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder.with_suffix(".lock"))
+    try:
+        holding = lock.acquire(timeout=SECONDS_BEFORE_SAYING_THAT_IT_WAITS)
+    except Timeout:
+        screen.say(escape(f"Another process is {doing}; waiting for it."))
+        holding = lock.acquire()
+    with holding:
+        folder.mkdir(exist_ok=True)  # it may have been pruned meanwhile
+        remove_leftovers(folder)
+        yield
+
+
+@contextmanager
+def claimed_folder(folder: Path, busy: UserError) -> Iterator[None]:
+    """Creates the folder of a command, holds the lock `.lock` in it, and removes what killed processes left in it.
+
+    Raises:
+        UserError: `busy` if another process has the lock; or the folder cannot be created or written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        holding = FileLock(folder / ".lock").acquire(timeout=0)
+    except Timeout:
+        raise busy from None
+    except OSError as error:
+        raise UserError(
+            f"{folder}: cannot be created or written to ({error.strerror or error}); set --workdir to another folder"
+        ) from error
+    with holding:
+        remove_leftovers(folder)
+        yield
 
 
 def _sync(path: Path) -> None:

@@ -1,9 +1,9 @@
 """Restarts the program with huge memory pages on systems that provide them only on request.
 
 A training step on a CPU allocates and frees buffers of megabytes all the time; with pages of 4 kB the kernel spends
-much of the step on mapping them. Glibc can request pages of 2 MB, but reads that setting only when a process starts. On
-2 cores a step of the 150-pixel convnet took 0.72 of Keras's time with huge pages and 0.88 without
-(`configs/benchmark.py` with `--config.benchmark.peers=keras`, medians).
+much of the step on mapping them (4.4 of 6 ms an image in VGG16's first layer). Glibc can request pages of 2 MB, but
+reads that setting only when a process starts. On 2 cores a step of the 150-pixel convnet took 0.72 of Keras's time with
+huge pages and 0.88 without (`configs/benchmark.py` with `--config.benchmark.peers=keras`, medians).
 """
 
 import os
@@ -32,10 +32,7 @@ def environment_with_huge_pages(
 ) -> dict[str, str] | None:
     """The environment that requests huge pages, or None if it already does or requesting them is of no use.
 
-    Args:
-        environment: variables of the process.
-        glibc: version of glibc; empty for another C library.
-        kernel_setting: the kernel's setting of transparent huge pages, such as `always [madvise] never`.
+    The version `glibc` is empty for another C library; `kernel_setting` is such as `always [madvise] never`.
     """
     tunables = environment.get(VARIABLE, "")
     if TUNABLE in tunables or "[madvise]" not in kernel_setting or glibc < OLDEST_GLIBC:

@@ -17,12 +17,7 @@ STATUS_BASE = 128
 
 
 class Stopped(KeyboardInterrupt):
-    """The process was asked to stop, and its progress is saved.
-
-    Attributes:
-        signal_number: SIGTERM or SIGINT.
-        status: the exit status that the process should end with.
-    """
+    """The process was asked to stop by SIGTERM or SIGINT, its progress is saved, and it should end with `status`."""
 
     def __init__(self, signal_number: int, where: str = ""):
         super().__init__(where)
@@ -35,10 +30,7 @@ class StopSignal:
     """Listens for SIGTERM and SIGINT.
 
     Outside `deferred` a signal raises `Stopped` at once: every file is either complete or absent, so nothing is lost.
-    Inside `deferred` the first signal is only recorded and a second one raises.
-
-    Attributes:
-        received: number of the recorded signal, or None.
+    Inside `deferred` the first signal is only recorded, as `received`, and a second one raises.
     """
 
     received: int | None = None

@@ -24,7 +24,6 @@ HARMLESS = (
     "runtime/compilation.py",
     "runtime/console.py",
     "runtime/huge_pages.py",
-    "runtime/memory.py",
     "runtime/preemption.py",
     "runtime/timer.py",
     "tasks/__init__.py",
@@ -73,9 +72,7 @@ def params_sha256(params: Mapping[str, Mapping[str, Any]]) -> str:
 def code_digest(parts: Sequence[str] = ("",), without: Sequence[str] = HARMLESS) -> str:
     """Digest of the package's syntax trees without docstrings, so that comments and layout do not count.
 
-    Args:
-        parts: files and folders to include, relative to the package; "" is the whole package.
-        without: files and folders to leave out of them.
+    Files and folders are relative to the package, and "" is the whole package.
     """
     digest = hashlib.sha256()
     for name in source_files():

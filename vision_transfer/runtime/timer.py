@@ -1,20 +1,33 @@
-"""Time and peak memory by activity."""
+"""Time and peak memory of this process, also by activity.
 
+This module imports only the standard library, since interpreters without this package's dependencies run it too.
+"""
+
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from vision_transfer.runtime.memory import process_peak_bytes
+try:
+    import resource
+except ImportError:  # absent on Windows
+    resource = None
+
+# getrusage counts in kilobytes, except on macOS.
+MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024
+
+
+def process_peak_bytes() -> int | None:
+    """Peak resident memory of this process so far, or None if the system does not report it."""
+    return None if resource is None else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * MAXRSS_UNIT
 
 
 @dataclass
 class Timer:
     """Measures nested activities; time spent in an inner activity does not count for the outer one.
 
-    Attributes:
-        seconds: by activity.
-        peak_bytes: peak memory of the process, by activity, for the activities that raised it.
+    `peak_bytes` is the peak memory of the process for the activities that raised it.
     """
 
     seconds: dict[str, float] = field(default_factory=dict)

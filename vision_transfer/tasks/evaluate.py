@@ -15,27 +15,18 @@ from vision_transfer.data.dataset import Skipped, Split
 from vision_transfer.data.formats.image_files import display, is_folder
 from vision_transfer.data.load import load_dataset
 from vision_transfer.errors import UserError
-from vision_transfer.metrics.classification import PerClass, TestResult, evaluate_test, per_class, wilson_interval
+from vision_transfer.metrics.classification import evaluate_test, per_class, wilson_interval
 from vision_transfer.models.inference import infer_stream
 from vision_transfer.predict import Predictor
 from vision_transfer.predict.image_files import images_below, shown
-from vision_transfer.predict.temperature import Fit, fit_of
-from vision_transfer.runs.build import data_request
+from vision_transfer.predict.temperature import fit_of
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.files import write_json
 
 
 @dataclass(frozen=True)
 class _Labelled:
-    """Logits of images whose class is known.
-
-    Attributes:
-        name: of the data.
-        logits: `(examples, outputs)`.
-        labels: places in the run's classes.
-        skipped: files that cannot be decoded.
-        is_own_test: whether these are the test images of the run's `result.json`.
-    """
+    """Logits of images whose class is known, and whether they are the test images of the run's `result.json`."""
 
     name: str
     logits: Float[np.ndarray, "examples outputs"]
@@ -47,15 +38,10 @@ class _Labelled:
 def evaluate(
     workdir: Path, images: str | None, config: Config | None, out: str | None, cache_dir: Path, screen: Screen
 ) -> None:
-    """Prints the metrics of a finished run on images whose class is known.
+    """Prints the metrics of a finished run on images whose class is known, and writes them to the JSON file `out`.
 
-    Args:
-        workdir: folder of the run.
-        images: a folder with a folder of images for each class; default: the test split of `config`'s data.
-        config: names the data; default: the run's own config.
-        out: a JSON file to write the metrics to; default: none.
-        cache_dir: root of all caches.
-        screen: for the metrics.
+    The images are in a folder `images` with a folder for each class, or the test split of the data that `config` names;
+    default: the run's own.
 
     Raises:
         UserError: no run, no data, or data with other classes.
@@ -65,20 +51,18 @@ def evaluate(
         labelled = _on_test_split(predictor, config, cache_dir, screen)
     else:
         labelled = _on_class_folders(predictor, Path(images).expanduser(), screen)
-    result = evaluate_test(labelled.logits, labelled.labels)
-    classes = per_class(np.array(result.confusion))
-    fit = fit_of(labelled.logits, labelled.labels, predictor.temperature)
-    _say(predictor, labelled, result, classes, fit, screen)
+    metrics = _metrics(predictor, labelled)
+    _say(predictor, labelled, metrics, screen)
     if out is not None:
-        write_json(Path(out).expanduser(), _as_json(predictor, labelled, result, classes, fit))
+        write_json(Path(out).expanduser(), metrics)
 
 
 def _on_test_split(predictor: Predictor, config: Config | None, cache_dir: Path, screen: Screen) -> _Labelled:
     """The test split of the run's own data or of another config's, with images decoded as for the run."""
     form = predictor.form
-    request = data_request(predictor.run.config if config is None else config)
-    request = replace(request, image_size=form.size, channels=form.channels, resampling=form.resampling)
-    dataset = load_dataset(replace(request, train_examples=None), cache_dir=cache_dir, screen=screen)
+    data = (predictor.run.config if config is None else config).dataset
+    data = replace(data, train_examples=None, image_size=form.size, channels=form.channels, resampling=form.resampling)
+    dataset = load_dataset(data, cache_dir=cache_dir, screen=screen)
     if dataset.classes != predictor.classes:
         raise UserError(
             f"{dataset.name} has the classes {_listed(dataset.classes)}; the run has {_listed(predictor.classes)}"
@@ -129,46 +113,10 @@ def _logits_of_split(predictor: Predictor, split: Split, screen: Screen) -> Floa
     return np.concatenate(parts)[:count]
 
 
-def _say(
-    predictor: Predictor, labelled: _Labelled, result: TestResult, classes: PerClass, fit: Fit, screen: Screen
-) -> None:
-    table = Table(title=escape(labelled.name), title_justify="left")
-    table.add_column("Class")
-    for column in ("Images", "Recall", "95 % interval", "Precision", "F1"):
-        table.add_column(column, justify="right", no_wrap=True)
-    for place, name in enumerate(predictor.classes):
-        support = int(classes.support[place])
-        low, high = wilson_interval(result.confusion[place][place], support) if support else (0.0, 0.0)
-        recall, precision, f1 = (
-            "–" if np.isnan(metric[place]) else f"{metric[place]:.4f}"
-            for metric in (classes.recall, classes.precision, classes.f1)
-        )
-        interval = f"{low:.3f} to {high:.3f}" if support else "–"
-        table.add_row(escape(name), f"{support:,}", recall, interval, precision, f1)
-    screen.say(table)
-    low, high = result.accuracy_ci95
-    screen.say(
-        f"Accuracy {result.accuracy:.4f}, 95 % interval {low:.4f} to {high:.4f} (Wilson), "
-        f"balanced {classes.balanced_accuracy:.4f}, loss {result.loss:.4f}, {result.examples:,} images."
-    )
-    (nll, new_nll), (ece, new_ece) = fit.nll, fit.ece
-    if predictor.calibration is None:
-        screen.say(f"Calibration error {ece:.4f}; the probabilities are not calibrated.")
-    else:
-        screen.say(
-            f"With the temperature {predictor.temperature:.3f}: loss {nll:.4f} → {new_nll:.4f}, "
-            f"calibration error {ece:.4f} → {new_ece:.4f}."
-        )
-    for skipped in labelled.skipped:
-        screen.say(escape(f"left out: {skipped.file}: {skipped.reason}"), style="yellow")
-    if labelled.is_own_test:
-        test = predictor.run.result["test"]
-        screen.say(f"In result.json: accuracy {test['accuracy']:.4f}, loss {test['loss']:.4f}.")
-
-
-def _as_json(
-    predictor: Predictor, labelled: _Labelled, result: TestResult, classes: PerClass, fit: Fit
-) -> dict[str, Any]:
+def _metrics(predictor: Predictor, labelled: _Labelled) -> dict[str, Any]:
+    """All metrics as JSON values."""
+    result = evaluate_test(labelled.logits, labelled.labels)
+    classes = per_class(np.array(result.confusion))
     columns = {"recall": classes.recall, "precision": classes.precision, "f1": classes.f1}
     return {
         "run": predictor.run.result["digest"],
@@ -182,9 +130,43 @@ def _as_json(
             for place, name in enumerate(predictor.classes)
         ],
         "temperature": predictor.temperature,
-        "calibrated": asdict(fit),
+        "calibrated": asdict(fit_of(labelled.logits, labelled.labels, predictor.temperature)),
         "skipped": [asdict(skipped) for skipped in labelled.skipped],
     }
+
+
+def _say(predictor: Predictor, labelled: _Labelled, metrics: dict[str, Any], screen: Screen) -> None:
+    table = Table(title=escape(labelled.name), title_justify="left")
+    table.add_column("Class")
+    for column in ("Images", "Recall", "95 % interval", "Precision", "F1"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for place, row in enumerate(metrics["per_class"]):
+        recall, precision, f1 = (
+            "–" if row[name] is None else f"{row[name]:.4f}" for name in ("recall", "precision", "f1")
+        )
+        interval = "–"
+        if row["examples"]:
+            interval = "{:.3f} to {:.3f}".format(*wilson_interval(metrics["confusion"][place][place], row["examples"]))
+        table.add_row(escape(row["class"]), f"{row['examples']:,}", recall, interval, precision, f1)
+    screen.say(table)
+    low, high = metrics["accuracy_ci95"]
+    screen.say(
+        f"Accuracy {metrics['accuracy']:.4f}, 95 % interval {low:.4f} to {high:.4f} (Wilson), balanced "
+        f"{metrics['balanced_accuracy']:.4f}, loss {metrics['loss']:.4f}, {metrics['examples']:,} images."
+    )
+    (nll, new_nll), (ece, new_ece) = metrics["calibrated"]["nll"], metrics["calibrated"]["ece"]
+    if predictor.calibration is None:
+        screen.say(f"Calibration error {ece:.4f}; the probabilities are not calibrated.")
+    else:
+        screen.say(
+            f"With the temperature {predictor.temperature:.3f}: loss {nll:.4f} → {new_nll:.4f}, "
+            f"calibration error {ece:.4f} → {new_ece:.4f}."
+        )
+    for skipped in labelled.skipped:
+        screen.say(escape(f"left out: {skipped.file}: {skipped.reason}"), style="yellow")
+    if labelled.is_own_test:
+        test = predictor.run.result["test"]
+        screen.say(f"In result.json: accuracy {test['accuracy']:.4f}, loss {test['loss']:.4f}.")
 
 
 def _listed(classes: Sequence[str], most: int = 10) -> str:

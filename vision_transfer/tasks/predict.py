@@ -21,14 +21,7 @@ LOCKS = "locks"
 
 
 def predict(workdir: Path, images: str | None, out: str | None, cache_dir: Path, screen: Screen) -> None:
-    """Writes the predictions of all images to a CSV file; resumes a table that was interrupted.
-
-    Args:
-        workdir: folder of a finished run.
-        images: a file, a folder or a pattern; see `find_images`.
-        out: the CSV file.
-        cache_dir: root of all caches.
-        screen: for progress and the summary.
+    """Writes a finished run's predictions of all images to the CSV file `out`; resumes a table that was interrupted.
 
     Raises:
         UserError: a flag is missing; no run, no images; `out` is not writable or in use by another process.

@@ -1,5 +1,6 @@
 """The mode `show_augmentation`: draws an image and nine variants of it as training would see them."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,8 +10,9 @@ from jaxtyping import Float32, UInt8
 from rich.markup import escape
 
 from vision_transfer.config import Config
-from vision_transfer.data.augmentation.augment import Augmentation
-from vision_transfer.data.augmentation.config import AugmentConfig
+from vision_transfer.config.schema import AugmentConfig
+from vision_transfer.data.augmentation.augment import augment_epoch, augmentation_of
+from vision_transfer.data.augmentation.warp import fill_mode
 from vision_transfer.data.dataset import Split, digest_image, stack_digests
 from vision_transfer.data.find import find_source
 from vision_transfer.data.formats.image_files import display
@@ -19,7 +21,6 @@ from vision_transfer.data.images.resize import resize
 from vision_transfer.data.load import with_held_out_splits
 from vision_transfer.errors import UserError
 from vision_transfer.predict.image_files import find_images
-from vision_transfer.runs.build import build_augmentation, data_request
 from vision_transfer.runtime.console import Screen
 from vision_transfer.tasks.figures import new_figure, save_png
 from vision_transfer.train.loop import stage_key
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 
 SIDE = 3
 INCHES_PER_IMAGE, PIXELS_PER_INCH = 2.0, 120
-# Fields of an AugmentConfig that configure operations without switching one on.
-NOT_SHOWN = ("preset", "fill")
+# Fields of an AugmentConfig that switch no operation on.
+NOT_SHOWN = ("preset", "fill", "bank", "bank_seed")
 
 
 Image = UInt8[np.ndarray, "size size channels"]
@@ -45,7 +46,7 @@ def show_augmentation(config: Config, images: str | None, out: Path | None, cach
     Raises:
         UserError: the config augments nothing, or there is no such image or data.
     """
-    augmentation = build_augmentation(config)
+    augmentation = augmentation_of(config.augment)
     if augmentation is None:
         raise UserError(
             "config.augment: nothing is switched on, so every variant equals the image; try "
@@ -63,16 +64,16 @@ def show_augmentation(config: Config, images: str | None, out: Path | None, cach
     return path
 
 
-def variants(image: Image, augmentation: Augmentation, config: Config) -> Float32[np.ndarray, "9 size size channels"]:
+def variants(image: Image, augmentation: AugmentConfig, config: Config) -> Float32[np.ndarray, "9 size size channels"]:
     """An image in the first nine epochs of the first stage, values 0–255; with a bank, its variants in turn."""
     key = stage_key(config.seed, config.schedule[0] if config.schedule else "")
     one = Split(image[None], np.zeros(1, np.int32), ("",), stack_digests([digest_image(image)]))
-    apply = jax.jit(augmentation.apply)
+    apply = jax.jit(partial(augment_epoch, config=augmentation))
     return np.concatenate([np.asarray(apply(one.images, one.example_ids, key, epoch)) for epoch in range(SIDE * SIDE)])
 
 
 def draw_grid(
-    name: str, image: Image, varied: Float32[np.ndarray, "9 size size channels"], augmentation: Augmentation
+    name: str, image: Image, varied: Float32[np.ndarray, "9 size size channels"], augmentation: AugmentConfig
 ) -> "Figure":
     """The original on the left, and three by three variants to its right."""
     size = image.shape[0]
@@ -91,41 +92,41 @@ def draw_grid(
     return figure
 
 
-def describe(augmentation: Augmentation) -> str:
+def describe(augmentation: AugmentConfig) -> str:
     """The active operations in one line: `keras_layers: flip horizontal, rotation 0.1, zoom 0.2; fill reflect`."""
-    config, neutral = augmentation.config, AugmentConfig()
+    neutral = AugmentConfig()
     on = [
         f"{name.replace('_', ' ')} {value}"
-        for name, value in vars(config).items()
+        for name, value in vars(augmentation).items()
         if name not in NOT_SHOWN and value != getattr(neutral, name)
     ]
     bank = f"; a bank of {augmentation.bank}" if augmentation.bank else ""
-    return f"{config.preset}: {', '.join(on)}; fill {config.fill_mode}{bank}"
+    return f"{augmentation.preset}: {', '.join(on)}; fill {fill_mode(augmentation)}{bank}"
 
 
 def _first_training_image(config: Config, cache_dir: Path, screen: Screen) -> tuple[str, Image]:
-    request = data_request(config)
-    source = with_held_out_splits(find_source(request, cache_dir, screen), request, cache_dir, screen)
-    examples, size = source.splits["train"], request.image_size or source.default_size
+    data = config.dataset
+    source = with_held_out_splits(find_source(data, cache_dir, screen), data, cache_dir, screen)
+    examples, size = source.splits["train"], data.image_size or source.default_size
     for index, name in enumerate(examples.files):
         try:
-            image = examples.pixels(index, request.channels)
+            image = examples.pixels(index, data.channels)
         except UndecodableError:
             # training leaves it out, too
             continue
-        return name, resize(image, size, request.resampling)
+        return name, resize(image, size, data.resampling)
     raise UserError(f"{source.name}: no training image can be decoded; expected {source.expected}")
 
 
 def _first_of(config: Config, images: str, cache_dir: Path, screen: Screen) -> tuple[str, Image]:
-    request = data_request(config)
+    data = config.dataset
     path = Path(find_images(images)[0])
-    size = request.image_size or find_source(request, cache_dir, screen).default_size
+    size = data.image_size or find_source(data, cache_dir, screen).default_size
     try:
-        image = decode_file(path, request.channels)
+        image = decode_file(path, data.channels)
     except UndecodableError as error:
         raise UserError(f"--images={display(str(path))}: {error}") from error
-    return display(path.name), resize(image, size, request.resampling)
+    return display(path.name), resize(image, size, data.resampling)
 
 
 def _png(out: Path | None) -> Path:

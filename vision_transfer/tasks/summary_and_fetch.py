@@ -1,25 +1,25 @@
-"""What a config can be asked for without training: a summary of its network, and what it needs of the web."""
+"""The modes `summary` and `fetch`: a config's network, and what it needs from the network."""
 
 from pathlib import Path
 
 from vision_transfer.config import Config
 from vision_transfer.data.download import PUBLIC_FILES, fetch_dataset
 from vision_transfer.data.find import find_source
-from vision_transfer.models.network import Network
-from vision_transfer.runs.build import DataFacts, build_network, data_request, resolve_stages, uses_published_weights
+from vision_transfer.runs.build import DataFacts, build_network, resolve_stages, uses_published_weights
 from vision_transfer.runs.initial_weights import load_weights
 from vision_transfer.runtime.console import Screen
+from vision_transfer.tasks.ablation.masks import masks_table
 from vision_transfer.tasks.train.messages import say_summary
 
 
-def summarise(config: Config, cache_dir: Path, screen: Screen) -> Network:
-    """Prints the network with what trains in each stage, and returns it; decodes and trains nothing."""
-    request = data_request(config)
-    source = find_source(request, cache_dir, screen)
-    size = request.image_size or source.default_size
-    network = build_network(config, DataFacts(len(source.classes), (size, size, request.channels)))
+def summarise(config: Config, cache_dir: Path, screen: Screen) -> None:
+    """Prints the network with what is trainable in each stage; decodes and trains nothing."""
+    source = find_source(config.dataset, cache_dir, screen)
+    size = config.dataset.image_size or source.default_size
+    network = build_network(config, DataFacts(len(source.classes), (size, size, config.dataset.channels)))
     say_summary(config, source.name, len(source.classes), network, resolve_stages(config, network), screen)
-    return network
+    if config.task == "ablation":
+        screen.say(masks_table(config.ablation.masks, network))
 
 
 def fetch(config: Config, cache_dir: Path, screen: Screen) -> None:

@@ -5,6 +5,10 @@ into place when complete, the shapes and dtypes are checked against a template, 
 flipped byte. Nothing outside this file knows Orbax.
 """
 
+# JAX, Optax and Orbax type their functions on trees only in part.
+# pyright: reportUnknownMemberType=false, reportUnknownLambdaType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false, reportMissingTypeStubs=false
+
 import errno
 import json
 import os
@@ -22,7 +26,7 @@ from vision_transfer.runtime.provenance import json_digest
 
 MANIFEST = "manifest.json"
 ARRAYS = "arrays"
-# What Orbax's ValueError says of a disk without space.
+# Part of the ValueError that Orbax raises on a full disk.
 DISK_FULL = "RESOURCE_EXHAUSTED"
 
 
@@ -91,12 +95,12 @@ def load(folder: Path, template: Any) -> Checkpoint | None:
     try:
         flat = ocp.PyTreeCheckpointer(use_ocdbt=False).restore(newest / ARRAYS)
     except (ValueError, OSError, KeyError) as error:
-        raise UserError(f"checkpoint {newest}: cannot be read ({error}); remove it to train anew") from error
+        raise UserError(f"checkpoint {newest}: cannot be read ({error}); remove it to train again") from error
     return Checkpoint(_unflat(flat, template, newest), metadata)
 
 
 def load_metadata(folder: Path) -> dict[str, Any] | None:
-    """What was saved beside the arrays of the newest checkpoint in `folder`, or None if there is none."""
+    """The metadata of the newest checkpoint in `folder`, or None if there is none."""
     steps = _steps(folder)
     return _manifest(steps[-1])["metadata"] if steps else None
 
@@ -122,7 +126,7 @@ def _manifest(checkpoint: Path) -> dict[str, Any]:
         reason = "is damaged"
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         reason = f"cannot be read ({error})"
-    raise UserError(f"checkpoint {checkpoint}: its {MANIFEST} {reason}; remove this folder to train anew")
+    raise UserError(f"checkpoint {checkpoint}: its {MANIFEST} {reason}; remove this folder to train again")
 
 
 def _verify(checkpoint: Path) -> None:
@@ -135,7 +139,7 @@ def _verify(checkpoint: Path) -> None:
         if found != digest:
             raise UserError(
                 f"checkpoint {checkpoint}: {name} is damaged (sha256 {found[:16]}, expected {digest[:16]}); "
-                "remove this folder to train anew"
+                "remove this folder to train again"
             )
 
 

@@ -1,4 +1,8 @@
-"""How examples reach the devices: held there wholly when they fit, otherwise sent a chunk ahead of the step."""
+"""Feeds examples to the devices: all of them stay there if they fit, otherwise they are sent a chunk ahead."""
+
+# JAX, Optax and Orbax type their functions on trees only in part.
+# pyright: reportUnknownMemberType=false, reportUnknownLambdaType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false, reportMissingTypeStubs=false
 
 from dataclasses import dataclass
 
@@ -115,5 +119,5 @@ def _room(mesh: Mesh) -> float:
     device = mesh.devices.flat[0]
     if device.platform == "cpu":
         return CHUNK_BYTES
-    limit = (device.memory_stats() or {}).get("bytes_limit", 0)
+    limit: float = (device.memory_stats() or {}).get("bytes_limit", 0)
     return limit * RESIDENT_SHARE

@@ -1,4 +1,4 @@
-"""How many steps go into one dispatch, and when the next checkpoint is due."""
+"""The number of steps in a dispatch, and the time of the next checkpoint."""
 
 import statistics
 import time
@@ -42,7 +42,7 @@ class Pace:
         return round(1000 * statistics.median(self.seconds_per_step), 3) if self.seconds_per_step else None
 
     def checkpoint_is_due(self) -> bool:
-        """Whether it is time for a checkpoint; if so, the clock starts anew."""
+        """Whether it is time for a checkpoint; if so, the interval starts again."""
         now = time.monotonic()
         due = now - self._last_checkpoint >= self.checkpoint_seconds
         if due:

@@ -1,5 +1,9 @@
 """One stage of training: epochs of chunks of steps, the best epoch by validation, checkpoints, exact resumption."""
 
+# JAX, Optax and Orbax type their functions on trees only in part.
+# pyright: reportUnknownMemberType=false, reportUnknownLambdaType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false, reportMissingTypeStubs=false
+
 import math
 import time
 import zlib
@@ -19,7 +23,7 @@ from vision_transfer.data.augmentation.augment import bank_variant
 from vision_transfer.data.batches import batches_per_pass, training_batches
 from vision_transfer.errors import UserError
 from vision_transfer.models.network import Network, Params, params_of, prepared_kernels
-from vision_transfer.runtime.console import Advance, duration
+from vision_transfer.runtime.console import duration
 from vision_transfer.runtime.devices import padded_batch, replicate, share
 from vision_transfer.runtime.preemption import Stopped
 from vision_transfer.train import checkpoints
@@ -80,8 +84,14 @@ def train_stage(
     state, best, progress = _last_checkpoint(config, network, stage, variables, around.checkpoints)
     if not progress.finished:
         loop = _make_loop(config, network, stage, variables, data(), mesh, around)
+        state, pace = replicate(state, mesh), Pace(config.checkpoint.every_seconds)
         with around.stop.deferred():
-            state, best, progress = _run_epochs(loop, replicate(state, mesh), best, progress)
+            while not progress.finished:
+                state, progress = _train_epoch(loop, state, best, progress, pace)
+                state, best, progress = _close_epoch(loop, state, best, progress, pace)
+                if progress.finished or pace.checkpoint_is_due():
+                    loop.save(state, best, progress)
+                around.record(progress.history)
     checkpoints.save(around.checkpoints / BEST, int(state.step), best, asdict(progress))
     return StageOutcome(best, _host_copy(_evaluated(stage, state)), progress)
 
@@ -116,12 +126,13 @@ def _last_checkpoint(
     if saved is None:
         return state, best, Progress()
     state, best = saved.tree
-    return state, best, Progress(**{**saved.metadata, "history": tuple(saved.metadata["history"])})
+    values: dict[str, Any] = {**saved.metadata, "history": tuple(saved.metadata["history"])}
+    return state, best, Progress(**values)
 
 
 @dataclass(frozen=True)
 class _Loop:
-    """What stays the same while a stage trains.
+    """Values that stay the same while a stage trains.
 
     Attributes:
         config, stage, data, mesh, around: as `train_stage` got them.
@@ -196,56 +207,41 @@ def stage_key(seed: int, name: str) -> Key[Array, ""]:
     return jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()))
 
 
-def _run_epochs(
-    loop: _Loop, state: TrainState, best: Weights, progress: Progress
-) -> tuple[TrainState, Weights, Progress]:
-    pace = Pace(loop.config.checkpoint.every_seconds)
-    while not progress.finished:
-        title = f"{loop.stage.name} epoch {progress.epoch + 1}/{loop.stage.settings.epochs}"
-        with loop.around.screen.bar(
-            title, loop.steps_per_epoch, "steps", images_each=loop.config.batch_size
-        ) as advance:
-            advance(progress.step)
-            state, progress = _train_epoch(loop, state, best, progress, pace, advance)
-        state, best, progress = _close_epoch(loop, state, best, progress, pace)
-        if progress.finished or pace.checkpoint_is_due():
-            loop.save(state, best, progress)
-        loop.around.record(progress.history)
-    return state, best, progress
-
-
 def _train_epoch(
-    loop: _Loop, state: TrainState, best: Weights, progress: Progress, pace: Pace, advance: Advance
+    loop: _Loop, state: TrainState, best: Weights, progress: Progress, pace: Pace
 ) -> tuple[TrainState, Progress]:
     """Takes the steps that the current epoch still lacks."""
-    order, steps_per_epoch, stop = _order(loop, progress.epoch), loop.steps_per_epoch, loop.around.stop
-    if progress.step == steps_per_epoch:
-        # stopped after its last step, before validation
-        return state, progress
+    title = f"{loop.stage.name} epoch {progress.epoch + 1}/{loop.stage.settings.epochs}"
+    order, steps, stop = _order(loop, progress.epoch), loop.steps_per_epoch, loop.around.stop
     constants = loop.constants._replace(epoch=progress.epoch)
     most = loop.feed.most_steps(order)
-    chunk = loop.feed.chunk(order, progress.step, pace.steps(most, steps_per_epoch - progress.step))
-    while progress.step < steps_per_epoch:
-        began = time.perf_counter()
-        taken = int(chunk.steps)
-        state = run_steps(state, chunk, constants, program=loop.program, mesh=loop.mesh, resident=loop.feed.resident)
-        left = steps_per_epoch - progress.step - taken
-        if left:
-            # read and sent while the devices compute
-            chunk = loop.feed.chunk(order, progress.step + taken, pace.steps(most, left))
-        bad_step = int(state.bad_step)
-        seconds = time.perf_counter() - began
-        pace.took(taken, seconds)
-        progress = replace(progress, step=progress.step + taken, seconds=progress.seconds + seconds)
-        if bad_step >= 0:
-            raise UserError(_not_finite(loop, bad_step))
-        advance(taken, _time_left(loop, progress))
-        if stop.received is not None:
-            loop.save(state, best, progress)
-            where = f"A checkpoint of stage {loop.stage.name!r} is at epoch {progress.epoch + 1}, step {progress.step}."
-            raise Stopped(stop.received, where)
-        if left and pace.checkpoint_is_due():
-            loop.save(state, best, progress)
+    with loop.around.screen.bar(title, steps, "steps", images_each=loop.config.batch_size) as advance:
+        advance(progress.step)
+        if progress.step == steps:  # stopped after its last step, before validation
+            return state, progress
+        chunk = loop.feed.chunk(order, progress.step, pace.steps(most, steps - progress.step))
+        while progress.step < steps:
+            began, taken = time.perf_counter(), int(chunk.steps)
+            state = run_steps(
+                state, chunk, constants, program=loop.program, mesh=loop.mesh, resident=loop.feed.resident
+            )
+            left = steps - progress.step - taken
+            if left:
+                # read and sent while the devices compute
+                chunk = loop.feed.chunk(order, progress.step + taken, pace.steps(most, left))
+            bad_step = int(state.bad_step)
+            seconds = time.perf_counter() - began
+            pace.took(taken, seconds)
+            progress = replace(progress, step=progress.step + taken, seconds=progress.seconds + seconds)
+            if bad_step >= 0:
+                raise UserError(_not_finite(loop, bad_step))
+            advance(taken, _time_left(loop, progress))
+            if stop.received is not None:
+                loop.save(state, best, progress)
+                where = f"epoch {progress.epoch + 1}, step {progress.step}"
+                raise Stopped(stop.received, f"A checkpoint of stage {loop.stage.name!r} is at {where}.")
+            if left and pace.checkpoint_is_due():
+                loop.save(state, best, progress)
     return state, progress
 
 

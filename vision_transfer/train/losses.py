@@ -1,5 +1,9 @@
 """Losses and hits per example, from logits; and what the losses of each class count for."""
 
+# JAX, Optax and Orbax type their functions on trees only in part.
+# pyright: reportUnknownMemberType=false, reportUnknownLambdaType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false, reportMissingTypeStubs=false
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,7 +30,7 @@ def example_losses(
 
 
 def hits(logits: Float[Array, "batch outputs"], labels: Int[Array, "batch"]) -> Bool[Array, "batch"]:
-    """Whether the likeliest class is the label; a sigmoid says class 1 above one half."""
+    """Whether the likeliest class is the label; for a sigmoid that is class 1 above one half."""
     predicted = logits[:, 0] > 0 if logits.shape[-1] == 1 else jnp.argmax(logits, axis=-1)
     return predicted == labels.astype(predicted.dtype)
 

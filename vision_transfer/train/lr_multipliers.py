@@ -1,4 +1,4 @@
-"""What the learning rate of each parameter is multiplied by: patterns, and rates that fall towards the input.
+"""Factors of the learning rate of each parameter: patterns, and rates that fall towards the input.
 
 Lower layers of a pretrained network are more general and are best changed less (Howard and Ruder 2018,
 arXiv:1801.06146, "discriminative fine-tuning"; Bao et al. 2021, arXiv:2106.08254, "layer-wise learning rate decay").
@@ -70,7 +70,7 @@ def factors(multipliers: Multipliers, trainable: Params) -> Params:
 
 
 def _heights(network: Network, *, by_block: bool) -> dict[str, int]:
-    """How far below the head each layer with parameters lies; 0 in the head."""
+    """The distance of each layer with parameters from the head, in layers or blocks; 0 in the head."""
     with_parameters = all_parameter_shapes(network)
     backbone = [layer for layer in network.backbone if layer.name in with_parameters]
     groups = [members for _, members in blocks(backbone)] if by_block else [(layer,) for layer in backbone]

@@ -1,8 +1,12 @@
 """Keras's optimizers as Optax transformations that take the learning rate with each step, and rates per step.
 
-The rate is an argument of the step, so that no value of it compiles a second program. As in Keras, momentum is
-accumulated behind the rate: what was gathered at a high rate keeps its size when the rate falls.
+The rate is an argument of the step, so that no value of it compiles a second program. As in Keras, momentum
+accumulates updates already scaled by the learning rate, so lowering the rate does not rescale past updates.
 """
+
+# JAX, Optax and Orbax type their functions on trees only in part.
+# pyright: reportUnknownMemberType=false, reportUnknownLambdaType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false, reportMissingTypeStubs=false
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +18,8 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
+from vision_transfer.config.schema import OptimizerName
+
 # keras/src/optimizers/{rmsprop,adam}.py
 KERAS_EPSILON = 1e-7
 RMSPROP_DECAY = 0.9
@@ -22,9 +28,9 @@ ADAM_DECAYS = (0.9, 0.999)
 
 @dataclass(frozen=True)
 class OptimizerSpec:
-    """What determines a step but for its rate; see `vision_transfer.config.schema.STAGE_FIELDS` for the meanings."""
+    """An optimizer without its learning rate; `vision_transfer.config.schema.OptimizerConfig` has the meanings."""
 
-    name: Literal["rmsprop", "adam", "sgd"]
+    name: OptimizerName
     momentum: float = 0.0
     weight_decay: float = 0.0
     clip_norm: float | None = None
@@ -63,7 +69,7 @@ class KerasAdamState(NamedTuple):
 
 
 def scale_by_keras_adam() -> optax.GradientTransformation:
-    """Adam with Keras's "epsilon hat", which is added before the bias correction and not behind it as in Optax.
+    """Adam with Keras's "epsilon hat", which is added before the bias correction, not after it as in Optax.
 
     m ← β₁m + (1-β₁)g,  v ← β₂v + (1-β₂)g²,  direction = √(1-β₂ᵗ)/(1-β₁ᵗ) · m / (√v + ε)
     (Kingma and Ba 2015, end of section 2; keras/src/optimizers/adam.py). The two part only where gradients are

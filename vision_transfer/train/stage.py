@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Int32
 
 from vision_transfer.config import Config, StageConfig
-from vision_transfer.data.augmentation.augment import Augmentation
+from vision_transfer.config.schema import AugmentConfig
 from vision_transfer.freezing import Mask, inference_layers, merge, partition
 from vision_transfer.models.inference import Rows
 from vision_transfer.models.network import Network, Params
@@ -44,7 +44,7 @@ class Stage:
     cut: str
     cached: str | None = None
     evaluation_start: str | None = None
-    augmentation: Augmentation | None = None
+    augmentation: AugmentConfig | None = None
 
     @property
     def trains_from_cache(self) -> bool:
@@ -68,7 +68,7 @@ class TrainingData:
 
 
 class Weights(NamedTuple):
-    """What a stage ends with: the parameters that it trained, and running statistics."""
+    """The weights that a stage ends with: the parameters that it trained, and running statistics."""
 
     trainable: Params
     batch_stats: Params
@@ -76,7 +76,7 @@ class Weights(NamedTuple):
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a stage has come; saved with each checkpoint as JSON.
+    """The progress of a stage; saved with each checkpoint as JSON.
 
     Attributes:
         epoch: finished epochs.
@@ -101,7 +101,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class StageOutcome:
-    """How a stage ended: weights of its best and its last epoch, on the host, and its records."""
+    """The outcome of a stage: weights of its best and its last epoch, on the host, and its records."""
 
     best: Weights
     last: Weights
@@ -110,7 +110,7 @@ class StageOutcome:
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What a stage has around it while it trains.
+    """The surroundings of a stage while it trains.
 
     Attributes:
         checkpoints: folder of the stage's checkpoints.
@@ -128,7 +128,7 @@ class Surroundings:
 def step_program(
     config: Config, network: Network, stage: Stage, labels: Int32[np.ndarray, "examples"] | None = None
 ) -> StepProgram:
-    """What a step of the stage computes.
+    """The program of the stage's steps.
 
     Args:
         config: of the run.

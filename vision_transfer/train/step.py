@@ -4,6 +4,10 @@ One program serves every chunk of a stage: the number of steps is a traced argum
 under `shard_map`, so that each device sees its own part of the batch and only sums cross devices.
 """
 
+# JAX, Optax and Orbax type their functions on trees only in part.
+# pyright: reportUnknownMemberType=false, reportUnknownLambdaType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false, reportMissingTypeStubs=false
+
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -15,7 +19,8 @@ from jax import lax
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Int, Key, UInt
 
-from vision_transfer.data.augmentation.augment import Augmentation
+from vision_transfer.config.schema import AugmentConfig
+from vision_transfer.data.augmentation.augment import augment_epoch
 from vision_transfer.freezing import merge
 from vision_transfer.models.network import Network, Params, apply_train
 from vision_transfer.runtime.devices import BATCH_AXIS
@@ -25,7 +30,7 @@ from vision_transfer.train.optimizers import OptimizerSpec, descent
 
 @dataclass(frozen=True)
 class StepProgram:
-    """What a step computes, without any numbers that may change from run to run; hashable.
+    """The computation of a step, without any numbers that may change from run to run; hashable.
 
     Attributes:
         network: the tables.
@@ -48,7 +53,7 @@ class StepProgram:
     l2: float = 0.0
     label_smoothing: float = 0.0
     class_weights: tuple[float, ...] = ()
-    augmentation: Augmentation | None = None
+    augmentation: AugmentConfig | None = None
 
 
 class Totals(NamedTuple):
@@ -111,7 +116,7 @@ class Chunk(NamedTuple):
 
 
 class Constants(NamedTuple):
-    """What no step of an epoch changes; never donated.
+    """Values that no step of an epoch changes; never donated.
 
     Attributes:
         frozen: collections (`params`, `prepared`) of what does not train; shared by all runs.
@@ -189,7 +194,7 @@ def single_step(
     example_keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(step_key, batch.ids)
     inputs = batch.inputs
     if program.augmentation is not None:
-        inputs = program.augmentation.apply(inputs, batch.ids, constants.key, constants.epoch)
+        inputs = augment_epoch(inputs, batch.ids, constants.key, constants.epoch, program.augmentation)
     total_weight = lax.psum(jnp.sum(weights), BATCH_AXIS)
     devices = lax.axis_size(BATCH_AXIS)
 

@@ -2,6 +2,7 @@
 
 import functools
 import re
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -9,18 +10,19 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
+from vision_transfer.config.schema import AugmentConfig
 from vision_transfer.data.augmentation.affine import affine_matrices
 from vision_transfer.data.augmentation.augment import (
-    Augmentation,
     BankRows,
     augment_batch,
+    augment_epoch,
     bank_variant,
+    changes_colours,
     grey,
     jitter_colours,
 )
-from vision_transfer.data.augmentation.config import AugmentConfig
 from vision_transfer.data.augmentation.sampling import ColourParameters, draw_parameters
-from vision_transfer.data.augmentation.warp import warp
+from vision_transfer.data.augmentation.warp import fill_mode, warp
 
 KEY = jax.random.key(3)
 CONFIGS = {
@@ -62,7 +64,7 @@ def test_it_is_draw_warp_and_jitter(name):
     affine, colours = draw(config, KEY, 2, IDS, 21, 26)
     matrices = jax.jit(affine_matrices, static_argnums=(1, 2, 3))(affine, config.preset, 21, 26)
     expected = jax.jit(warp, static_argnames="config")(IMAGES, matrices, config)
-    if config.changes_colours:
+    if changes_colours(config):
         expected = jax.jit(jitter_colours, static_argnames="config")(expected, colours, config)
     result = augment(IMAGES, IDS, KEY, 2, config)
     assert result.dtype == jnp.float32 and result.shape == IMAGES.shape
@@ -159,9 +161,9 @@ def test_a_batch_split_over_devices_needs_no_communication():
 
 def test_config_is_hashable_and_equal_by_value():
     assert hash(AugmentConfig("keras_layers", zoom=0.2)) == hash(AugmentConfig("keras_layers", zoom=0.2))
-    assert AugmentConfig("keras_layers").fill_mode == "reflect"
-    assert AugmentConfig("image_data_generator").fill_mode == "nearest"
-    assert AugmentConfig("keras_layers", fill="wrap").fill_mode == "wrap"
+    assert fill_mode(AugmentConfig("keras_layers")) == "reflect"
+    assert fill_mode(AugmentConfig("image_data_generator")) == "nearest"
+    assert fill_mode(AugmentConfig("keras_layers", fill="wrap")) == "wrap"
 
 
 @pytest.fixture
@@ -173,30 +175,30 @@ def images():
 @pytest.mark.parametrize("variant", range(2))
 def test_a_variant_is_what_augmentation_makes_of_the_banks_own_key(images, variant):
     pixels, ids = images
-    rows = BankRows(pixels, ids, Augmentation(CONFIGS["keras_layers"], 2, bank_seed=3), variant)
+    rows = BankRows(pixels, ids, replace(CONFIGS["keras_layers"], bank=2, bank_seed=3), variant)
     expected = augment_batch(pixels, ids, jax.random.key(3), variant, CONFIGS["keras_layers"])
     np.testing.assert_allclose(rows[np.arange(6)], expected, atol=1e-3)
 
 
 def test_a_variant_does_not_depend_on_the_rows_it_is_taken_with(images):
     pixels, ids = images
-    rows = BankRows(pixels, ids, Augmentation(CONFIGS["keras_layers"], 2), 1)
+    rows = BankRows(pixels, ids, replace(CONFIGS["keras_layers"], bank=2), 1)
     np.testing.assert_allclose(rows[np.array([4, 1])], rows[np.arange(6)][[4, 1]], atol=1e-3)
 
 
 @pytest.mark.parametrize(("bank", "stage_keys_matter"), [(0, True), (2, False)])
 def test_only_fresh_variants_depend_on_the_stages_key(images, bank, stage_keys_matter):
     pixels, ids = images
-    augmentation = Augmentation(CONFIGS["keras_layers"], bank)
-    first, second = (augmentation.apply(pixels, ids, jax.random.key(seed), 0) for seed in (1, 2))
+    augmentation = replace(CONFIGS["keras_layers"], bank=bank)
+    first, second = (augment_epoch(pixels, ids, jax.random.key(seed), 0, augmentation) for seed in (1, 2))
     assert np.allclose(first, second) != stage_keys_matter
 
 
 @pytest.mark.parametrize(("bank", "repeats"), [(0, False), (2, True)])
 def test_epoch_e_uses_variant_e_mod_k(images, bank, repeats):
     pixels, ids = images
-    augmentation = Augmentation(CONFIGS["keras_layers"], bank)
-    first, later = (augmentation.apply(pixels, ids, jax.random.key(0), epoch) for epoch in (0, 2))
+    augmentation = replace(CONFIGS["keras_layers"], bank=bank)
+    first, later = (augment_epoch(pixels, ids, jax.random.key(0), epoch, augmentation) for epoch in (0, 2))
     assert np.allclose(first, later) == repeats
 
 

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from vision_transfer.config.schema import AugmentConfig
 from vision_transfer.data.augmentation.affine import affine_matrices
-from vision_transfer.data.augmentation.config import AugmentConfig
 from vision_transfer.data.augmentation.sampling import AffineParameters
 from vision_transfer.data.augmentation.warp import warp
 

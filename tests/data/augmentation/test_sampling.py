@@ -8,8 +8,8 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vision_transfer.config.schema import AugmentConfig
 from vision_transfer.data.augmentation.affine import affine_matrices
-from vision_transfer.data.augmentation.config import AugmentConfig
 from vision_transfer.data.augmentation.sampling import CROP_RATIO, draw_parameters
 from vision_transfer.data.augmentation.warp import warp
 

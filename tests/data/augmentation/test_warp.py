@@ -10,10 +10,10 @@ import scipy.ndimage
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vision_transfer.config.schema import AugmentConfig
 from vision_transfer.data.augmentation.affine import affine_matrices
-from vision_transfer.data.augmentation.config import AugmentConfig
 from vision_transfer.data.augmentation.sampling import AffineParameters
-from vision_transfer.data.augmentation.warp import warp
+from vision_transfer.data.augmentation.warp import fill_mode, warp
 
 FILLS = ("nearest", "reflect", "constant", "wrap")
 SHAPE = (13, 18, 3)
@@ -44,7 +44,7 @@ def scipy_warp(image, matrix, config):
             matrix[:, :2],
             offset,
             order=1,
-            mode=config.fill_mode,
+            mode=fill_mode(config),
         )
         for channel in range(image.shape[-1])
     ]
@@ -53,7 +53,7 @@ def scipy_warp(image, matrix, config):
     clear = np.ones(image.shape[:2], bool)
     for axis, size in enumerate(image.shape[:2]):
         position = positions[..., axis]
-        if config.fill_mode in ("constant", "wrap"):
+        if fill_mode(config) in ("constant", "wrap"):
             period = size - 1
             clear &= np.abs(position - period * np.round(position / period)) > JUMP
     return np.stack(channels, -1), clear

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vision_transfer.data.dataset import DataRequest
+from vision_transfer.config.schema import DatasetConfig
 from vision_transfer.data.formats.csv_file import csv_source
 from vision_transfer.data.load import load_dataset
 from vision_transfer.data.source import fingerprint
@@ -79,7 +79,7 @@ def test_files_that_are_missing_are_left_out_with_their_line(table, screen):
 def test_a_table_is_found_by_its_name(table, screen, tmp_path):
     file = table("path,label", *rows_of(*"aaaabbbb"))
     for name in ("auto", "folder", "csv"):
-        request = DataRequest(name=name, root=file, image_size=8)
+        request = DatasetConfig(name=name, root=str(file), image_size=8)
         dataset = load_dataset(request, cache_dir=tmp_path / "cache", screen=screen)
         assert [len(getattr(dataset, split)) for split in ("train", "validation", "test")] == [4, 2, 2]
 

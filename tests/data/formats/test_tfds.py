@@ -3,12 +3,11 @@
 import importlib.util
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from vision_transfer.data.dataset import DataRequest
+from vision_transfer.config.schema import DatasetConfig
 from vision_transfer.data.load import load_dataset
 from vision_transfer.errors import UserError
 
@@ -58,12 +57,12 @@ def prepared(tmp_path_factory):
 @pytest.mark.skipif(installed["tensorflow_datasets"], reason="tensorflow_datasets is installed")
 def test_not_installed(tmp_path, screen):
     with pytest.raises(UserError, match=r"tfds:mnist needs TensorFlow Datasets.*pip install -e '.\[tfds\]'"):
-        load_dataset(DataRequest(name="tfds:mnist"), cache_dir=tmp_path, screen=screen)
+        load_dataset(DatasetConfig(name="tfds:mnist"), cache_dir=tmp_path, screen=screen)
 
 
 @needs_tfds
 def test_examples_by_random_access(prepared, tmp_path, screen):
-    request = DataRequest(name="tfds:tiny", root=prepared, image_size=7, resampling="nearest")
+    request = DatasetConfig(name="tfds:tiny", root=prepared, image_size=7, resampling="nearest")
     dataset = load_dataset(request, cache_dir=tmp_path, screen=screen)
     assert dataset.name == "tiny/1.0.0"
     assert dataset.classes == ("cat", "dog")
@@ -81,18 +80,18 @@ def test_examples_by_random_access(prepared, tmp_path, screen):
 @needs_tfds
 def test_without_random_access(prepared, tmp_path, screen):
     with pytest.raises(UserError, match=r"(?s)as tfrecord, which has no random access.*--file_format=array_record"):
-        load_dataset(DataRequest(name="tfds:serial", root=prepared), cache_dir=tmp_path, screen=screen)
+        load_dataset(DatasetConfig(name="tfds:serial", root=prepared), cache_dir=tmp_path, screen=screen)
 
 
 @needs_tfds
 def test_not_prepared(prepared, tmp_path, screen):
     command = rf"tfds build mnist --data_dir={prepared} --file_format=array_record"
     with pytest.raises(UserError, match=rf"(?s)mnist is not prepared.*{command}"):
-        load_dataset(DataRequest(name="tfds:mnist", root=prepared), cache_dir=tmp_path, screen=screen)
+        load_dataset(DatasetConfig(name="tfds:mnist", root=prepared), cache_dir=tmp_path, screen=screen)
 
 
 @needs_tfds
 @pytest.mark.parametrize("name", ["no_such_data_set", "", "../x", "tiny:2.0.0"])
 def test_unknown(prepared, tmp_path, screen, name):
     with pytest.raises(UserError, match=r"See https://www.tensorflow.org/datasets/catalog"):
-        load_dataset(DataRequest(name=f"tfds:{name}", root=Path(prepared)), cache_dir=tmp_path, screen=screen)
+        load_dataset(DatasetConfig(name=f"tfds:{name}", root=prepared), cache_dir=tmp_path, screen=screen)

@@ -9,6 +9,7 @@ import threading
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from vision_transfer.data.dataset import digest_image
 from vision_transfer.data.formats.folder import folder_source
@@ -17,6 +18,7 @@ from vision_transfer.data.images.cache import cache_key, load_images
 from vision_transfer.data.images.decode import decode_file
 from vision_transfer.data.images.resize import Form, resize
 from vision_transfer.errors import UserError
+from vision_transfer.runtime import files
 
 FORM = Form(size=12, channels=3, resampling="bilinear")
 
@@ -188,10 +190,10 @@ def test_a_cache_folder_that_cannot_be_made(source, tmp_path, screen):
 LOAD = """
 import sys
 from pathlib import Path
-from vision_transfer.data.dataset import DataRequest
+from vision_transfer.config.schema import DatasetConfig
 from vision_transfer.data.load import load_dataset
 from vision_transfer.runtime.console import Screen
-request = DataRequest(name="folder", root=Path(sys.argv[1]), image_size=64)
+request = DatasetConfig(name="folder", root=sys.argv[1], image_size=64, test_fraction=0.1)
 dataset = load_dataset(request, cache_dir=Path(sys.argv[2]), screen=Screen())
 print(len(dataset.train), len(dataset.test))
 """
@@ -207,9 +209,9 @@ def test_processes_share_a_cache(source, image_folder, tmp_path):
 
 
 def test_waiting_for_another_is_said(source, tmp_path, screen, monkeypatch):
-    monkeypatch.setattr(cache_module, "_SECONDS_BEFORE_SAYING_THAT_IT_WAITS", 0.1)
+    monkeypatch.setattr(files, "SECONDS_BEFORE_SAYING_THAT_IT_WAITS", 0.1)
     cache = tmp_path / "cache"
-    lock = cache_module.FileLock(cache / "decoded" / f"{cache_key(source, FORM)}.lock")
+    lock = FileLock(cache / "decoded" / f"{cache_key(source, FORM)}.lock")
     (cache / "decoded").mkdir(parents=True)
     with lock:
         waiting = threading.Thread(target=load_images, args=(source, FORM, cache, screen))

@@ -49,18 +49,18 @@ class Counts:
 @pytest.fixture
 def counts(monkeypatch):
     counted = Counts()
-    run_epochs, compute = loop._run_epochs, extraction.infer_batches
+    make_loop, compute = loop._make_loop, extraction.infer_batches
 
-    def counted_epochs(under_way, state, best, progress):
-        counted.stages.append(under_way.stage.name)
-        return run_epochs(under_way, state, best, progress)
+    def counted_loop(config, network, stage, *arguments):
+        counted.stages.append(stage.name)
+        return make_loop(config, network, stage, *arguments)
 
     def counted_stream(*arguments, **named):
         for batch in compute(*arguments, **named):
             counted.rows += len(batch)
             yield batch
 
-    monkeypatch.setattr(loop, "_run_epochs", counted_epochs)
+    monkeypatch.setattr(loop, "_make_loop", counted_loop)
     monkeypatch.setattr(extraction, "infer_batches", counted_stream)
     return counted
 

@@ -1,19 +1,20 @@
 """Every program lowers for GPUs and TPUs on a machine without any, and states its precision there."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import export
 
-from vision_transfer.data.augmentation.augment import Augmentation
-from vision_transfer.data.augmentation.config import AugmentConfig
+from vision_transfer.config.schema import AugmentConfig
 from vision_transfer.tasks.benchmark.programs import abstract_program, running_step
 
 PLATFORMS = ("cuda", "tpu")
 DEPTHS = ("none", "below:block2_conv2", "below:block3_conv1", "only:block2_conv1", "all")
-AUGMENTATION = Augmentation(
-    AugmentConfig("keras_layers", flip="horizontal", rotation=0.1, zoom=0.2, crop_scale=(0.5, 1.0), contrast=0.2)
+AUGMENTATION = AugmentConfig(
+    "keras_layers", flip="horizontal", rotation=0.1, zoom=0.2, crop_scale=(0.5, 1.0), contrast=0.2
 )
 
 
@@ -40,7 +41,7 @@ def test_the_step_from_cached_features_lowers(case_of, mesh, freeze):
 
 @pytest.mark.parametrize("bank", [0, 4])
 def test_the_step_on_augmented_images_lowers(case_of, mesh, bank):
-    augmentation = Augmentation(AUGMENTATION.config, bank)
+    augmentation = replace(AUGMENTATION, bank=bank)
     plain, augmented = (lowered_text(case_of(augmentation=which), mesh) for which in (None, augmentation))
     assert len(augmented) > len(plain)
 
@@ -82,9 +83,9 @@ def test_parameters_and_the_optimizers_state_stay_float32(case_of, mesh, precisi
 
 def test_a_bfloat16_step_moves_its_float32_parameters_by_less_than_bfloat16_resolves(case_of, mesh):
     case = case_of(freeze="all", source="features", precision="bfloat16")
-    lower, arguments = running_step(case, mesh)
-    before = np.array(arguments["state"].trainable["hidden"]["kernel"])
-    state = lower().compile()(count=jnp.int32(1), **arguments)
+    lower, (state, chunk, constants) = running_step(case, mesh)
+    before = np.array(state.trainable["hidden"]["kernel"])
+    state = lower().compile()(state, chunk, constants)
     moved = np.abs(np.array(state.trainable["hidden"]["kernel"]) - before)
     assert bool(jnp.isfinite(state.totals.loss))
     assert 0 < moved.max() < 2**-8 * np.abs(before).max()

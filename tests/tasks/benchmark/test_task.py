@@ -11,9 +11,8 @@ from vision_transfer.errors import UserError
 from vision_transfer.tasks.benchmark import measure
 from vision_transfer.tasks.benchmark.cases import comparison_cases, depth_cases, peer_request
 from vision_transfer.tasks.benchmark.chips import known_chip
-from vision_transfer.tasks.benchmark.figures import draw_depths
 from vision_transfer.tasks.benchmark.tables import compiled_table, layer_table
-from vision_transfer.tasks.benchmark.task import benchmark
+from vision_transfer.tasks.benchmark.task import benchmark, draw_depths
 from vision_transfer.tasks.benchmark.worker import spread, take_turns, worker
 
 STUB = """
@@ -155,9 +154,9 @@ def test_cards_with_the_same_name_are_distinguished_by_their_memory():
 
 def test_spread_of_known_numbers():
     found = spread([5, 1, 3, 2, 4])
-    assert (found.median, found.first_quartile, found.third_quartile) == (3, 2, 4)
-    assert (found.lowest, found.highest, found.repeats) == (1, 5, 5)
-    assert spread([7.0]).first_quartile == 7.0
+    assert (found["median"], found["first_quartile"], found["third_quartile"]) == (3, 2, 4)
+    assert (found["lowest"], found["highest"], found["repeats"]) == (1, 5, 5)
+    assert spread([7.0])["first_quartile"] == 7.0
 
 
 @pytest.mark.parametrize(

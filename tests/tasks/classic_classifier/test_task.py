@@ -15,7 +15,6 @@ from vision_transfer.data.load import load_dataset
 from vision_transfer.errors import UserError
 from vision_transfer.metrics.classification import wilson_interval
 from vision_transfer.models.inference import infer
-from vision_transfer.runs.build import data_request
 from vision_transfer.runs.load import load_run
 from vision_transfer.runs.prepare import RunOptions, prepare
 from vision_transfer.runtime.console import Screen
@@ -73,7 +72,7 @@ def small_run(tmp_path_factory, caches):
 def test_the_result_agrees_with_scikit_learn_on_the_same_features(fitted, caches, screen):
     folder = fitted()
     run, result = load_run(folder.path, caches, screen), folder.result()
-    data = load_dataset(data_request(run.config), cache_dir=caches, screen=screen)
+    data = load_dataset(run.config.dataset, cache_dir=caches, screen=screen)
     pooled = {
         name: infer(
             run.network,
@@ -104,7 +103,7 @@ def test_the_result_agrees_with_scikit_learn_on_the_same_features(fitted, caches
 def test_a_loaded_run_predicts_what_was_tested(fitted, caches, screen):
     folder = fitted(**{"classifier.kind": "svm", "classifier.c_values": (0.01,)})
     run = load_run(folder.path, caches, screen)
-    test = load_dataset(data_request(run.config), cache_dir=caches, screen=screen).test
+    test = load_dataset(run.config.dataset, cache_dir=caches, screen=screen).test
     logits = infer(run.network, run.variables, test.images, local_mesh(), batch_size=64)
     with (
         np.load(folder.predictions_file, allow_pickle=False) as predictions,

@@ -10,7 +10,6 @@ from PIL import Image
 from vision_transfer.config import checked, default_config, stage, with_stages
 from vision_transfer.data.load import load_dataset
 from vision_transfer.errors import UserError
-from vision_transfer.runs.build import data_request
 from vision_transfer.tasks.study import plan
 from vision_transfer.tasks.study.plan import Study, check_study, with_fingerprints
 from vision_transfer.tasks.study.transfer_curve import transfer_curve
@@ -123,7 +122,7 @@ def test_a_plan_has_the_fingerprint_of_its_data_for_any_subset(study, tmp_path, 
     monkeypatch.setattr(plan, "data_fingerprint", lambda *given, **named: reads.append(0) or read(*given, **named))
     planned = with_fingerprints(study, tmp_path / "cache", screen)
     assert isinstance(planned, Study)
-    loaded = load_dataset(data_request(study.runs[1].config), cache_dir=tmp_path / "cache", screen=screen)
+    loaded = load_dataset(study.runs[1].config.dataset, cache_dir=tmp_path / "cache", screen=screen)
     assert {run.data for run in planned.runs} == {loaded.fingerprint}
     assert len(reads) == 1
     write_image(tmp_path / "images" / "cat" / "1.png", 99)

@@ -20,13 +20,10 @@ import functools
 import jax.numpy as jnp
 from jaxtyping import Array, Float32
 
-from vision_transfer.data.augmentation.config import Preset
 from vision_transfer.data.augmentation.sampling import AffineParameters, CropParameters
 
 
-def affine_matrices(
-    parameters: AffineParameters, preset: Preset, height: int, width: int
-) -> Float32[Array, "batch 2 3"]:
+def affine_matrices(parameters: AffineParameters, preset: str, height: int, width: int) -> Float32[Array, "batch 2 3"]:
     """The matrices of a batch of images of `height` x `width` pixels, for `warp`.
 
     They map (row, column, 1) of the output to (row, column) of the input, counted from the centre. The preset

@@ -1,4 +1,16 @@
-"""Augmentation of a batch: fresh variants of each image, or a bank of fixed ones."""
+"""Augmentation of a batch: fresh variants of each image, or a bank of fixed ones.
+
+`config.augment` states the operations; it is hashable, and static under `jax.jit`. The conventions of its presets:
+
+- `keras_layers`: the layers RandomFlip, RandomRotation, RandomTranslation, RandomShear (`x_factor`) and RandomZoom, in
+  that order. RandomZoom has a height factor only, so it keeps the aspect ratio. Fill `wrap` has the period size.
+- `image_data_generator`: Keras's `ImageDataGenerator`, where a shear of "0.2" copied from a textbook is a fifth of a
+  degree. Rows and columns are zoomed separately. Fill `wrap` has the period size - 1.
+
+Each direction is flipped with probability 1/2, shifts and angles go either way, a zoom above 1 zooms out, fill
+`reflect` repeats the edge (d c b a | a b c d | d c b a), and `constant` is black. Contrast changes about the mean of
+the image's grey, saturation about each pixel's.
+"""
 
 from dataclasses import dataclass
 from functools import partial
@@ -8,8 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float32, Int, Key, Real, UInt8, UInt32
 
+from vision_transfer.config.schema import AugmentConfig
 from vision_transfer.data.augmentation.affine import affine_matrices
-from vision_transfer.data.augmentation.config import AugmentConfig
 from vision_transfer.data.augmentation.sampling import ColourParameters, draw_parameters
 from vision_transfer.data.augmentation.warp import warp
 
@@ -20,31 +32,34 @@ LUMA = (0.299, 0.587, 0.114)
 WHITE = 255.0
 
 
-@dataclass(frozen=True)
-class Augmentation:
-    """How training images are varied.
+def augmentation_of(config: AugmentConfig) -> AugmentConfig | None:
+    """The config, or None if it changes no image."""
+    return config if moves_pixels(config) or changes_colours(config) else None
 
-    Attributes:
-        config: the operations.
-        bank: number of fixed variants of each image; 0 for fresh ones in each epoch.
-        bank_seed: seed of the variants, independent of the run's seed.
-    """
 
-    config: AugmentConfig
-    bank: int = 0
-    bank_seed: int = 0
+def moves_pixels(config: AugmentConfig) -> bool:
+    """Whether any geometric operation is on, so that images must be resampled."""
+    geometry = (config.rotation, config.height_shift, config.width_shift, config.shear, config.zoom)
+    return config.preset != "none" and (config.flip != "none" or bool(config.crop_scale) or any(geometry))
 
-    def apply(
-        self,
-        images: Real[Array, "batch height width channels"],
-        example_ids: UInt32[Array, "batch"],
-        stage_key: Key[Array, ""],
-        epoch: int | Int[Array, ""],
-    ) -> Float32[Array, "batch height width channels"]:
-        """The variants that an epoch of a stage trains on; see `augment_batch`."""
-        fresh = jax.random.fold_in(stage_key, AUGMENTATION_STREAM)
-        key = jax.random.key(self.bank_seed) if self.bank else fresh
-        return augment_batch(images, example_ids, key, bank_variant(epoch, self.bank), self.config)
+
+def changes_colours(config: AugmentConfig) -> bool:
+    """Whether any colour operation is on."""
+    return config.preset != "none" and any((config.brightness, config.contrast, config.saturation))
+
+
+def augment_epoch(
+    images: Real[Array, "batch height width channels"],
+    example_ids: UInt32[Array, "batch"],
+    stage_key: Key[Array, ""],
+    epoch: int | Int[Array, ""],
+    config: AugmentConfig,
+) -> Float32[Array, "batch height width channels"]:
+    """The variants that an epoch of a stage trains on, fresh or from the bank; see `augment_batch`."""
+    fresh = jax.random.fold_in(stage_key, AUGMENTATION_STREAM)
+    # A bank does not depend on the run's seed.
+    key = jax.random.key(config.bank_seed) if config.bank else fresh
+    return augment_batch(images, example_ids, key, bank_variant(epoch, config.bank), config)
 
 
 @dataclass(frozen=True)
@@ -53,7 +68,7 @@ class BankRows:
 
     images: UInt8[np.ndarray, "rows height width channels"]
     example_ids: UInt32[np.ndarray, "rows"]
-    augmentation: Augmentation
+    augmentation: AugmentConfig
     variant: int
 
     @property
@@ -72,9 +87,9 @@ class BankRows:
 
 
 @partial(jax.jit, static_argnames="augmentation")
-def _variant(augmentation: Augmentation, images: Array, example_ids: Array, variant: Int[Array, ""]) -> Array:
+def _variant(augmentation: AugmentConfig, images: Array, example_ids: Array, variant: Int[Array, ""]) -> Array:
     # A bank's variants do not depend on the stage's key.
-    return augmentation.apply(images, example_ids, jax.random.key(0), variant)
+    return augment_epoch(images, example_ids, jax.random.key(0), variant, augmentation)
 
 
 def bank_variant(epoch: int | Int[Array, ""], bank: int) -> int | Int[Array, ""]:
@@ -93,26 +108,17 @@ def augment_batch(
     epoch: int | Int[Array, ""],
     config: AugmentConfig,
 ) -> Float32[Array, "batch height width channels"]:
-    """Draws and applies one variant of each image; a pure function, to be traced with `config` static.
+    """Draws and applies one variant of each image of values 0-255; a pure function, to be traced with `config` static.
 
-    An image's variant depends on `key`, `epoch`, its id and `config`, not on the rest of the batch.
-
-    Args:
-        images: `(batch, height, width, channels)` uint8 or float32, 0-255.
-        example_ids: `(batch,)` uint32, derived from each image's content.
-        key: random key of the run, or of the bank.
-        epoch: epoch, or variant of the bank, from 0.
-        config: the operations; with preset `none`, images are only converted to float32.
-
-    Returns:
-        `(batch, height, width, channels)` float32, 0-255.
+    An image's variant depends on the key of the run or bank, on the epoch or the bank's variant (from 0), its id and
+    `config`, not on the rest of the batch. With preset `none`, images are only converted to float32.
     """
     height, width = images.shape[1:3]
     affine, colours = draw_parameters(config, key, epoch, example_ids, height, width)
-    if config.moves_pixels:
+    if moves_pixels(config):
         images = warp(images, affine_matrices(affine, config.preset, height, width), config)
     images = images.astype(jnp.float32)
-    return jitter_colours(images, colours, config) if config.changes_colours else images
+    return jitter_colours(images, colours, config) if changes_colours(config) else images
 
 
 def jitter_colours(

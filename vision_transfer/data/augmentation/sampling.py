@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float32, Int, Key, UInt32
 
-from vision_transfer.data.augmentation.config import AugmentConfig
+from vision_transfer.config.schema import AugmentConfig
 
 # As in torchvision: the tries for a crop that fits into the image, before the largest central one is taken; and the
 # smallest and largest width/height of a crop, in pixels.
@@ -83,7 +83,7 @@ def draw_parameters(
     """
     units = _unit_numbers(key, epoch, example_ids)
     affine = _affine(config, units[:AFFINE_DRAWS], height, width)
-    if config.crop_scale is not None:
+    if config.crop_scale:
         affine = affine._replace(crop=_crop(config, units[-CROP_DRAWS:], height, width))
     return affine, _colours(config, units[AFFINE_DRAWS : AFFINE_DRAWS + COLOUR_DRAWS])
 
@@ -121,9 +121,9 @@ def _affine(config: AugmentConfig, units: Float32[Array, "draws batch"], height:
 
 def _crop(config: AugmentConfig, units: Float32[Array, "draws batch"], height: int, width: int) -> CropParameters:
     """The first of ten tries that fits, else the largest central crop with an allowed ratio."""
-    assert config.crop_scale is not None
     vertical, horizontal = units[2 * CROP_TRIES :]
-    areas = _between(*config.crop_scale, units[:CROP_TRIES]) * (height * width)
+    smallest, largest = config.crop_scale
+    areas = _between(smallest, largest, units[:CROP_TRIES]) * (height * width)
     smallest, largest = (math.log(ratio) for ratio in CROP_RATIO)
     ratios = jnp.exp(_between(smallest, largest, units[CROP_TRIES : 2 * CROP_TRIES]))
     heights, widths = jnp.sqrt(areas / ratios), jnp.sqrt(areas * ratios)

@@ -14,11 +14,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float32, Int32, Real
 
-from vision_transfer.data.augmentation.config import AugmentConfig
+from vision_transfer.config.schema import AugmentConfig
 
 # A quarter turn must not lose the image's edge to the fill: a coordinate outside by no more than this fraction of the
 # image's size (four units in the last place) is a rounding error.
 EDGE_TOLERANCE = 4 * 2.0**-24
+PRESET_FILLS = {"none": "nearest", "keras_layers": "reflect", "image_data_generator": "nearest"}
 
 
 class Positions(NamedTuple):
@@ -40,23 +41,25 @@ class Tap(NamedTuple):
     weight: Float32[Array, "batch height width"]
 
 
+def fill_mode(config: AugmentConfig) -> str:
+    """The field `fill`, or the preset's own if it is None."""
+    return config.fill or PRESET_FILLS[config.preset]
+
+
 def warp(
     images: Real[Array, "batch height width channels"],
     matrices: Float32[Array, "batch 2 3"],
     config: AugmentConfig,
 ) -> Float32[Array, "batch height width channels"]:
-    """Resamples each image by its matrix, with the fill of `config`.
+    """Resamples each image by its matrix, with the fill of `config` by the convention of its preset.
 
-    Args:
-        images: `(batch, height, width, channels)` uint8 or float32, 0-255.
-        matrices: `(batch, 2, 3)` float32; they map (row, column, 1) of an output pixel to (row, column) in the
-            input, both counted in pixels from the image's centre ((height - 1) / 2, (width - 1) / 2).
-        config: the fill, and the preset whose convention of filling applies.
+    The matrices map (row, column, 1) of an output pixel to (row, column) in the input, both counted in pixels from the
+    image's centre ((height - 1) / 2, (width - 1) / 2).
     """
     height, width = images.shape[1:3]
     row_positions, column_positions = sampling_positions(matrices, height, width)
     row_taps, column_taps = _taps(row_positions, height, config), _taps(column_positions, width, config)
-    if config.fill_mode == "constant":
+    if fill_mode(config) == "constant":
         border = ((0, 0), (1, 1), (1, 1), (0, 0))
         images = jnp.pad(images.astype(jnp.float32), border)
 
@@ -99,9 +102,9 @@ def _read(
 
 def _taps(positions: Positions, size: int, config: AugmentConfig) -> tuple[Tap, Tap]:
     """The even and the odd neighbour of each position along one axis."""
-    if config.fill_mode == "wrap":
+    if fill_mode(config) == "wrap":
         positions = _wrapped(positions, size, config)
-    elif config.fill_mode == "constant" and config.preset == "image_data_generator":
+    elif fill_mode(config) == "constant" and config.preset == "image_data_generator":
         # SciPy fills every position outside; TensorFlow blends the edge with the fill over one more pixel.
         far_outside = jnp.where(_inside(positions, size), positions.whole, -2)
         positions = positions._replace(whole=far_outside)
@@ -115,10 +118,10 @@ def _filled(
     pixels: Int32[Array, "batch height width"], size: int, config: AugmentConfig
 ) -> Int32[Array, "batch height width"]:
     """Pixel numbers, with those outside of the image replaced by the pixel that fills them."""
-    if config.fill_mode == "reflect":
+    if fill_mode(config) == "reflect":
         folded = jnp.mod(pixels, 2 * size)
         return jnp.where(folded < size, folded, 2 * size - 1 - folded)
-    if config.fill_mode == "constant":
+    if fill_mode(config) == "constant":
         # The image has a border of the fill, one pixel wide.
         return jnp.clip(pixels, -1, size) + 1
     return jnp.clip(pixels, 0, size - 1)

@@ -25,14 +25,7 @@ Arrays = tuple[UInt8[np.ndarray, "examples height width channels"], Integer[np.n
 def array_source(
     name: str, where: str, splits: Mapping[str, Arrays], classes: tuple[str, ...] | None, expected: str
 ) -> Source:
-    """A source of arrays that were read from the file or folder `where`.
-
-    Args:
-        name: of the data.
-        where: for messages.
-        splits: images and labels by split, including `train`.
-        classes: known names, or None for the numbers from 0 to the largest label.
-        expected: the required layout, for messages.
+    """A source of arrays that were read from `where`; without known `classes`, from 0 to the largest label.
 
     Raises:
         UserError: the arrays do not fit each other, or a label is out of range.

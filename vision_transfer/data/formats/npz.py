@@ -20,10 +20,7 @@ EXPECTED = "one .npz with x_train, y_train, x_test, y_test (and optionally x_val
 def npz_source(root: Path, name: str | None = None, classes: tuple[str, ...] | None = None) -> Source:
     """A data set in an .npz: images `(n, height, width[, 1 or 3]) uint8`, labels `(n,)` or `(n, 1)` integers.
 
-    Args:
-        root: the file, or a folder that contains a single one.
-        name: of the data; None for the file's.
-        classes: known class names, or None for `0`, `1`, ...
+    `root` is the file, or a folder with a single one. Defaults: the file's name, the classes `0`, `1`, ...
 
     Raises:
         UserError: no such file, damaged, contains objects, lacks a key, or its arrays do not fit each other.

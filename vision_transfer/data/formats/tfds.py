@@ -24,12 +24,7 @@ PREFIX = "tfds:"
 
 
 def tfds_source(name: str, root: Path | None, screen: Screen) -> Source:
-    """A prepared TFDS data set of single-label images.
-
-    Args:
-        name: in the syntax of `tfds.builder`: `NAME`, `NAME/CONFIG`, `NAME:VERSION`.
-        root: TFDS's `data_dir`, or None for its default.
-        screen: for progress.
+    """A prepared TFDS data set of single-label images: `NAME`, `NAME/CONFIG` or `NAME:VERSION`; `root` is `data_dir`.
 
     Raises:
         UserError: TFDS is not installed, or the data set is unknown, not prepared, prepared without random access, or

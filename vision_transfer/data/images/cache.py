@@ -12,11 +12,10 @@ import math
 import shutil
 from collections.abc import Generator, Mapping
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock, Timeout
 from jaxtyping import UInt8
 from rich.markup import escape
 
@@ -27,28 +26,20 @@ from vision_transfer.data.images.resize import Form, resize
 from vision_transfer.data.source import Examples, Source, fingerprint
 from vision_transfer.errors import UserError
 from vision_transfer.runtime.console import Screen
-from vision_transfer.runtime.files import new_folder, remove_leftovers, write_json
+from vision_transfer.runtime.files import new_folder, shared_folder, write_json
 
 FOLDER = "decoded"
 LAYOUT_VERSION = 1
-_SECONDS_BEFORE_SAYING_THAT_IT_WAITS = 1.0
 
 
 # The splits by name, and the files left out.
 Decoded = tuple[dict[str, Split], tuple[Skipped, ...]]
+# The index of an example, its pixels and their digest.
+Image = tuple[int, UInt8[np.ndarray, "size size channels"], bytes]
 
 
 class CacheDamagedError(Exception):
     """A cached data set was changed after it was written."""
-
-
-@dataclass(frozen=True)
-class _Image:
-    """A decoded image, its index among the examples of its split, and its digest."""
-
-    index: int
-    pixels: UInt8[np.ndarray, "size size channels"]
-    digest: bytes
 
 
 def load_images(source: Source, form: Form, cache_dir: Path, screen: Screen) -> Decoded:
@@ -60,18 +51,9 @@ def load_images(source: Source, form: Form, cache_dir: Path, screen: Screen) -> 
     if source.in_memory:
         return _decode_in_memory(source, form, screen)
     store = cache_dir / FOLDER / cache_key(source, form)
-    lock = FileLock(store.with_suffix(".lock"))
     try:
-        store.mkdir(parents=True, exist_ok=True)
-        try:
-            lock.acquire(timeout=_SECONDS_BEFORE_SAYING_THAT_IT_WAITS)
-        except Timeout:
-            screen.say(escape(f"Another process is decoding {source.name}; waiting for it."))
-            lock.acquire()
-        try:
-            return _open_or_build(store, source, form, screen)
-        finally:
-            lock.release()
+        with shared_folder(store, f"decoding {source.name}", screen):
+            return _open_or_build(store / "data", source, form, screen)
     except OSError as error:
         raise UserError(
             f"the cache folder {cache_dir} cannot be used: {error.strerror or error}. Free some space there, or name "
@@ -81,12 +63,8 @@ def load_images(source: Source, form: Form, cache_dir: Path, screen: Screen) -> 
 
 def cache_key(source: Source, form: Form) -> str:
     """Digest of everything that determines the decoded pixels."""
-    parts = {
-        "source": fingerprint(source),
-        "form": asdict(form),
-        "decoder": decoder_version(),
-        "layout": LAYOUT_VERSION,
-    }
+    version = {"decoder": decoder_version(), "layout": LAYOUT_VERSION}
+    parts = {"source": fingerprint(source), "form": asdict(form), **version}
     return _hex_digest(json.dumps(parts, sort_keys=True).encode())
 
 
@@ -94,35 +72,32 @@ def _decode_in_memory(source: Source, form: Form, screen: Screen) -> Decoded:
     splits, skipped = {}, []
     for split, examples in source.splits.items():
         results = list(_decode(examples, form, screen, f"Preparing {split}"))
-        images = [result for result in results if isinstance(result, _Image)]
         skipped += [result for result in results if isinstance(result, Skipped)]
+        images = [result for result in results if not isinstance(result, Skipped)]
+        pixels = np.array([pixels for _, pixels, _ in images], np.uint8)
         splits[split] = Split(
-            images=np.array([image.pixels for image in images], np.uint8).reshape(
-                -1, form.size, form.size, form.channels
-            ),
-            labels=examples.labels[[image.index for image in images]],
-            files=tuple(examples.files[image.index] for image in images),
-            digests=stack_digests([image.digest for image in images]),
+            pixels.reshape(-1, form.size, form.size, form.channels),
+            examples.labels[[index for index, _, _ in images]],
+            tuple(examples.files[index] for index, _, _ in images),
+            stack_digests([image_digest for _, _, image_digest in images]),
         )
     return splits, tuple(skipped)
 
 
-def _decode(examples: Examples, form: Form, screen: Screen, title: str) -> Generator[_Image | Skipped]:
+def _decode(examples: Examples, form: Form, screen: Screen, title: str) -> Generator[Image | Skipped]:
     """Decodes and resizes examples on all cores, in their order; one that cannot be decoded gives a `Skipped`."""
 
-    def decode(index: int) -> _Image | Skipped:
+    def decode(index: int) -> Image | Skipped:
         try:
             pixels = resize(examples.pixels(index, form.channels), form.size, form.resampling)
         except UndecodableError as reason:
             return Skipped(examples.files[index], str(reason))
-        return _Image(index, pixels, digest_image(pixels))
+        return index, pixels, digest_image(pixels)
 
     yield from map_in_order(decode, range(len(examples.files)), screen=screen, title=title)
 
 
-def _open_or_build(store: Path, source: Source, form: Form, screen: Screen) -> Decoded:
-    remove_leftovers(store)
-    folder = store / "data"
+def _open_or_build(folder: Path, source: Source, form: Form, screen: Screen) -> Decoded:
     if folder.exists():
         try:
             return _open(folder, screen)
@@ -158,7 +133,8 @@ def _write_split(
 
     The pixels are written sequentially and not through a memory map, which would kill the process on a full disk.
     """
-    decoded: list[_Image] = []
+    indices: list[int] = []
+    digests: list[bytes] = []
     skipped: list[Skipped] = []
     with (folder / "images.npy").open("wb") as file:
         file.write(_header((len(examples.files), form.size, form.size, form.channels)))
@@ -167,14 +143,15 @@ def _write_split(
                 if isinstance(result, Skipped):
                     skipped.append(result)
                     continue
-                file.write(np.ascontiguousarray(result.pixels).data)
-                # Without its pixels, which are on disk.
-                decoded.append(replace(result, pixels=np.empty((0, 0, form.channels), np.uint8)))
+                index, pixels, image_digest = result
+                file.write(np.ascontiguousarray(pixels).data)
+                indices.append(index)
+                digests.append(image_digest)
         file.seek(0)
-        file.write(_header((len(decoded), form.size, form.size, form.channels)))
-    np.save(folder / "labels.npy", examples.labels[[result.index for result in decoded]])
-    np.save(folder / "digests.npy", stack_digests([result.digest for result in decoded]))
-    return [examples.files[result.index] for result in decoded], skipped
+        file.write(_header((len(indices), form.size, form.size, form.channels)))
+    np.save(folder / "labels.npy", examples.labels[indices])
+    np.save(folder / "digests.npy", stack_digests(digests))
+    return [examples.files[index] for index in indices], skipped
 
 
 def _header(shape: tuple[int, ...]) -> bytes:

@@ -12,13 +12,25 @@ hashes differed by at most 12 bits and gradients correlated by at least 0.907. O
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int32, UInt8, UInt64
 
+from vision_transfer.data.dataset import DIGEST_BYTES, digest
+from vision_transfer.data.images.decode import UndecodableError, decoder_version
+from vision_transfer.data.images.parallel import map_in_order
+from vision_transfer.data.source import Examples
+from vision_transfer.runtime.console import Screen
+from vision_transfer.runtime.files import replaced_file
+
 # Part of the cache's key: to be raised when the same pixels give another thumbnail.
 THUMBNAIL_VERSION = 1
 SIDE = 32
+# The cache has a file of thumbnails for each split: for each image whether it can be decoded, and its grey pixels.
+THUMBNAILS_FOLDER = "thumbnails"
+ROW_BYTES = 1 + SIDE * SIDE
+_GREY = 1
 # Of 64 bits.
 MOST_BITS_APART = 12
 LEAST_CORRELATION = 0.9
@@ -110,3 +122,47 @@ def _gradients(thumbnails: np.ndarray) -> Float32[np.ndarray, "n values"]:
     wide = thumbnails.astype(np.float32)
     along_rows, along_columns = np.diff(wide, axis=2), np.diff(wide, axis=1)
     return np.concatenate([part.reshape(len(wide), -1) for part in (along_rows, along_columns)], axis=1)
+
+
+def load_thumbnails(
+    examples: Examples, content: str, cache_dir: Path, screen: Screen
+) -> tuple[UInt8[np.ndarray, "examples 32 32"], Bool[np.ndarray, "examples"]]:
+    """Thumbnails from the cache, or computed and cached; and whether each could be decoded (if not, it is black).
+
+    `content` is a digest of all that determines the pixels.
+    """
+    version = f"{content} {THUMBNAIL_VERSION} {decoder_version()}"
+    file = cache_dir / THUMBNAILS_FOLDER / digest(version.encode()).hex()
+    rows = _read_rows(file, len(examples.files))
+    if rows is None:
+        rows = _thumbnail_rows(examples, screen)
+        with replaced_file(file) as temporary:
+            temporary.write_bytes(digest(rows.tobytes()) + rows.tobytes())
+    return rows[:, 1:].reshape(-1, SIDE, SIDE), rows[:, 0] > 0
+
+
+def _thumbnail_rows(examples: Examples, screen: Screen) -> UInt8[np.ndarray, "examples 1025"]:
+    def row_of(index: int) -> np.ndarray:
+        row = np.zeros(ROW_BYTES, np.uint8)
+        try:
+            row[1:] = thumbnail(examples.pixels(index, _GREY)).reshape(-1)
+        except UndecodableError:
+            return row
+        row[0] = 1
+        return row
+
+    indices = range(len(examples.files))
+    rows = map_in_order(row_of, indices, screen=screen, title="Looking for near-duplicates")
+    return np.array(list(rows), np.uint8).reshape(len(indices), ROW_BYTES)
+
+
+def _read_rows(file: Path, examples: int) -> UInt8[np.ndarray, "examples 1025"] | None:
+    """The rows in the file, or None if it is missing or damaged."""
+    try:
+        content = file.read_bytes()
+    except OSError:
+        return None
+    rows = np.frombuffer(content, np.uint8, offset=min(DIGEST_BYTES, len(content)))
+    if rows.size != examples * ROW_BYTES or content[:DIGEST_BYTES] != digest(rows.tobytes()):
+        return None
+    return rows.reshape(examples, ROW_BYTES)

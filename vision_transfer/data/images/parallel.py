@@ -1,6 +1,5 @@
 """Processes many items in threads, in order, with a progress bar and bounded memory."""
 
-import os
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -8,6 +7,7 @@ from itertools import islice
 from typing import TypeVar
 
 from vision_transfer.runtime.console import Screen
+from vision_transfer.runtime.jax_setup import cores
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -25,7 +25,7 @@ def map_in_order(
 
     An exception in `function` or in the caller's loop stops the work, after waiting for tasks that have started.
     """
-    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = cores()
     pool = ThreadPoolExecutor(threads)
     groups = (items[start : start + _ITEMS_PER_TASK] for start in range(0, len(items), _ITEMS_PER_TASK))
     tasks = (pool.submit(lambda group: [function(item) for item in group], group) for group in groups)

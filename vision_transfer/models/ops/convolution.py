@@ -54,18 +54,11 @@ def convolution(
     prepared: Float[Array, "products inputs outputs"] | None = None,
     implementation: Implementation = "auto",
 ) -> Float[Array, "batch new_height new_width outputs"]:
-    """Convolution of stride 1 with bias, optionally followed by ReLU and 2×2 max-pooling.
+    """Convolution of stride 1 with bias, optionally followed by ReLU and 2×2 max-pooling of stride 2.
 
-    Args:
-        images: the input.
-        kernel: height, width, input channels, output channels.
-        bias: one per output channel.
-        padding: "valid" or "same" (zeros).
-        relu: whether a ReLU follows.
-        pool: whether a 2×2 max-pooling of stride 2 follows; an odd last row or column is left out.
-        precision: of the products of XLA's convolution; Winograd's products are float32.
-        prepared: `prepare_kernel(kernel, …)`, for programs that run on a CPU only.
-        implementation: "auto" chooses by shapes and platform.
+    Pooling leaves out an odd last row or column. `precision` is that of XLA's convolution; Winograd's products are
+    float32. `prepared` is `prepare_kernel(kernel, …)`, for programs that run on a CPU only. The implementation "auto"
+    depends on shapes and platform.
     """
     epilogue = Epilogue(relu, pool)
 

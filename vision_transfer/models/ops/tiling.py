@@ -20,9 +20,7 @@ class Tiling:
         padding: zeros before the first row and column of the input.
         height, width: of the output, before pooling.
         images: images in a chunk; more than one only where an image is one strip.
-        strips: strips in an image.
-        rows: tile rows in a strip.
-        columns: tiles across.
+        strips, rows, columns: strips in an image, tile rows in a strip, tiles across.
     """
 
     tile: int

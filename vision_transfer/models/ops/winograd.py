@@ -15,10 +15,6 @@ stated otherwise; the products alone take 400 µs):
   for 64 and 128 channels; with 256 or more, strips that are too short read kernels again (11.7 ms an image, not 9.7).
 - Tiles of 5 besides 4: 13 to 23 % fewer products if a map is a multiple of 5. Tiles of 6 are not exact enough.
 - Pooling fused into tiles of 5, with windows across tiles, compiles in 3.2 s a layer: these are pooled in the chunk.
-- Memory: `--xla_cpu_scheduler_type=CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED` reduces the temporaries of a full VGG16 step of
-  16 images from 1,452 to 778 MB at the same speed, since XLA otherwise transforms all kernels at once.
-- Page faults: glibc maps large buffers again in each step (4.4 of 6 ms an image in VGG16's first layer).
-  `GLIBC_TUNABLES=glibc.malloc.hugetlb=1`, set before the process starts, makes a step 4 to 18 % faster.
 - No gain: oneDNN flags (not used by XLA for these operations), XNNPACK, single-threaded Eigen, vectors of 512 bits,
   two independent halves of a batch in one program. Optimization level 1 compiles faster and runs slower.
 - Compiling: XLA compiles equal fused loops once, so layers of equal shape share code. A layer of 45×45×256 with all
@@ -59,13 +55,7 @@ WINNERS = "winners"
 
 @dataclass(frozen=True)
 class Operation:
-    """A convolution apart from its arrays.
-
-    Attributes:
-        tile: outputs per tile and axis, a key of `POINTS`.
-        padding: zeros around the images (0 or 1).
-        epilogue: what follows the bias.
-    """
+    """A convolution apart from its arrays: outputs per tile and axis, zeros around images, what follows the bias."""
 
     tile: int
     padding: int

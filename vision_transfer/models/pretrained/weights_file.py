@@ -1,7 +1,6 @@
 """Reads a weights file of any known format as parameters of the network."""
 
 import stat
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from vision_transfer.models.pretrained.keras_h5 import open_keras_h5
 from vision_transfer.models.pretrained.names import by_keras_names, by_onnx_names, by_torch_names, has_torch_names
 from vision_transfer.models.pretrained.onnx_file import open_onnx
 from vision_transfer.models.pretrained.safetensors_file import open_safetensors, read_metadata
-from vision_transfer.models.pretrained.tensors import Params, Shapes, StoredTensor, Wanted, damaged, read_wanted
+from vision_transfer.models.pretrained.tensors import Params, Shapes, damaged, read_wanted
 
 FORMATS = "Keras .h5, .onnx or .safetensors"
 # First bytes of files by torch.save, of Keras 3's .keras and numpy's .npz, and of a pickle.
@@ -52,15 +51,13 @@ def read_weights_file(path: Path, shapes: Shapes) -> WeightsFile:
     """
     kind = _format(path)
     with OPENERS[kind](path) as stored:
-        wanted, preprocessing = _match(stored, shapes, is_onnx=kind == "onnx")
+        if has_torch_names(stored):
+            wanted, preprocessing = by_torch_names(stored, shapes), "torch"
+        else:
+            by_names = by_onnx_names if kind == "onnx" else by_keras_names
+            wanted, preprocessing = by_names(stored, shapes), "caffe"
         params = read_wanted(path, wanted, stored)
     return WeightsFile(params, preprocessing, read_metadata(path) if kind == "safetensors" else {})
-
-
-def _match(stored: Sequence[StoredTensor], shapes: Shapes, *, is_onnx: bool) -> tuple[list[Wanted], str]:
-    if has_torch_names(stored):
-        return by_torch_names(stored, shapes), "torch"
-    return (by_onnx_names if is_onnx else by_keras_names)(stored, shapes), "caffe"
 
 
 def _format(path: Path) -> str:

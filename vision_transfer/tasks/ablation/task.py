@@ -11,7 +11,7 @@ from vision_transfer.config import Config
 from vision_transfer.data.load import load_dataset
 from vision_transfer.errors import UserError
 from vision_transfer.models.network import Network
-from vision_transfer.runs.build import DataFacts, build_network, data_request
+from vision_transfer.runs.build import DataFacts, build_network
 from vision_transfer.runs.folder import Identity, default_folder
 from vision_transfer.runs.prepare import RunOptions
 from vision_transfer.runtime.console import Screen, duration
@@ -71,7 +71,7 @@ def run_ablation(
 
 def make_plan(config: Config, options: RunOptions, screen: Screen) -> Plan:
     """The runs of a config, for its data; raises `UserError` if either cannot be used."""
-    dataset = load_dataset(data_request(config), cache_dir=options.cache_dir, screen=screen)
+    dataset = load_dataset(config.dataset, cache_dir=options.cache_dir, screen=screen)
     network = build_network(config, DataFacts(len(dataset.classes), dataset.train.images.shape[1:]))
     study = ablation(config, network, len(dataset.train))
     check_study(study)

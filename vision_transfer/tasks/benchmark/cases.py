@@ -5,7 +5,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from vision_transfer.config import Config
-from vision_transfer.data.augmentation.augment import Augmentation
+from vision_transfer.config.schema import AugmentConfig
+from vision_transfer.data.augmentation.augment import augmentation_of
 from vision_transfer.errors import UserError
 from vision_transfer.features.cacheable import cached_layer
 from vision_transfer.freezing import Mask, counts, inference_layers, resolve
@@ -13,7 +14,7 @@ from vision_transfer.models.backbones import backbone_layers
 from vision_transfer.models.heads import head_layers
 from vision_transfer.models.network import Network, all_parameter_shapes
 from vision_transfer.models.precision import Numerics
-from vision_transfer.runs.build import DataFacts, build_augmentation, build_network
+from vision_transfer.runs.build import DataFacts, build_network
 from vision_transfer.tasks.benchmark.costs import LayerCost, forward_costs, step_costs, total
 from vision_transfer.train.optimizers import OptimizerSpec
 from vision_transfer.train.step import StepProgram
@@ -25,17 +26,9 @@ SMALL_CONVNET, SMALL_SIZE, SMALL_HIDDEN = "convnet_150", 150, 512
 
 @dataclass(frozen=True)
 class Case:
-    """A forward pass or a training step.
+    """A forward pass (inference) or a training step, from images or from the cached features of the frozen prefix.
 
-    Attributes:
-        work: `forward` (inference) or `step` (training).
-        network: of either.
-        freeze: spec of the parameters that do not train.
-        source: what the work starts from: images, or the cached features of the frozen prefix.
-        batch: images, over all devices.
-        optimizer: of a step.
-        augmentation: of a step from images, or None.
-        name: for readers.
+    `batch` counts the images on all devices; `augmentation` is of a step from images.
     """
 
     work: Literal["forward", "step"]
@@ -44,7 +37,7 @@ class Case:
     source: Literal["images", "features"]
     batch: int
     optimizer: OptimizerSpec
-    augmentation: Augmentation | None = None
+    augmentation: AugmentConfig | None = None
     name: str = ""
 
     @property
@@ -145,17 +138,19 @@ def small_convnet_step(config: Config) -> Case:
         Numerics(config.precision),
     )
     name = f"{SMALL_CONVNET} at {SMALL_SIZE}, step, batch {config.batch_size}"
-    return Case("step", network, "none", "images", config.batch_size, _optimizer(config), name=name)
+    optimizer = OptimizerSpec(config.benchmark.optimizer)
+    return Case("step", network, "none", "images", config.batch_size, optimizer, name=name)
 
 
 def _cases(config: Config, field: str, specs: Sequence[str]) -> list[Case]:
-    size, batch, optimizer = config.dataset.image_size or DEFAULT_IMAGE_SIZE, config.batch_size, _optimizer(config)
+    size, batch = config.dataset.image_size or DEFAULT_IMAGE_SIZE, config.batch_size
+    optimizer = OptimizerSpec(config.benchmark.optimizer)
     network = build_network(config, DataFacts(config.benchmark.classes, (size, size, config.dataset.channels)))
     cases = [
         Case("forward", network, "none", "images", images, optimizer, name=f"forward, batch {images}")
         for images in config.benchmark.forward_batches or (batch,)
     ]
-    augmentation = build_augmentation(config)
+    augmentation = augmentation_of(config.augment)
     for spec in specs:
         try:
             cached = cached_layer(network, resolve(spec, network))
@@ -167,7 +162,3 @@ def _cases(config: Config, field: str, specs: Sequence[str]) -> list[Case]:
         if cached is not None:
             cases.append(Case(*step, "features", batch, optimizer, augmentation, name.format(f"cached {cached}")))
     return cases
-
-
-def _optimizer(config: Config) -> OptimizerSpec:
-    return OptimizerSpec(config.benchmark.optimizer)

@@ -22,15 +22,10 @@ MEASURED_TRIES = 5
 
 @dataclass(frozen=True)
 class Chip:
-    """Peaks of one chip as its maker states them, without sparsity.
+    """Peaks of one chip as its maker states them in `source`, without sparsity, in FLOP/s, bytes/s and bytes.
 
-    Attributes:
-        flops: FLOP/s of products by precision.
-        bandwidth: of the main memory, bytes/s.
-        memory: bytes.
-        interconnect: to other chips of its kind, bytes/s, all links of a chip together; 0 if not stated.
-        clock: cycles/s; 0 if no estimate in cycles is read.
-        source: of these numbers.
+    The interconnect is all links to other chips of its kind together, 0 if not stated; the clock in cycles/s is 0 if no
+    estimate in cycles is read.
     """
 
     flops: dict[PrecisionName, float]

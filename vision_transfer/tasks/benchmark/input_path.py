@@ -13,8 +13,9 @@ import jax
 import numpy as np
 from rich.console import Console
 
+from vision_transfer.config.schema import DatasetConfig
 from vision_transfer.data.batches import batches_per_pass, training_batches
-from vision_transfer.data.dataset import DataRequest, Split
+from vision_transfer.data.dataset import Split
 from vision_transfer.data.load import load_dataset
 from vision_transfer.runtime import jax_setup
 from vision_transfer.runtime.console import Screen
@@ -26,20 +27,16 @@ from vision_transfer.train.step import StepOrder
 
 
 def build(request: dict[str, Any]) -> Work:
-    """Measures at once; the facts are images per second: `decoded`, and `fed` as the median of `repeats` epochs.
-
-    Args:
-        request: `root` (a folder of images), `size`, `channels`, `batch`, `repeats`, and `cache`, the root of caches.
-    """
+    """Measures at once; the facts are images per second: `decoded`, and `fed` as the median of `repeats` epochs."""
     jax_setup.configure(Path(request["cache"]))
-    data = DataRequest("folder", Path(request["root"]), request["size"], request["channels"])
+    data = DatasetConfig("folder", request["root"], request["size"], request["channels"], test_fraction=0.1)
     with tempfile.TemporaryDirectory() as cache:
         began = time.perf_counter()
         dataset = load_dataset(data, cache_dir=Path(cache), screen=Screen(Console(quiet=True)))
         decoded = sum(map(len, (dataset.train, dataset.validation, dataset.test)))
         rate = decoded / (time.perf_counter() - began)
         fed = spread([_epoch(dataset.train, request["batch"], epoch) for epoch in range(request["repeats"])])
-    return lambda times: None, {"decoded": rate, "fed": fed.median}, dict
+    return lambda times: None, {"decoded": rate, "fed": fed["median"]}, dict
 
 
 def _epoch(split: Split, batch: int, epoch: int) -> float:

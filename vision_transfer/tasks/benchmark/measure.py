@@ -3,7 +3,6 @@
 import base64
 import pickle
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +31,9 @@ def measure(config: Config, cases: list[Case], cache: Path, folder: Path, screen
                 {
                     **facts,
                     **ours.facts,
-                    "seconds": asdict(times),
-                    "images_per_second": case.batch / times.median,
-                    "mfu": facts["table"]["flops"] / times.median / peak["flops"],
+                    "seconds": times,
+                    "images_per_second": case.batch / times["median"],
+                    "mfu": facts["table"]["flops"] / times["median"] / peak["flops"],
                     "peak": peak,
                     "peak_memory_bytes": last["peak_memory_bytes"],
                     "device_memory_bytes": last["device_memory_bytes"],
@@ -61,7 +60,7 @@ def measure_input_path(config: Config, root: str, cache: Path) -> dict[str, Any]
     }
     with worker("the input path", f"{MODULES}.input_path", request) as input_path:
         rates = input_path.facts
-    return {"step": {"name": step.name, "images_per_second": step.batch / spread(seconds).median}, **rates}
+    return {"step": {"name": step.name, "images_per_second": step.batch / spread(seconds)["median"]}, **rates}
 
 
 def compare(
@@ -83,7 +82,7 @@ def compare(
                 seconds = _in_turns(config, workers)
                 peaks = {name: one.end()["peak_memory_bytes"] for name, one in workers.items()}
             libraries = {
-                name: {**one.facts, "seconds": asdict(spread(seconds[name])), "peak_memory_bytes": peaks[name]}
+                name: {**one.facts, "seconds": spread(seconds[name]), "peak_memory_bytes": peaks[name]}
                 for name, one in workers.items()
             }
             ratios = {peer: _ratio(libraries, seconds, peer) for peer in peers}
@@ -115,7 +114,7 @@ def _ratio(libraries: dict[str, dict[str, Any]], seconds: dict[str, list[float]]
     pairs = spread([ours / theirs for ours, theirs in zip(seconds[OURS], seconds[peer], strict=True)])
     return {
         "time": own["seconds"]["median"] / other["seconds"]["median"],
-        "time_quartiles": [pairs.first_quartile, pairs.third_quartile],
+        "time_quartiles": [pairs["first_quartile"], pairs["third_quartile"]],
         "peak_memory": own["peak_memory_bytes"] / other["peak_memory_bytes"],
     }
 

@@ -9,32 +9,32 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh
 
 from vision_transfer.runs.prepare import device_text
 from vision_transfer.runtime import jax_setup
 from vision_transfer.runtime.devices import local_mesh
 from vision_transfer.tasks.benchmark.cases import Case
 from vision_transfer.tasks.benchmark.chips import peak_flops
-from vision_transfer.tasks.benchmark.programs import MOST_STEPS, Lower, running_forward, running_step
+from vision_transfer.tasks.benchmark.programs import MOST_STEPS, running_forward, running_step
 from vision_transfer.tasks.benchmark.protocol import Work, serve
+from vision_transfer.train.step import Chunk, Constants, TrainState
 
 # A trace is for people to read; more steps only make it longer.
 TRACED_RUNS = 3
 
 
 def build(request: dict[str, Any]) -> Work:
-    """Sets JAX up as a run does, compiles the case and runs it once.
-
-    Args:
-        request: from `measure.our_worker`.
-    """
+    """Sets JAX up as a run does, compiles the case of a request from `measure.our_worker`, and runs it once."""
     jax_setup.configure(Path(request["cache"]), deterministic=request["deterministic"])
     # A program from the cache would have no compile time.
     jax.config.update("jax_enable_compilation_cache", False)
     case: Case = pickle.loads(base64.b64decode(request["case"]))
     mesh = local_mesh()
-    compiled, run, compile_seconds = (_forward if case.work == "forward" else _step)(case, mesh)
+    lower, arguments = (running_forward if case.work == "forward" else running_step)(case, mesh)
+    began = time.perf_counter()
+    compiled = lower().compile()
+    compile_seconds = time.perf_counter() - began
+    run = (_forward if case.work == "forward" else _steps)(compiled, arguments)
     run(1)
     if request["trace"] is not None:
         folder = Path(request["trace"])
@@ -65,11 +65,9 @@ def build(request: dict[str, Any]) -> Work:
     return run, facts, last_facts
 
 
-def _forward(case: Case, mesh: Mesh) -> tuple[jax.stages.Compiled, Callable[[int], None], float]:
-    lower, arguments = running_forward(case, mesh)
-    compiled, seconds = _compile(lower)
+def _forward(compiled: jax.stages.Compiled, arguments: tuple[Any, ...]) -> Callable[[int], None]:
     # A CPU would otherwise compute several batches at once.
-    one_at_a_time = mesh.devices.flat[0].platform == "cpu"
+    one_at_a_time = jax.default_backend() == "cpu"
 
     def run(times: int) -> None:
         outputs = None
@@ -79,12 +77,11 @@ def _forward(case: Case, mesh: Mesh) -> tuple[jax.stages.Compiled, Callable[[int
                 jax.block_until_ready(outputs)
         jax.block_until_ready(outputs)
 
-    return compiled, run, seconds
+    return run
 
 
-def _step(case: Case, mesh: Mesh) -> tuple[jax.stages.Compiled, Callable[[int], None], float]:
-    lower, (state, chunk, constants) = running_step(case, mesh)
-    compiled, seconds = _compile(lower)
+def _steps(compiled: jax.stages.Compiled, arguments: tuple[TrainState, Chunk, Constants]) -> Callable[[int], None]:
+    state, chunk, constants = arguments
 
     def run(times: int) -> None:
         nonlocal state
@@ -93,13 +90,7 @@ def _step(case: Case, mesh: Mesh) -> tuple[jax.stages.Compiled, Callable[[int], 
             state = compiled(state, chunk._replace(steps=jnp.int32(steps)), constants)
         jax.block_until_ready(state)
 
-    return compiled, run, seconds
-
-
-def _compile(lower: Lower) -> tuple[jax.stages.Compiled, float]:
-    began = time.perf_counter()
-    compiled = lower().compile()
-    return compiled, time.perf_counter() - began
+    return run
 
 
 if __name__ == "__main__":

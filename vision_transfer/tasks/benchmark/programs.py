@@ -11,7 +11,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from vision_transfer import freezing
 from vision_transfer.models.network import Params, apply, init, params_of, prepared_kernels
-from vision_transfer.runtime.devices import BATCH_AXIS, padded_batch, share
+from vision_transfer.runtime.devices import BATCH_AXIS, padded_batch, replicate, share, split_columns, split_rows
 from vision_transfer.tasks.benchmark.cases import Case
 from vision_transfer.train.step import (
     Chunk,
@@ -26,7 +26,7 @@ from vision_transfer.train.step import (
 
 # Traces and lowers a program.
 Lower = Callable[[], jax.stages.Lowered]
-EVERYWHERE, SPLIT, BY_COLUMN = PartitionSpec(), PartitionSpec(BATCH_AXIS), PartitionSpec(None, BATCH_AXIS)
+EVERYWHERE, SPLIT = PartitionSpec(), PartitionSpec(BATCH_AXIS)
 # So small that random data cannot drive the parameters out of range, however long the measurement takes.
 RATE = 1e-6
 # Limit of the steps in one dispatch.
@@ -60,19 +60,14 @@ def running_step(case: Case, mesh: Mesh) -> tuple[Lower, tuple[TrainState, Chunk
 
     The chunk has one step and may be given up to `MOST_STEPS`. The state is donated.
     """
-    everywhere = NamedSharding(mesh, EVERYWHERE)
-    columns = NamedSharding(mesh, BY_COLUMN)
     state, frozen = _state_and_frozen(case, _variables(case))
     batch = _examples(case, mesh)
     frozen["prepared"] = _prepared(case, mesh, frozen["params"])
     rows = np.tile(np.arange(len(batch.labels), dtype=np.int32), (MOST_STEPS, 1))
-    order = StepOrder(
-        jax.device_put(rows, columns),
-        jax.device_put(np.ones(rows.shape, np.float32), columns),
-        jax.device_put(np.full(MOST_STEPS, RATE, np.float32), everywhere),
-    )
-    state = jax.device_put(state, everywhere)
-    chunk = Chunk(jax.device_put(batch, everywhere), order, jnp.int32(0), jnp.int32(1))
+    weights, rates = np.ones(rows.shape, np.float32), np.full(MOST_STEPS, RATE, np.float32)
+    order = StepOrder(split_columns(rows, mesh), split_columns(weights, mesh), replicate(rates, mesh))
+    chunk = Chunk(replicate(batch, mesh), order, jnp.int32(0), jnp.int32(1))
+    state = replicate(state, mesh)
     constants = Constants(share(frozen, mesh), jax.random.key(SEED), jnp.int32(0))
     lower = partial(run_steps.lower, state, chunk, constants, program=case.program, mesh=mesh, resident=True)
     return lower, (state, chunk, constants)
@@ -82,7 +77,7 @@ def running_forward(case: Case, mesh: Mesh) -> tuple[Lower, tuple[Any, ...]]:
     """A function that lowers inference for a batch that stays on the devices, and its placed arguments."""
     drawn = _variables(case)
     drawn["prepared"] = _prepared(case, mesh, drawn["params"])
-    placed = share(drawn, mesh), jax.device_put(_inputs(case, mesh), NamedSharding(mesh, SPLIT))
+    placed = share(drawn, mesh), split_rows(_inputs(case, mesh), mesh)
     return partial(_sharded_forward(case, mesh).lower, *placed), placed
 
 

@@ -7,13 +7,12 @@ times and replies `{"seconds": …}` for all N together, and `{"end": true}` rep
 
 import json
 import os
-import resource
 import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
-KILOBYTE = 1024
+from vision_transfer.runtime.timer import process_peak_bytes
 
 # What runs the work N times, facts for the first reply, and facts for the last.
 Work = tuple[Callable[[int], None], dict[str, Any], Callable[[], dict[str, Any]]]
@@ -40,5 +39,4 @@ def serve(build: Callable[[dict[str, Any]], Work]) -> None:
         began = time.perf_counter()
         run(command["run"])
         reply({"seconds": time.perf_counter() - began})
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KILOBYTE
-    reply({"peak_memory_bytes": peak, **last_facts()})
+    reply({"peak_memory_bytes": process_peak_bytes(), **last_facts()})

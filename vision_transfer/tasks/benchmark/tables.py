@@ -80,13 +80,8 @@ def comparison_table(records: list[Record]) -> Table:
                 f"{ratio['peak_memory']:.2f}" if ratio else "",
             )
             if ratio and "time_beside_images" in ratio:
-                table.add_row(
-                    f"  {library}, from images",
-                    "",
-                    "",
-                    f"{ratio['time_beside_images']:.2f}",
-                    f"{ratio['peak_memory_beside_images']:.2f}",
-                )
+                beside = (f"{ratio[name]:.2f}" for name in ("time_beside_images", "peak_memory_beside_images"))
+                table.add_row(f"  {library}, from images", "", "", *beside)
     return table
 
 

@@ -1,5 +1,6 @@
 """The task `benchmark`: runs what the config asks for and writes tables, `benchmark.json` and a figure."""
 
+import math
 import sys
 import time
 from pathlib import Path
@@ -11,22 +12,18 @@ from vision_transfer.runs.folder import DEFAULT_ROOT
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.files import write_json
 from vision_transfer.runtime.provenance import code_digest, versions
+from vision_transfer.tasks.benchmark import tables
 from vision_transfer.tasks.benchmark.ahead_of_time import compile_cases
 from vision_transfer.tasks.benchmark.cases import comparison_cases, depth_cases
-from vision_transfer.tasks.benchmark.figures import draw_depths
 from vision_transfer.tasks.benchmark.measure import compare, measure, measure_input_path
-from vision_transfer.tasks.benchmark.tables import (
-    comparison_table,
-    compiled_table,
-    input_path_table,
-    layer_table,
-    measured_table,
-    whole_runs_table,
-)
 from vision_transfer.tasks.benchmark.whole_runs import compare_whole_runs
+from vision_transfer.tasks.figures import COLOURS, line_style, new_axes, save_png
 
 RESULT, FIGURE = "benchmark.json", "depth.png"
 PEERS = ("keras", "torch")
+GIGA, MILLI = 1e9, 1e-3
+STEP_TIME = "Step time, ms"
+LABELS = {"images": "from images", "features": "from cached features"}
 
 
 def benchmark(config: Config, cache: Path, workdir: Path | None, screen: Screen) -> Path:
@@ -56,26 +53,67 @@ def benchmark(config: Config, cache: Path, workdir: Path | None, screen: Screen)
     if config.benchmark.target:
         trace = folder / "trace" if config.benchmark.trace else None
         result["compiled"] = compile_cases(depth_cases(config), config.benchmark.target, trace, screen)
-        screen.say(compiled_table(result["compiled"]))
+        screen.say(tables.compiled_table(result["compiled"]))
     elif whole_runs := _listed(config.benchmark.whole_runs):
         result["whole_runs"] = compare_whole_runs(config, whole_runs, python, cache, screen)
-        screen.say(whole_runs_table(result["whole_runs"]))
+        screen.say(tables.whole_runs_table(result["whole_runs"]))
     elif peers:
         result["compared"] = compare(config, comparison_cases(config), peers, python, cache, screen)
-        screen.say(comparison_table(result["compared"]))
+        screen.say(tables.comparison_table(result["compared"]))
     else:
         result["measured"] = measure(config, depth_cases(config), cache, folder, screen)
-        screen.say(layer_table(max(result["measured"], key=lambda record: record["table"]["flops"])))
-        screen.say(measured_table(result["measured"]))
+        screen.say(tables.layer_table(max(result["measured"], key=lambda record: record["table"]["flops"])))
+        screen.say(tables.measured_table(result["measured"]))
         if config.dataset.root is not None:
             result["input_path"] = measure_input_path(config, config.dataset.root, cache)
-            screen.say(input_path_table(result["input_path"]))
+            screen.say(tables.input_path_table(result["input_path"]))
     write_json(folder / RESULT, result)
     records = result.get("compiled") or result.get("measured") or []
     if any(record["work"] == "step" for record in records):
         draw_depths(records, folder / FIGURE)
     screen.say(f"Benchmark: {folder}")
     return folder
+
+
+def draw_depths(records: list[dict[str, Any]], path: Path) -> None:
+    """Writes a PNG with a panel each for step time, memory and FLOPs against freeze depth, from nothing to all."""
+    steps = [record for record in records if record["work"] == "step"]
+    specs = list(dict.fromkeys(record["freeze"] for record in steps))
+    figure, panels = new_axes(13, 4.8, columns=3)
+    for axes, (title, value) in zip(panels, _panels(steps).items(), strict=True):
+        for number, (source, label) in enumerate(LABELS.items()):
+            own = [record for record in steps if record["source"] == source]
+            places = [specs.index(record["freeze"]) for record in own]
+            if own:
+                axes.plot(places, [value(record) for record in own], clip_on=False, label=label, **line_style(number))
+            if own and title == STEP_TIME:
+                quartiles = ("first_quartile", "third_quartile")
+                low, high = ([record["seconds"][name] / MILLI for record in own] for name in quartiles)
+                axes.fill_between(places, low, high, color=COLOURS[number], alpha=0.2, linewidth=0)
+        axes.set_title(title)
+        axes.set_xticks(range(len(specs)), specs, rotation=40, ha="right")
+        axes.set_xlabel("frozen")
+        axes.set_ylim(bottom=0)
+    panels[0].legend(frameon=False)
+    measured = "compiled, not measured" if "compiled_not_measured" in steps[0] else "median and quartiles"
+    figure.suptitle(f"{steps[0]['device']}, batch {steps[0]['batch']}: {measured}")
+    save_png(figure, path)
+
+
+def _panels(steps: list[dict[str, Any]]) -> dict[str, Any]:
+    if "compiled_not_measured" in steps[0]:
+        # a chip with unknown peaks leaves a gap
+        unknown = {"seconds": {"": math.nan}}
+        return {
+            "Roofline, ms per chip": lambda record: max((record["roofline"] or unknown)["seconds"].values()) / MILLI,
+            "Memory, GB per chip": lambda record: record["memory_bytes"] / GIGA,
+            "GFLOP per chip": lambda record: record["compiler"]["flops"] / GIGA,
+        }
+    return {
+        STEP_TIME: lambda record: record["seconds"]["median"] / MILLI,
+        "Peak memory, GB": lambda record: (record["device_memory_bytes"] or record["peak_memory_bytes"]) / GIGA,
+        "GFLOP per step": lambda record: record["table"]["flops"] / GIGA,
+    }
 
 
 def _listed(values: tuple[str, ...]) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from vision_transfer.config import Config
 from vision_transfer.errors import UserError
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.jax_setup import environment_of_others
-from vision_transfer.tasks.benchmark.protocol import KILOBYTE
+from vision_transfer.runtime.timer import MAXRSS_UNIT
 from vision_transfer.tasks.benchmark.worker import PACKAGE_PARENT, last_lines, worker
 
 WEIGHTS = "weights"
@@ -30,12 +30,9 @@ CONFIGS = PACKAGE_PARENT / "configs"
 
 @dataclass(frozen=True)
 class WholeRun:
-    """A run of ours and what Keras does for the same result.
+    """Our flags by command, and the works of `keras_run` for the same result, with how often each is needed.
 
-    Attributes:
-        name: for readers.
-        commands: our flags, one tuple per command; the last is timed, after the earlier ones have filled the cache.
-        keras: works of `keras_run`, each with the number of times it is needed.
+    The last command is timed, after the earlier ones have filled the cache.
     """
 
     name: str
@@ -142,4 +139,4 @@ def _launch(flags: list[str], cache: Path) -> tuple[float, int]:
         if process.returncode:
             printed = "\n  ".join(last_lines(log))
             raise UserError(f"launch.py {' '.join(flags)}: ended with status {process.returncode}:\n  {printed}")
-    return seconds, usage.ru_maxrss * KILOBYTE
+    return seconds, usage.ru_maxrss * MAXRSS_UNIT

@@ -2,15 +2,16 @@
 
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
+
+import numpy as np
 
 import vision_transfer
 from vision_transfer.errors import UserError
@@ -21,39 +22,61 @@ PACKAGE_PARENT = Path(vision_transfer.__file__).parents[1]
 RUN_MODULE = "import runpy, sys; sys.path.append(sys.argv[1]); runpy.run_module(sys.argv[2], run_name='__main__')"
 # Of the output of a process that failed.
 LINES_SHOWN = 12
-QUARTERS = 4
 
 
-@dataclass(frozen=True)
+@dataclass
 class Worker:
     """A process with its work compiled and warm; `facts` is its first reply."""
 
     name: str
     process: subprocess.Popen[str]
     log: IO[str]
-    facts: dict[str, Any]
+    facts: dict[str, Any] = field(default_factory=dict)
 
     def run(self, times: int) -> float:
         """Does the work `times` times; returns the seconds of one."""
-        return _ask(self.name, self.process, self.log, {"run": times})["seconds"] / times
+        return self.ask({"run": times})["seconds"] / times
 
     def end(self) -> dict[str, Any]:
         """Ends the process; returns its last facts, with `peak_memory_bytes`."""
-        last = _ask(self.name, self.process, self.log, {"end": True})
+        last = self.ask({"end": True})
         self.process.wait()
         return last
+
+    def ask(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        """The reply to a message.
+
+        Raises:
+            UserError: the process ended before it replied.
+        """
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        try:
+            self.process.stdin.write(json.dumps(message) + "\n")
+            self.process.stdin.flush()
+            reply = self.process.stdout.readline()
+        except BrokenPipeError:
+            reply = ""
+        if reply:
+            return json.loads(reply)
+        status, printed = self.process.wait(), last_lines(self.log)
+        if printed and printed[-1].startswith("ModuleNotFoundError"):
+            raise UserError(
+                f'benchmark: {self.name!r} cannot be measured: {printed[-1]}; pip install "vision_transfer[peers]", or '
+                "name an interpreter that has it in config.benchmark.peer_python"
+            )
+        text = "\n  ".join(printed)
+        raise UserError(
+            f"benchmark: the worker of {self.name!r} ended with status {status}; its last output was\n  {text}"
+        )
 
 
 @contextmanager
 def worker(name: str, module: str, request: Mapping[str, Any], python: str | None = None) -> Iterator[Worker]:
-    """Runs a module that serves `request` in a process of its own, which ends with the context.
+    """Runs a module that serves `request` by `protocol.serve` in a process of its own, which ends with the context.
 
-    Args:
-        name: for messages.
-        module: calls `protocol.serve`.
-        request: its first line, as JSON values.
-        python: interpreter of another library, which gets the environment without this program's own settings;
-            default: this interpreter and environment.
+    The interpreter `python` of another library gets the environment without this program's own settings; default: this
+    interpreter and environment.
 
     Raises:
         UserError: the interpreter does not start, or the process ended before it replied.
@@ -74,7 +97,9 @@ def worker(name: str, module: str, request: Mapping[str, Any], python: str | Non
                 "interpreter"
             ) from error
         try:
-            yield Worker(name, process, log, _ask(name, process, log, request))
+            started = Worker(name, process, log)
+            started.facts = started.ask(request)
+            yield started
         finally:
             process.kill()
             process.communicate()
@@ -86,24 +111,11 @@ def last_lines(log: IO[str]) -> list[str]:
     return log.read().strip().splitlines()[-LINES_SHOWN:]
 
 
-@dataclass(frozen=True)
-class Spread:
-    """Median, quartiles, extremes and number of repeated measurements of one thing."""
-
-    median: float
-    first_quartile: float
-    third_quartile: float
-    lowest: float
-    highest: float
-    repeats: int
-
-
-def spread(values: Sequence[float]) -> Spread:
-    """Summarises at least one value."""
-    first, _, third = (
-        statistics.quantiles(values, n=QUARTERS, method="inclusive") if len(values) > 1 else (values[0],) * 3
-    )
-    return Spread(statistics.median(values), first, third, min(values), max(values), len(values))
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Median, quartiles, extremes and number of repeated measurements of one thing, at least one."""
+    lowest, first, median, third, highest = np.percentile(values, (0, 25, 50, 75, 100)).tolist()
+    quartiles = {"first_quartile": first, "median": median, "third_quartile": third}
+    return quartiles | {"lowest": lowest, "highest": highest, "repeats": len(values)}
 
 
 def take_turns(workers: Mapping[str, Worker], repeats: int, seconds_per_repeat: float) -> dict[str, list[float]]:
@@ -121,25 +133,3 @@ def take_turns(workers: Mapping[str, Worker], repeats: int, seconds_per_repeat: 
             seconds[name].append(workers[name].run(times[name]))
         order.reverse()
     return seconds
-
-
-def _ask(name: str, process: subprocess.Popen[str], log: IO[str], message: Mapping[str, Any]) -> dict[str, Any]:
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
-        process.stdin.write(json.dumps(message) + "\n")
-        process.stdin.flush()
-        reply = process.stdout.readline()
-    except BrokenPipeError:
-        reply = ""
-    if reply:
-        return json.loads(reply)
-    status, printed = process.wait(), last_lines(log)
-    if printed and printed[-1].startswith("ModuleNotFoundError"):
-        raise UserError(
-            f'benchmark: {name!r} cannot be measured: {printed[-1]}; pip install "vision_transfer[peers]", or name an '
-            "interpreter that has it in config.benchmark.peer_python"
-        )
-    raise UserError(
-        f"benchmark: the worker of {name!r} ended with status {status}; its last output was\n  " + "\n  ".join(printed)
-    )

@@ -12,15 +12,14 @@ from typing import Any
 
 from vision_transfer.data.dataset import DIGEST_BYTES
 from vision_transfer.data.download import DOWNLOADS_FOLDER, PUBLIC_FILES
+from vision_transfer.data.find import FETCHED_FOLDER
 from vision_transfer.data.images.cache import FOLDER as DECODED_FOLDER
-from vision_transfer.data.images.thumbnails import FOLDER as THUMBNAILS_FOLDER
-from vision_transfer.data.images.thumbnails import ROW_BYTES
-from vision_transfer.data.public import FETCHED_FOLDER
+from vision_transfer.data.images.near_duplicates import ROW_BYTES, THUMBNAILS_FOLDER
 from vision_transfer.features.prefix import computed_by
 from vision_transfer.features.store import FOLDER as FEATURES_FOLDER
 from vision_transfer.features.store import Store
 from vision_transfer.models.backbones import RELEASES
-from vision_transfer.models.pretrained.cache import FOLDER as WEIGHTS_FOLDER
+from vision_transfer.models.pretrained.load import FOLDER as WEIGHTS_FOLDER
 from vision_transfer.runtime.jax_setup import COMPILED_FOLDER
 
 # Names that `provenance.json_digest` and the decoded cache give to folders, and JAX to files.
@@ -33,16 +32,9 @@ _COMPILED_FILE = re.compile(r"(?P<program>.+)-[0-9a-f]{64}-(cache|atime)")
 
 @dataclass(frozen=True)
 class Entry:
-    """A part of the cache that can be deleted by itself.
+    """A part of the cache that can be deleted by itself, last used `used` seconds after 1970.
 
-    Attributes:
-        kind: key of `KINDS`.
-        name: unique within the kind.
-        about: a description for readers.
-        files: all that belongs to it.
-        bytes: size of these.
-        used: time of the last use, in seconds since 1970.
-        stale: whether no run will use it again, since other code or another JAX computed it; only known for features.
+    It is `stale` if no run will use it again, since other code or another JAX computed it; only known for features.
     """
 
     kind: str

@@ -32,48 +32,40 @@ def draw_sheet(findings: Sequence[Finding], pixels: PixelsOf, path: Path) -> boo
     """Draws the worst findings, which come first, of each kind with images; False, and no file, if there is none."""
     from PIL import Image, ImageDraw
 
-    sections = [(kind, [f for f in findings if f.kind == kind and f.places]) for kind in SHOWN]
-    sections = [(kind, found) for kind, found in sections if found]
+    by_kind = [[one for one in findings if one.kind == kind and one.places] for kind in SHOWN]
+    sections = [(found, *_grid(found)) for found in by_kind if found]
     if not sections:
         return False
-    height = 2 * MARGIN + sum(2 * LINE + _rows(found) * TILE_HEIGHT + MARGIN for _, found in sections)
-    sheet = Image.new("RGB", (WIDTH, height), _BACKGROUND)
-    draw, top = ImageDraw.Draw(sheet), MARGIN
-    for kind, found in sections:
-        top = _draw_section(sheet, draw, kind, found, pixels, top)
+    height = 2 * MARGIN + sum(2 * LINE + rows * TILE_HEIGHT + MARGIN for _, rows, _, _ in sections)
+    sheet, top = Image.new("RGB", (WIDTH, height), _BACKGROUND), MARGIN
+    for found, rows, columns, width in sections:
+        kind, shown = found[0].kind, found[:MOST_SHOWN]
+        few = f", the first {len(shown)}" if len(shown) < len(found) else ""
+        title = f"{KINDS[kind].title} ({kind}): {len(found)}{few}"
+        ImageDraw.Draw(sheet).text((MARGIN, top), title, fill=_INK, font=_font(TEXT + 4))
+        top += 2 * LINE
+        for number, finding in enumerate(shown):
+            row, column = divmod(number, columns)
+            left = MARGIN + column * (width + GAP)
+            _draw_tile(sheet, finding, pixels, left, top + row * TILE_HEIGHT, width)
+        top += rows * TILE_HEIGHT + MARGIN
     with replaced_file(path) as temporary:
         sheet.save(temporary, format="PNG")
     return True
 
 
-def _draw_section(
-    sheet: "Image.Image", draw: "ImageDraw.ImageDraw", kind: str, found: list[Finding], pixels: PixelsOf, top: int
-) -> int:
-    shown = found[:MOST_SHOWN]
-    few = f", the first {len(shown)}" if len(shown) < len(found) else ""
-    title = f"{KINDS[kind].title} ({kind}): {len(found)}{few}"
-    draw.text((MARGIN, top), title, fill=_INK, font=_font(TEXT + 4))
-    top += 2 * LINE
-    columns, width = _columns(found), _tile_width(found)
-    for number, finding in enumerate(shown):
-        row, column = divmod(number, columns)
-        left = MARGIN + column * (width + GAP)
-        _draw_tile(sheet, draw, finding, pixels, left, top + row * TILE_HEIGHT, width)
-    return top + _rows(found) * TILE_HEIGHT + MARGIN
+def _grid(found: list[Finding]) -> tuple[int, int, int]:
+    """Rows and columns of the tiles of a section, and the width of a tile."""
+    width = max(len(finding.places) for finding in found) * (SIDE + GAP) - GAP
+    columns = max(1, (WIDTH - 2 * MARGIN + GAP) // (width + GAP))
+    return -(-min(len(found), MOST_SHOWN) // columns), columns, width
 
 
-def _draw_tile(
-    sheet: "Image.Image",
-    draw: "ImageDraw.ImageDraw",
-    finding: Finding,
-    pixels: PixelsOf,
-    left: int,
-    top: int,
-    width: int,
-) -> None:
+def _draw_tile(sheet: "Image.Image", finding: Finding, pixels: PixelsOf, left: int, top: int, width: int) -> None:
     """Draws the images of a finding side by side, the file name under each, and the detail below."""
-    from PIL import Image
+    from PIL import Image, ImageDraw
 
+    draw = ImageDraw.Draw(sheet)
     for number, (place, file) in enumerate(zip(finding.places, finding.files, strict=True)):
         x = left + number * (SIDE + GAP)
         try:
@@ -108,16 +100,3 @@ def _font(size: int) -> "ImageFont.FreeTypeFont":
     from PIL import ImageFont
 
     return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size)
-
-
-def _tile_width(found: list[Finding]) -> int:
-    most = max(len(finding.places) for finding in found)
-    return most * (SIDE + GAP) - GAP
-
-
-def _columns(found: list[Finding]) -> int:
-    return max(1, (WIDTH - 2 * MARGIN + GAP) // (_tile_width(found) + GAP))
-
-
-def _rows(found: list[Finding]) -> int:
-    return -(-min(len(found), MOST_SHOWN) // _columns(found))

@@ -1,6 +1,6 @@
 """VGG16's convolutional features of all images, from the cache that training also uses."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,6 @@ from vision_transfer.models.precision import Numerics
 from vision_transfer.models.pretrained.load import PretrainedWeights, load_pretrained
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.devices import local_mesh
-from vision_transfer.tasks.check.scan import Scan
 
 BACKBONE, LAYER = "vgg16", "block5_pool"
 # Five poolings reduce 32 pixels to one.
@@ -26,14 +25,6 @@ SMALLEST_SIZE = 32
 _RGB = 3
 # Images whose maps are averaged at a time.
 _ROWS = 256
-
-
-@dataclass(frozen=True)
-class ImageFeatures:
-    """Places of the examples that decode, and for each the mean of every channel of the last map."""
-
-    places: np.ndarray
-    values: Float[np.ndarray, "images channels"]
 
 
 def vgg_weights(config: Config, cache_dir: Path, screen: Screen) -> PretrainedWeights:
@@ -56,9 +47,9 @@ def vgg_weights(config: Config, cache_dir: Path, screen: Screen) -> PretrainedWe
 
 
 def image_features(
-    config: Config, source: Source, scan: Scan, weights: PretrainedWeights, cache_dir: Path, screen: Screen
-) -> ImageFeatures:
-    """Features of every image, at the size at which it would be trained on."""
+    config: Config, source: Source, weights: PretrainedWeights, cache_dir: Path, screen: Screen
+) -> Float[np.ndarray, "images channels"]:
+    """The mean of every channel of the last map for every image that decodes, at the size of training."""
     size = max(config.dataset.image_size or source.default_size, SMALLEST_SIZE)
     splits, _ = load_images(source, Form(size, _RGB, config.dataset.resampling), cache_dir, screen)
     plain = Network(backbone_layers(BACKBONE), (), (size, size, _RGB), numerics=Numerics(config.precision))
@@ -74,7 +65,7 @@ def image_features(
     )
     # The images that decode are the same, in the same order, as in the scan.
     values = [_means(prefix, splits[name], screen) for name in source.splits if len(splits[name])]
-    return ImageFeatures(np.flatnonzero(scan.decoded), np.concatenate(values))
+    return np.concatenate(values)
 
 
 def _means(prefix: Prefix, split: Split, screen: Screen) -> Float[np.ndarray, "images channels"]:

@@ -6,13 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of finding.
-
-    Attributes:
-        severity: `error` (training refuses the data, or its metrics mean nothing), `warning` or `note`.
-        title: of the table and the contact sheet.
-        advice: on what to do about it.
-    """
+    """A kind of finding: `error` (training refuses the data, or its metrics mean nothing), `warning` or `note`."""
 
     severity: str
     title: str
@@ -39,14 +33,10 @@ KINDS: dict[str, Kind] = {
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong.
+    """One thing that is wrong; of a kind, the worst has the largest score.
 
-    Attributes:
-        kind: a key of `KINDS`.
-        detail: describes it.
-        files: names of its files; empty for a finding about a class or folder.
-        places: positions of these files among all examples; empty if they are no examples.
-        score: orders findings of one kind; the worst has the largest.
+    A finding about a class or folder has no files; `places` are the positions of files among all examples, and empty
+    for files that are no examples.
     """
 
     kind: str

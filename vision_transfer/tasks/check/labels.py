@@ -9,6 +9,7 @@ quartile plus three times the interquartile range; Tukey 1977, "Exploratory Data
 
 import warnings
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -25,12 +26,9 @@ _ROWS = 1024
 
 @dataclass(frozen=True)
 class OutOfFold:
-    """Predictions of a classifier for images that it was not trained on.
+    """Predictions for images by classifiers that were not trained on them; `accuracy` is the share that they get right.
 
-    Attributes:
-        probabilities: of all classes; NaN for images that were left out.
-        asked: whether an image was predicted: its class has at least `FOLDS` images.
-        accuracy: share of these whose label was the most likely class.
+    Only images of classes with at least `FOLDS` images were `asked`; the others' probabilities are NaN.
     """
 
     probabilities: Float[np.ndarray, "examples classes"]
@@ -95,18 +93,19 @@ def _cross_validated(
 ) -> Float[np.ndarray, "examples classes"]:
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import StratifiedGroupKFold
+    from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    probabilities = np.zeros((len(labels), classes))
     folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=0)
-    for seen, unseen in folds.split(features, labels, groups):
-        model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=_MOST_ITERATIONS))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            model.fit(features[seen], labels[seen])
-        probabilities[np.ix_(unseen, model.classes_)] = model.predict_proba(features[unseen])
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=_MOST_ITERATIONS))
+    probabilities = np.zeros((len(labels), classes))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        # a class that a fold lacks gets probability 0 there
+        warnings.filterwarnings("ignore", "Number of classes in training fold")
+        answers: Any = cross_val_predict(model, features, labels, groups=groups, cv=folds, method="predict_proba")
+        probabilities[:, np.unique(labels)] = answers
     return probabilities
 
 

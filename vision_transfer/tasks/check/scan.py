@@ -34,7 +34,6 @@ class ScannedImage:
         problem: the reason for which it does not decode, or None.
         size: width and height in pixels, upright.
         format: Pillow's name of the file's format; empty if there is no file.
-        is_grey: whether its mode has no colours.
         oddities: descriptions of what is unusual about its pixels.
     """
 
@@ -49,16 +48,7 @@ class ScannedImage:
 
 @dataclass(frozen=True)
 class Scan:
-    """All examples of all splits, one after the other.
-
-    Attributes:
-        classes: names.
-        split_names: names.
-        files: of each example.
-        labels: of each example.
-        splits: place of each example's split in `split_names`.
-        images: of each example.
-    """
+    """All examples of all splits, one after the other; `splits` are places in `split_names`."""
 
     classes: tuple[str, ...]
     split_names: tuple[str, ...]
@@ -114,25 +104,22 @@ def scan_file(content: bytes, digest: bytes) -> ScannedImage:
     from PIL import Image
 
     with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+        try:
+            oddities = tuple(_oddities(image, content))
+        except Exception as error:  # Pillow's plugins raise almost anything if bytes after the pixels are damaged.
+            oddities = (f"damaged in a part that is not needed ({type(error).__name__})",)
         return ScannedImage(
             thumbnail(pixels),
             digest,
             size=(pixels.shape[1], pixels.shape[0]),
             format=str(image.format),
             is_grey=image.mode in ("1", "L", "LA") or image.mode.startswith("I"),
-            oddities=_oddities(image, content),
+            oddities=oddities,
         )
 
 
-def _oddities(image: "Image.Image", content: bytes) -> tuple[str, ...]:
+def _oddities(image: "Image.Image", content: bytes) -> list[str]:
     """Describes what is unusual about an image that decodes, and how it is read."""
-    try:
-        return tuple(_found_oddities(image, content))
-    except Exception as error:  # Pillow's plugins raise almost anything if bytes after the pixels are damaged.
-        return (f"damaged in a part that is not needed ({type(error).__name__})",)
-
-
-def _found_oddities(image: "Image.Image", content: bytes) -> list[str]:
     found = []
     sixteen_bits = image.format == "PNG" and content[_PNG_DEPTH_AT] > 8
     if sixteen_bits or image.mode.startswith("I"):

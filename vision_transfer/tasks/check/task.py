@@ -13,21 +13,13 @@ from vision_transfer.data.find import find_source
 from vision_transfer.data.images.near_duplicates import connected
 from vision_transfer.data.source import Source, fingerprint
 from vision_transfer.errors import UserError
-from vision_transfer.runs.build import data_request
 from vision_transfer.runtime.console import Screen, duration
 from vision_transfer.runtime.files import write_json
+from vision_transfer.tasks.check import rules
 from vision_transfer.tasks.check.contact_sheet import draw_sheet
 from vision_transfer.tasks.check.features import image_features, vgg_weights
 from vision_transfer.tasks.check.findings import KINDS, Finding, counted, worst_first
 from vision_transfer.tasks.check.labels import out_of_fold, outliers, suspects
-from vision_transfer.tasks.check.rules import (
-    class_counts,
-    class_sizes,
-    copies,
-    folders_like_splits,
-    unreadable,
-    unusual_files,
-)
 from vision_transfer.tasks.check.scan import Scan, scan_source
 
 # Findings of a kind that the screen lists; check.json has all.
@@ -48,26 +40,27 @@ def check(config: Config, cache_dir: Path, folder: Path | None, screen: Screen) 
         UserError: no such data, or no image that decodes.
     """
     began = time.monotonic()
-    request = data_request(config)
-    source = find_source(request, cache_dir, screen)
+    root = config.dataset.root
+    source = find_source(config.dataset, cache_dir, screen)
     scan = scan_source(source, screen)
     if not scan.decoded.any():
         why = next((image.problem for image in scan.images), "it has no images")
         raise UserError(f"--config.dataset.root: {source.name} has no image that decodes ({why})")
-    of_copies, pairs = copies(scan)
+    of_copies, pairs = rules.copies(scan)
     of_features, labels = _check_labels(config, source, scan, pairs, cache_dir, screen)
     findings = worst_first(
         [
-            *folders_like_splits(scan, request.root),
-            *unreadable(source, scan),
-            *class_sizes(scan),
-            *unusual_files(scan, config.dataset.image_size or source.default_size),
+            *rules.folders_like_splits(scan, None if root is None else Path(root).expanduser()),
+            *rules.unreadable(source, scan),
+            *rules.class_sizes(scan),
+            *rules.unusual_files(scan, config.dataset.image_size or source.default_size),
             *of_copies,
             *of_features,
         ]
     )
     place = folder or Path("runs") / f"check-{source.name}-{fingerprint(source)[:_FINGERPRINT_SHOWN]}"
-    has_sheet = draw_sheet(findings, _pixels_of(source), place / SHEET)
+    images = [(examples, row) for examples in source.splits.values() for row in range(len(examples.files))]
+    has_sheet = draw_sheet(findings, lambda number: images[number][0].pixels(images[number][1], _RGB), place / SHEET)
     write_json(place / REPORT, _report(source, scan, findings, labels, time.monotonic() - began))
     _say(source, scan, findings, labels, screen)
     files = f"{REPORT} (all findings)" + (f" and {SHEET} (the images)" if has_sheet else "")
@@ -88,43 +81,32 @@ def _check_labels(
             raise
         why = f"{str(reason).splitlines()[0]}; --config.check.labels=always fetches them"
         return [], {"done": False, "why": why}
-    found = image_features(config, source, scan, weights, cache_dir, screen)
-    labels = scan.labels[found.places]
-    groups = connected(len(scan.files), pairs)[found.places]
+    features = image_features(config, source, weights, cache_dir, screen)
+    places = np.flatnonzero(scan.decoded)
+    labels, groups = scan.labels[places], connected(len(scan.files), pairs)[places]
     findings = []
-    for row, distance in outliers(found.values):
-        place = int(found.places[row])
+    for row, distance in outliers(features):
+        place = int(places[row])
         detail = f"{scan.class_of(place)}; its nearest neighbours are {distance:.1f} times as far away as usual"
         findings.append(Finding("outlier", detail, (scan.files[place],), (place,), distance))
     with screen.bar("Cross-validating labels", 1, "passes") as advance:
-        answers = out_of_fold(found.values, labels, groups, len(scan.classes))
+        answers = out_of_fold(features, labels, groups, len(scan.classes))
         advance(1)
     if answers is None:
         return findings, {"done": False, "why": "fewer than two classes have enough images"}
     for row, likelier, margin in suspects(answers, labels):
-        place = int(found.places[row])
+        place = int(places[row])
         own, other = answers.probabilities[row, [labels[row], likelier]]
         detail = f"{scan.class_of(place)} {own:.3f}, {scan.classes[likelier]} {other:.3f}"
         findings.append(Finding("suspect_label", detail, (scan.files[place],), (place,), margin))
     return findings, {"done": True, "accuracy": answers.accuracy, "pictures": int(answers.asked.sum())}
 
 
-def _pixels_of(source: Source):
-    parts = list(source.splits.values())
-    starts = np.cumsum([0, *(len(examples.files) for examples in parts)])
-
-    def pixels(place: int) -> np.ndarray:
-        split = int(np.searchsorted(starts, place, side="right")) - 1
-        return parts[split].pixels(place - int(starts[split]), _RGB)
-
-    return pixels
-
-
 def _report(
     source: Source, scan: Scan, findings: list[Finding], labels: dict[str, Any], seconds: float
 ) -> dict[str, Any]:
     """The content of `check.json`."""
-    counts = class_counts(scan)
+    counts = rules.class_counts(scan)
     return {
         "name": source.name,
         "fingerprint": fingerprint(source),
@@ -135,13 +117,8 @@ def _report(
         "labels": labels,
         "counts": counted(findings),
         "findings": [
-            {
-                "kind": finding.kind,
-                "severity": KINDS[finding.kind].severity,
-                "files": list(finding.files),
-                "detail": finding.detail,
-                "score": finding.score,
-            }
+            {name: getattr(finding, name) for name in ("kind", "files", "detail", "score")}
+            | {"severity": KINDS[finding.kind].severity}
             for finding in findings
         ],
         "seconds": round(seconds, 3),
@@ -149,7 +126,7 @@ def _report(
 
 
 def _say(source: Source, scan: Scan, findings: list[Finding], labels: dict[str, Any], screen: Screen) -> None:
-    sizes = class_counts(scan).sum(axis=1)
+    sizes = rules.class_counts(scan).sum(axis=1)
     splits = ", ".join(f"{int(size):,} {name}" for name, size in zip(scan.split_names, sizes, strict=True))
     screen.say(escape(f"{source.name}: {len(scan.classes)} classes; images: {splits}."))
     if not findings:

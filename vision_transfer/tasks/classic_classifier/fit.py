@@ -50,12 +50,9 @@ class Examples:
 def fit(kind: str, c: float, train: Examples, *, balanced: bool = False) -> tuple[Linear, bool]:
     """A classifier fitted on standardised training features, and whether its solver converged.
 
-    Args:
-        kind: `logistic_regression` (softmax for more than two classes, lbfgs) or `svm` (linear, squared hinge loss,
-            one class against the rest, liblinear's dual solver).
-        c: inverse strength of the l2 penalty.
-        train: examples of two classes or more.
-        balanced: whether each class has the same total weight in the loss.
+    The kind is `logistic_regression` (softmax for more than two classes, lbfgs) or `svm` (linear, squared hinge loss,
+    one class against the rest, liblinear's dual solver); `c` is the inverse strength of the l2 penalty. If `balanced`,
+    each class has the same total weight in the loss.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression

@@ -1,17 +1,18 @@
 """The task `classic_classifier`: a linear classifier on the pooled features of a frozen backbone.
 
 The classifier is a dense layer of logits, so it is saved like any other head: as the checkpoint of a finished stage,
-which prediction, evaluation and later runs read. `classifier.npz` has the same numbers for other programs.
+which prediction, evaluation and later runs read. `classifier.npz` has the same numbers for other programs: kernel
+`(features, outputs)` and bias `(outputs,)`, float64 for raw features, with C and the class names.
 """
 
 import time
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from vision_transfer.config import Config
+from vision_transfer.data.augmentation.augment import augmentation_of
 from vision_transfer.data.dataset import Split
 from vision_transfer.errors import UserError
 from vision_transfer.metrics.classification import metrics
@@ -19,14 +20,13 @@ from vision_transfer.models.heads import LOGITS
 from vision_transfer.models.inference import infer
 from vision_transfer.models.layers import layer_names
 from vision_transfer.models.network import Params
-from vision_transfer.runs.build import build_augmentation
 from vision_transfer.runs.folder import RunFolder
 from vision_transfer.runs.prepare import Run, RunOptions
 from vision_transfer.runs.result import build_result
 from vision_transfer.runs.stage_inputs import split_inputs
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.files import replaced_file
-from vision_transfer.tasks.classic_classifier.fit import Candidate, Examples, Linear, candidates, chosen
+from vision_transfer.tasks.classic_classifier.fit import Examples, Linear, candidates, chosen
 from vision_transfer.tasks.train.task import claimed_run, finish, run_test
 from vision_transfer.train import checkpoints
 from vision_transfer.train.loop import LAST
@@ -63,7 +63,7 @@ def _check(config: Config) -> None:
         problems.append(f"config.model.pooling: got {config.model.pooling!r}; a classic classifier needs 'average'")
     if tuple(config.model.hidden):
         problems.append(f"config.model.hidden: got {config.model.hidden!r}; a classic classifier needs ()")
-    if build_augmentation(config) is not None:
+    if augmentation_of(config.augment) is not None:
         problems.append("config.augment: a classic classifier uses each image once; remove the augmentation")
     if config.balance == "sampling":
         problems.append("config.balance: a classic classifier samples no batches; use class_weights")
@@ -83,10 +83,16 @@ def _fit(run: Run) -> dict[str, Any]:
         balanced = run.config.balance == "class_weights"
         fitted = candidates(values.kind, values.c_values, train, validation, balanced=balanced)
     best = chosen(fitted)
-    _say_candidates(fitted, best, run.screen)
+    run.screen.say()
+    for one in fitted:
+        notes = ("  best" if one is best else "") + ("" if one.converged else "  did not converge")
+        scores = f"train {one.train_accuracy:.4f}  validation {one.validation_accuracy:.4f}"
+        run.screen.say(f"  C {one.c:<8g} {scores}{notes}")
     outcome = _as_stage(run, variables, best.classifier, train, validation, time.perf_counter() - began)
     run.folder.write_metrics(list(outcome.progress.history))
-    _write_coefficients(best, dataset.classes, run.folder.path / COEFFICIENTS)
+    kernel, bias = best.classifier.kernel, best.classifier.bias
+    with replaced_file(run.folder.path / COEFFICIENTS) as temporary, temporary.open("wb") as stream:
+        np.savez_compressed(stream, kernel=kernel, bias=bias, c=best.c, classes=np.array(dataset.classes))
     with run.timer.measures("evaluate"):
         test = run_test(run, with_weights(variables, outcome, "best"))
     tried = [{name: value for name, value in asdict(candidate).items() if name != "classifier"} for candidate in fitted]
@@ -138,21 +144,3 @@ def _as_stage(
     state = initial_state(step_program(run.config, run.network, stage), head, variables["batch_stats"])
     checkpoints.save(run.folder.checkpoints(stage.name) / LAST, 0, (state, weights), asdict(progress))
     return StageOutcome(weights, weights, progress)
-
-
-def _write_coefficients(best: Candidate, classes: tuple[str, ...], path: Path) -> None:
-    """Writes kernel `(features, outputs)` and bias `(outputs,)`, float64 for raw features, with C and class names."""
-    with replaced_file(path) as temporary, temporary.open("wb") as stream:
-        np.savez_compressed(
-            stream, kernel=best.classifier.kernel, bias=best.classifier.bias, c=best.c, classes=np.array(classes)
-        )
-
-
-def _say_candidates(fitted: list[Candidate], best: Candidate, screen: Screen) -> None:
-    screen.say()
-    for candidate in fitted:
-        notes = ("  best" if candidate is best else "") + ("" if candidate.converged else "  did not converge")
-        screen.say(
-            f"  C {candidate.c:<8g} train {candidate.train_accuracy:.4f}  "
-            f"validation {candidate.validation_accuracy:.4f}{notes}"
-        )

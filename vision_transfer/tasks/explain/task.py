@@ -9,7 +9,6 @@ from rich.markup import escape
 from vision_transfer.config import Config
 from vision_transfer.data.load import load_dataset
 from vision_transfer.errors import UserError, nearest_names
-from vision_transfer.runs.build import data_request
 from vision_transfer.runs.load import load_run
 from vision_transfer.runtime.console import Screen
 from vision_transfer.tasks.explain.activation_maximization import RGB, WAYS, Way
@@ -107,7 +106,7 @@ def _images(
             "--mode=explain needs images: --images=FILE, a folder or a pattern; or --config=FILE for those of its data "
             "set"
         )
-    dataset = load_dataset(data_request(config), cache_dir=cache_dir, screen=screen)
+    dataset = load_dataset(config.dataset, cache_dir=cache_dir, screen=screen)
     screen.say(escape(f"no --images given: using test images of {dataset.name}"))
     return first_images(dataset.test, dataset.classes), dataset.test.images.shape[1]
 

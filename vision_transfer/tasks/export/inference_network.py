@@ -15,18 +15,9 @@ from vision_transfer.models.preprocessing import CAFFE_MEAN_BGR, MAX_PIXEL, TORC
 class PlainNetwork:
     """Computes `images · scale + offset`, the layers, and a softmax for images with values 0–255.
 
-    Everything is float32, whatever the precision of the run.
-
-    Attributes:
-        input_shape: `(height, width, channels)`.
-        scale: per channel.
-        offset: per channel.
-        layers: the table, which ends in logits.
-        params: by layer; kernels HWIO or in × out.
-        batch_stats: by batch norm.
-        class_kernel: the logits times this are the arguments of the softmax. It divides by the temperature, and if
-            there is one logit for two classes, the argument of the first is 0.
-        classes: names, in order.
+    Everything is float32, whatever the precision of the run; kernels are HWIO or in × out. The logits times
+    `class_kernel` are the arguments of the softmax: it divides by the temperature, and if there is one logit for two
+    classes, the argument of the first is 0.
     """
 
     input_shape: tuple[int, int, int]
@@ -67,16 +58,13 @@ def plain_network(
 
 
 def _scale_and_offset(mode: Preprocessing, channels: int) -> tuple[np.ndarray, np.ndarray]:
-    ones = np.ones(channels)
-    match mode:
-        case "caffe":
-            scale, offset = ones, -np.array(CAFFE_MEAN_BGR[::-1])
-        case "torch":
-            scale, offset = 1 / (MAX_PIXEL * np.array(TORCH_STD_RGB)), -np.array(TORCH_MEAN_RGB) / TORCH_STD_RGB
-        case "rescale":
-            scale, offset = ones / MAX_PIXEL, 0 * ones
-        case "raw":
-            scale, offset = ones, 0 * ones
+    ones, none = np.ones(channels), np.zeros(channels)
+    scale, offset = {
+        "caffe": (ones, -np.array(CAFFE_MEAN_BGR[::-1])),
+        "torch": (1 / (MAX_PIXEL * np.array(TORCH_STD_RGB)), -np.array(TORCH_MEAN_RGB) / TORCH_STD_RGB),
+        "rescale": (ones / MAX_PIXEL, none),
+        "raw": (ones, none),
+    }[mode]
     return scale.astype(np.float32), offset.astype(np.float32)
 
 

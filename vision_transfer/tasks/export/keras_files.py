@@ -15,12 +15,11 @@ from typing import Any
 
 import numpy as np
 
+from vision_transfer.models.pretrained.keras_h5 import ATTRIBUTES, write_layers
 from vision_transfer.tasks.export.keras_layers import FIRST_SEED, MODEL_NAME, SEED_STATE, KerasLayer
 
 # The first version of the .keras format; later ones read it.
 KERAS_VERSION = "3.0.0"
-# The last version with this layout of .h5.
-LEGACY_VERSION = "2.15.0"
 # Zip members have a time; it is fixed, so that equal models give equal files.
 ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 
@@ -48,16 +47,8 @@ def write_legacy_h5(path: Path, layers: Sequence[KerasLayer], input_shape: tuple
     model = {"class_name": "Sequential", "config": {"name": MODEL_NAME, "layers": described}}
     with h5py.File(path, "w") as file:
         file.attrs["model_config"] = json.dumps(model)
-        file.attrs.update({"keras_version": LEGACY_VERSION, "backend": "tensorflow"})
-        weights = file.create_group("model_weights")
-        weights.attrs.update({"keras_version": LEGACY_VERSION, "backend": "tensorflow"})
-        weights.attrs["layer_names"] = [layer.name.encode() for layer in layers]
-        for layer in layers:
-            group = weights.create_group(layer.name)
-            names = {name: f"{layer.name}/{name}:0" for name in layer.weights}
-            group.attrs["weight_names"] = [name.encode() for name in names.values()]
-            for name, values in layer.weights.items():
-                group.create_dataset(names[name], data=np.asarray(values, np.float32))
+        file.attrs.update(ATTRIBUTES)
+        write_layers(file.create_group("model_weights"), {layer.name: layer.weights for layer in layers})
 
 
 def _config(layers: Sequence[KerasLayer], input_shape: tuple[int, ...]) -> dict[str, Any]:

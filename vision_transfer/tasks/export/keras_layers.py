@@ -16,14 +16,7 @@ SEED_STATE, FIRST_SEED = "seed_generator", np.array([0, 0], np.uint32)
 
 @dataclass(frozen=True)
 class KerasLayer:
-    """A layer of a Sequential.
-
-    Attributes:
-        class_name: in `keras.layers`.
-        config: its arguments, including its name.
-        weights: by Keras's names, in Keras's order.
-        seed: whether it has a random generator.
-    """
+    """A layer of a Sequential; its weights have Keras's names and order, and a `seed` means a random generator."""
 
     class_name: str
     config: dict[str, Any]

@@ -12,16 +12,15 @@ from vision_transfer.errors import UserError, nearest_names
 from vision_transfer.models.inference import infer
 from vision_transfer.models.precision import FLOAT32
 from vision_transfer.predict.temperature import calibration_of, probabilities
-from vision_transfer.runs.build import data_request
 from vision_transfer.runs.load import TrainedRun, load_run
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.devices import local_mesh
 from vision_transfer.runtime.files import new_folder
-from vision_transfer.tasks.export.agreement import Agreement, Answer, agreement
+from vision_transfer.tasks.export.agreement import Answer, agreement
 from vision_transfer.tasks.export.inference_network import plain_network
 from vision_transfer.tasks.export.keras_files import write_keras, write_legacy_h5
 from vision_transfer.tasks.export.keras_layers import keras_layers
-from vision_transfer.tasks.export.model_card import CheckedOn, model_card
+from vision_transfer.tasks.export.model_card import model_card
 from vision_transfer.tasks.export.onnx_graph import onnx_model
 from vision_transfer.tasks.export.stablehlo import stablehlo
 
@@ -33,14 +32,9 @@ CHECKED_IMAGES = 200
 
 
 def export(workdir: Path, out: str | None, formats: str | None, cache_dir: Path, screen: Screen) -> None:
-    """Writes a new folder with the run's network in each format and a model card.
+    """Writes a new folder with a finished run's network in each format and a model card.
 
-    Args:
-        workdir: folder of a finished run.
-        out: the folder to make; default: `export` in the run's folder.
-        formats: names of `FORMATS`, separated by commas; default: all.
-        cache_dir: root of all caches.
-        screen: for messages.
+    `out` defaults to `export` in the run's folder; `formats` are names of `FORMATS`, separated by commas, default: all.
 
     Raises:
         UserError: no run, an unknown format, an existing folder, or a file that does not agree with the run.
@@ -67,9 +61,17 @@ def export(workdir: Path, out: str | None, formats: str | None, cache_dir: Path,
             for file in files:
                 agreements.append(agreement(file, pixels, own))
                 advance(1)
-        checked = CheckedOn(len(images), name, float(np.abs(own.logits).max()))
-        (growing / CARD).write_text(model_card(run, calibration, agreements, checked), encoding="utf-8")
-    _say(agreements, checked, folder, screen)
+        card = model_card(run, calibration, agreements, len(images), name, float(np.abs(own.logits).max()))
+        (growing / CARD).write_text(card, encoding="utf-8")
+    title = escape(f"{folder}, on {len(images):,} {name}")
+    table = Table("File", "Run by", "Probabilities differ by", "Logits", title=title, title_justify="left")
+    for row in agreements:
+        if row.library is None or row.probabilities is None or row.logits is None:
+            table.add_row(row.file, "not checked: pip install 'vision_transfer\\[export]'", "", "")
+        else:
+            table.add_row(row.file, row.library, f"≤ {row.probabilities:.1e}", f"≤ {row.logits:.1e}")
+    screen.say(table)
+    screen.say(escape(f"The model card is {folder / CARD}."))
 
 
 def _chosen(formats: str | None) -> list[str]:
@@ -96,7 +98,7 @@ def _write(folder: Path, run: TrainedRun, temperature: float, formats: list[str]
 def _images(run: TrainedRun, cache_dir: Path, screen: Screen) -> tuple[np.ndarray, str]:
     """Test images spread over the split, or noise if the data cannot be read; and a phrase for them."""
     try:
-        split = load_dataset(data_request(run.config), cache_dir=cache_dir, screen=screen).test
+        split = load_dataset(run.config.dataset, cache_dir=cache_dir, screen=screen).test
     except UserError as error:
         screen.say(escape(f"The run's data cannot be read ({error}); files are compared on noise instead."))
         noise = np.random.default_rng(0).integers(0, 256, (CHECKED_IMAGES, *run.network.input_shape), np.uint8)
@@ -110,15 +112,3 @@ def _own_answer(run: TrainedRun, images: np.ndarray, temperature: float) -> Answ
     network = replace(run.network, numerics=FLOAT32)
     logits = infer(network, run.variables, images, local_mesh(), batch_size=run.config.eval_batch_size)
     return Answer(probabilities(logits, temperature), logits)
-
-
-def _say(agreements: list[Agreement], checked: CheckedOn, folder: Path, screen: Screen) -> None:
-    title = escape(f"{folder}, on {checked.images:,} {checked.name}")
-    table = Table("File", "Run by", "Probabilities differ by", "Logits", title=title, title_justify="left")
-    for row in agreements:
-        if row.library is None or row.probabilities is None or row.logits is None:
-            table.add_row(row.file, "not checked: pip install 'vision_transfer\\[export]'", "", "")
-        else:
-            table.add_row(row.file, row.library, f"≤ {row.probabilities:.1e}", f"≤ {row.logits:.1e}")
-    screen.say(table)
-    screen.say(escape(f"The model card is {folder / CARD}."))

@@ -17,6 +17,7 @@ from vision_transfer.models.layers import BatchNorm, Conv, Layer, MaxPool
 from vision_transfer.models.network import Network, Params, outputs_at
 from vision_transfer.runtime.console import Advance, Screen
 from vision_transfer.runtime.devices import BATCH_AXIS, padded_batch, split_rows
+from vision_transfer.runtime.files import shared_folder
 from vision_transfer.runtime.provenance import code_digest, json_digest
 
 # Images whose averages are written at once: an interrupted pass loses at most so many.
@@ -52,7 +53,7 @@ def pooled_features(
     }
     store, keys = Store(prefix.folder / FOLDER / json_digest(key)), row_keys(digests)
     what = f"averages of {len(layers)} layers"
-    with store.growing(what, screen):
+    with shared_folder(store.path, f"computing {what}", screen):
         found = open_store(store, screen, remove_damaged=True)
         missing = missing_rows(keys, found.place_of)
         if len(missing):

@@ -11,14 +11,13 @@ import numpy as np
 from jaxtyping import UInt8
 
 from vision_transfer.config import read_config
-from vision_transfer.data.dataset import DataRequest
+from vision_transfer.config.schema import DatasetConfig
 from vision_transfer.data.find import find_source
 from vision_transfer.data.images.decode import UndecodableError
 from vision_transfer.data.load import with_held_out_splits
 from vision_transfer.data.source import Examples, fingerprint
 from vision_transfer.data.subset import balanced_subset
 from vision_transfer.errors import UserError
-from vision_transfer.runs.build import data_request
 from vision_transfer.runtime.console import Screen
 from vision_transfer.tasks.report.run_files import RunFiles, get
 
@@ -37,9 +36,9 @@ JPEG_QUALITY = 78
 
 @dataclass(frozen=True)
 class RunImages:
-    """A run's data set: its request and class names, and the undecoded training and test examples."""
+    """A run's data set: its config and class names, and the undecoded training and test examples."""
 
-    request: DataRequest
+    config: DatasetConfig
     classes: tuple[str, ...]
     train: Examples
     test: Examples
@@ -56,7 +55,7 @@ class RunImages:
         count = min(max(1, SAMPLES // classes) * min(classes, SAMPLES), len(examples.files))
         if not count:
             return []
-        chosen = balanced_subset(examples.labels, examples.files, count, self.request.subset_seed)
+        chosen = balanced_subset(examples.labels, examples.files, count, self.config.subset_seed)
         chosen = chosen[np.argsort(examples.labels[chosen], kind="stable")]
         return [
             (examples.files[place], self.classes[examples.labels[place]], image)
@@ -66,7 +65,7 @@ class RunImages:
 
     def _image(self, examples: Examples, place: int) -> Image | None:
         try:
-            return examples.pixels(place, self.request.channels)
+            return examples.pixels(place, self.config.channels)
         except (UndecodableError, UserError, OSError):
             return None
 
@@ -75,14 +74,14 @@ def images_of(run: RunFiles, cache_dir: Path, screen: Screen, missing: list[str]
     """The run's data set; decodes nothing. Where it is missing or has changed, adds a sentence to `missing`."""
     recorded = get(run.result, "dataset", "fingerprint")
     try:
-        request = data_request(read_config(run.folder.config_file))
-        source = with_held_out_splits(find_source(request, cache_dir, screen), request, cache_dir, screen)
+        data = read_config(run.folder.config_file).dataset
+        source = with_held_out_splits(find_source(data, cache_dir, screen), data, cache_dir, screen)
         if recorded is not None and fingerprint(source) != recorded:
             raise UserError(f"{source.name}: the data has changed since the run (its fingerprint is different)")
     except UserError as error:
         missing.append(f"No images, since the data is not available: {error}")
         return None
-    return RunImages(request, source.classes, source.splits["train"], source.splits["test"])
+    return RunImages(data, source.classes, source.splits["train"], source.splits["test"])
 
 
 def thumbnail(image: Image) -> Image:

@@ -4,11 +4,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vision_transfer.config import Config, digested, validate
+from vision_transfer.config.schema import DatasetConfig
 from vision_transfer.data.batches import batches_per_pass
-from vision_transfer.data.dataset import DataRequest
 from vision_transfer.data.load import data_fingerprint
 from vision_transfer.errors import UserError
-from vision_transfer.runs.build import data_request
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.provenance import json_digest
 
@@ -91,12 +90,12 @@ def with_fingerprints(study: Study, cache_dir: Path, screen: Screen) -> Study:
     Raises:
         UserError: the data are missing or cannot be used.
     """
-    known: dict[DataRequest, str] = {}
+    known: dict[DatasetConfig, str] = {}
     runs = []
     for run in study.runs:
         # A subset has the fingerprint of the whole.
-        request = replace(data_request(run.config), train_examples=None, subset_seed=0)
-        if request not in known:
-            known[request] = data_fingerprint(request, cache_dir=cache_dir, screen=screen)
-        runs.append(replace(run, data=known[request]))
+        data = replace(run.config.dataset, train_examples=None, subset_seed=0)
+        if data not in known:
+            known[data] = data_fingerprint(data, cache_dir=cache_dir, screen=screen)
+        runs.append(replace(run, data=known[data]))
     return replace(study, runs=tuple(runs))

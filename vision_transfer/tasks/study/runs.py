@@ -1,13 +1,11 @@
 """Executes the runs of a study, each in its own run folder; finished runs are read, interrupted ones are resumed."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 from jaxtyping import Float, Int
 from rich.markup import escape
 
@@ -18,7 +16,7 @@ from vision_transfer.metrics.classification import class_log_probabilities
 from vision_transfer.runs.folder import Identity, RunFolder, read_json
 from vision_transfer.runs.prepare import RunOptions, device_text
 from vision_transfer.runtime.console import Screen
-from vision_transfer.runtime.files import remove_leftovers, write_json
+from vision_transfer.runtime.files import claimed_folder, write_json
 from vision_transfer.runtime.provenance import code_digest, json_digest, versions
 from vision_transfer.tasks.study.plan import PlannedRun, Study
 
@@ -116,7 +114,8 @@ def execute(study: Study, folder: Path, options: RunOptions, launch: Launch, scr
         UserError: a run fails, or the study is in use by another process.
         Stopped: asked to stop; the same call resumes.
     """
-    with _claimed(folder):
+    busy = UserError(f"{folder}: this study is in use by another process; wait for it to end")
+    with claimed_folder(folder, busy):
         done = finished_runs(study, folder, options)
         record = {name: _entry(finished.run, done, finished.folder) for name, finished in done.items()}
         for number, run in enumerate(study.runs, start=1):
@@ -142,23 +141,3 @@ def _started(run: PlannedRun, done: Mapping[str, FinishedRun]) -> Config:
 
 def _entry(run: PlannedRun, done: Mapping[str, FinishedRun], folder: Path) -> dict[str, str]:
     return {"config": json_digest(flatten(_started(run, done))), "folder": str(folder)}
-
-
-@contextmanager
-def _claimed(folder: Path) -> Iterator[None]:
-    """Locks the study's folder for this process."""
-    lock = FileLock(folder / ".lock")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise UserError(f"{folder}: this study is in use by another process; wait for it to end") from error
-    except OSError as error:
-        raise UserError(
-            f"{folder}: cannot be created or written to ({error.strerror or error}); set --workdir to another folder"
-        ) from error
-    try:
-        remove_leftovers(folder)
-        yield
-    finally:
-        lock.release()

@@ -7,7 +7,6 @@ from rich.markup import escape
 
 from vision_transfer.config import Config
 from vision_transfer.data.load import load_dataset
-from vision_transfer.runs.build import data_request
 from vision_transfer.runs.folder import default_folder
 from vision_transfer.runs.prepare import RunOptions
 from vision_transfer.runtime.console import Screen
@@ -42,7 +41,7 @@ def run_transfer_curve(config: Config, options: RunOptions, screen: Screen) -> P
         UserError: an invalid config or unusable data.
         Stopped: asked to stop; the same command resumes.
     """
-    dataset = load_dataset(data_request(config), cache_dir=options.cache_dir, screen=screen)
+    dataset = load_dataset(config.dataset, cache_dir=options.cache_dir, screen=screen)
     study = transfer_curve(config, len(dataset.train))
     check_study(study)
     study = with_fingerprints(study, options.cache_dir, screen)

@@ -18,7 +18,7 @@ from vision_transfer.train.stage import Stage
 
 # Files that could not be used are all in result.json; the screen shows the first of them.
 SKIPPED_SHOWN = 5
-# The largest class has this many times the examples of the smallest: accuracy alone then says little of the smallest.
+# From this ratio of the largest class to the smallest, accuracy alone tells little about the smallest.
 UNBALANCED_RATIO = 1.5
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from vision_transfer.runtime.console import Screen
 
-# Curves of the same tag lie over each other: the folder says whose they are.
+# TensorBoard draws curves of the same tag in one plot, labelled by folder.
 TAGS = {
     "train": {"train_loss": "loss", "train_accuracy": "accuracy", "lr": "lr", "seconds": "seconds"},
     "validation": {"validation_loss": "loss", "validation_accuracy": "accuracy"},
@@ -19,7 +19,7 @@ Write = Callable[[Sequence[dict[str, Any]]], None]
 
 
 def can_write_events(wanted: bool, screen: Screen) -> bool:
-    """Whether event files are wanted and can be written; says what is missing if they are and cannot."""
+    """Whether event files are wanted and can be written; shows what is missing if not."""
     if wanted and importlib.util.find_spec("tensorboardX") is None:
         screen.say(
             "config.log.tensorboard: tensorboardX is not installed (pip install 'vision_transfer[log]'); the run goes "
@@ -34,7 +34,7 @@ def can_write_events(wanted: bool, screen: Screen) -> bool:
 def event_files(folder: Path) -> Iterator[Write]:
     """Yields a function that takes all records of a stage so far and writes those that are new.
 
-    What an earlier process left in the folder is replaced at the first call, so that no epoch stands there twice.
+    What an earlier process left in the folder is replaced at the first call, so that no epoch is in it twice.
 
     Args:
         folder: of the stage's event files, with folders `train` and `validation` in it.

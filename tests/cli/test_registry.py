@@ -1,0 +1,54 @@
+"""The registry of tasks and modes, and the help that is made of it and of the schema."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from vision_transfer.cli import registry
+from vision_transfer.cli.help import help_text
+from vision_transfer.cli.registry import MODES, TASKS, find_entry
+from vision_transfer.config import FIELDS, STAGE_FIELDS
+from vision_transfer.config.schema import Config
+from vision_transfer.errors import UserError
+
+TASKS_FOLDER = Path(registry.__file__).parents[1] / "tasks"
+
+
+def test_the_tasks_are_those_that_a_config_can_choose():
+    assert set(TASKS) == set(FIELDS["task"].choices)
+    for name in TASKS:
+        assert find_entry("run", Config(task=name)) is TASKS[name]
+
+
+def test_the_help_names_every_task_and_mode():
+    text = help_text()
+    for name, entry in (TASKS | MODES).items():
+        assert f"\n  {name} " in text
+        assert entry.meaning.split()[0] in text
+
+
+def test_every_entry_calls_a_function_of_its_own_that_exists():
+    tree = ast.parse(Path(registry.__file__).read_text())
+    imported = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    modules = {node.module: node.names[0].name for node in imported if node.module.startswith("vision_transfer.tasks")}
+    for module, name in modules.items():
+        file = TASKS_FOLDER.joinpath(*module.split(".")[2:]).with_suffix(".py")
+        defined = {node.name for node in ast.parse(file.read_text()).body if isinstance(node, ast.FunctionDef)}
+        assert name in defined, module
+
+
+@pytest.mark.parametrize("topic", ["config", "config.model", "config.stages.NAME", "config.stages.NAME.optimizer.lr"])
+def test_fields_of_a_topic_are_listed_with_their_meanings(topic):
+    text = help_text(topic)
+    fields = {f"config.{path}": field for path, field in FIELDS.items()}
+    fields |= {f"config.stages.NAME.{path}": field for path, field in STAGE_FIELDS.items()}
+    for path, field in fields.items():
+        listed = path == topic or path.startswith(f"{topic}.")
+        assert (f"--{path}=" in text) == listed
+        assert not listed or " ".join(field.meaning.split()) in " ".join(text.split())
+
+
+def test_a_topic_that_does_not_exist_is_named_with_the_nearest():
+    with pytest.raises(UserError, match=r"--help=config\.modl: there are no such fields; did you mean config\.model"):
+        help_text("config.modl")

@@ -1,0 +1,245 @@
+"""The registry of tasks and modes: for each name its meaning, the flag that it needs, and the function that does it.
+
+A config has a task, `config.task`. `--mode` is `run` by default, which does that task; other modes work on what exists.
+The help, the dispatch and the message for an unknown name come from here. Nothing heavy is imported before a function
+is called, so that `--help` and a mistyped flag answer at once.
+"""
+
+import shlex
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from absl import flags
+
+from vision_transfer.config import Config, checked
+from vision_transfer.errors import UserError
+
+if TYPE_CHECKING:
+    from vision_transfer.runs.prepare import RunOptions
+    from vision_transfer.runtime.console import Screen
+    from vision_transfer.runtime.preemption import StopSignal
+
+RUN = "run"
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command: its flags, and what every task and mode works with.
+
+    Attributes:
+        flags: as they were read.
+        cache: root of all caches.
+        screen: for messages.
+        stop: whether to save and stop now.
+    """
+
+    flags: flags.FlagValues
+    cache: Path
+    screen: "Screen"
+    stop: "StopSignal"
+
+    @cached_property
+    def optional_config(self) -> Config | None:
+        """`--config`, checked; None where it was not given.
+
+        Raises:
+            UserError: a value that is not allowed.
+        """
+        return None if self.flags.config is None else checked(self.flags.config)
+
+    @property
+    def config(self) -> Config:
+        """`--config`, checked.
+
+        Raises:
+            UserError: it was not given, or a value is not allowed.
+        """
+        config = self.optional_config
+        if config is None:
+            raise UserError(f"--mode={self.flags.mode} needs --config=FILE, such as --config=configs/finetune.py")
+        return config
+
+    @property
+    def workdir(self) -> Path | None:
+        """`--workdir`, or None."""
+        return _path(self.flags.workdir)
+
+    @property
+    def out(self) -> Path | None:
+        """`--out`, or None."""
+        return _path(self.flags.out)
+
+    @property
+    def run(self) -> Path:
+        """`--workdir` as the folder of a finished run.
+
+        Raises:
+            UserError: it was not given.
+        """
+        if self.workdir is None:
+            raise UserError(f"--mode={self.flags.mode} needs --workdir=RUN, the folder of a finished run")
+        return self.workdir
+
+    @property
+    def options(self) -> "RunOptions":
+        """The options of a run besides its config."""
+        from vision_transfer.runs.prepare import RunOptions
+
+        command = shlex.join(["python", *sys.argv])
+        return RunOptions(self.workdir, self.cache, self.flags.rerun, self.flags.reuse, self.stop, command)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A task or a mode.
+
+    Attributes:
+        meaning: for the help.
+        do: does it.
+        needs: the flag that must be given: `config`, `workdir`, or empty.
+    """
+
+    meaning: str
+    do: Callable[[Command], object]
+    needs: Literal["config", "workdir", ""] = "config"
+
+
+def find_entry(mode: str, config: Config | None) -> Entry:
+    """The mode's entry or, where the mode is `run`, that of the config's task."""
+    return TASKS[config.task] if mode == RUN and config is not None else MODES[mode]
+
+
+def _train(command: Command) -> None:
+    from vision_transfer.tasks.train.task import train
+
+    train(command.config, command.options, command.screen)
+
+
+def _classify(command: Command) -> None:
+    from vision_transfer.tasks.classic_classifier.task import classify
+
+    classify(command.config, command.options, command.screen)
+
+
+def _probe(command: Command) -> None:
+    from vision_transfer.tasks.probe.task import probe
+
+    probe(command.config, command.options, command.screen)
+
+
+def _transfer_curve(command: Command) -> None:
+    from vision_transfer.tasks.study.task import run_transfer_curve
+
+    run_transfer_curve(command.config, command.options, command.screen)
+
+
+def _ablation(command: Command) -> None:
+    from vision_transfer.tasks.ablation.task import run_ablation
+
+    launcher, dry_run = command.flags.launcher, command.flags.dry_run
+    run_ablation(command.config, command.options, command.screen, launcher, dry_run=dry_run)
+
+
+def _benchmark(command: Command) -> None:
+    from vision_transfer.tasks.benchmark.task import benchmark
+
+    benchmark(command.config, command.cache, command.workdir, command.screen)
+
+
+def _summary(command: Command) -> None:
+    from vision_transfer.tasks.summary_and_fetch import summarise
+
+    summarise(command.config, command.cache, command.screen)
+
+
+def _fetch(command: Command) -> None:
+    from vision_transfer.tasks.summary_and_fetch import fetch
+
+    fetch(command.config, command.cache, command.screen)
+
+
+def _check(command: Command) -> None:
+    from vision_transfer.tasks.check.task import check
+
+    check(command.config, command.cache, command.out, command.screen)
+
+
+def _explain(command: Command) -> None:
+    from vision_transfer.tasks.explain.task import ExplainFlags, explain
+
+    given = {name: command.flags[name].value for name in ("images", "show", "layers", "filters", "ascent", "target")}
+    flags = ExplainFlags(workdir=command.workdir, config=command.optional_config, out=command.out, **given)
+    explain(flags, command.cache, command.screen)
+
+
+def _report(command: Command) -> None:
+    from vision_transfer.tasks.report.task import report
+
+    report(command.flags.workdir, command.out, command.cache, command.screen)
+
+
+def _cache(command: Command) -> None:
+    from vision_transfer.tasks.cache.task import say_cache
+
+    say_cache(command.cache, command.flags.prune, command.screen)
+
+
+def _predict(command: Command) -> None:
+    from vision_transfer.tasks.predict import predict
+
+    predict(command.run, command.flags.images, command.flags.out, command.cache, command.screen)
+
+
+def _evaluate(command: Command) -> None:
+    from vision_transfer.tasks.evaluate import evaluate
+
+    images, out = command.flags.images, command.flags.out
+    evaluate(command.run, images, command.optional_config, out, command.cache, command.screen)
+
+
+def _export(command: Command) -> None:
+    from vision_transfer.tasks.export.task import export
+
+    export(command.run, command.flags.out, command.flags.format, command.cache, command.screen)
+
+
+def _show_augmentation(command: Command) -> None:
+    from vision_transfer.tasks.show_augmentation import show_augmentation
+
+    show_augmentation(command.config, command.flags.images, command.out, command.cache, command.screen)
+
+
+TASKS: dict[str, Entry] = {
+    "train": Entry("train the stages of the schedule, then test once", _train),
+    "classic_classifier": Entry("fit logistic regression or an SVM to pooled features", _classify),
+    "probe": Entry("score every layer and recommend a freeze spec, without fine-tuning", _probe),
+    "ablation": Entry("train under a grid of masks, rates, schedules, sizes and seeds", _ablation),
+    "transfer_curve": Entry("pretrain on one data set, transfer to another at several sizes", _transfer_curve),
+    "benchmark": Entry("measure steps and whole runs, beside peers if you like", _benchmark),
+}
+
+MODES: dict[str, Entry] = {
+    RUN: Entry("do the config's task, resume it, or show its result (default)", _train),
+    "summary": Entry("print the network, layer by layer, and what is trainable in each stage", _summary),
+    "fetch": Entry("fetch the pretrained weights (and a public data set) ahead of time", _fetch),
+    "check": Entry("list what is wrong with a data set, in check.json and check.png (--out)", _check),
+    "show_augmentation": Entry("draw nine variants of a training image, or of --images=FILE", _show_augmentation),
+    "predict": Entry("write classes and calibrated probabilities of --images to --out=FILE.csv", _predict, "workdir"),
+    "evaluate": Entry(
+        "metrics of --workdir=RUN on its test split, on --images=FOLDER of class folders, or on --config's data",
+        _evaluate,
+        "workdir",
+    ),
+    "export": Entry("export --workdir=RUN: StableHLO, Keras, ONNX and a model card", _export, "workdir"),
+    "report": Entry("write report.html of --workdir=RUN, or compare several (--workdir=A,B)", _report, "workdir"),
+    "explain": Entry("draw what a run (--workdir) or a pretrained backbone (--config) sees", _explain, ""),
+    "cache": Entry("list the contents of the cache folder; --prune=… removes from it", _cache, ""),
+}
+
+
+def _path(text: str | None) -> Path | None:
+    return None if text is None else Path(text).expanduser()
