@@ -12,12 +12,12 @@ from pathlib import Path
 
 from absl import flags
 
-from vision_transfer.config import ConfigDict, flatten, meaning_of
+from vision_transfer.config import ConfigDict, field_at, flatten
+from vision_transfer.config.checks import KIND_NAMES
 from vision_transfer.errors import UserError, nearest_names
 
 EXAMPLE = "--config=configs/finetune.py"
 CONFIG_FOLDER = Path("configs")
-KIND_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", tuple: "a list"}
 QUOTE = "'"
 TRUTHS = ("true", "t", "1", "false", "f", "0")
 
@@ -95,9 +95,8 @@ def _override_mistakes(config: ConfigDict, arguments: Sequence[str]) -> Iterator
             yield f"--{field}: is a group of fields; set one of them: {', '.join(f'config.{name}' for name in inside)}"
         elif path not in known:
             yield f"--{field}: there is no such field; {_nearest_fields(path, list(known))}"
-        elif equals and not _reads_as(kind := _kind(config, path), text):
-            allowed = KIND_NAMES.get(kind, kind.__name__)
-            yield f"--{field}: got {text!r}; allowed is {allowed} ({meaning_of(path)})"
+        elif equals and (known_field := field_at(path)) and not _reads_as(known_field.kind, text):
+            yield f"--{field}: got {text!r}; allowed is {KIND_NAMES[known_field.kind]} ({known_field.meaning})"
 
 
 def _nearest_fields(path: str, known: Sequence[str]) -> str:
@@ -110,14 +109,6 @@ def _nearest_fields(path: str, known: Sequence[str]) -> str:
             return nearest_names(".".join(parts[depth:]), siblings) + f" (in config.{group.removesuffix('.')})"
     names = sorted({*known, *(name.partition(".")[0] for name in known)})
     return nearest_names(path, names)
-
-
-def _kind(config: ConfigDict, path: str) -> type:
-    *groups, name = path.split(".")
-    node = config
-    for group in groups:
-        node = node[group]
-    return node.get_type(name)
 
 
 def _reads_as(kind: type, text: str) -> bool:

@@ -5,7 +5,16 @@ A config file starts from `default_config()` and changes values; behind the flag
 
 from vision_transfer.config.checks import checked, read_config, validate
 from vision_transfer.config.config_dict import ConfigDict, default_config, stage, with_stages
-from vision_transfer.config.fields import FIELDS, STAGE_FIELDS, digested, field_types, flatten, meaning_of, to_dict
+from vision_transfer.config.fields import (
+    FIELDS,
+    STAGE_FIELDS,
+    digested,
+    field_at,
+    field_types,
+    flatten,
+    meaning_of,
+    to_dict,
+)
 from vision_transfer.config.schema import Config, StageConfig
 
 __all__ = [
@@ -17,6 +26,7 @@ __all__ = [
     "checked",
     "default_config",
     "digested",
+    "field_at",
     "field_types",
     "flatten",
     "meaning_of",

@@ -95,10 +95,15 @@ FIELDS: Mapping[str, Field] = dict(fields_of(Config))
 STAGE_FIELDS: Mapping[str, Field] = dict(fields_of(StageConfig))
 
 
-def meaning_of(path: str) -> str:
-    """The meaning of the field at a dotted path: `batch_size`, `stages.head.optimizer.lr`."""
+def field_at(path: str) -> Field | None:
+    """The field at a dotted path: `batch_size`, `stages.head.optimizer.lr`."""
     group, _, rest = path.partition(".")
-    field = STAGE_FIELDS.get(rest.partition(".")[2]) if group == "stages" else FIELDS.get(path)
+    return STAGE_FIELDS.get(rest.partition(".")[2]) if group == "stages" else FIELDS.get(path)
+
+
+def meaning_of(path: str) -> str:
+    """The meaning of the field at a dotted path."""
+    field = field_at(path)
     return field.meaning if field else "of this config only"
 
 

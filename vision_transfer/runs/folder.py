@@ -52,76 +52,50 @@ class Identity:
         return lines
 
 
+class _Place:
+    """A path in a run's folder, as an attribute of `RunFolder`."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, folder: "RunFolder", owner: type) -> Path:
+        return folder.path / self.name
+
+
 @dataclass(frozen=True)
 class RunFolder:
-    """Paths in a run's folder; see the README for what each file holds."""
+    """Paths in a run's folder.
+
+    Attributes:
+        path: of the folder.
+        identity_file: digest, code, versions and device of the run, written at its start.
+        config_file: the resolved config.
+        cached_layers_file: the layer whose cached outputs each stage starts from, or null; kept when the run resumes.
+        metrics_file: a line of JSON for each stage and epoch.
+        result_file: written last: its presence means that the run is finished.
+        predictions_file: test logits, labels and file names; validation logits and labels.
+        temperature_file: the temperature that calibrates probabilities; written when first needed.
+        report_file: the page that shows the run.
+        figures, confusion_figure, curves_figure: folder of all figures, and two of them.
+        start: a copy of the initial weights that the run took from an earlier run, so that it needs that no longer.
+        event_files: folder of the event files for TensorBoard.
+    """
 
     path: Path
 
-    @property
-    def identity_file(self) -> Path:
-        """Digest, code, versions and device of the run, written at its start."""
-        return self.path / "identity.json"
-
-    @property
-    def config_file(self) -> Path:
-        """The resolved config."""
-        return self.path / "config.json"
-
-    @property
-    def cached_layers_file(self) -> Path:
-        """The layer whose cached outputs each stage starts from, or null; kept when the run resumes."""
-        return self.path / "cached_layers.json"
-
-    @property
-    def metrics_file(self) -> Path:
-        """A line of JSON per stage and epoch."""
-        return self.path / "metrics.jsonl"
-
-    @property
-    def result_file(self) -> Path:
-        """Written last: its presence means that the run is finished."""
-        return self.path / "result.json"
-
-    @property
-    def predictions_file(self) -> Path:
-        """Test logits, labels and file names; validation logits and labels."""
-        return self.path / "predictions.npz"
-
-    @property
-    def temperature_file(self) -> Path:
-        """The temperature that calibrates probabilities; written when first needed."""
-        return self.path / "temperature.json"
-
-    @property
-    def figures(self) -> Path:
-        """Folder of the run's figures."""
-        return self.path / "figures"
-
-    @property
-    def confusion_figure(self) -> Path:
-        """The figure of the test's confusion matrix."""
-        return self.figures / "confusion.png"
-
-    @property
-    def curves_figure(self) -> Path:
-        """The figure of the learning curves of all stages."""
-        return self.figures / "curves.png"
-
-    @property
-    def start(self) -> Path:
-        """A copy of what the run took of an earlier one, so that it needs that no longer."""
-        return self.path / "start"
-
-    @property
-    def report_file(self) -> Path:
-        """The page that shows the run."""
-        return self.path / "report.html"
-
-    @property
-    def event_files(self) -> Path:
-        """Folder of the event files for TensorBoard."""
-        return self.path / "tensorboard"
+    identity_file = _Place("identity.json")
+    config_file = _Place("config.json")
+    cached_layers_file = _Place("cached_layers.json")
+    metrics_file = _Place("metrics.jsonl")
+    result_file = _Place("result.json")
+    predictions_file = _Place("predictions.npz")
+    temperature_file = _Place("temperature.json")
+    report_file = _Place("report.html")
+    figures = _Place("figures")
+    confusion_figure = _Place("figures/confusion.png")
+    curves_figure = _Place("figures/curves.png")
+    start = _Place("start")
+    event_files = _Place("tensorboard")
 
     def checkpoints(self, stage: str) -> Path:
         """Folder of a stage's checkpoints."""

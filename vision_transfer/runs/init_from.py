@@ -48,13 +48,7 @@ def starting_weights_of_run(
 ) -> PretrainedWeights:
     """The initial weights that a network takes from `config.init_from`; shows a table of them.
 
-    Args:
-        config: of the run that is to start.
-        network: its tables.
-        classes: its class names.
-        cache_dir: root of all caches.
-        kept: where that run keeps a copy of its start, if it was begun before and the folder is known.
-        screen: for the table.
+    `kept` is the folder where the run keeps a copy of its initial weights, if it was started before and is known.
 
     Raises:
         UserError: no finished run there, or one that does not fit.
@@ -90,11 +84,8 @@ def starting_weights_of_run(
 def compare(here: Network, run: Network, *, whole: bool) -> Fit:
     """Compares the layers of a run's network with another network by name and shape.
 
-    Args:
-        here: the network to be filled.
-        run: the network that was trained.
-        whole: whether every layer is to be taken and none left out, or the backbone alone. Of the run's backbone, only
-            layers after those taken may be left out: without one in between, the others would compute something else.
+    With `whole`, every layer of the run must be taken; otherwise its backbone alone, of which only layers after those
+    taken may be left out: without one in between, the others would compute something else.
     """
     shapes, offered = all_parameter_shapes(here), all_parameter_shapes(run)
     if not whole:

@@ -132,16 +132,7 @@ def _last_checkpoint(
 
 @dataclass(frozen=True)
 class _Loop:
-    """Values that stay the same while a stage trains.
-
-    Attributes:
-        config, stage, data, mesh, around: as `train_stage` got them.
-        program: what a step computes.
-        constants: what steps share.
-        rates: learning rate of each step of the stage.
-        steps_per_epoch: steps that count as an epoch.
-        feed: brings examples to the devices.
-    """
+    """Values that stay the same while a stage trains: those of `train_stage`, and what follows from them."""
 
     config: Config
     stage: Stage
@@ -168,27 +159,17 @@ def _make_loop(
     mesh: Mesh,
     around: Surroundings,
 ) -> _Loop:
-    train, settings, optimizer = data.train, stage.settings, stage.settings.optimizer
+    examples, settings, optimizer = data.train.examples, stage.settings, stage.settings.optimizer
     trainable, frozen = freezing.partition(variables["params"], stage.mask)
-    steps_per_epoch = settings.steps_per_epoch or batches_per_pass(train.examples, config.batch_size)
+    program = step_program(config, network, stage, data.train.labels[:examples])
+    multipliers = factors(resolve_multipliers(optimizer.lr_multipliers, network), trainable)
+    shared = share(_frozen_collections(config, network, stage, frozen, mesh), mesh)
+    constants = Constants(shared, stage_key(config.seed, stage.name), multipliers=multipliers)
+    steps_per_epoch = settings.steps_per_epoch or batches_per_pass(examples, config.batch_size)
     steps = settings.epochs * steps_per_epoch
-    multipliers = resolve_multipliers(optimizer.lr_multipliers, network)
-    return _Loop(
-        config,
-        stage,
-        data,
-        mesh,
-        around,
-        step_program(config, network, stage, train.labels[: train.examples]),
-        Constants(
-            share(_frozen_collections(config, network, stage, frozen, mesh), mesh),
-            stage_key(config.seed, stage.name),
-            multipliers=factors(multipliers, trainable),
-        ),
-        learning_rates(optimizer.lr, optimizer.lr_schedule, optimizer.warmup_steps, steps),
-        steps_per_epoch,
-        make_feed(train, mesh),
-    )
+    rates = learning_rates(optimizer.lr, optimizer.lr_schedule, optimizer.warmup_steps, steps)
+    feed = make_feed(data.train, mesh)
+    return _Loop(config, stage, data, mesh, around, program, constants, rates, steps_per_epoch, feed)
 
 
 def _frozen_collections(
