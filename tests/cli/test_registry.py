@@ -31,7 +31,7 @@ def test_the_help_names_every_task_and_mode():
 def test_every_entry_calls_a_function_of_its_own_that_exists():
     tree = ast.parse(Path(registry.__file__).read_text())
     imported = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
-    modules = {node.module: node.names[0].name for node in imported if node.module.startswith("vision_transfer.tasks")}
+    modules = {node.module: node.names[-1].name for node in imported if node.module.startswith("vision_transfer.tasks")}
     for module, name in modules.items():
         file = TASKS_FOLDER.joinpath(*module.split(".")[2:]).with_suffix(".py")
         defined = {node.name for node in ast.parse(file.read_text()).body if isinstance(node, ast.FunctionDef)}

@@ -35,7 +35,7 @@ IN_FLAGS = {
     ),
     "unknown flag": ([SMALL, "--workdirr=x"], ["unknown flag --workdirr", "did you mean workdir?"]),
     "positional argument": ([SMALL, "configs/finetune.py"], ["'configs/finetune.py'", "starts with --"]),
-    "unknown mode": ([SMALL, "--mode=trian"], ["--mode: got 'trian'", "run, summary, report"]),
+    "unknown mode": ([SMALL, "--mode=trian"], ["--mode: got 'trian'", "run, summary, fetch"]),
     "value for a switch": ([SMALL, "--rerun=maybe"], ["--rerun: got 'maybe'", "true or false"]),
     "flag without value": ([SMALL, "--mode"], ["--mode"]),
     "unknown recipe key": ([f"{SMALL}:epoch=3"], ["epoch=3", "unknown key 'epoch'", "did you mean epochs?"]),
@@ -112,7 +112,7 @@ IN_VALUES = {
         [FINETUNE, "--config.model.weights_path=none.h5", "--config.dataset.name=embedded"],
         ["none.h5", "No such file", "config.model.weights_path"],
     ),
-    "workdir is a file": ([SMALL, "--workdir=stdout.txt"], ["stdout.txt", "give --workdir a folder"]),
+    "workdir is a file": ([SMALL, "--workdir=stdout.txt"], ["stdout.txt", "set --workdir to another folder"]),
 }
 
 
@@ -144,7 +144,7 @@ def test_workdir_in_use(small_run, place):
 
     run = small_run[2]
     with FileLock(run.path / ".lock"):
-        place.launch(SMALL, f"--workdir={run.path}").assert_is_message(str(run.path), "another process is at work")
+        place.launch(SMALL, f"--workdir={run.path}").assert_is_message(str(run.path), "another process uses this run")
 
 
 def test_cache_that_is_a_file(place, tmp_path):

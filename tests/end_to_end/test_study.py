@@ -19,7 +19,7 @@ def test_a_killed_transfer_curve_resumes_and_ends_with_tables_and_a_figure(place
     before = finished()
     assert killed, place.output() + place.output("stderr.txt")
     assert 2 <= len(before) < RUNS
-    assert f"{RUNS} runs, {RUNS} remaining" in place.said()
+    assert f"{RUNS} runs, {RUNS} remaining" in place.output()
 
     place.launch(CURVE, "--workdir=study").assert_is_done()
     after = finished()

@@ -156,9 +156,9 @@ def seen(monkeypatch):
         record["prefix"].append(inputs.shape[0])
         return compute(network, variables, inputs, mesh, **options)
 
-    def spy_steps(program, mesh, resident, state, frozen, examples, *arguments):
-        record["steps"].add((program.start, *frozen["params"], examples.inputs.shape[1:]))
-        return steps(program, mesh, resident, state, frozen, examples, *arguments)
+    def spy_steps(state, chunk, constants, *, program, **options):
+        record["steps"].add((program.start, *constants.frozen["params"], chunk.examples.inputs.shape[1:]))
+        return steps(state, chunk, constants, program=program, **options)
 
     def spy_validation(*arguments, start, **options):
         record["validation"].add(start)
