@@ -13,7 +13,7 @@ from PIL import Image
 from rich.console import Console
 
 from vision_transfer.errors import UserError
-from vision_transfer.models.backbones import backbone_layers
+from vision_transfer.models.backbones.registry import backbone_rows
 from vision_transfer.models.network import Network, all_parameter_shapes
 from vision_transfer.models.pretrained.load import load_pretrained
 from vision_transfer.runtime.console import Screen
@@ -112,7 +112,7 @@ def vgg16_params():
     cache = os.environ.get("VISION_TRANSFER_CACHE")
     if not cache:
         pytest.skip("VISION_TRANSFER_CACHE is not set; it names the cache that holds VGG16's weights")
-    base = Network(backbone_layers("vgg16"), (), (224, 224, 3))
+    base = Network(backbone_rows("vgg16"), (), (224, 224, 3))
     try:
         weights = load_pretrained(
             "vgg16",

@@ -8,15 +8,15 @@ from hypothesis import strategies as st
 
 from vision_transfer import freezing
 from vision_transfer.errors import UserError
-from vision_transfer.models.backbones import backbone_layers
+from vision_transfer.models.backbones.registry import backbone_rows
 from vision_transfer.models.heads import head_layers
 from vision_transfer.models.layers import layer_names
 from vision_transfer.models.network import Network, all_parameter_shapes
 
-VGG = Network(backbone_layers("vgg16"), head_layers(1, flatten=True, hidden=(256,), dropout=0.5), (180, 180, 3))
-AVERAGED = Network(backbone_layers("vgg16", global_average=True), head_layers(10, flatten=False), (112, 112, 3))
+VGG = Network(backbone_rows("vgg16"), head_layers(1, flatten=True, hidden=(256,), dropout=0.5), (180, 180, 3))
+AVERAGED = Network(backbone_rows("vgg16", global_average=True), head_layers(10, flatten=False), (112, 112, 3))
 CONVNET = Network(
-    backbone_layers("convnet_150", batch_norm=True), head_layers(1, flatten=True, hidden=(8,)), (150, 150, 3)
+    backbone_rows("convnet_150", batch_norm=True), head_layers(1, flatten=True, hidden=(8,)), (150, 150, 3)
 )
 HEAD = {"head_dense1", "head_logits"}
 BLOCK5 = {"block5_conv1", "block5_conv2", "block5_conv3"}
@@ -94,7 +94,7 @@ def test_a_regex_matches_the_whole_path():
         ("last:1.5", "whole number"),
         ("regex:(", "not a regular expression"),
         ("regex:nothing", r"leaves nothing to train.*block1_conv1/kernel.*head_logits/bias"),
-        ("", "cannot read ''.*below:LAYER"),
+        ("", "cannot read ''.*below:NAME"),
         ("everything", "cannot read 'everything'.*last:N"),
         ("all:yes", "cannot read"),
         ("none:x", "cannot read"),
@@ -116,7 +116,7 @@ def test_bad_specs_are_refused(spec, named):
 
 def test_without_a_head_all_frozen_trains_nothing():
     with pytest.raises(UserError, match="leaves nothing to train"):
-        freezing.resolve("all", Network(backbone_layers("mnist_convnet"), (), (28, 28, 1)))
+        freezing.resolve("all", Network(backbone_rows("mnist_convnet"), (), (28, 28, 1)))
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vision_transfer.errors import UserError, nearest_names
-from vision_transfer.models.layers import COUNTED_BY_KERAS, BatchNorm, layer_names
+from vision_transfer.models.layers import NOT_COUNTED_BY_KERAS, BatchNorm, Block, Row, layer_names, layers_of, stage_of
 from vision_transfer.models.network import Network, Params, all_parameter_shapes
 
 # layer name -> parameter name -> does it train?
@@ -16,11 +16,13 @@ Mask = Mapping[str, Mapping[str, bool]]
 GRAMMAR = """\
   none             nothing is frozen
   all              the whole backbone is frozen; the head trains
-  below:LAYER      every layer of the backbone before LAYER is frozen
+  below:NAME       every layer of the backbone before NAME is frozen
   last:N           all but the last N layers of the backbone are frozen, counted as Keras counts `layers[:-N]`:
-                   the input, every convolution and pool, and the global pooling where the backbone ends in one
+                   the input, every layer that Keras has, and the global pooling where the backbone ends in one
   only:NAME,...    only these layers of the backbone train
-  regex:PATTERN    exactly the parameters whose path LAYER/PARAMETER matches in full train; the head too"""
+  regex:PATTERN    exactly the parameters whose path LAYER/PARAMETER matches in full train; the head too
+NAME is a layer, a block or a stage (`block5`, `conv4`); layers are in Keras's order, in which those of two branches of
+a block alternate."""
 
 
 @dataclass(frozen=True)
@@ -80,17 +82,34 @@ def merge(first: Params, second: Params) -> Params:
 
 
 def cut(network: Network, mask: Mask) -> str:
-    """Name of the first layer with something trainable; the layers before it are the frozen prefix."""
-    for name in layer_names(network.layers):
-        if any(mask.get(name, {}).values()):
-            return name
+    """Name of the first row with something trainable; the rows before it are the frozen prefix."""
+    for row in network.rows:
+        if any(any(mask.get(layer.name, {}).values()) for layer in layers_of([row])):
+            return row.name
     raise ValueError("the mask trains nothing")
 
 
-def inference_layers(network: Network, mask: Mask) -> frozenset[str]:
-    """Batch norms that stay in inference mode because none of their parameters trains."""
+def split_block(network: Network, mask: Mask) -> tuple[str, tuple[str, ...]] | None:
+    """The block at the cut and its frozen layers with parameters, if it has any: they run again in every step."""
+    row = network.rows[network.index(cut(network, mask))]
+    frozen = tuple(
+        layer.name for layer in layers_of([row]) if layer.name in mask and not any(mask[layer.name].values())
+    )
+    return (row.name, frozen) if isinstance(row, Block) and frozen else None
+
+
+def inference_layers(network: Network, mask: Mask, *, pretrained_statistics: bool = False) -> frozenset[str]:
+    """Batch norms that use their running statistics in training, which then do not move.
+
+    They are those of which no parameter trains and, with `pretrained_statistics`, all of the backbone. Scales and
+    biases may train either way. In training mode behind the cut, the statistics of a small batch would replace those
+    that the pretrained weights were fitted to.
+    """
+    of_backbone = layers_of(network.backbone) if pretrained_statistics else ()
     return frozenset(
-        layer.name for layer in network.layers if isinstance(layer, BatchNorm) and not any(mask[layer.name].values())
+        layer.name
+        for layer in network.layers
+        if isinstance(layer, BatchNorm) and (layer in of_backbone or not any(mask[layer.name].values()))
     )
 
 
@@ -109,19 +128,18 @@ def _rule(spec: str, network: Network) -> Callable[[str, str], bool]:
     if kind == "regex" and argument:
         pattern = _compile(spec, argument)
         return lambda layer, parameter: pattern.fullmatch(f"{layer}/{parameter}") is not None
-    backbone, head = layer_names(network.backbone), layer_names(network.head)
+    backbone, head = layer_names(layers_of(network.backbone)), layer_names(layers_of(network.head))
     match kind:
         case "none" if not argument:
             trainable = set(backbone)
         case "all" if not argument:
             trainable = set[str]()
         case "below" if argument:
-            trainable = set(backbone[_backbone_index(spec, argument, network) :])
+            trainable = set(backbone[backbone.index(_named(spec, argument, network)[0]) :])
         case "last" if argument:
             trainable = _last(spec, argument, network)
         case "only" if argument:
-            names = [name.strip() for name in argument.split(",")]
-            trainable = {backbone[_backbone_index(spec, name, network)] for name in names}
+            trainable = {layer for name in argument.split(",") for layer in _named(spec, name.strip(), network)}
         case _:
             raise UserError(f"freeze: cannot read {spec!r}; allowed are\n{GRAMMAR}")
     trainable |= set(head)
@@ -129,23 +147,28 @@ def _rule(spec: str, network: Network) -> Callable[[str, str], bool]:
 
 
 def _last(spec: str, argument: str, network: Network) -> set[str]:
-    counted = [layer.name for layer in network.backbone if isinstance(layer, COUNTED_BY_KERAS)]
+    counted = [layer.name for layer in layers_of(network.backbone) if not isinstance(layer, NOT_COUNTED_BY_KERAS)]
     most = len(counted) + 1  # the input is a layer too
     if not argument.isdecimal() or not 0 <= int(argument) <= most:
         raise UserError(f"freeze {spec!r}: N is a whole number from 0 to {most}, the number of the backbone's layers")
     return set(counted[max(0, len(counted) - int(argument)) :])
 
 
-def _backbone_index(spec: str, name: str, network: Network) -> int:
-    names = layer_names(network.backbone)
-    if name not in names:
-        hint = (
-            "it belongs to the head, which always trains"
-            if name in layer_names(network.head)
-            else nearest_names(name, names)
-        )
-        raise UserError(f"freeze {spec!r}: the backbone has no layer {name!r}; {hint}")
-    return names.index(name)
+def _named(spec: str, name: str, network: Network) -> tuple[str, ...]:
+    """The layers that a name stands for, in Keras's order: itself, or those of a block or stage of the backbone."""
+    layers = layer_names(layers_of(network.backbone))
+    if name in layers:
+        return (name,)
+    rows: list[Row] = [row for row in network.backbone if name in (row.name, stage_of(row))]
+    if rows:
+        return layer_names(layers_of(rows))
+    known = (*layers, *layer_names(network.backbone), *map(stage_of, network.backbone))
+    hint = (
+        "it belongs to the head, which always trains"
+        if name in layer_names(network.head)
+        else nearest_names(name, tuple(dict.fromkeys(known)))
+    )
+    raise UserError(f"freeze {spec!r}: the backbone has no layer {name!r}; {hint}")
 
 
 def _compile(spec: str, pattern: str) -> re.Pattern[str]:

@@ -4,12 +4,12 @@ import pytest
 
 from vision_transfer.features.cacheable import cacheable_layers, cached_layer
 from vision_transfer.freezing import resolve
-from vision_transfer.models.backbones import backbone_layers
+from vision_transfer.models.backbones.registry import backbone_rows
 from vision_transfer.models.heads import head_layers
 from vision_transfer.models.network import Network
 
-VGG = Network(backbone_layers("vgg16"), head_layers(1, flatten=True, hidden=(256,), dropout=0.5), (180, 180, 3))
-AVERAGED = Network(backbone_layers("vgg16", global_average=True), head_layers(10, flatten=False), (112, 112, 3))
+VGG = Network(backbone_rows("vgg16"), head_layers(1, flatten=True, hidden=(256,), dropout=0.5), (180, 180, 3))
+AVERAGED = Network(backbone_rows("vgg16", global_average=True), head_layers(10, flatten=False), (112, 112, 3))
 
 
 @pytest.mark.parametrize(

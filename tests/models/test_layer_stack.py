@@ -72,7 +72,7 @@ def test_two_parts_are_the_whole(variables, images, stop):
     names = layer_names(NETWORK.layers)
     start = names[names.index(stop) + 1]
     between = apply(NETWORK, variables, images, stop=stop)
-    assert between.shape[1:] == NETWORK.shapes[NETWORK.index(start)]
+    assert between.shape[1:] == NETWORK.shape_before(start)
     found = apply(NETWORK, variables, between, start=start)
     np.testing.assert_allclose(found, apply(NETWORK, variables, images), rtol=1e-5, atol=1e-6)
 

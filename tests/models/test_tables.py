@@ -6,7 +6,8 @@ import pytest
 
 from vision_transfer import freezing
 from vision_transfer.errors import UserError
-from vision_transfer.models.backbones import BACKBONES, VGG_CLASSIFIER, backbone_layers
+from vision_transfer.models.backbones.registry import BACKBONES, backbone_rows
+from vision_transfer.models.backbones.vgg import CLASSIFIER
 from vision_transfer.models.heads import head_layers
 from vision_transfer.models.layers import (
     Conv,
@@ -15,9 +16,9 @@ from vision_transfer.models.layers import (
     Flatten,
     GlobalAveragePool,
     MaxPool,
-    block_starts,
-    blocks,
     layer_names,
+    stage_starts,
+    stages,
 )
 from vision_transfer.models.network import Network, all_parameter_shapes
 from vision_transfer.models.summary import summary_rows, summary_table
@@ -28,7 +29,7 @@ def counts(network, freeze="none"):
 
 
 def base_counts(name, input_shape):
-    network = Network(backbone_layers(name), (), input_shape)
+    network = Network(backbone_rows(name), (), input_shape)
     return counts(network).total
 
 
@@ -39,7 +40,7 @@ def output_shapes(network):
 def test_mnist_convnet():
     assert base_counts("mnist_convnet", (28, 28, 1)) == 55_744
     head = head_layers(10, flatten=True, hidden=(64,), activation="relu")
-    network = Network(backbone_layers("mnist_convnet"), head, (28, 28, 1))
+    network = Network(backbone_rows("mnist_convnet"), head, (28, 28, 1))
     assert counts(network).total == 93_322
     assert list(output_shapes(network).values()) == [
         (28, 28, 1),
@@ -59,7 +60,7 @@ def test_convnet_150(dropout):
     head = head_layers(
         1, flatten=True, hidden=(512,), activation="relu", dropout=dropout, dropout_place="before_hidden"
     )
-    network = Network(backbone_layers("convnet_150"), head, (150, 150, 3))
+    network = Network(backbone_rows("convnet_150"), head, (150, 150, 3))
     assert counts(network).total == 3_453_121
     shapes = output_shapes(network)
     assert [shapes[f"pool{i}"] for i in range(1, 5)] == [(74, 74, 32), (36, 36, 64), (17, 17, 128), (7, 7, 128)]
@@ -70,7 +71,7 @@ def test_convnet_150(dropout):
 
 
 def test_convnet_180():
-    network = Network(backbone_layers("convnet_180"), head_layers(1, flatten=True, dropout=0.5), (180, 180, 3))
+    network = Network(backbone_rows("convnet_180"), head_layers(1, flatten=True, dropout=0.5), (180, 180, 3))
     assert counts(network).total == 991_041
     shapes = output_shapes(network)
     assert [shapes[f"conv{i}"] for i in range(1, 6)] == [
@@ -85,20 +86,20 @@ def test_convnet_180():
 
 @pytest.mark.parametrize(("size", "last"), [(150, 4), (180, 5), (224, 7)])
 def test_vgg16_base(size, last):
-    network = Network(backbone_layers("vgg16"), (), (size, size, 3))
+    network = Network(backbone_rows("vgg16"), (), (size, size, 3))
     assert counts(network).total == 14_714_688
-    assert network.shapes[-1] == (last, last, 512)
+    assert network.places[-1].output == (last, last, 512)
 
 
 def test_vgg16_with_a_dense_head():
-    network = Network(backbone_layers("vgg16"), head_layers(1, flatten=True, hidden=(256,)), (150, 150, 3))
+    network = Network(backbone_rows("vgg16"), head_layers(1, flatten=True, hidden=(256,)), (150, 150, 3))
     everything, head_only = counts(network), counts(network, "all")
     assert (everything.total, everything.trainable_tensors) == (16_812_353, 30)
     assert (head_only.trainable, head_only.trainable_tensors, head_only.frozen_tensors) == (2_097_665, 4, 26)
 
 
 def test_vgg16_with_global_pooling_counted_as_keras_counts():
-    network = Network(backbone_layers("vgg16", global_average=True), head_layers(10, flatten=False), (224, 224, 3))
+    network = Network(backbone_rows("vgg16", global_average=True), head_layers(10, flatten=False), (224, 224, 3))
     found = counts(network, "last:5")
     assert (found.total, found.trainable, found.frozen) == (14_719_818, 7_084_554, 7_635_264)
 
@@ -106,23 +107,23 @@ def test_vgg16_with_global_pooling_counted_as_keras_counts():
 @pytest.mark.parametrize(("name", "with_classifier"), [("vgg16", 138_357_544), ("vgg19", 143_667_240)])
 def test_the_imagenet_classifiers(name, with_classifier):
     """The counts in Keras's documentation."""
-    assert counts(Network(backbone_layers(name), VGG_CLASSIFIER, (224, 224, 3))).total == with_classifier
+    assert counts(Network(backbone_rows(name), CLASSIFIER, (224, 224, 3))).total == with_classifier
 
 
 def test_vgg19_base():
     assert base_counts("vgg19", (224, 224, 3)) == 20_024_384
-    assert len(layer_names(backbone_layers("vgg19"))) == 21
+    assert len(layer_names(backbone_rows("vgg19"))) == 21
 
 
 def test_dense_network():
     head = head_layers(10, flatten=True, hidden=(512,), activation="relu")
-    network = Network(backbone_layers("dense"), head, (28, 28, 1))
+    network = Network(backbone_rows("dense"), head, (28, 28, 1))
     assert counts(network).total == 28 * 28 * 512 + 512 + 512 * 10 + 10
     assert freezing.cut(network, freezing.resolve("all", network)) == "head_dense1"
 
 
 def test_a_head_on_an_earlier_layer():
-    backbone = backbone_layers("vgg16", output="block3_pool")
+    backbone = backbone_rows("vgg16", output="block3_pool")
     network = Network(backbone, head_layers(1, flatten=True, hidden=(256,)), (150, 150, 3))
     assert network.backbone[-1].name == "block3_pool"
     assert output_shapes(network)["head_flatten"] == (18 * 18 * 256,)
@@ -130,7 +131,7 @@ def test_a_head_on_an_earlier_layer():
 
 
 def test_batch_norm_stands_before_the_activation():
-    layers = backbone_layers("convnet_150", batch_norm=True)
+    layers = backbone_rows("convnet_150", batch_norm=True)
     assert layer_names(layers)[:3] == ("conv1", "norm1", "pool1")
     assert (layers[0].activation, layers[1].activation) == ("linear", "relu")
     network = Network(layers, head_layers(1, flatten=True, hidden=(512,)), (150, 150, 3))
@@ -149,7 +150,7 @@ def test_the_dropouts_place():
 
 
 def test_summary_rows_count_what_trains_in_each_stage():
-    network = Network(backbone_layers("vgg16"), head_layers(1, flatten=True, hidden=(256,)), (150, 150, 3))
+    network = Network(backbone_rows("vgg16"), head_layers(1, flatten=True, hidden=(256,)), (150, 150, 3))
     masks = {spec: freezing.resolve(spec, network) for spec in ("all", "below:block5_conv1", "regex:.*/bias")}
     rows = {row.name: row for row in summary_rows(network, masks)}
     assert rows["input"].shape == (150, 150, 3)
@@ -160,7 +161,7 @@ def test_summary_rows_count_what_trains_in_each_stage():
 
 
 def test_the_summary_names_each_layer_and_the_total(screen):
-    network = Network(backbone_layers("mnist_convnet"), head_layers(10, flatten=True), (28, 28, 1))
+    network = Network(backbone_rows("mnist_convnet"), head_layers(10, flatten=True), (28, 28, 1))
     screen.say(summary_table(network, {"head": freezing.resolve("all", network)}, "title"))
     text = screen.console.file.getvalue()
     assert all(name in text for name in layer_names(network.layers))
@@ -173,8 +174,8 @@ def test_tables_say_what_flax_makes_of_them(name):
     from vision_transfer.models.layer_stack import LayerStack
 
     size = 32 if name.startswith("vgg") else 190
-    network = Network(backbone_layers(name), head_layers(3, flatten=True, hidden=(5,)), (size, size, 3))
-    stack = LayerStack(network.layers, network.numerics)
+    network = Network(backbone_rows(name), head_layers(3, flatten=True, hidden=(5,)), (size, size, 3))
+    stack = LayerStack(network.rows, network.numerics)
     made = jax.eval_shape(lambda: stack.init(jax.random.key(0), jnp.zeros((1, size, size, 3))))["params"]
     shapes = {layer: {key: leaf.shape for key, leaf in leaves.items()} for layer, leaves in made.items()}
     assert shapes == all_parameter_shapes(network)
@@ -204,8 +205,8 @@ def test_layers_that_do_not_fit_are_refused(layers, shape, named):
 
 def test_images_too_small_for_vgg16_are_refused():
     with pytest.raises(UserError, match=r"block5_pool.*image_size"):
-        Network(backbone_layers("vgg16"), head_layers(1, flatten=True), (31, 31, 3))
-    Network(backbone_layers("vgg16"), head_layers(1, flatten=True), (32, 32, 3))
+        Network(backbone_rows("vgg16"), head_layers(1, flatten=True), (31, 31, 3))
+    Network(backbone_rows("vgg16"), head_layers(1, flatten=True), (32, 32, 3))
 
 
 @pytest.mark.parametrize(
@@ -218,7 +219,7 @@ def test_images_too_small_for_vgg16_are_refused():
 )
 def test_unknown_backbones_and_layers_are_refused(arguments, named):
     with pytest.raises(UserError, match=named):
-        backbone_layers(**arguments)
+        backbone_rows(**arguments)
 
 
 def test_dropout_has_no_place_without_a_rate():
@@ -226,13 +227,13 @@ def test_dropout_has_no_place_without_a_rate():
 
 
 def test_each_row_names_its_block():
-    vgg = backbone_layers("vgg19", global_average=True)
-    assert [name for name, _ in blocks(vgg)] == [*(f"block{i}" for i in range(1, 6)), "global_average_pooling2d"]
-    assert [len(members) for _, members in blocks(vgg)] == [3, 3, 5, 5, 5, 1]
-    assert block_starts(vgg) == tuple(f"block{block}_conv1" for block in range(1, 6))
+    vgg = backbone_rows("vgg19", global_average=True)
+    assert [name for name, _ in stages(vgg)] == [*(f"block{i}" for i in range(1, 6)), "global_average_pooling2d"]
+    assert [len(members) for _, members in stages(vgg)] == [3, 3, 5, 5, 5, 1]
+    assert stage_starts(vgg) == tuple(f"block{block}_conv1" for block in range(1, 6))
 
 
 def test_layers_outside_of_blocks_are_blocks_by_themselves():
-    convnet = backbone_layers("convnet_150", batch_norm=True)
-    assert [name for name, _ in blocks(convnet)][:3] == ["conv1", "norm1", "pool1"]
-    assert block_starts(convnet) == ("conv1", "conv2", "conv3", "conv4")
+    convnet = backbone_rows("convnet_150", batch_norm=True)
+    assert [name for name, _ in stages(convnet)][:3] == ["conv1", "norm1", "pool1"]
+    assert stage_starts(convnet) == ("conv1", "conv2", "conv3", "conv4")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from vision_transfer.data.images.resize import resize_bilinear
-from vision_transfer.models.backbones import backbone_layers
+from vision_transfer.models.backbones.registry import backbone_rows
 from vision_transfer.models.network import Network, apply
 from vision_transfer.models.preprocessing import preprocess
 
@@ -36,7 +36,7 @@ def photos(reference, reference_folder):
 
 def activations(params, images):
     """Outputs of all pools for images in every mode, `(modes, images, ...)` by name; one program."""
-    network = Network(backbone_layers("vgg16"), (), images.shape[1:])
+    network = Network(backbone_rows("vgg16"), (), images.shape[1:])
 
     @jax.jit
     def all_pools(params, values):

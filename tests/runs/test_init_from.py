@@ -10,7 +10,7 @@ import pytest
 
 from vision_transfer.config import checked, default_config, stage, with_stages
 from vision_transfer.errors import UserError
-from vision_transfer.models.backbones import backbone_layers
+from vision_transfer.models.backbones.registry import backbone_rows
 from vision_transfer.models.heads import head_layers
 from vision_transfer.models.network import Network
 from vision_transfer.runs.folder import RunFolder
@@ -47,7 +47,7 @@ def config_of(*, lr=1e-2, epochs=1, **values):
 
 
 def network_of(*, batch_norm=True, output=None, outputs=10, hidden=(8,)):
-    backbone = backbone_layers("mnist_convnet", batch_norm=batch_norm, output=output)
+    backbone = backbone_rows("mnist_convnet", batch_norm=batch_norm, output=output)
     return Network(backbone, head_layers(outputs, flatten=True, hidden=hidden), (18, 18, 1), preprocessing="raw")
 
 

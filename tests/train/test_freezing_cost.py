@@ -44,7 +44,7 @@ def step_arguments(prepared):
     def build(network, freeze, mesh, **options):
         program, trainable, frozen, batch_stats = prepared(network, freeze, **options)
         state = initial_state(program, trainable, batch_stats)
-        shape = network.shapes[0 if program.start is None else network.index(program.start)]
+        shape = network.input_shape if program.start is None else network.shape_before(program.start)
         batch = Examples(jnp.zeros((BATCH, *shape)), jnp.zeros(BATCH, jnp.int32), jnp.arange(BATCH, dtype=jnp.uint32))
         constants = Constants(frozen, jax.random.key(0))
         arguments = (state, batch, jnp.ones(BATCH), jnp.float32(1e-3), constants)

@@ -8,7 +8,7 @@ import pytest
 
 from vision_transfer import freezing
 from vision_transfer.errors import UserError
-from vision_transfer.models.backbones import backbone_layers
+from vision_transfer.models.backbones.registry import backbone_rows
 from vision_transfer.models.heads import head_layers
 from vision_transfer.models.network import Network
 from vision_transfer.train.lr_multipliers import resolve_multipliers
@@ -22,7 +22,7 @@ RULES = ("conv3/.*=0.1", "hidden/kernel=3")
 @pytest.fixture(scope="module")
 def vgg():
     return Network(
-        backbone_layers("vgg16"),
+        backbone_rows("vgg16"),
         head_layers(1, flatten=True, hidden=(8,), activation="relu", dropout=0.0, dropout_place="before_output"),
         (64, 64, 3),
     )

@@ -10,7 +10,7 @@ import pytest
 from vision_transfer import freezing
 from vision_transfer.data.images.resize import resize_bilinear
 from vision_transfer.features.cacheable import cached_layer
-from vision_transfer.models.backbones import backbone_layers
+from vision_transfer.models.backbones.registry import backbone_rows
 from vision_transfer.models.heads import head_layers
 from vision_transfer.models.inference import infer
 from vision_transfer.models.network import Network, all_parameter_shapes
@@ -48,7 +48,7 @@ def test_mnist_training_is_keras_s(reference, data_folder, mesh, examples_of, or
     with gzip.open(data_folder / "mnist" / "train-labels-idx1-ubyte.gz") as stream:
         labels = np.frombuffer(stream.read(IDX_LABEL_HEADER + count), np.uint8, offset=IDX_LABEL_HEADER)
     head = head_layers(10, flatten=True, hidden=(64,), activation="relu")
-    network = Network(backbone_layers("mnist_convnet"), head, (28, 28, 1), "rescale")
+    network = Network(backbone_rows("mnist_convnet"), head, (28, 28, 1), "rescale")
     starts = (jnp.asarray(numbers[f"start_{position:02d}"]) for position in range(10))
     params = {layer: {name: next(starts) for name in ("kernel", "bias")} for layer in all_parameter_shapes(network)}
     program = StepProgram(network, None, frozenset(), OptimizerSpec("rmsprop"))
@@ -73,7 +73,7 @@ def sign_language(reference, data_folder, decode_as_tensorflow):
 def test_finetuning_is_keras_s(reference, vgg16_params, sign_language, mesh, examples_of, order_of):
     numbers, (images, labels) = reference("finetune_training"), sign_language
     network = Network(
-        backbone_layers("vgg16", global_average=True),
+        backbone_rows("vgg16", global_average=True),
         head_layers(10, flatten=False),
         (FINETUNE_SIZE, FINETUNE_SIZE, 3),
         "caffe",

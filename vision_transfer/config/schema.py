@@ -145,16 +145,25 @@ class DatasetConfig:
 class ModelConfig:
     """Fields of `config.model`."""
 
-    backbone: str = setting("vgg16", "vgg16, vgg19, mnist_convnet, convnet_150, convnet_180 or dense (no convolutions)")
+    backbone: str = setting(
+        "vgg16",
+        "vgg16, vgg19, efficientnet_lite0, efficientnet_lite1, efficientnet_lite2, mnist_convnet, convnet_150, "
+        "convnet_180 or dense (no convolutions)",
+    )
     backbone_output: str | None = setting(
         None, "last layer of the backbone to keep, such as block3_pool; default: all layers"
     )
     batch_norm: bool = setting(False, "batch norm after each convolution of a small convnet")
+    batch_norm_statistics: Literal["auto", "pretrained", "batch"] = setting(
+        "auto",
+        "of batch norms in training: pretrained (the running statistics, which never move), or batch where a norm "
+        "trains; auto: pretrained where weights are loaded",
+    )
     weights: Literal["imagenet", "random"] = setting("imagenet", "initial weights of the backbone")
     weights_path: str | None = setting(None, "a weights file (.h5, .onnx, .safetensors) instead of the published ones")
-    preprocessing: Literal["caffe", "torch", "rescale", "raw"] | None = setting(
+    preprocessing: Literal["caffe", "torch", "tf", "lite", "rescale", "raw"] | None = setting(
         None,
-        "transformation of pixels of 0–255; default: caffe for VGG (torch with torchvision's weights), else rescale",
+        "transformation of pixels of 0–255; default: that of the weights, rescale without any",
     )
     pooling: Literal["flatten", "average"] = setting(
         "flatten", "between backbone and head: flatten the map, or average over it"

@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 
 from vision_transfer.config.schema import AugmentConfig
 from vision_transfer.features.store import FOLDER, Store
+from vision_transfer.models.layers import description
 from vision_transfer.models.network import Network, Params, params_of
 from vision_transfer.runtime.provenance import PREFIX, PREFIX_HARMLESS, code_digest, json_digest, params_sha256
 
@@ -45,14 +46,14 @@ class Prefix:
 
     def description(self, layer: str) -> dict[str, object]:
         """Everything that determines the stored outputs of `layer`, as JSON values; its digest names the store."""
-        layers = self.network.between(stop=layer)
+        rows = self.network.between(stop=layer)
         return {
             "weights_sha256": {
-                collection: params_sha256(params_of(layers, by_layer))
+                collection: params_sha256(params_of(rows, by_layer))
                 for collection, by_layer in self.variables.items()
                 if collection != "prepared"
             },
-            "layers": [{"kind": type(row).__name__, **asdict(row)} for row in layers],
+            "rows": [description(row) for row in rows],
             "input_shape": list(self.network.input_shape),
             "preprocessing": self.network.preprocessing,
             "precision": self.network.numerics.name,

@@ -85,7 +85,7 @@ def on_devices(
 ) -> dict[str, Params]:
     """The variables on every device, with kernels prepared for batches of `padded_batch(batch_size, mesh)`."""
     batch = padded_batch(batch_size, mesh) // mesh.size
-    prepared = prepared_kernels(network, variables["params"], batch=batch, start=start, stop=stop)
+    prepared = prepared_kernels(network, variables, batch=batch, start=start, stop=stop)
     return share({**variables, "prepared": prepared}, mesh)
 
 

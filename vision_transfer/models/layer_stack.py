@@ -2,47 +2,76 @@
 
 import zlib
 from collections.abc import Sequence
-from functools import partial
+from dataclasses import dataclass
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, Float, Key
 
+from vision_transfer.models.layer_modules import (
+    BatchNormalisation,
+    Convolution,
+    Following,
+    FullyConnected,
+    PooledConvolution,
+    SeparableConvolution,
+    activate,
+)
 from vision_transfer.models.layers import (
-    Activation,
+    CONVOLUTIONS,
+    Activate,
+    AveragePool,
     BatchNorm,
+    Block,
     Conv,
     Dense,
+    DepthwiseConv,
     Dropout,
     Flatten,
     GlobalAveragePool,
     Layer,
     MaxPool,
-    output_shape,
+    Merge,
+    Row,
+    SeparableConv,
+    ZeroPad,
 )
-from vision_transfer.models.ops.convolution import Convolve, chain, convolution, is_chained, max_pool
-from vision_transfer.models.ops.pooling import POOL
+from vision_transfer.models.ops.convolution import chain, is_chained, max_pool
+from vision_transfer.models.ops.pooling import POOL, average_pool, overlapping_max_pool
 from vision_transfer.models.precision import Numerics
+from vision_transfer.models.shapes import margins, output_shape
+
+
+@dataclass(frozen=True)
+class _Mode:
+    """The keys of the examples' dropout, None for inference; and the examples' weights in batch statistics."""
+
+    example_keys: Key[Array, "batch"] | None
+    example_weights: Float[Array, "batch"] | None
 
 
 class LayerStack(nn.Module):
-    """Applies consecutive layers of a table.
+    """Applies consecutive rows of a table.
+
+    The parameters of a layer are at its name, whatever block it is inside of.
 
     Attributes:
-        layers: the rows, in order.
+        rows: the rows, in order.
         numerics: compute dtype and precision of products; parameters are always float32.
-        inference_layers: names of batch norms that use their running statistics in training too, because they are
-            frozen. (An optimizer's mask does not stop the statistics from moving.)
+        inference_layers: names of batch norms that use their running statistics in training too. (An optimizer's mask
+            does not stop the statistics from moving.)
         batch_axis: name of the mapped axis over which the batch is split, if any; batch statistics are those of the
             whole batch.
+        watched: names of layers whose outputs are kept in the collection `watched`. A value in the collection
+            `perturbations` is added to them, so that its gradient is that of the output.
     """
 
-    layers: tuple[Layer, ...]
+    rows: tuple[Row, ...]
     numerics: Numerics
     inference_layers: frozenset[str] = frozenset()
     batch_axis: str | None = None
+    watched: frozenset[str] = frozenset()
 
     @nn.compact
     def __call__(
@@ -52,145 +81,162 @@ class LayerStack(nn.Module):
         example_keys: Key[Array, "batch"] | None = None,
         example_weights: Float[Array, "batch"] | None = None,
     ) -> Float[Array, "batch ..."]:
-        """Outputs of the last layer, given inputs of the first.
+        """Outputs of the last row, given inputs of the first.
 
         Dropout has a random key per example; without keys this is inference, with the running statistics of batch
         norms. Examples count in batch statistics by their weights (0 for padding; default: all ones).
         """
-        train = example_keys is not None
-        values = inputs.astype(self.numerics.dtype)
+        return self._run(self.rows, inputs.astype(self.numerics.dtype), _Mode(example_keys, example_weights))
+
+    def _run(self, rows: Sequence[Row], values: Array, mode: _Mode) -> Array:
         position = 0
-        while position < len(self.layers):
-            layer = self.layers[position]
-            match layer:
-                case Conv():
-                    values, position = self._convolve(layer, position, values)
-                case MaxPool():
-                    values = max_pool(values, layer.size)
+        while position < len(rows):
+            row = rows[position]
+            match row:
+                case Block():
+                    values = _merged(row.merge, [self._run(branch, values, mode) for branch in row.branches])
+                case Conv() | DepthwiseConv() | SeparableConv():
+                    values, position = self._convolve(rows, position, values, mode)
                 case BatchNorm():
-                    moving = train and layer.name not in self.inference_layers
-                    values = _BatchNormalisation(layer, self.batch_axis, name=layer.name)(
-                        values, moving, example_weights
-                    )
-                case GlobalAveragePool():
-                    values = jnp.mean(values, axis=(1, 2))
-                case Flatten():
-                    values = values.reshape(values.shape[0], -1)
+                    values = self._normalise(row, values, mode)
                 case Dense():
-                    values = _Dense(layer, self.numerics, name=layer.name)(values)
+                    values = FullyConnected(row, self.numerics, name=row.name)(values)
                 case Dropout():
-                    if example_keys is not None:
-                        values = _drop(values, layer, example_keys)
+                    values = values if mode.example_keys is None else _drop(values, row, mode.example_keys)
+                case _:
+                    values = _without_parameters(row, values)
+            last = rows[position]
+            values = self._watch(last.merge if isinstance(last, Block) else last, values)
             position += 1
         return values
 
-    def _convolve(self, layer: Conv, position: int, images: Array) -> tuple[Array, int]:
-        """Outputs of the convolution at `position` and layers computed with it; the position of the last of these."""
-        pooled = _is_pooled(self.layers, position)
-        convolve = _Convolution(layer, pooled, self.numerics, name=layer.name)(images.shape[-1])
-        following = chained_with(self.layers, position, images)
-        if following is None:
-            return convolve(images), position + pooled
-        second = _Convolution(following, True, self.numerics, name=following.name)(layer.features)
-        return chain(convolve, second, images), position + 2
+    def _watch(self, layer: Layer, values: Array) -> Array:
+        if layer.name not in self.watched:
+            return values
+        if self.has_variable("perturbations", layer.name):
+            values = values + self.get_variable("perturbations", layer.name)
+        self.sow("watched", layer.name, values)
+        return values
+
+    def _convolve(self, rows: Sequence[Row], position: int, images: Array, mode: _Mode) -> tuple[Array, int]:
+        """Outputs of the convolution at `position` and rows computed with it; the position of the last of these."""
+        layer = rows[position]
+        following = self._following(rows, position, images.shape[-1], mode)
+        last = position + following.count
+        match layer:
+            case Conv() if takes_norm(layer):
+                pass
+            case Conv() | DepthwiseConv():
+                return Convolution(layer, self.numerics, name=layer.name)(images, following), last
+            case SeparableConv():
+                return SeparableConvolution(layer, self.numerics, name=layer.name)(images, following), last
+            case _:
+                raise TypeError(f"not a convolution: {layer}")
+        pooled = following.activation in ("linear", "relu") and self._joins(rows[last]) and is_pooled(rows, last)
+        convolve = PooledConvolution(layer, pooled, self.numerics, name=layer.name)(images.shape[-1], following)
+        second = None if following.count or not self._joins(layer) else chained_with(rows, position, images)
+        if second is None:
+            return convolve(images), last + pooled
+        consume = PooledConvolution(second, True, self.numerics, name=second.name)
+        activated = Following(None, None, second.activation, 0)
+        return chain(convolve, consume(layer.features, activated), images), position + 2
+
+    def _following(self, rows: Sequence[Row], position: int, channels: int, mode: _Mode) -> Following:
+        """The batch norm, if it does not move, and the activation after the convolution at `position`."""
+        last = rows[position]
+        assert isinstance(last, CONVOLUTIONS)
+        factor = shift = None
+        activation, count = last.activation, 0
+        features = channels if isinstance(last, DepthwiseConv) else last.features
+        norm = _at(rows, position + 1)
+        if isinstance(norm, BatchNorm) and activation == "linear" and self._joins(last) and not self._moves(norm, mode):
+            mean, factor, bias = BatchNormalisation(norm, features, self.batch_axis, name=norm.name)(None, None)
+            shift = bias - mean * factor
+            last, activation, count = norm, norm.activation, 1
+        after = _at(rows, position + count + 1)
+        if isinstance(after, Activate) and activation == "linear" and self._joins(last):
+            activation, count = after.activation, count + 1
+        return Following(factor, shift, activation, count)
+
+    def _joins(self, row: Row) -> bool:
+        """Whether the row may be computed with the next one: its own output is of no interest."""
+        return row.name not in self.watched
+
+    def _moves(self, norm: BatchNorm, mode: _Mode) -> bool:
+        return mode.example_keys is not None and norm.name not in self.inference_layers
+
+    def _normalise(self, layer: BatchNorm, values: Array, mode: _Mode) -> Array:
+        norm = BatchNormalisation(layer, values.shape[-1], self.batch_axis, name=layer.name)
+        mean, factor, bias = norm(values if self._moves(layer, mode) else None, mode.example_weights)
+        return activate(((values - mean) * factor + bias).astype(values.dtype), layer.activation)
 
 
-class _Convolution(nn.Module):
-    layer: Conv
-    pooled: bool
-    numerics: Numerics
-
-    @nn.compact
-    def __call__(self, channels: int) -> Convolve:
-        """The convolution of images with `channels` channels, with this layer's parameters."""
-        size = self.layer.kernel_size
-        kernel = self.param("kernel", nn.initializers.glorot_uniform(), (size, size, channels, self.layer.features))
-        bias = self.param("bias", nn.initializers.zeros_init(), (self.layer.features,))
-        prepared = self.get_variable("prepared", "kernel") if self.has_variable("prepared", "kernel") else None
-        return partial(
-            convolution,
-            kernel=kernel.astype(self.numerics.dtype),
-            bias=bias.astype(self.numerics.dtype),
-            padding=self.layer.padding,
-            relu=self.layer.activation == "relu",
-            pool=self.pooled,
-            precision=self.numerics.precision,
-            prepared=prepared,
-        )
+def takes_norm(layer: Layer) -> bool:
+    """Whether a batch norm after the layer, in inference mode, becomes part of its kernel, and a pool joins it too."""
+    return isinstance(layer, Conv) and layer.strides == 1 and layer.kernel_size > 1 and isinstance(layer.padding, str)
 
 
-class _Dense(nn.Module):
-    layer: Dense
-    numerics: Numerics
-
-    @nn.compact
-    def __call__(self, values: Float[Array, "batch features"]) -> Array:
-        kernel = self.param("kernel", nn.initializers.glorot_uniform(), (values.shape[-1], self.layer.features))
-        bias = self.param("bias", nn.initializers.zeros_init(), (self.layer.features,))
-        products = lax.dot(values, kernel.astype(self.numerics.dtype), precision=self.numerics.precision)
-        return _activate(products + bias.astype(self.numerics.dtype), self.layer.activation)
-
-
-class _BatchNormalisation(nn.Module):
-    """Keras's BatchNormalization, with example weights, so that padding never enters the statistics."""
-
-    layer: BatchNorm
-    batch_axis: str | None
-
-    @nn.compact
-    def __call__(self, values: Array, moving: bool, example_weights: Float[Array, "batch"] | None) -> Array:
-        features = values.shape[-1]
-        scale = self.param("scale", nn.initializers.ones_init(), (features,))
-        bias = self.param("bias", nn.initializers.zeros_init(), (features,))
-        running_mean = self.variable("batch_stats", "mean", jnp.zeros, (features,), jnp.float32)
-        running_variance = self.variable("batch_stats", "variance", jnp.ones, (features,), jnp.float32)
-        mean, variance = running_mean.value, running_variance.value
-        if moving:
-            mean, variance = _weighted_moments(values.astype(jnp.float32), example_weights, self.batch_axis)
-            keep = self.layer.momentum
-            running_mean.value = keep * running_mean.value + (1 - keep) * mean
-            running_variance.value = keep * running_variance.value + (1 - keep) * variance
-        normal = (values - mean) * (scale * lax.rsqrt(variance + self.layer.epsilon)) + bias
-        return _activate(normal.astype(values.dtype), self.layer.activation)
-
-
-def _is_pooled(layers: Sequence[Layer], position: int) -> bool:
-    """Whether the layer after this convolution is a pool that is computed with it."""
-    following = layers[position + 1] if position + 1 < len(layers) else None
-    return isinstance(following, MaxPool) and following.size == POOL
+def is_pooled(rows: Sequence[Row], position: int) -> bool:
+    """Whether the row after this one is a pool that is computed with the convolution before it."""
+    following = _at(rows, position + 1)
+    return isinstance(following, MaxPool) and following.size == POOL and _is_disjoint(following)
 
 
 def chained_with(
-    layers: Sequence[Layer], position: int, images: Float[Array, "batch height width channels"]
+    rows: Sequence[Row], position: int, images: Float[Array, "batch height width channels"]
 ) -> Conv | None:
     """The next layer, if on a CPU this one is computed image by image and consumed by it; else None."""
-    first, following = layers[position : position + 2] if position + 1 < len(layers) else (None, None)
-    if not (isinstance(first, Conv) and isinstance(following, Conv) and _is_pooled(layers, position + 1)):
+    first, second = rows[position], _at(rows, position + 1)
+    if not (isinstance(first, Conv) and isinstance(second, Conv) and is_pooled(rows, position + 1)):
+        return None
+    if not takes_norm(second) or not isinstance(second.padding, str):
         return None
     shape = (*images.shape[:1], *output_shape(first, images.shape[1:]))
-    kernel = (following.kernel_size, following.kernel_size, first.features, following.features)
-    return following if is_chained(images, shape, kernel, following.padding) else None
+    kernel = (second.kernel_size, second.kernel_size, first.features, second.features)
+    return second if is_chained(images, shape, kernel, second.padding) else None
 
 
-def _activate(values: Array, activation: Activation) -> Array:
-    return nn.relu(values) if activation == "relu" else values
+def _at(rows: Sequence[Row], position: int) -> Row | None:
+    return rows[position] if position < len(rows) else None
 
 
-def _weighted_moments(
-    values: Array, weights: Float[Array, "batch"] | None, batch_axis: str | None
-) -> tuple[Array, Array]:
-    """Mean and (biased) variance over all axes but the last, with weighted examples, over all devices."""
+def _is_disjoint(pool: MaxPool) -> bool:
+    return pool.strides in (None, pool.size) and pool.padding == "valid"
 
-    def total(partial_sum: Array) -> Array:
-        return partial_sum if batch_axis is None else lax.psum(partial_sum, batch_axis)
 
-    axes = tuple(range(values.ndim - 1))
-    weights = jnp.ones(values.shape[0]) if weights is None else weights
-    positions_per_example = values[0, ..., 0].size
-    shares = weights / (total(jnp.sum(weights)) * positions_per_example)
-    shares = shares.reshape(-1, *([1] * (values.ndim - 1)))
-    mean = total(jnp.sum(values * shares, axes))
-    return mean, total(jnp.sum(jnp.square(values - mean) * shares, axes))
+def _without_parameters(row: Row, values: Array) -> Array:
+    match row:
+        case MaxPool() if _is_disjoint(row):
+            return max_pool(values, row.size)
+        case MaxPool():
+            strides = row.strides or row.size
+            zeros = margins(row.padding, values.shape[1:3], row.size, strides)
+            return overlapping_max_pool(values, row.size, strides, zeros)
+        case AveragePool():
+            return average_pool(values, row.size)
+        case GlobalAveragePool():
+            return jnp.mean(values, axis=(1, 2), keepdims=row.keep_axes)
+        case Flatten():
+            return values.reshape(values.shape[0], -1)
+        case Activate():
+            return activate(values, row.activation)
+        case ZeroPad():
+            return jnp.pad(values, ((0, 0), *row.padding, (0, 0)))
+        case _:
+            raise TypeError(f"cannot apply {row}")
+
+
+def _merged(merge: Merge, inputs: Sequence[Array]) -> Array:
+    match merge.kind:
+        case "add":
+            return sum(inputs[1:], inputs[0])
+        case "multiply":
+            product = inputs[0]
+            for values in inputs[1:]:
+                product = product * values
+            return product
+        case "concat":
+            return jnp.concatenate(inputs, axis=-1)
 
 
 def _drop(values: Array, layer: Dropout, example_keys: Key[Array, "batch"]) -> Array:

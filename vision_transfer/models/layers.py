@@ -1,40 +1,90 @@
 """The rows of a table of layers: plain data, without parameters or computation.
 
-A network is a tuple of these rows, in order. Names are Keras's where Keras has the layer (`block5_conv1`). A row names
-the block that it belongs to (`block5`); a layer outside of blocks is a block by itself.
+A network is a tuple of rows, in order: layers, and blocks whose branches are rows again. One tensor passes from row to
+row, so a network can be cut before any row, and edges never leave a block. Names are Keras's where Keras has the layer
+(`block5_conv1`). A row names the stage of the network that it belongs to (`block5`, `conv4`); a row that names none is
+a stage by itself.
 """
 
-import math
-from collections.abc import Iterable
-from dataclasses import dataclass
-from itertools import groupby
-from typing import Literal
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from itertools import groupby, pairwise
+from typing import Any, Literal
 
-from vision_transfer.errors import UserError
-
-Activation = Literal["linear", "relu"]
-Padding = Literal["valid", "same"]
+Activation = Literal["linear", "relu", "relu6", "swish", "sigmoid"]
+# Zeros before and after the height, and before and after the width.
+Margins = tuple[tuple[int, int], tuple[int, int]]
+# `same` is TensorFlow's: with a stride, the odd zero comes after the map. PyTorch's paddings are margins.
+Padding = Literal["valid", "same"] | Margins
 
 
 @dataclass(frozen=True)
 class Conv:
-    """A square 2-D convolution of stride 1 with bias, then its activation."""
+    """A square 2-D convolution, then its activation."""
 
     name: str
     features: int
     kernel_size: int = 3
     padding: Padding = "valid"
     activation: Activation = "relu"
-    block: str = ""
+    stage: str = ""
+    strides: int = 1
+    bias: bool = True
+
+
+@dataclass(frozen=True)
+class DepthwiseConv:
+    """A square 2-D convolution of each channel by itself, then its activation."""
+
+    name: str
+    kernel_size: int = 3
+    padding: Padding = "same"
+    activation: Activation = "linear"
+    stage: str = ""
+    strides: int = 1
+    bias: bool = False
+
+
+@dataclass(frozen=True)
+class SeparableConv:
+    """A depthwise convolution of stride 1, then a 1×1 convolution, then its activation (Chollet 2017)."""
+
+    name: str
+    features: int
+    kernel_size: int = 3
+    padding: Padding = "same"
+    activation: Activation = "linear"
+    stage: str = ""
+    bias: bool = False
 
 
 @dataclass(frozen=True)
 class MaxPool:
-    """Max-pooling with stride equal to its size; incomplete windows are dropped (Keras's `valid`)."""
+    """Max-pooling; without `strides`, the stride is its size. Incomplete windows are dropped if padding is `valid`."""
 
     name: str
     size: int = 2
-    block: str = ""
+    stage: str = ""
+    strides: int | None = None
+    padding: Padding = "valid"
+
+
+@dataclass(frozen=True)
+class AveragePool:
+    """Means of disjoint windows; incomplete windows are dropped (Keras's `valid`)."""
+
+    name: str
+    size: int = 2
+    stage: str = ""
+
+
+@dataclass(frozen=True)
+class ZeroPad:
+    """Zeros around the map."""
+
+    name: str
+    padding: Margins
+    stage: str = ""
 
 
 @dataclass(frozen=True)
@@ -45,14 +95,25 @@ class BatchNorm:
     momentum: float = 0.99
     epsilon: float = 1e-3
     activation: Activation = "linear"
-    block: str = ""
+    stage: str = ""
+
+
+@dataclass(frozen=True)
+class Activate:
+    """An activation that is a layer of its own, as in Keras's tables."""
+
+    name: str
+    activation: Activation = "relu"
+    stage: str = ""
 
 
 @dataclass(frozen=True)
 class GlobalAveragePool:
-    """Mean over height and width."""
+    """Mean over height and width, which become 1×1 with `keep_axes` and disappear otherwise."""
 
     name: str
+    stage: str = ""
+    keep_axes: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,89 +140,124 @@ class Dropout:
     rate: float
 
 
-Layer = Conv | MaxPool | BatchNorm | GlobalAveragePool | Flatten | Dense | Dropout
+@dataclass(frozen=True)
+class Merge:
+    """The end of a block: the sum, the product or the concatenated channels of its branches' outputs, in their order.
 
-# Keras's `layers[:-N]` of a base counts the input, convolutions, pools, batch norms and the global pooling that belongs
-# to the base; Flatten and the head are not layers of the base.
-COUNTED_BY_KERAS = (Conv, MaxPool, BatchNorm, GlobalAveragePool)
+    In a product, a branch of 1×1 is repeated over the map (squeeze-excite).
+    """
 
-
-def layer_names(layers: Iterable[Layer]) -> tuple[str, ...]:
-    """The names of the layers, in order."""
-    return tuple(layer.name for layer in layers)
-
-
-def block_of(layer: Layer) -> str:
-    """The block that a layer belongs to according to its row; the layer's own name if its row names none."""
-    return getattr(layer, "block", "") or layer.name
+    name: str
+    kind: Literal["add", "concat", "multiply"]
 
 
-def blocks(layers: Iterable[Layer]) -> list[tuple[str, tuple[Layer, ...]]]:
-    """The name and the layers of each block of a table, in order."""
-    return [(name, tuple(members)) for name, members in groupby(layers, block_of)]
+@dataclass(frozen=True)
+class Block:
+    """Branches from one tensor to one merge; a branch without rows is the identity."""
+
+    name: str
+    branches: tuple[tuple["Row", ...], ...]
+    merge: Merge
+    stage: str = ""
 
 
-def block_starts(layers: Iterable[Layer]) -> tuple[str, ...]:
-    """The first convolution of each block that has one, in order."""
-    convolutions = [[layer.name for layer in members if isinstance(layer, Conv)] for _, members in blocks(layers)]
+Layer = (
+    Conv
+    | DepthwiseConv
+    | SeparableConv
+    | MaxPool
+    | AveragePool
+    | ZeroPad
+    | BatchNorm
+    | Activate
+    | GlobalAveragePool
+    | Flatten
+    | Dense
+    | Dropout
+    | Merge
+)
+Row = Layer | Block
+
+CONVOLUTIONS = (Conv, DepthwiseConv, SeparableConv)
+# Keras's `layers[:-N]` of a base counts the input and all layers but these, which belong to heads.
+NOT_COUNTED_BY_KERAS = (Flatten, Dense, Dropout)
+
+
+def layer_names(rows: Iterable[Row]) -> tuple[str, ...]:
+    """The names of the rows, in order; those of blocks, not of the layers inside."""
+    return tuple(row.name for row in rows)
+
+
+def stage_of(row: Row) -> str:
+    """The stage that a row of a table belongs to; the row's own name if it names none."""
+    return getattr(row, "stage", "") or row.name
+
+
+def layers_of(rows: Iterable[Row]) -> tuple[Layer, ...]:
+    """All layers of the rows, those inside blocks and merges included, in the order of Keras's `model.layers`.
+
+    Inside a block, Keras orders layers by their distance to the merge, and by the order of branches where that is equal
+    (keras/src/ops/function.py).
+    """
+    return tuple(layer for row in rows for layer in _layers_of_row(row))
+
+
+def stages(rows: Iterable[Row]) -> list[tuple[str, tuple[Layer, ...]]]:
+    """The name and the layers of each stage of a table, in order."""
+    return [(name, layers_of(members)) for name, members in groupby(rows, stage_of)]
+
+
+def stage_starts(rows: Iterable[Row]) -> tuple[str, ...]:
+    """The first convolution of each stage that has one, in order."""
+    convolutions = [[layer.name for layer in members if isinstance(layer, CONVOLUTIONS)] for _, members in stages(rows)]
     return tuple(names[0] for names in convolutions if names)
 
 
-def output_shape(layer: Layer, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Shape of one example after `layer`, given its shape before: `(height, width, channels)` or `(features,)`.
-
-    Raises:
-        UserError: the layer does not fit the shape, such as a 3×3 `valid` convolution on a 2×2 map.
-    """
-    match layer:
-        case Conv():
-            height, width, _ = _require_map(layer, shape)
-            lost = layer.kernel_size - 1 if layer.padding == "valid" else 0
-            return _require_positive(layer, shape, (height - lost, width - lost, layer.features))
-        case MaxPool():
-            height, width, channels = _require_map(layer, shape)
-            return _require_positive(layer, shape, (height // layer.size, width // layer.size, channels))
-        case GlobalAveragePool():
-            return (_require_map(layer, shape)[-1],)
-        case Flatten():
-            return (math.prod(shape),)
-        case Dense():
-            if len(shape) != 1:
-                raise UserError(
-                    f"layer {layer.name!r}: Dense takes a vector, got a map of shape {shape}; put Flatten or "
-                    "GlobalAveragePool before it"
-                )
-            return (layer.features,)
-        case BatchNorm() | Dropout():
-            return shape
+def sequences(rows: Sequence[Row]) -> Iterable[Sequence[Row]]:
+    """The rows themselves, and the rows of each branch of each block inside."""
+    yield rows
+    for row in rows:
+        if isinstance(row, Block):
+            for branch in row.branches:
+                yield from sequences(branch)
 
 
-def parameter_shapes(layer: Layer, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
-    """Shapes of the layer's parameters, given the shape of one example before it; empty if it has none."""
-    match layer:
-        case Conv():
-            size = layer.kernel_size
-            return {"kernel": (size, size, shape[-1], layer.features), "bias": (layer.features,)}
-        case Dense():
-            return {"kernel": (shape[-1], layer.features), "bias": (layer.features,)}
-        case BatchNorm():
-            return {"scale": (shape[-1],), "bias": (shape[-1],)}
-        case _:
-            return {}
+def norms_after(rows: Sequence[Row]) -> dict[str, BatchNorm]:
+    """Convolution → the batch norm directly after it, for linear convolutions that have one."""
+    return {
+        row.name: following
+        for sequence in sequences(rows)
+        for row, following in pairwise(sequence)
+        if isinstance(row, CONVOLUTIONS) and row.activation == "linear" and isinstance(following, BatchNorm)
+    }
 
 
-def _require_map(layer: Layer, shape: tuple[int, ...]) -> tuple[int, ...]:
-    if len(shape) != 3:
-        raise UserError(
-            f"layer {layer.name!r}: {type(layer).__name__} takes (height, width, channels), got shape {shape}"
-        )
-    return shape
+def description(row: Row) -> dict[str, Any]:
+    """The row as JSON values, with the kinds of all rows inside, which `dataclasses.asdict` leaves out."""
+    if not isinstance(row, Block):
+        return {"kind": type(row).__name__, **asdict(row)}
+    branches = [[description(inner) for inner in branch] for branch in row.branches]
+    return {"kind": "Block", "name": row.name, "branches": branches, "merge": description(row.merge)}
 
 
-def _require_positive(layer: Layer, before: tuple[int, ...], after: tuple[int, ...]) -> tuple[int, ...]:
-    if min(after) < 1:
-        raise UserError(
-            f"layer {layer.name!r}: its input of {before[0]}×{before[1]} is too small for it; use larger images "
-            "(config.dataset.image_size) or stop at an earlier layer (config.model.backbone_output)"
-        )
-    return after
+def _layers_of_row(row: Row) -> Iterable[Layer]:
+    if not isinstance(row, Block):
+        return (row,)
+    placed = sorted(_distances(row), key=lambda pair: -pair[0])
+    return (layer for _, layer in placed)
+
+
+def _distances(row: Row) -> list[tuple[int, Layer]]:
+    """Each layer of the row with its distance to the row's output: the merge has 0."""
+    if not isinstance(row, Block):
+        return [(0, row)]
+    found: list[tuple[int, Layer]] = []
+    for branch in row.branches:
+        beyond = 1
+        inside: list[tuple[int, Layer]] = []
+        for inner in reversed(branch):
+            placed = _distances(inner)
+            inside = [(distance + beyond, layer) for distance, layer in placed] + inside
+            beyond += 1 + max(distance for distance, _ in placed)
+        found += inside
+    return [*found, (0, row.merge)]

@@ -4,7 +4,7 @@ import math
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, cast
 
 import jax
@@ -14,10 +14,12 @@ from jaxtyping import Array, Float, Key, Real
 
 from vision_transfer.errors import UserError, nearest_names
 from vision_transfer.models.layer_stack import LayerStack
-from vision_transfer.models.layers import Conv, Layer, Padding, layer_names, output_shape, parameter_shapes
+from vision_transfer.models.layers import Conv, Layer, Row, layer_names, layers_of, norms_after
 from vision_transfer.models.ops.convolution import prepare_kernel, uses_winograd
+from vision_transfer.models.ops.tiling import Padding
 from vision_transfer.models.precision import FLOAT32, Numerics
 from vision_transfer.models.preprocessing import Preprocessing, preprocess
+from vision_transfer.models.shapes import Place, Shape, parameter_shapes, places
 
 # layer name -> parameter name -> array
 Params = dict[str, dict[str, Any]]
@@ -33,8 +35,8 @@ class Network:
     `preprocessing` is applied to pixels of 0–255 before the first layer.
     """
 
-    backbone: tuple[Layer, ...]
-    head: tuple[Layer, ...]
+    backbone: tuple[Row, ...]
+    head: tuple[Row, ...]
     input_shape: tuple[int, int, int]
     preprocessing: Preprocessing = "raw"
     numerics: Numerics = FLOAT32
@@ -45,60 +47,78 @@ class Network:
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise UserError(f"the layer table has more than one layer named {', '.join(twice)}")
-        _ = self.shapes
+        _ = self.places
 
     @property
-    def layers(self) -> tuple[Layer, ...]:
-        """Backbone and head."""
+    def rows(self) -> tuple[Row, ...]:
+        """The rows of backbone and head, between which the network can be cut."""
         return self.backbone + self.head
 
     @property
-    def shapes(self) -> tuple[tuple[int, ...], ...]:
-        """Shape of one example before each layer and, last, after the last one."""
-        shapes: list[tuple[int, ...]] = [self.input_shape]
-        for layer in self.layers:
-            shapes.append(output_shape(layer, shapes[-1]))
-        return tuple(shapes)
+    def layers(self) -> tuple[Layer, ...]:
+        """All layers, those inside blocks included, in Keras's order."""
+        return layers_of(self.rows)
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """All layers with their shapes, in Keras's order."""
+        return _places(self.rows, self.input_shape)
 
     @property
     def outputs(self) -> int:
         """Number of logits: 1 for a sigmoid."""
-        return self.shapes[-1][-1]
+        return self.places[-1].output[-1]
 
     def index(self, name: str) -> int:
-        """Position of a layer in the table.
+        """Position of a row in the table.
 
         Raises:
-            UserError: there is no such layer.
+            UserError: there is no such row.
         """
-        names = layer_names(self.layers)
-        if name not in names:
-            raise UserError(f"no layer {name!r} in this network; {nearest_names(name, names)}")
-        return names.index(name)
+        names = layer_names(self.rows)
+        if name in names:
+            return names.index(name)
+        inside = next((place.entry for place in self.places if place.layer.name == name), None)
+        if inside is not None:
+            raise UserError(f"layer {name!r} is inside the block {inside!r}, which runs as a whole; name the block")
+        raise UserError(f"no layer {name!r} in this network; {nearest_names(name, names)}")
 
     def after(self, name: str) -> str:
-        """The name of the layer that follows another, which is not the last."""
-        return self.layers[self.index(name) + 1].name
+        """The name of the row that follows another, which is not the last."""
+        return self.rows[self.index(name) + 1].name
 
-    def between(self, start: str | None = None, stop: str | None = None) -> tuple[Layer, ...]:
-        """The layers from `start` to `stop`, both included; None means the first and the last."""
+    def between(self, start: str | None = None, stop: str | None = None) -> tuple[Row, ...]:
+        """The rows from `start` to `stop`, both included; None means the first and the last."""
         first = 0 if start is None else self.index(start)
-        return self.layers[first:] if stop is None else self.layers[first : self.index(stop) + 1]
+        return self.rows[first:] if stop is None else self.rows[first : self.index(stop) + 1]
 
-    def shape_after(self, name: str) -> tuple[int, ...]:
-        """Shape of the output of a layer for one example."""
-        return self.shapes[self.index(name) + 1]
+    def shape_before(self, name: str) -> Shape:
+        """Shape of the input of a row for one example."""
+        position = self.index(name)
+        return self.input_shape if position == 0 else self.shape_after(self.rows[position - 1].name)
+
+    def shape_after(self, name: str) -> Shape:
+        """Shape of the output of a row, or of a layer inside a block, for one example."""
+        by_layer = {place.layer.name: place.output for place in self.places}
+        by_entry = {place.entry: place.output for place in self.places}
+        return by_layer[name] if name in by_layer else by_entry[self.rows[self.index(name)].name]
+
+
+# A network of blocks asks for its places many times in every epoch.
+@lru_cache(maxsize=256)
+def _places(rows: tuple[Row, ...], shape: Shape) -> tuple[Place, ...]:
+    return places(rows, shape)
 
 
 def all_parameter_shapes(
-    network: Network, layers: tuple[Layer, ...] | None = None
+    network: Network, rows: tuple[Row, ...] | None = None
 ) -> dict[str, dict[str, tuple[int, ...]]]:
-    """Shapes of the parameters by layer, in network order, of all layers (default) or some."""
-    wanted = network.layers if layers is None else layers
+    """Shapes of the parameters by layer, in network order, of all rows (default) or some."""
+    wanted = network.layers if rows is None else layers_of(rows)
     found = {
-        layer.name: parameter_shapes(layer, shape)
-        for layer, shape in zip(network.layers, network.shapes, strict=False)
-        if layer in wanted
+        place.layer.name: parameter_shapes(place.layer, place.before)
+        for place in network.places
+        if place.layer in wanted
     }
     return {layer: parameters for layer, parameters in found.items() if parameters}
 
@@ -113,8 +133,11 @@ def init(network: Network, key: Key[Array, ""]) -> dict[str, Params]:
     batch_stats: Params = {}
     for layer, shapes in all_parameter_shapes(network).items():
         params[layer] = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
-        if "kernel" in shapes:
-            params[layer]["kernel"] = _glorot_uniform(key, layer, shapes["kernel"])
+        for name in shapes:
+            if name == "kernel":
+                params[layer][name] = _glorot_uniform(key, layer, shapes[name])
+            elif name.endswith("_kernel"):
+                params[layer][name] = _glorot_uniform(key, f"{layer}/{name}", shapes[name])
         if "scale" in shapes:
             params[layer]["scale"] += 1
             features = shapes["scale"]
@@ -152,7 +175,7 @@ def apply(
         logits.
     """
     stack, values = _stack_and_inputs(network, inputs, start, stop)
-    outputs: Any = stack.apply(_of_layers(variables, stack.layers), values)
+    outputs: Any = stack.apply(_of_rows(variables, stack.rows), values)
     return outputs.astype(jnp.float32) if stop is None else outputs
 
 
@@ -172,7 +195,7 @@ def apply_train(
     logits, updated = cast(
         tuple[Array, dict[str, Params]],
         stack.apply(
-            _of_layers(variables, stack.layers),
+            _of_rows(variables, stack.rows),
             values,
             example_keys=example_keys,
             example_weights=example_weights,
@@ -195,34 +218,49 @@ def outputs_at(
 
 
 def prepared_kernels(
-    network: Network, frozen: Params, *, batch: int, start: str | None = None, stop: str | None = None
+    network: Network,
+    frozen: Variables,
+    *,
+    batch: int,
+    start: str | None = None,
+    stop: str | None = None,
+    inference_layers: frozenset[str] | None = None,
 ) -> Params:
-    """The collection `prepared` for the layers from `start` to `stop` whose kernels are in `frozen`.
+    """The collection `prepared` for the rows from `start` to `stop` whose kernels are in `frozen["params"]`.
 
     These are the kernels that a CPU's fast convolution uses in another form, transformed once and not in every step.
-    `batch` is the number of examples on each device per step.
+    A batch norm after the convolution is part of the kernel where it is in inference mode: all are (None), or
+    `inference_layers`. `batch` is the number of examples on each device per step.
     """
     platform = jax.default_backend()
-    shapes = dict(zip(network.layers, network.shapes, strict=False))
+    rows = network.between(start, stop)
+    here, norms = set(layers_of(rows)), norms_after(rows)
+    params, batch_stats = frozen["params"], frozen.get("batch_stats", {})
     prepared: Params = {}
-    for layer in network.between(start, stop):
-        kernel = frozen.get(layer.name, {}).get("kernel")
-        if not isinstance(layer, Conv) or kernel is None:
+    for place in network.places:
+        layer, kernel = place.layer, params.get(place.layer.name, {}).get("kernel")
+        if not isinstance(layer, Conv) or layer not in here or layer.strides != 1 or kernel is None:
             continue
-        shape = (batch, *shapes[layer])
-        if uses_winograd(shape, kernel.shape, layer.padding, platform):
-            prepared[layer.name] = {"kernel": _prepare(kernel, shape, layer.padding)}
+        shape = (batch, *place.before)
+        if not isinstance(layer.padding, str) or not uses_winograd(shape, kernel.shape, layer.padding, platform):
+            continue
+        norm, factor = norms.get(layer.name), None
+        if norm is not None and (inference_layers is None or norm.name in inference_layers):
+            if "scale" not in params.get(norm.name, {}):
+                continue
+            factor = params[norm.name]["scale"] / jnp.sqrt(batch_stats[norm.name]["variance"] + norm.epsilon)
+        prepared[layer.name] = {"kernel": _prepare(kernel, factor, shape, layer.padding)}
     return prepared
 
 
 @partial(jax.jit, static_argnames=("image_shape", "padding"))
-def _prepare(kernel: Array, image_shape: tuple[int, ...], padding: Padding) -> Array:
-    return prepare_kernel(kernel, image_shape, padding)
+def _prepare(kernel: Array, factor: Array | None, image_shape: tuple[int, ...], padding: Padding) -> Array:
+    return prepare_kernel(kernel if factor is None else kernel * factor, image_shape, padding)
 
 
-def params_of(layers: Iterable[Layer], params: Params) -> Params:
-    """The part of a tree `layer -> parameter -> array` that belongs to some layers, in the order of the tree."""
-    names = set(layer_names(layers))
+def params_of(rows: Iterable[Row], params: Params) -> Params:
+    """The part of a tree `layer -> parameter -> array` that belongs to some rows, in the order of the tree."""
+    names = set(layer_names(layers_of(rows)))
     return {layer: leaves for layer, leaves in params.items() if layer in names}
 
 
@@ -243,5 +281,5 @@ def _stack_and_inputs(
     return LayerStack(network.between(start, stop), network.numerics, inference_layers, batch_axis), values
 
 
-def _of_layers(variables: Variables, layers: tuple[Layer, ...]) -> dict[str, Params]:
-    return {collection: params_of(layers, by_layer) for collection, by_layer in variables.items()}
+def _of_rows(variables: Variables, rows: tuple[Row, ...]) -> dict[str, Params]:
+    return {collection: params_of(rows, by_layer) for collection, by_layer in variables.items()}

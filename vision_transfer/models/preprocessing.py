@@ -5,7 +5,7 @@ from typing import Literal
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Real
 
-Preprocessing = Literal["caffe", "torch", "rescale", "raw"]
+Preprocessing = Literal["caffe", "torch", "tf", "lite", "rescale", "raw"]
 
 # Means of ImageNet's training set in BGR, which VGG's authors subtracted.
 CAFFE_MEAN_BGR = (103.939, 116.779, 123.68)
@@ -13,6 +13,10 @@ CAFFE_MEAN_BGR = (103.939, 116.779, 123.68)
 TORCH_MEAN_RGB = (0.485, 0.456, 0.406)
 TORCH_STD_RGB = (0.229, 0.224, 0.225)
 MAX_PIXEL = 255.0
+# Keras's `tf` maps 0–255 to −1–1.
+TF_SCALE, TF_OFFSET = 1 / 127.5, -1.0
+# EfficientNet-Lite's: https://github.com/tensorflow/tpu/blob/master/models/official/efficientnet/lite
+LITE_MEAN, LITE_STD = 127.0, 128.0
 
 
 def preprocess(
@@ -21,7 +25,7 @@ def preprocess(
     """Images with values 0–255 (uint8 or float, RGB or grey) as float32 input of a network.
 
     `caffe`: RGB → BGR, minus the means. `torch`: divided by 255, minus mean, divided by standard deviation.
-    `rescale`: divided by 255. `raw`: unchanged.
+    `tf`: −1 to 1. `lite`: minus 127, divided by 128. `rescale`: divided by 255. `raw`: unchanged.
     """
     pixels = images.astype(jnp.float32)
     match mode:
@@ -30,6 +34,10 @@ def preprocess(
         case "torch":
             mean, std = jnp.asarray(TORCH_MEAN_RGB, jnp.float32), jnp.asarray(TORCH_STD_RGB, jnp.float32)
             return (pixels / MAX_PIXEL - mean) / std
+        case "tf":
+            return pixels * TF_SCALE + TF_OFFSET
+        case "lite":
+            return (pixels - LITE_MEAN) / LITE_STD
         case "rescale":
             return pixels / MAX_PIXEL
         case "raw":

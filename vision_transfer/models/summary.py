@@ -7,8 +7,21 @@ from dataclasses import dataclass
 from rich import box
 from rich.table import Table
 
-from vision_transfer.models.layers import Conv, Dense, Dropout, GlobalAveragePool, Layer, MaxPool, parameter_shapes
+from vision_transfer.models.layers import (
+    Activate,
+    AveragePool,
+    Conv,
+    Dense,
+    DepthwiseConv,
+    Dropout,
+    GlobalAveragePool,
+    Layer,
+    MaxPool,
+    Merge,
+    SeparableConv,
+)
 from vision_transfer.models.network import Network
+from vision_transfer.models.shapes import parameter_shapes
 
 Mask = Mapping[str, Mapping[str, bool]]
 
@@ -27,13 +40,13 @@ class SummaryRow:
 def summary_rows(network: Network, masks: Mapping[str, Mask]) -> list[SummaryRow]:
     """A row per layer, starting with the input; `masks` are by stage."""
     rows = [SummaryRow("input", "Input", network.input_shape, 0, (0,) * len(masks))]
-    shapes = network.shapes
-    for layer, before, after in zip(network.layers, shapes, shapes[1:], strict=False):
-        sizes = {name: math.prod(shape) for name, shape in parameter_shapes(layer, before).items()}
+    for place in network.places:
+        layer = place.layer
+        sizes = {name: math.prod(shape) for name, shape in parameter_shapes(layer, place.before).items()}
         trainable = tuple(
             sum(size for name, size in sizes.items() if mask[layer.name][name]) for mask in masks.values()
         )
-        rows.append(SummaryRow(layer.name, _kind(layer), after, sum(sizes.values()), trainable))
+        rows.append(SummaryRow(layer.name, _kind(layer), place.output, sum(sizes.values()), trainable))
     return rows
 
 
@@ -57,10 +70,20 @@ def summary_table(network: Network, masks: Mapping[str, Mask], title: str) -> Ta
 
 def _kind(layer: Layer) -> str:
     match layer:
-        case Conv():
-            return f"Conv {layer.kernel_size}×{layer.kernel_size} {layer.activation}"
+        case Conv() | DepthwiseConv() | SeparableConv():
+            kind, size = type(layer).__name__.removesuffix("Conv") or "Conv", layer.kernel_size
+            strides = "" if isinstance(layer, SeparableConv) or layer.strides == 1 else f"/{layer.strides}"
+            activation = f" {layer.activation}" if layer.activation != "linear" or layer.bias else ""
+            return f"{kind} {size}×{size}{strides}{activation}"
         case MaxPool():
-            return f"MaxPool {layer.size}×{layer.size}"
+            strides = "" if layer.strides in (None, layer.size) else f"/{layer.strides}"
+            return f"MaxPool {layer.size}×{layer.size}{strides}"
+        case AveragePool():
+            return f"AveragePool {layer.size}×{layer.size}"
+        case Activate():
+            return layer.activation
+        case Merge():
+            return layer.kind
         case Dense():
             return f"Dense {layer.activation}"
         case Dropout():

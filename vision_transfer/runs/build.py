@@ -7,12 +7,12 @@ from vision_transfer.data.augmentation.augment import augmentation_of
 from vision_transfer.errors import UserError
 from vision_transfer.features.cacheable import cached_layer
 from vision_transfer.freezing import cut, resolve
-from vision_transfer.models.backbones import backbone_layers, find_backbone
+from vision_transfer.models.backbones.registry import backbone_rows, find_backbone
 from vision_transfer.models.heads import head_layers
 from vision_transfer.models.network import Network
 from vision_transfer.models.precision import Numerics
 from vision_transfer.train.lr_multipliers import resolve_multipliers
-from vision_transfer.train.stage import Stage
+from vision_transfer.train.stage import Stage, loads_weights
 
 RGB = 3
 
@@ -27,12 +27,7 @@ class DataFacts:
 
 def uses_published_weights(config: Config) -> bool:
     """Whether the backbone starts from weights that were trained elsewhere, and not from an earlier run's."""
-    model = config.model
-    if config.init_from is not None:
-        return False
-    return model.weights_path is not None or (
-        model.weights == "imagenet" and bool(find_backbone(model.backbone).releases)
-    )
+    return config.init_from is None and loads_weights(config)
 
 
 def build_network(config: Config, facts: DataFacts) -> Network:
@@ -55,7 +50,7 @@ def build_network(config: Config, facts: DataFacts) -> Network:
             "RGB images, so set it to 3 (grey images are repeated)"
         )
     average = model.pooling == "average"
-    backbone = backbone_layers(
+    backbone = backbone_rows(
         model.backbone, output=model.backbone_output, batch_norm=model.batch_norm, global_average=average
     )
     head = head_layers(

@@ -7,7 +7,7 @@ import numpy as np
 
 from vision_transfer.config import Config
 from vision_transfer.errors import UserError
-from vision_transfer.models.backbones import find_backbone
+from vision_transfer.models.backbones.registry import find_backbone
 from vision_transfer.models.network import Network, Params, all_parameter_shapes, init
 from vision_transfer.models.pretrained.load import PretrainedWeights, load_pretrained
 from vision_transfer.runtime.console import Screen
@@ -18,7 +18,7 @@ from vision_transfer.train import checkpoints
 def load_weights(config: Config, cache_dir: Path, screen: Screen, allow_download: bool = True) -> PretrainedWeights:
     """The pretrained weights of the config's backbone, all of it, so that their digest can be checked."""
     path, backbone = config.model.weights_path, find_backbone(config.model.backbone)
-    whole = Network(backbone.layers, (), (backbone.image_size, backbone.image_size, config.dataset.channels))
+    whole = Network(backbone.rows, (), (backbone.image_size, backbone.image_size, config.dataset.channels))
     return load_pretrained(
         config.model.backbone,
         include_classifier=False,

@@ -163,7 +163,8 @@ def _make_loop(
     trainable, frozen = freezing.partition(variables["params"], stage.mask)
     program = step_program(config, network, stage, data.train.labels[:examples])
     multipliers = factors(resolve_multipliers(optimizer.lr_multipliers, network), trainable)
-    shared = share(_frozen_collections(config, network, stage, frozen, mesh), mesh)
+    frozen_collections = _frozen_collections(config, program, {**variables, "params": frozen}, mesh)
+    shared = share(frozen_collections, mesh)
     constants = Constants(shared, stage_key(config.seed, stage.name), multipliers=multipliers)
     steps_per_epoch = settings.steps_per_epoch or batches_per_pass(examples, config.batch_size)
     steps = settings.epochs * steps_per_epoch
@@ -172,14 +173,14 @@ def _make_loop(
     return _Loop(config, stage, data, mesh, around, program, constants, rates, steps_per_epoch, feed)
 
 
-def _frozen_collections(
-    config: Config, network: Network, stage: Stage, frozen: Params, mesh: Mesh
-) -> dict[str, Params]:
+def _frozen_collections(config: Config, program: StepProgram, frozen: Variables, mesh: Mesh) -> dict[str, Params]:
     """The frozen parameters of the layers that run in a step, and their prepared kernels."""
-    batch = padded_batch(config.batch_size, mesh) // mesh.size
+    batch, network = padded_batch(config.batch_size, mesh) // mesh.size, program.network
     return {
-        "params": params_of(network.between(stage.start), frozen),
-        "prepared": prepared_kernels(network, frozen, batch=batch, start=stage.start),
+        "params": params_of(network.between(program.start), frozen["params"]),
+        "prepared": prepared_kernels(
+            network, frozen, batch=batch, start=program.start, inference_layers=program.inference_layers
+        ),
     }
 
 

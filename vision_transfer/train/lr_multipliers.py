@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from vision_transfer.errors import UserError
-from vision_transfer.models.layers import blocks
+from vision_transfer.models.layers import layers_of, stages
 from vision_transfer.models.network import Network, Params, all_parameter_shapes
 
 # layer name -> parameter name -> factor
@@ -70,10 +70,11 @@ def factors(multipliers: Multipliers, trainable: Params) -> Params:
 
 
 def _heights(network: Network, *, by_block: bool) -> dict[str, int]:
-    """The distance of each layer with parameters from the head, in layers or blocks; 0 in the head."""
+    """The distance of each layer with parameters from the head, in layers or stages; 0 in the head."""
     with_parameters = all_parameter_shapes(network)
-    backbone = [layer for layer in network.backbone if layer.name in with_parameters]
-    groups = [members for _, members in blocks(backbone)] if by_block else [(layer,) for layer in backbone]
+    by_stage = [members for _, members in stages(network.backbone)]
+    groups = by_stage if by_block else [(layer,) for layer in layers_of(network.backbone)]
+    groups = [group for group in groups if any(layer.name in with_parameters for layer in group)]
     heights = {layer.name: len(groups) - place for place, group in enumerate(groups) for layer in group}
     return {name: heights.get(name, 0) for name in with_parameters}
 

@@ -11,6 +11,7 @@ from jaxtyping import Int32
 from vision_transfer.config import Config, StageConfig
 from vision_transfer.config.schema import AugmentConfig
 from vision_transfer.freezing import Mask, inference_layers, merge, partition
+from vision_transfer.models.backbones.registry import find_backbone
 from vision_transfer.models.inference import Rows
 from vision_transfer.models.network import Network, Params
 from vision_transfer.runtime.console import Screen
@@ -125,6 +126,19 @@ class Surroundings:
     stop: StopSignal
 
 
+def loads_weights(config: Config) -> bool:
+    """Whether the backbone starts from weights that were trained elsewhere: published ones, a file's or a run's."""
+    model = config.model
+    published = model.weights == "imagenet" and bool(find_backbone(model.backbone).releases)
+    return published or model.weights_path is not None or config.init_from is not None
+
+
+def keeps_pretrained_statistics(config: Config) -> bool:
+    """Whether no batch norm of the backbone moves its statistics, whether or not its scale and bias train."""
+    choice = config.model.batch_norm_statistics
+    return loads_weights(config) if choice == "auto" else choice == "pretrained"
+
+
 def step_program(
     config: Config, network: Network, stage: Stage, labels: Int32[np.ndarray, "examples"] | None = None
 ) -> StepProgram:
@@ -141,7 +155,9 @@ def step_program(
     return StepProgram(
         network=network,
         start=stage.start,
-        inference_layers=inference_layers(network, stage.mask),
+        inference_layers=inference_layers(
+            network, stage.mask, pretrained_statistics=keeps_pretrained_statistics(config)
+        ),
         optimizer=OptimizerSpec(optimizer.name, optimizer.momentum, optimizer.weight_decay, optimizer.clip_norm),
         ema=optimizer.ema,
         l1=settings.l1,

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vision_transfer.models.backbones import BACKBONES, RELEASES
+from vision_transfer.models.backbones.registry import BACKBONES, RELEASES
 from vision_transfer.models.pretrained.keras_h5 import write_keras_h5
 from vision_transfer.models.pretrained.load import load_pretrained
 from vision_transfer.models.pretrained.tensors import tensors_sha256

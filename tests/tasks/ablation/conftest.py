@@ -9,7 +9,7 @@ import pytest
 
 from vision_transfer.config import checked, default_config, stage, with_stages
 from vision_transfer.errors import UserError
-from vision_transfer.models.backbones import backbone_layers
+from vision_transfer.models.backbones.registry import backbone_rows
 from vision_transfer.models.heads import head_layers
 from vision_transfer.models.network import Network
 from vision_transfer.runs.folder import FolderBusy, Identity, RunFolder
@@ -23,7 +23,7 @@ CODE, DATA = "digest of the code", "fingerprint of the data"
 @pytest.fixture(scope="session")
 def vgg():
     head = head_layers(1, flatten=True, hidden=(8,), activation="relu", dropout=0.0, dropout_place="before_output")
-    return Network(backbone_layers("vgg16"), head, (64, 64, 3))
+    return Network(backbone_rows("vgg16"), head, (64, 64, 3))
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import pytest
 
 from vision_transfer import freezing
 from vision_transfer.freezing import resolve
-from vision_transfer.models.backbones import backbone_layers
+from vision_transfer.models.backbones.registry import backbone_rows
 from vision_transfer.models.heads import head_layers
 from vision_transfer.models.layers import Conv
 from vision_transfer.models.network import Network, all_parameter_shapes
@@ -75,7 +75,7 @@ def test_bytes_of_a_convolution_are_its_operands_and_its_result(mesh):
 
 def test_vgg16_forward_is_its_known_15_billion_multiplications():
     """15.35 G for the convolutions at 224 pixels, of which those with padding's zeros are not counted here."""
-    network = Network(backbone_layers("vgg16"), (), (224, 224, 3), "caffe")
+    network = Network(backbone_rows("vgg16"), (), (224, 224, 3), "caffe")
     flops = sum(row.forward.flops for row in layer_costs(network, 1))
     assert 0.95 * 2 * 15.35e9 < flops < 2 * 15.35e9
 
@@ -86,8 +86,6 @@ def test_every_layer_kind_is_counted(normed_network, mesh):
 
 
 def test_the_small_convnets_step_is_counted(mesh):
-    network = Network(
-        backbone_layers("convnet_150"), head_layers(1, flatten=True, hidden=(64,)), (46, 46, 3), "rescale"
-    )
+    network = Network(backbone_rows("convnet_150"), head_layers(1, flatten=True, hidden=(64,)), (46, 46, 3), "rescale")
     case = Case("step", network, "none", "images", 64, OptimizerSpec("sgd", 0.9))
     assert total(case.costs).flops == pytest.approx(compilers_count(case, mesh)["flops"], rel=STEP_TOLERANCE)

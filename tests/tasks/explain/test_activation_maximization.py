@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from vision_transfer.errors import UserError
-from vision_transfer.models.backbones import backbone_layers
+from vision_transfer.models.backbones.registry import backbone_rows
 from vision_transfer.models.layers import Conv
 from vision_transfer.models.network import Network, init
 from vision_transfer.tasks.explain.activation_maximization import (
@@ -23,7 +23,7 @@ LINEAR = Network((Conv("conv1", 3, activation="linear"),), (), (12, 12, 2), "raw
 
 @pytest.fixture(scope="module")
 def small():
-    network = Network(backbone_layers("mnist_convnet"), (), (28, 28, 1), "rescale")
+    network = Network(backbone_rows("mnist_convnet"), (), (28, 28, 1), "rescale")
     variables = init(network, jax.random.key(1))
     # the textbook's way finds no gradient for a filter whose output is 0 at the start
     variables["params"]["conv2"]["bias"] += 1
@@ -81,7 +81,7 @@ def test_shown_images_have_their_mean_in_the_middle():
 
 
 def test_ten_filters_of_vgg16_respond_at_least_tenfold(vgg16_params):
-    network = Network(backbone_layers("vgg16", output="block4_conv1"), (), (224, 224, 3), "caffe")
+    network = Network(backbone_rows("vgg16", output="block4_conv1"), (), (224, 224, 3), "caffe")
     variables = {"params": vgg16_params}
     _, before, after = filter_images(network, variables, "block4_conv1", range(12), KEY, way="textbook", size=32)
     # of twelve, since this way finds no gradient for a filter whose output is 0 at the start

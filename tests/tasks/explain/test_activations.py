@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from vision_transfer.errors import UserError
-from vision_transfer.models.backbones import backbone_layers
+from vision_transfer.models.backbones.registry import backbone_rows
 from vision_transfer.models.heads import head_layers
 from vision_transfer.models.network import Network
 from vision_transfer.tasks.explain.activations import activations, last_map, map_layers, standardised
@@ -28,13 +28,13 @@ def test_layers_that_do_not_exist_or_have_no_map(network, variables, images):
 
 
 def test_all_eight_layers_of_the_small_convnet_have_maps():
-    network = Network(backbone_layers("convnet_150"), head_layers(1, flatten=True), (150, 150, 3))
+    network = Network(backbone_rows("convnet_150"), head_layers(1, flatten=True), (150, 150, 3))
     assert len(map_layers(network)) == 8
     assert last_map(network) == "conv4"
 
 
 def test_the_batch_norm_after_the_last_convolution_is_the_last_map():
-    layers = backbone_layers("convnet_150", batch_norm=True)
+    layers = backbone_rows("convnet_150", batch_norm=True)
     assert last_map(Network(layers, head_layers(1, flatten=True), (150, 150, 3))) == "norm4"
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from vision_transfer.errors import UserError
-from vision_transfer.models.backbones import backbone_layers
+from vision_transfer.models.backbones.registry import backbone_rows
 from vision_transfer.models.layers import Dense, Flatten, layer_names
 from vision_transfer.models.network import Network
 from vision_transfer.tasks.explain.activations import activations
@@ -63,7 +63,7 @@ def test_a_layer_must_exist_and_have_a_map(network, variables, images):
 def test_agrees_with_keras_on_vgg16(vgg16_params, reference, outputs, case):
     expected, image = reference("grad_cam"), reference("augmentation")["image"]
     head = (Flatten("flatten"), Dense("logits", outputs))
-    network = Network(backbone_layers("vgg16"), head, image.shape, "caffe")
+    network = Network(backbone_rows("vgg16"), head, image.shape, "caffe")
     kernel = np.random.RandomState(outputs).normal(0, 0.01, (4 * 4 * 512, outputs)).astype(np.float32)
     params = {**vgg16_params, "logits": {"kernel": kernel, "bias": np.zeros(outputs, np.float32)}}
     for target in range(max(2, outputs)):

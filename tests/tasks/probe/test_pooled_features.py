@@ -8,7 +8,7 @@ import pytest
 
 from vision_transfer.data.dataset import digest_image
 from vision_transfer.features import Prefix
-from vision_transfer.models.backbones import backbone_layers
+from vision_transfer.models.backbones.registry import backbone_rows
 from vision_transfer.models.heads import head_layers
 from vision_transfer.models.inference import infer
 from vision_transfer.models.network import Network, init
@@ -17,7 +17,7 @@ from vision_transfer.tasks.probe.pooled_features import pooled_features, probed_
 
 
 def network_of(backbone, size, **options):
-    table = backbone_layers(backbone, **options)
+    table = backbone_rows(backbone, **options)
     head = head_layers(2, flatten=True, hidden=(), activation="linear", dropout=0.0, dropout_place="before_output")
     return Network(table, head, (size, size, 3), "rescale")
 
@@ -39,10 +39,10 @@ def prefix(tmp_path, mesh):
 
 
 def test_layers_that_are_probed():
-    assert probed_layers(backbone_layers("mnist_convnet")) == ("conv1", "pool1", "conv2", "pool2", "conv3")
-    normed = backbone_layers("mnist_convnet", batch_norm=True, global_average=True)
+    assert probed_layers(backbone_rows("mnist_convnet")) == ("conv1", "pool1", "conv2", "pool2", "conv3")
+    normed = backbone_rows("mnist_convnet", batch_norm=True, global_average=True)
     assert probed_layers(normed) == ("norm1", "pool1", "norm2", "pool2", "norm3")
-    assert len(probed_layers(backbone_layers("vgg16"))) == 18
+    assert len(probed_layers(backbone_rows("vgg16"))) == 18
 
 
 def test_each_layer_is_its_own_map_averaged(prefix, images, digests, mesh, screen):

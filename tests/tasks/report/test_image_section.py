@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from vision_transfer.errors import UserError
-from vision_transfer.models.backbones import backbone_layers
+from vision_transfer.models.backbones.registry import backbone_rows
 from vision_transfer.models.heads import head_layers
 from vision_transfer.models.network import Network
 from vision_transfer.tasks.report.image_section import (
@@ -18,7 +18,7 @@ from vision_transfer.tasks.report.run_files import Predictions
 
 def network(backbone, size):
     head = head_layers(2, flatten=True, hidden=(), activation="linear", dropout=0.0, dropout_place="before_output")
-    return Network(backbone_layers(backbone), head, (size, size, 3))
+    return Network(backbone_rows(backbone), head, (size, size, 3))
 
 
 @pytest.mark.parametrize(

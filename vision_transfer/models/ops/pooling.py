@@ -28,6 +28,29 @@ def max_pool(
     return lax.platform_dependent(images, cpu=partial(_pool_by_slices, size), default=partial(_pool_by_windows, size))
 
 
+def overlapping_max_pool(
+    images: Float[Array, "batch height width channels"], size: int, strides: int, margins: tuple[tuple[int, int], ...]
+) -> Float[Array, "batch new_height new_width channels"]:
+    """Maxima of size×size windows at every `strides` rows and columns; the margins never win.
+
+    The gradient of a window goes to its first maximum in row-major order.
+    """
+    padded = jnp.pad(images, ((0, 0), *margins, (0, 0)), constant_values=-jnp.inf)
+
+    def by_windows(padded: Array) -> Array:
+        return lax.reduce_window(padded, -jnp.inf, lax.max, (1, size, size, 1), (1, strides, strides, 1), "VALID")
+
+    return lax.platform_dependent(padded, cpu=partial(_overlapping_by_slices, size, strides), default=by_windows)
+
+
+def average_pool(
+    images: Float[Array, "batch height width channels"], size: int
+) -> Float[Array, "batch height//size width//size channels"]:
+    """Means of disjoint size×size windows; rows and columns that fill no window are left out."""
+    elements = window_elements(size, images)
+    return sum(elements[1:], elements[0]) / len(elements)
+
+
 def window_maxima(elements: Sequence[Array]) -> Array:
     """The largest element of each window, from the elements as `window_elements` gives them."""
     largest = elements[0]
@@ -86,6 +109,34 @@ def _pool_backward(size: int, residuals: tuple[Array, tuple[int, ...]], gradient
     return (route_to_winners(size, gradient, winners, height, width),)
 
 
+def _window_slices(size: int, strides: int, images: Array) -> list[Array]:
+    """The elements of each window by their place in it, for windows that may overlap."""
+    down, across = (strides * ((extent - size) // strides) + 1 for extent in images.shape[1:3])
+    slices = (lax.slice_in_dim(images, row, row + down, strides, axis=1) for row in range(size))
+    return [
+        lax.slice_in_dim(rows, column, column + across, strides, axis=2) for rows in slices for column in range(size)
+    ]
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _overlapping_by_slices(size: int, strides: int, images: Array) -> Array:
+    return window_maxima(_window_slices(size, strides, images))
+
+
+def _overlapping_forward(size: int, strides: int, images: Array) -> tuple[Array, tuple[Array, tuple[int, ...]]]:
+    elements = _window_slices(size, strides, images)
+    return window_maxima(elements), (window_winners(elements), images.shape)
+
+
+def _overlapping_backward(
+    size: int, strides: int, residuals: tuple[Array, tuple[int, ...]], gradient: Array
+) -> tuple[Array]:
+    winners, shape = residuals
+    _, route = jax.vjp(partial(_window_slices, size, strides), jnp.zeros(shape, gradient.dtype))
+    return route([jnp.where(winners == place, gradient, 0) for place in range(size * size)])
+
+
+_overlapping_by_slices.defvjp(_overlapping_forward, _overlapping_backward)
 _pool_by_slices.defvjp(_pool_forward, _pool_backward)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.markup import escape
 
 from vision_transfer.errors import UserError
-from vision_transfer.models.backbones import RELEASES
+from vision_transfer.models.backbones.registry import RELEASES
 from vision_transfer.models.pretrained.fetch import describe, download_release, download_wheel
 from vision_transfer.models.pretrained.releases import Release, Wheel, megabytes
 from vision_transfer.models.pretrained.safetensors_file import write_safetensors

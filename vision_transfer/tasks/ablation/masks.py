@@ -10,7 +10,7 @@ from rich.table import Table
 from vision_transfer.errors import UserError
 from vision_transfer.features.cacheable import cached_layer
 from vision_transfer.freezing import Mask, counts, resolve
-from vision_transfer.models.layers import blocks, layer_names
+from vision_transfer.models.layers import stages
 from vision_transfer.models.network import Network, all_parameter_shapes
 
 # Words that expand to several masks.
@@ -122,5 +122,8 @@ def trainable_layers(network: Network) -> tuple[str, ...]:
 def trainable_blocks(network: Network) -> list[tuple[str, tuple[str, ...]]]:
     """The blocks of the backbone with their layers that have parameters, from the input on."""
     shapes = all_parameter_shapes(network)
-    with_parameters = [layer for layer in network.backbone if layer.name in shapes]
-    return [(name, layer_names(members)) for name, members in blocks(with_parameters)]
+    found = [
+        (name, tuple(layer.name for layer in members if layer.name in shapes))
+        for name, members in stages(network.backbone)
+    ]
+    return [(name, members) for name, members in found if members]

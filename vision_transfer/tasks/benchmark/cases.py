@@ -10,8 +10,9 @@ from vision_transfer.data.augmentation.augment import augmentation_of
 from vision_transfer.errors import UserError
 from vision_transfer.features.cacheable import cached_layer
 from vision_transfer.freezing import Mask, counts, inference_layers, resolve
-from vision_transfer.models.backbones import backbone_layers
+from vision_transfer.models.backbones.registry import backbone_rows
 from vision_transfer.models.heads import head_layers
+from vision_transfer.models.layers import description
 from vision_transfer.models.network import Network, all_parameter_shapes
 from vision_transfer.models.precision import Numerics
 from vision_transfer.runs.build import DataFacts, build_network
@@ -63,7 +64,7 @@ class Case:
     @property
     def input_shape(self) -> tuple[int, ...]:
         """Of one input, without the batch."""
-        return self.network.shapes[self.first]
+        return self.network.shape_before(self.network.rows[self.first].name)
 
     @property
     def program(self) -> StepProgram:
@@ -102,7 +103,7 @@ def peer_request(case: Case) -> dict[str, Any]:
         "batch": case.batch,
         "optimizer": case.optimizer.name,
         "precision": case.network.numerics.name,
-        "layers": [{"kind": type(layer).__name__, **asdict(layer)} for layer in case.network.layers[case.first :]],
+        "layers": [description(row) for row in case.network.rows[case.first :]],
         "trainable": [name for name, parameters in case.mask.items() if any(parameters.values())],
         "input_shape": case.input_shape,
         "outputs": case.network.outputs,
@@ -131,7 +132,7 @@ def comparison_cases(config: Config) -> list[Case]:
 def small_convnet_step(config: Config) -> Case:
     """The training step of the small convnet for cats and dogs, from scratch."""
     network = Network(
-        backbone_layers(SMALL_CONVNET),
+        backbone_rows(SMALL_CONVNET),
         head_layers(1, flatten=True, hidden=(SMALL_HIDDEN,), activation="relu"),
         (SMALL_SIZE, SMALL_SIZE, 3),
         "rescale",

@@ -6,17 +6,40 @@ a compiler that fuses operations moves fewer, one that pads or copies moves more
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from vision_transfer.freezing import Mask, cut
-from vision_transfer.models.layers import BatchNorm, Conv, Dense, GlobalAveragePool, Layer, MaxPool, parameter_shapes
+from vision_transfer.freezing import Mask
+from vision_transfer.models.layer_stack import takes_norm
+from vision_transfer.models.layers import (
+    Activate,
+    Activation,
+    AveragePool,
+    BatchNorm,
+    Block,
+    Conv,
+    Dense,
+    DepthwiseConv,
+    GlobalAveragePool,
+    Layer,
+    MaxPool,
+    Merge,
+    Row,
+    SeparableConv,
+    layer_names,
+    layers_of,
+    norms_after,
+)
 from vision_transfer.models.network import Network
+from vision_transfer.models.shapes import Place, margins, parameter_shapes
 
 PARAMETER_BYTES = 4
 # An update reads the parameter, its gradient and one moment, and writes the parameter and the moment.
 UPDATE_TRANSFERS = 5
-# Subtract the mean, scale, shift.
-NORM_OPERATIONS = 3
+# Scale and shift, where the norm is not part of the kernel of the convolution before it.
+NORM_OPERATIONS = 2
+# Of an activation for one value: comparisons; an exponential counts as one operation.
+OPERATIONS: dict[Activation, int] = {"linear": 0, "relu": 1, "relu6": 2, "sigmoid": 3, "swish": 4}
 
 
 @dataclass(frozen=True)
@@ -52,17 +75,14 @@ class LayerCost:
 def layer_costs(network: Network, batch: int) -> list[LayerCost]:
     """All layers with all their gradients, for `batch` images."""
     itemsize = network.numerics.dtype.itemsize
-    shapes = network.shapes
-    return [
-        _layer_cost(layer, before, after, batch, itemsize)
-        for layer, before, after in zip(network.layers, shapes, shapes[1:], strict=False)
-    ]
+    norms = norms_after(network.rows)
+    folded = {norms[layer.name].name for layer in network.layers if layer.name in norms and takes_norm(layer)}
+    return [_layer_cost(place, batch, itemsize, folded=place.layer.name in folded) for place in network.places]
 
 
 def forward_costs(network: Network, batch: int, start: str | None = None) -> list[LayerCost]:
     """The layers from `start` on, without gradients."""
-    first = 0 if start is None else network.index(start)
-    return [LayerCost(row.name, row.forward) for row in layer_costs(network, batch)[first:]]
+    return [LayerCost(row.name, row.forward) for row in _running(network, batch, start)]
 
 
 def step_costs(network: Network, mask: Mask, batch: int, start: str | None = None) -> list[LayerCost]:
@@ -71,17 +91,38 @@ def step_costs(network: Network, mask: Mask, batch: int, start: str | None = Non
     All of them run forward. Gradients of inputs are computed only after the cut, those of parameters only for layers
     that train.
     """
-    first = 0 if start is None else network.index(start)
-    cut_position = network.index(cut(network, mask))
+    trained = _behind_something_trainable(network.rows, mask)
     return [
         LayerCost(
             row.name,
             row.forward,
-            row.input_gradient if position > cut_position else Cost(),
+            row.input_gradient if row.name in trained else Cost(),
             row.kernel_gradient if any(mask.get(row.name, {}).values()) else Cost(),
         )
-        for position, row in enumerate(layer_costs(network, batch)[first:], first)
+        for row in _running(network, batch, start)
     ]
+
+
+def _running(network: Network, batch: int, start: str | None) -> list[LayerCost]:
+    running = set(layer_names(layers_of(network.between(start))))
+    return [row for row in layer_costs(network, batch) if row.name in running]
+
+
+def _behind_something_trainable(rows: Sequence[Row], mask: Mask, behind: bool = False) -> set[str]:
+    """Layers whose input depends on something trainable, so that its gradient is computed."""
+    found: set[str] = set()
+    for row in rows:
+        if isinstance(row, Block):
+            for branch in row.branches:
+                found |= _behind_something_trainable(branch, mask, behind)
+        names = layer_names(layers_of([row]))
+        trains = any(any(mask.get(name, {}).values()) for name in names)
+        if isinstance(row, Block) and (behind or trains):
+            found.add(row.merge.name)
+        elif behind:
+            found.add(row.name)
+        behind = behind or trains
+    return found
 
 
 def total(costs: list[LayerCost]) -> Cost:
@@ -89,48 +130,66 @@ def total(costs: list[LayerCost]) -> Cost:
     return sum((row.total for row in costs), Cost())
 
 
-def _layer_cost(layer: Layer, before: tuple[int, ...], after: tuple[int, ...], batch: int, itemsize: int) -> LayerCost:
-    inputs, outputs = batch * math.prod(before), batch * math.prod(after)
-    products = 2 * batch * _multiplications(layer, before, after)
-    parameters = sum(math.prod(shape) for shape in parameter_shapes(layer, before).values())
+def _layer_cost(place: Place, batch: int, itemsize: int, *, folded: bool) -> LayerCost:
+    layer = place.layer
+    inputs, outputs = batch * sum(map(math.prod, place.inputs)), batch * math.prod(place.output)
+    products = 2 * batch * _multiplications(place)
+    parameters = sum(math.prod(shape) for shape in parameter_shapes(layer, place.before).values())
     moved = (inputs + outputs) * itemsize + parameters * PARAMETER_BYTES
     update = parameters * PARAMETER_BYTES * UPDATE_TRANSFERS
     return LayerCost(
         layer.name,
-        forward=Cost(products + _elementwise(layer, inputs, outputs), moved),
+        forward=Cost(products + _elementwise(layer, inputs, outputs, folded), moved),
         input_gradient=Cost(products, moved),
         kernel_gradient=Cost(products + outputs, moved + update) if parameters else Cost(),
     )
 
 
-def _multiplications(layer: Layer, before: tuple[int, ...], after: tuple[int, ...]) -> int:
+def _multiplications(place: Place) -> int:
     """Multiplications for one image."""
+    layer, before, after = place.layer, place.before, place.output
     match layer:
         case Conv():
-            taps = [_taps(extent, outputs, layer) for extent, outputs in zip(before[:2], after[:2], strict=True)]
-            return math.prod(taps) * before[2] * after[2]
+            return _taps(place, layer, layer.strides) * before[2] * after[2]
+        case DepthwiseConv():
+            return _taps(place, layer, layer.strides) * after[2]
+        case SeparableConv():
+            return _taps(place, layer, 1) * before[2] + math.prod(after) * before[2]
         case Dense():
             return before[0] * after[0]
         case _:
             return 0
 
 
-def _taps(extent: int, outputs: int, layer: Conv) -> int:
-    """Kernel elements that meet the image rather than its padding, along one axis, summed over all outputs."""
-    padding = (layer.kernel_size - 1) // 2 if layer.padding == "same" else 0
-    firsts = (position - padding for position in range(outputs))
-    return sum(min(first + layer.kernel_size, extent) - max(first, 0) for first in firsts)
+def _taps(place: Place, layer: Conv | DepthwiseConv | SeparableConv, strides: int) -> int:
+    """Kernel elements that meet the map rather than its padding, summed over all positions of the output."""
+    size, extents = layer.kernel_size, (place.before[0], place.before[1])
+    along_axes = [
+        sum(
+            min(first + size, extent) - max(first, 0)
+            for first in range(-zeros[0], outputs * strides - zeros[0], strides)
+        )
+        for extent, outputs, zeros in zip(
+            extents, place.output[:2], margins(layer.padding, extents, size, strides), strict=True
+        )
+    ]
+    return math.prod(along_axes)
 
 
-def _elementwise(layer: Layer, inputs: int, outputs: int) -> int:
+def _elementwise(layer: Layer, inputs: int, outputs: int, folded: bool) -> int:
     match layer:
-        case Conv() | Dense():
-            return outputs * (1 + (layer.activation == "relu"))
+        case Conv() | Dense() | DepthwiseConv() | SeparableConv():
+            has_bias = isinstance(layer, Dense) or layer.bias
+            return outputs * (has_bias + OPERATIONS[layer.activation])
+        case Activate():
+            return outputs * OPERATIONS[layer.activation]
         case MaxPool():
             return outputs * (layer.size**2 - 1)
-        case GlobalAveragePool():
+        case GlobalAveragePool() | AveragePool():
             return inputs
         case BatchNorm():
-            return outputs * (NORM_OPERATIONS + (layer.activation == "relu"))
+            return outputs * ((0 if folded else NORM_OPERATIONS) + OPERATIONS[layer.activation])
+        case Merge():
+            return 0 if layer.kind == "concat" else inputs - outputs
         case _:
             return 0

@@ -10,7 +10,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from vision_transfer import freezing
-from vision_transfer.models.network import Params, apply, init, params_of, prepared_kernels
+from vision_transfer.models.network import Params, Variables, apply, init, params_of, prepared_kernels
 from vision_transfer.runtime.devices import BATCH_AXIS, padded_batch, replicate, share, split_columns, split_rows
 from vision_transfer.tasks.benchmark.cases import Case
 from vision_transfer.train.step import (
@@ -60,9 +60,11 @@ def running_step(case: Case, mesh: Mesh) -> tuple[Lower, tuple[TrainState, Chunk
 
     The chunk has one step and may be given up to `MOST_STEPS`. The state is donated.
     """
-    state, frozen = _state_and_frozen(case, _variables(case))
+    drawn = _variables(case)
+    state, frozen = _state_and_frozen(case, drawn)
     batch = _examples(case, mesh)
-    frozen["prepared"] = _prepared(case, mesh, frozen["params"])
+    norms = case.program.inference_layers
+    frozen["prepared"] = _prepared(case, mesh, {**drawn, "params": frozen["params"]}, norms)
     rows = np.tile(np.arange(len(batch.labels), dtype=np.int32), (MOST_STEPS, 1))
     weights, rates = np.ones(rows.shape, np.float32), np.full(MOST_STEPS, RATE, np.float32)
     order = StepOrder(split_columns(rows, mesh), split_columns(weights, mesh), replicate(rates, mesh))
@@ -76,7 +78,7 @@ def running_step(case: Case, mesh: Mesh) -> tuple[Lower, tuple[TrainState, Chunk
 def running_forward(case: Case, mesh: Mesh) -> tuple[Lower, tuple[Any, ...]]:
     """A function that lowers inference for a batch that stays on the devices, and its placed arguments."""
     drawn = _variables(case)
-    drawn["prepared"] = _prepared(case, mesh, drawn["params"])
+    drawn["prepared"] = _prepared(case, mesh, drawn)
     placed = share(drawn, mesh), split_rows(_inputs(case, mesh), mesh)
     return partial(_sharded_forward(case, mesh).lower, *placed), placed
 
@@ -125,9 +127,9 @@ def _state_and_frozen(case: Case, drawn: dict[str, Params]) -> tuple[Any, dict[s
     return state, {"params": params_of(case.network.between(case.start), frozen)}
 
 
-def _prepared(case: Case, mesh: Mesh, params: Params) -> Params:
+def _prepared(case: Case, mesh: Mesh, frozen: Variables, inference_layers: frozenset[str] | None = None) -> Params:
     batch = padded_batch(case.batch, mesh) // mesh.size
-    return prepared_kernels(case.network, params, batch=batch, start=case.start)
+    return prepared_kernels(case.network, frozen, batch=batch, start=case.start, inference_layers=inference_layers)
 
 
 def _placed(tree: Any, mesh: Mesh, spec: PartitionSpec) -> Any:

@@ -18,7 +18,7 @@ from vision_transfer.data.images.near_duplicates import ROW_BYTES, THUMBNAILS_FO
 from vision_transfer.features.prefix import computed_by
 from vision_transfer.features.store import FOLDER as FEATURES_FOLDER
 from vision_transfer.features.store import Store
-from vision_transfer.models.backbones import RELEASES
+from vision_transfer.models.backbones.registry import RELEASES
 from vision_transfer.models.pretrained.load import FOLDER as WEIGHTS_FOLDER
 from vision_transfer.runtime.jax_setup import COMPILED_FOLDER
 

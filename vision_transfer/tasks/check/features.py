@@ -12,7 +12,7 @@ from vision_transfer.data.images.cache import load_images
 from vision_transfer.data.images.resize import Form
 from vision_transfer.data.source import Source
 from vision_transfer.features import Prefix, features
-from vision_transfer.models.backbones import backbone_layers
+from vision_transfer.models.backbones.registry import backbone_rows
 from vision_transfer.models.network import Network, all_parameter_shapes
 from vision_transfer.models.precision import Numerics
 from vision_transfer.models.pretrained.load import PretrainedWeights, load_pretrained
@@ -34,7 +34,7 @@ def vgg_weights(config: Config, cache_dir: Path, screen: Screen) -> PretrainedWe
         UserError: they are not on this machine, or cannot be fetched.
     """
     path = config.model.weights_path if config.model.backbone == BACKBONE else None
-    whole = Network(backbone_layers(BACKBONE), (), (SMALLEST_SIZE, SMALLEST_SIZE, _RGB))
+    whole = Network(backbone_rows(BACKBONE), (), (SMALLEST_SIZE, SMALLEST_SIZE, _RGB))
     return load_pretrained(
         BACKBONE,
         include_classifier=False,
@@ -52,7 +52,7 @@ def image_features(
     """The mean of every channel of the last map for every image that decodes, at the size of training."""
     size = max(config.dataset.image_size or source.default_size, SMALLEST_SIZE)
     splits, _ = load_images(source, Form(size, _RGB, config.dataset.resampling), cache_dir, screen)
-    plain = Network(backbone_layers(BACKBONE), (), (size, size, _RGB), numerics=Numerics(config.precision))
+    plain = Network(backbone_rows(BACKBONE), (), (size, size, _RGB), numerics=Numerics(config.precision))
     network = replace(plain, preprocessing=weights.preprocessing)
     prefix = Prefix(
         network,

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, Float32, Real
 
 from vision_transfer.errors import UserError
-from vision_transfer.models.layers import BatchNorm, Conv, Dropout
+from vision_transfer.models.layers import CONVOLUTIONS, BatchNorm, Dropout
 from vision_transfer.models.network import Network, Variables, outputs_at
 
 # Rank of one example's output that is a map: height, width, channels.
@@ -21,8 +21,11 @@ DEVIATIONS_SHOWN = 2.0
 
 def map_layers(network: Network) -> tuple[str, ...]:
     """Names of the layers whose output has height, width and channels, in order; dropout layers are left out."""
-    rows = zip(network.layers, network.shapes[1:], strict=True)
-    return tuple(layer.name for layer, shape in rows if len(shape) == MAP_RANK and not isinstance(layer, Dropout))
+    return tuple(
+        place.layer.name
+        for place in network.places
+        if len(place.output) == MAP_RANK and not isinstance(place.layer, Dropout)
+    )
 
 
 def require_map(network: Network, layer: str) -> tuple[int, int, int]:
@@ -46,7 +49,9 @@ def last_map(network: Network) -> str:
         UserError: the network has no convolution.
     """
     maps = set(map_layers(network))
-    names = [layer.name for layer in network.layers if isinstance(layer, Conv | BatchNorm) and layer.name in maps]
+    names = [
+        layer.name for layer in network.layers if isinstance(layer, (*CONVOLUTIONS, BatchNorm)) and layer.name in maps
+    ]
     if not names:
         raise UserError("this network has no convolution, so there are no maps to look at")
     return names[-1]

@@ -7,7 +7,7 @@ import jax
 
 from vision_transfer.config import Config
 from vision_transfer.errors import UserError
-from vision_transfer.models.backbones import BACKBONES, backbone_layers, find_backbone
+from vision_transfer.models.backbones.registry import BACKBONES, backbone_rows, find_backbone
 from vision_transfer.models.network import Network, Params, all_parameter_shapes, init
 from vision_transfer.models.precision import Numerics
 from vision_transfer.models.pretrained.load import load_pretrained
@@ -53,13 +53,13 @@ def network_of_config(
             f"config.dataset.image_size: got {size}; the ImageNet classifier of {model.backbone} takes "
             f"{known.image_size}"
         )
-    layers = backbone_layers(
+    rows = backbone_rows(
         model.backbone,
         output=None if with_classifier else model.backbone_output,
         batch_norm=model.batch_norm,
     )
     network = Network(
-        layers,
+        rows,
         known.classifier if with_classifier else (),
         (size, size, config.dataset.channels),
         preprocessing=model.preprocessing or known.preprocessing,
@@ -68,7 +68,7 @@ def network_of_config(
     # with the classifier, all 138 million parameters are loaded, so none is initialised
     variables = {"params": {}, "batch_stats": {}} if with_classifier else init(network, jax.random.key(config.seed))
     if published:
-        whole = network if with_classifier else Network(known.layers, (), network.input_shape)
+        whole = network if with_classifier else Network(known.rows, (), network.input_shape)
         weights = load_pretrained(
             model.backbone,
             include_classifier=with_classifier,

@@ -8,7 +8,17 @@ from jaxtyping import Float32
 
 from vision_transfer.models.layers import Layer
 from vision_transfer.models.network import Network, Params
-from vision_transfer.models.preprocessing import CAFFE_MEAN_BGR, MAX_PIXEL, TORCH_MEAN_RGB, TORCH_STD_RGB, Preprocessing
+from vision_transfer.models.preprocessing import (
+    CAFFE_MEAN_BGR,
+    LITE_MEAN,
+    LITE_STD,
+    MAX_PIXEL,
+    TF_OFFSET,
+    TF_SCALE,
+    TORCH_MEAN_RGB,
+    TORCH_STD_RGB,
+    Preprocessing,
+)
 
 
 @dataclass(frozen=True)
@@ -62,6 +72,8 @@ def _scale_and_offset(mode: Preprocessing, channels: int) -> tuple[np.ndarray, n
     scale, offset = {
         "caffe": (ones, -np.array(CAFFE_MEAN_BGR[::-1])),
         "torch": (1 / (MAX_PIXEL * np.array(TORCH_STD_RGB)), -np.array(TORCH_MEAN_RGB) / TORCH_STD_RGB),
+        "tf": (ones * TF_SCALE, ones * TF_OFFSET),
+        "lite": (ones / LITE_STD, -ones * LITE_MEAN / LITE_STD),
         "rescale": (ones / MAX_PIXEL, none),
         "raw": (ones, none),
     }[mode]

@@ -68,6 +68,8 @@ def _layers_of(layer: Layer, plain: PlainNetwork) -> list[KerasLayer]:
             return [_layer("Dense", name, weights, units=layer.features, activation=layer.activation)]
         case Dropout():
             return [KerasLayer("Dropout", {"name": name, "rate": layer.rate}, seed=True)]
+        case _:
+            raise NotImplementedError(f"Keras's form of {layer}")
 
 
 def _layer(class_name: str, name: str, weights: Mapping[str, np.ndarray] | None = None, **arguments: Any) -> KerasLayer:

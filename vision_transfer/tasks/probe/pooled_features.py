@@ -13,7 +13,7 @@ from vision_transfer.features.extraction import check_free_space, missing_rows
 from vision_transfer.features.prefix import Prefix
 from vision_transfer.features.store import FOLDER, Store, open_store, row_keys, write_shard
 from vision_transfer.models.inference import Rows, on_devices
-from vision_transfer.models.layers import BatchNorm, Conv, Layer, MaxPool
+from vision_transfer.models.layers import Activate, BatchNorm, Block, Conv, GlobalAveragePool, MaxPool, Row, stage_of
 from vision_transfer.models.network import Network, Params, outputs_at
 from vision_transfer.runtime.console import Advance, Screen
 from vision_transfer.runtime.devices import BATCH_AXIS, padded_batch, split_rows
@@ -25,13 +25,21 @@ SHARD_IMAGES = 512
 _THIS_FILE = "tasks/probe/pooled_features.py"
 
 
-def probed_layers(table: Sequence[Layer]) -> tuple[str, ...]:
-    """Every pool and convolution; if a batch norm follows a convolution, the batch norm, which has the activation."""
-    return tuple(
-        layer.name
-        for layer, following in zip(table, (*table[1:], None), strict=True)
-        if isinstance(layer, MaxPool | BatchNorm) or (isinstance(layer, Conv) and not isinstance(following, BatchNorm))
-    )
+def probed_layers(backbone: Sequence[Row]) -> tuple[str, ...]:
+    """Every pool and convolution, with the batch norm and activation after it; in a table of blocks only their outputs.
+
+    The rows between blocks of such a table count where they end a stage.
+    """
+    has_blocks = any(isinstance(row, Block) for row in backbone)
+    found: list[str] = []
+    last: Row | None = None
+    for row, following in zip(backbone, (*backbone[1:], None), strict=True):
+        last = last if isinstance(row, BatchNorm | Activate) else row
+        ends_stage = following is None or stage_of(following) != stage_of(row)
+        wanted = isinstance(last, Block) or ends_stage if has_blocks else isinstance(last, MaxPool | Conv)
+        if wanted and not isinstance(following, BatchNorm | Activate) and not isinstance(row, GlobalAveragePool):
+            found.append(row.name)
+    return tuple(found)
 
 
 def pooled_features(

@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vision_transfer.metrics.significance import paired
-from vision_transfer.models.layers import Conv, Layer, block_starts, layer_names
+from vision_transfer.models.layers import CONVOLUTIONS, Row, layer_names, layers_of, stage_starts
 from vision_transfer.tasks.probe.scores import LayerScores, best_layer
 
 SIGNIFICANT = 0.05
@@ -54,7 +54,7 @@ class Recommendation:
 
 
 def recommend(
-    scores: Sequence[LayerScores], backbone: Sequence[Layer], train_images: int, large_from: int
+    scores: Sequence[LayerScores], backbone: Sequence[Row], train_images: int, large_from: int
 ) -> Recommendation:
     """Applies the rule to the scores of all probed layers, from the input on; the spec is for the backbone."""
     best = best_layer(scores, lambda one: one.probe)
@@ -82,9 +82,9 @@ def recommend(
     return Recommendation(freeze, size, domain, best.layer, as_good, reasons)
 
 
-def _freeze(size: str, domain: str, as_good: Sequence[str], backbone: Sequence[Layer]) -> tuple[str, str]:
+def _freeze(size: str, domain: str, as_good: Sequence[str], backbone: Sequence[Row]) -> tuple[str, str]:
     """The spec of a case, and the sentence that explains it."""
-    starts = block_starts(backbone)
+    starts = stage_starts(backbone)
     if (size, domain) == ("small", "similar"):
         return "all", "All convolutions stay frozen."
     if domain == "similar":
@@ -94,8 +94,8 @@ def _freeze(size: str, domain: str, as_good: Sequence[str], backbone: Sequence[L
         if size == "small"
         else ("first", as_good[0], "last two blocks", starts[-2:][0])
     )
-    convolutions = [layer.name for layer in backbone if isinstance(layer, Conv)]
-    names = layer_names(backbone)
+    convolutions = [layer.name for layer in layers_of(backbone) if isinstance(layer, CONVOLUTIONS)]
+    names = layer_names(layers_of(backbone))
     after = next((name for name in convolutions if names.index(name) > names.index(kept)), None)
     if after is None or names.index(after) > names.index(least):
         return _below(least, backbone), (
@@ -107,6 +107,6 @@ def _freeze(size: str, domain: str, as_good: Sequence[str], backbone: Sequence[L
     )
 
 
-def _below(layer: str, backbone: Sequence[Layer]) -> str:
-    first = next(row.name for row in backbone if isinstance(row, Conv))
+def _below(layer: str, backbone: Sequence[Row]) -> str:
+    first = next(layer.name for layer in layers_of(backbone) if isinstance(layer, CONVOLUTIONS))
     return "none" if layer == first else f"below:{layer}"

@@ -12,7 +12,7 @@ from vision_transfer.config import Config
 from vision_transfer.errors import UserError
 from vision_transfer.features import Prefix
 from vision_transfer.models.inference import TakenRows
-from vision_transfer.models.layers import Conv
+from vision_transfer.models.layers import CONVOLUTIONS, layers_of
 from vision_transfer.runs.folder import default_folder
 from vision_transfer.runs.prepare import Run, RunOptions, prepare
 from vision_transfer.runtime.console import Screen, duration
@@ -39,7 +39,7 @@ def probe(config: Config, options: RunOptions, screen: Screen) -> Path:
     began = time.monotonic()
     run = prepare(config, options, screen)
     backbone = run.network.backbone
-    if not any(isinstance(layer, Conv) for layer in backbone):
+    if not any(isinstance(layer, CONVOLUTIONS) for layer in layers_of(backbone)):
         raise UserError(
             f"config.model.backbone: {config.model.backbone!r} has no convolutions, so there is no depth to choose"
         )

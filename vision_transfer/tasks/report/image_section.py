@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float64, Int64
 
 from vision_transfer.data.images.resize import resize
 from vision_transfer.errors import UserError
-from vision_transfer.models.layers import Conv, layer_names
+from vision_transfer.models.layers import CONVOLUTIONS
 from vision_transfer.models.network import Network
 from vision_transfer.runs.load import load_run
 from vision_transfer.runtime.console import Screen
@@ -107,8 +107,8 @@ def heat_layer(network: Network) -> str:
         UserError: the network has no convolution.
     """
     last = last_map(network)
-    shape_of = dict(zip(layer_names(network.layers), network.shapes[1:], strict=True))
-    names = [layer.name for layer in network.layers if isinstance(layer, Conv)]
+    shape_of = {place.layer.name: place.output for place in network.places}
+    names = [layer.name for layer in network.layers if isinstance(layer, CONVOLUTIONS)]
     return next((name for name in reversed(names) if min(shape_of[name][:2]) >= SMALLEST_MAP), last)
 
 

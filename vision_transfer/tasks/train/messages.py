@@ -9,7 +9,7 @@ from rich.table import Table
 from vision_transfer import freezing
 from vision_transfer.config import Config
 from vision_transfer.data.batches import batches_per_pass
-from vision_transfer.models.layers import block_of, block_starts
+from vision_transfer.models.layers import stage_of, stage_starts
 from vision_transfer.models.network import Network, all_parameter_shapes
 from vision_transfer.models.summary import summary_table
 from vision_transfer.runs.prepare import Run
@@ -185,7 +185,7 @@ def _deeper(network: Network, stage: Stage) -> str | None:
     """The freeze spec that trains one block more than a stage does; None where everything trains already."""
     cut = network.index(stage.cut)
     frozen = network.backbone[:cut]
-    starts = block_starts(layer for layer in frozen if block_of(layer) != block_of(network.layers[cut]))
+    starts = stage_starts(row for row in frozen if stage_of(row) != stage_of(network.rows[cut]))
     if len(starts) > 1:
         return f"below:{starts[-1]}"
     return "none" if frozen else None

@@ -1,0 +1,29 @@
+"""All that is known about a backbone: its table, its published weights, and what its images need."""
+
+from dataclasses import dataclass
+
+from vision_transfer.models.layers import Row
+from vision_transfer.models.preprocessing import Preprocessing
+from vision_transfer.models.pretrained.releases import Release
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A line of the registry.
+
+    Attributes:
+        rows: its table.
+        batch_norm_rows: its table with a batch norm between each convolution and its activation; empty if it has
+            no such form.
+        releases: its published weights, which take RGB images; empty if there are none.
+        classifier: the rows after it in the releases that include the classifier for ImageNet's 1,000 classes.
+        preprocessing: what its images need unless the weights or the config say otherwise.
+        image_size: height and width of the images that its weights were trained on.
+    """
+
+    rows: tuple[Row, ...]
+    batch_norm_rows: tuple[Row, ...] = ()
+    releases: tuple[Release, ...] = ()
+    classifier: tuple[Row, ...] = ()
+    preprocessing: Preprocessing = "rescale"
+    image_size: int = 224

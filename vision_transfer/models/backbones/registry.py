@@ -1,0 +1,65 @@
+"""The registry of backbones."""
+
+from vision_transfer.errors import UserError, nearest_names
+from vision_transfer.models.backbones.backbone import Backbone
+from vision_transfer.models.backbones.convnets import convnet
+from vision_transfer.models.backbones.efficientnet_lite import (
+    EFFICIENTNET_LITE0,
+    EFFICIENTNET_LITE1,
+    EFFICIENTNET_LITE2,
+)
+from vision_transfer.models.backbones.vgg import VGG16_BACKBONE, VGG19_BACKBONE
+from vision_transfer.models.layers import GlobalAveragePool, Row
+
+GLOBAL_POOL_NAME = "global_average_pooling2d"
+BACKBONES = {
+    "vgg16": VGG16_BACKBONE,
+    "vgg19": VGG19_BACKBONE,
+    "efficientnet_lite0": EFFICIENTNET_LITE0,
+    "efficientnet_lite1": EFFICIENTNET_LITE1,
+    "efficientnet_lite2": EFFICIENTNET_LITE2,
+    "mnist_convnet": convnet(32, 64, 64, pool_last=False),
+    "convnet_150": convnet(32, 64, 128, 128, pool_last=True),
+    "convnet_180": convnet(32, 64, 128, 256, 256, pool_last=False),
+    # No convolutions at all: its head sees the pixels.
+    "dense": Backbone(()),
+}
+RELEASES = tuple(release for backbone in BACKBONES.values() for release in backbone.releases)
+
+
+def find_backbone(name: str) -> Backbone:
+    """The registry's entry.
+
+    Raises:
+        UserError: an unknown backbone.
+    """
+    if name not in BACKBONES:
+        raise UserError(f"config.model.backbone: unknown {name!r}; known are {', '.join(BACKBONES)}")
+    return BACKBONES[name]
+
+
+def backbone_rows(
+    name: str, *, output: str | None = None, batch_norm: bool = False, global_average: bool = False
+) -> tuple[Row, ...]:
+    """The table of a backbone, up to the layer `output` if one is named.
+
+    `batch_norm` puts a batch norm between each convolution and its activation (small convnets only). `global_average`
+    ends it with global average pooling, as Keras's `pooling="avg"` does; that then counts as a layer of the base.
+
+    Raises:
+        UserError: an unknown backbone or output layer, or batch norm for a backbone that has none.
+    """
+    backbone = find_backbone(name)
+    if batch_norm and not backbone.batch_norm_rows:
+        with_batch_norm = [name for name, backbone in BACKBONES.items() if backbone.batch_norm_rows]
+        raise UserError(
+            f"config.model.batch_norm: {name!r} has no batch norm; these backbones do: {', '.join(with_batch_norm)}"
+        )
+    rows = backbone.batch_norm_rows if batch_norm else backbone.rows
+    if output is not None:
+        names = [row.name for row in rows]
+        if output not in names:
+            hint = nearest_names(output, names)
+            raise UserError(f"config.model.backbone_output: {name} has no layer {output!r}; {hint}")
+        rows = rows[: names.index(output) + 1]
+    return (*rows, GlobalAveragePool(GLOBAL_POOL_NAME)) if global_average else rows
