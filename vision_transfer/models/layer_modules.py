@@ -13,7 +13,7 @@ from vision_transfer.models.ops.convolution import Convolve, convolution
 from vision_transfer.models.ops.depthwise import depthwise_convolution
 from vision_transfer.models.ops.strided import strided_convolution
 from vision_transfer.models.precision import Numerics
-from vision_transfer.models.shapes import margins, parameter_shapes
+from vision_transfer.models.shapes import parameter_shapes
 
 Vector = Float[Array, "features"]
 
@@ -81,8 +81,8 @@ class Convolution(nn.Module):
         outputs = operation(
             images,
             kernel.astype(dtype),
-            strides=layer.strides,
-            padding=margins(layer.padding, images.shape[1:3], layer.kernel_size, layer.strides),
+            strides=(layer.strides, layer.strides),
+            padding=layer.padding,
             precision=self.numerics.precision,
         )
         return _finished(outputs, bias, following)
@@ -101,11 +101,8 @@ class SeparableConvolution(nn.Module):
         shapes = parameter_shapes(layer, images.shape[1:])
         depthwise = self.param("depthwise_kernel", nn.initializers.glorot_uniform(), shapes["depthwise_kernel"])
         pointwise, bias = _kernel_and_bias(self, "pointwise_kernel", images.shape[1:])
-        zeros = margins(layer.padding, images.shape[1:3], layer.kernel_size, 1)
-        between = depthwise_convolution(images, depthwise.astype(dtype), strides=1, padding=zeros, precision=precision)
-        outputs = strided_convolution(
-            between, pointwise.astype(dtype), strides=1, padding=((0, 0), (0, 0)), precision=precision
-        )
+        between = depthwise_convolution(images, depthwise.astype(dtype), padding=layer.padding, precision=precision)
+        outputs = strided_convolution(between, pointwise.astype(dtype), padding="valid", precision=precision)
         return _finished(outputs, bias, following)
 
 

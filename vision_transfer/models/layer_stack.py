@@ -40,7 +40,7 @@ from vision_transfer.models.layers import (
 from vision_transfer.models.ops.convolution import chain, is_chained, max_pool
 from vision_transfer.models.ops.pooling import POOL, average_pool, overlapping_max_pool
 from vision_transfer.models.precision import Numerics
-from vision_transfer.models.shapes import margins, output_shape
+from vision_transfer.models.shapes import output_shape
 
 
 @dataclass(frozen=True)
@@ -210,8 +210,7 @@ def _without_parameters(row: Row, values: Array) -> Array:
             return max_pool(values, row.size)
         case MaxPool():
             strides = row.strides or row.size
-            zeros = margins(row.padding, values.shape[1:3], row.size, strides)
-            return overlapping_max_pool(values, row.size, strides, zeros)
+            return overlapping_max_pool(values, row.size, strides, row.padding)
         case AveragePool():
             return average_pool(values, row.size)
         case GlobalAveragePool():

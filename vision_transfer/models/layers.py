@@ -11,11 +11,11 @@ from dataclasses import asdict, dataclass
 from itertools import groupby, pairwise
 from typing import Any, Literal
 
+from vision_transfer.models.ops.windows import Margins, WindowPadding
+
 Activation = Literal["linear", "relu", "relu6", "swish", "sigmoid"]
-# Zeros before and after the height, and before and after the width.
-Margins = tuple[tuple[int, int], tuple[int, int]]
 # `same` is TensorFlow's: with a stride, the odd zero comes after the map. PyTorch's paddings are margins.
-Padding = Literal["valid", "same"] | Margins
+Padding = WindowPadding
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from vision_transfer.models.layers import (
     layers_of,
     stage_of,
 )
+from vision_transfer.models.ops.windows import margins_of, output_extents
 
 Shape = tuple[int, ...]
 
@@ -99,16 +100,6 @@ def parameter_shapes(layer: Layer, before: Shape) -> dict[str, Shape]:
     return {**kernels, "bias": (features,)} if layer.bias else kernels
 
 
-def margins(padding: Padding, extents: Sequence[int], size: int, strides: int) -> tuple[tuple[int, int], ...]:
-    """Zeros before and after the height and the width of a map, as numbers."""
-    if padding == "valid":
-        return (0, 0), (0, 0)
-    if padding != "same":
-        return padding
-    needed = [max((-(-extent // strides) - 1) * strides + size - extent, 0) for extent in extents]
-    return tuple((total // 2, total - total // 2) for total in needed)
-
-
 def _enter(row: Row, shape: Shape, shapes: dict[str, tuple[tuple[Shape, ...], Shape]]) -> Shape:
     """The shape after `row`; enters each layer's inputs and output into `shapes`."""
     if not isinstance(row, Block):
@@ -170,16 +161,14 @@ def _after(layer: Layer, shape: Shape) -> Shape:
 def _windows(layer: Layer, shape: Shape, size: int, strides: int, padding: Padding) -> Shape:
     """Numbers of windows down and across."""
     height, width, _ = _require_map(layer, shape)
-    zeros = margins(padding, (height, width), size, strides)
-    extents = [
-        (extent + sum(around) - size) // strides + 1 for extent, around in zip((height, width), zeros, strict=True)
-    ]
+    sizes, steps, map_extents = (size, size), (strides, strides), (height, width)
+    extents = output_extents(margins_of(padding, map_extents, sizes, steps), map_extents, sizes, steps)
     if min(extents) < 1:
         raise UserError(
             f"layer {layer.name!r}: its input of {height}×{width} is too small for it; use larger images "
             "(config.dataset.image_size) or stop at an earlier layer (config.model.backbone_output)"
         )
-    return tuple(extents)
+    return extents
 
 
 def _require_map(layer: Layer, shape: Shape) -> Shape:

@@ -14,6 +14,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, UInt8
 
+from vision_transfer.models.ops.windows import WindowPadding, margins_of, output_extents, window_elements_at
+
 # Size and stride of the pooling that a convolution can include.
 POOL = 2
 
@@ -29,12 +31,13 @@ def max_pool(
 
 
 def overlapping_max_pool(
-    images: Float[Array, "batch height width channels"], size: int, strides: int, margins: tuple[tuple[int, int], ...]
+    images: Float[Array, "batch height width channels"], size: int, strides: int, padding: WindowPadding
 ) -> Float[Array, "batch new_height new_width channels"]:
-    """Maxima of size×size windows at every `strides` rows and columns; the margins never win.
+    """Maxima of size×size windows at every `strides` rows and columns; what is padded never wins.
 
     The gradient of a window goes to its first maximum in row-major order.
     """
+    margins = margins_of(padding, images.shape[1:3], (size, size), (strides, strides))
     padded = jnp.pad(images, ((0, 0), *margins, (0, 0)), constant_values=-jnp.inf)
 
     def by_windows(padded: Array) -> Array:
@@ -111,11 +114,10 @@ def _pool_backward(size: int, residuals: tuple[Array, tuple[int, ...]], gradient
 
 def _window_slices(size: int, strides: int, images: Array) -> list[Array]:
     """The elements of each window by their place in it, for windows that may overlap."""
-    down, across = (strides * ((extent - size) // strides) + 1 for extent in images.shape[1:3])
-    slices = (lax.slice_in_dim(images, row, row + down, strides, axis=1) for row in range(size))
-    return [
-        lax.slice_in_dim(rows, column, column + across, strides, axis=2) for rows in slices for column in range(size)
-    ]
+    sizes, steps = (size, size), (strides, strides)
+    extents = output_extents(((0, 0), (0, 0)), images.shape[1:3], sizes, steps)
+    places = [(row, column) for row in range(size) for column in range(size)]
+    return [window_elements_at(images, place, steps, extents) for place in places]
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))

@@ -31,7 +31,8 @@ from vision_transfer.models.layers import (
     norms_after,
 )
 from vision_transfer.models.network import Network
-from vision_transfer.models.shapes import Place, margins, parameter_shapes
+from vision_transfer.models.ops.windows import margins_of
+from vision_transfer.models.shapes import Place, parameter_shapes
 
 PARAMETER_BYTES = 4
 # An update reads the parameter, its gradient and one moment, and writes the parameter and the moment.
@@ -170,7 +171,7 @@ def _taps(place: Place, layer: Conv | DepthwiseConv | SeparableConv, strides: in
             for first in range(-zeros[0], outputs * strides - zeros[0], strides)
         )
         for extent, outputs, zeros in zip(
-            extents, place.output[:2], margins(layer.padding, extents, size, strides), strict=True
+            extents, place.output[:2], margins_of(layer.padding, extents, (size, size), (strides, strides)), strict=True
         )
     ]
     return math.prod(along_axes)
