@@ -46,6 +46,8 @@ def say_summary(
             str(stage.cached) if stage.trains_from_cache else "the images",
         )
     screen.say(table)
+    for stage in stages:
+        _say_split_block(network, stage, screen)
 
 
 def say_run(run: Run) -> None:
@@ -97,7 +99,21 @@ def say_stage(run: Run, stage: Stage) -> None:
         f"  trainable {counts.trainable_tensors} tensors, {counts.trainable:,} parameters; "
         f"frozen {counts.frozen_tensors} tensors, {counts.frozen:,} parameters"
     )
+    _say_split_block(run.network, stage, screen)
     screen.say("  after each epoch: loss and accuracy of training and of validation", style="dim")
+
+
+def _say_split_block(network: Network, stage: Stage, screen: Screen) -> None:
+    """Says where a freeze spec ends inside a block, since its frozen layers then run again in every step."""
+    split = freezing.split_block(network, stage.mask)
+    if split is not None:
+        block, frozen = split
+        screen.say(
+            f"  {stage.name}: {stage.settings.freeze} splits the block {block}: {', '.join(frozen)} "
+            f"{'is' if len(frozen) == 1 else 'are'} frozen, but computed in every step. The nearest borders are "
+            f"below:{block} and below:{network.after(block)}.",
+            style="yellow",
+        )
 
 
 def say_result(run: Run, result: dict[str, Any]) -> None:
