@@ -10,6 +10,7 @@ from vision_transfer.models.backbones.registry import BACKBONES, backbone_rows
 from vision_transfer.models.backbones.vgg import CLASSIFIER
 from vision_transfer.models.heads import head_layers
 from vision_transfer.models.layers import (
+    CONVOLUTIONS,
     Conv,
     Dense,
     Dropout,
@@ -237,3 +238,11 @@ def test_layers_outside_of_blocks_are_blocks_by_themselves():
     convnet = backbone_rows("convnet_150", batch_norm=True)
     assert [name for name, _ in stages(convnet)][:3] == ["conv1", "norm1", "pool1"]
     assert stage_starts(convnet) == ("conv1", "conv2", "conv3", "conv4")
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_recipes_fine_tune_a_backbone_from_a_stage_that_it_has(name):
+    has_convolutions = [
+        stage for stage, layers in stages(BACKBONES[name].rows) if any(isinstance(one, CONVOLUTIONS) for one in layers)
+    ]
+    assert BACKBONES[name].fine_tune_from in (has_convolutions or [""])

@@ -19,6 +19,7 @@ class Backbone:
         classifier: the rows after it in the releases that include the classifier for ImageNet's 1,000 classes.
         preprocessing: what its images need unless the weights or the config say otherwise.
         image_size: height and width of the images that its weights were trained on.
+        fine_tune_from: stage from which recipes train it ("the last stage"); empty if it has no convolutions.
     """
 
     rows: tuple[Row, ...]
@@ -27,3 +28,4 @@ class Backbone:
     classifier: tuple[Row, ...] = ()
     preprocessing: Preprocessing = "rescale"
     image_size: int = 224
+    fine_tune_from: str = ""

@@ -13,4 +13,4 @@ def convnet(*features: int, pool_last: bool) -> Backbone:
         norm = BatchNorm(f"norm{i}", activation="relu")
         rows += [Conv(f"conv{i}", width), *pool]
         batch_norm_rows += [Conv(f"conv{i}", width, activation="linear"), norm, *pool]
-    return Backbone(tuple(rows), tuple(batch_norm_rows))
+    return Backbone(tuple(rows), tuple(batch_norm_rows), fine_tune_from=f"conv{len(features)}")

@@ -18,7 +18,13 @@ def vgg(releases: tuple[Release, ...], convolutions_per_stage: tuple[int, ...]) 
         stage = f"block{number}"
         rows += [Conv(f"{stage}_conv{i}", features, padding="same", stage=stage) for i in range(1, count + 1)]
         rows.append(MaxPool(f"{stage}_pool", stage=stage))
-    return Backbone(tuple(rows), releases=releases, classifier=CLASSIFIER, preprocessing="caffe")
+    return Backbone(
+        tuple(rows),
+        releases=releases,
+        classifier=CLASSIFIER,
+        preprocessing="caffe",
+        fine_tune_from=f"block{len(FEATURES)}",
+    )
 
 
 VGG16_BACKBONE = vgg(VGG16, (2, 2, 3, 3, 3))
