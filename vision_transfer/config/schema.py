@@ -99,6 +99,12 @@ class StageConfig:
     start_from: Literal["best", "last"] = setting(
         "best", "epoch of the previous stage whose parameters this stage starts from"
     )
+    skip_from: float | None = setting(
+        None,
+        "the schedule ends before this stage if the stage before it has at least this validation accuracy in its best "
+        "epoch; default: never",
+        minimum=0,
+    )
     label_smoothing: float = setting(
         0.0, "share of each label spread evenly over all classes in training", minimum=0, below=1
     )

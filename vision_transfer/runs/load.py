@@ -20,7 +20,7 @@ from vision_transfer.runs.folder import RunFolder
 from vision_transfer.runs.initial_weights import initial_variables, kept_start, load_weights
 from vision_transfer.runtime.console import Screen
 from vision_transfer.train.loop import trained_stage
-from vision_transfer.train.stage import Stage, StageOutcome, Variables, chosen_variables, with_weights
+from vision_transfer.train.stage import Stage, StageOutcome, Variables, chosen_variables, ends_before, with_weights
 
 
 @dataclass(frozen=True)
@@ -83,12 +83,14 @@ def load_run(path: Path, cache_dir: Path, screen: Screen, *, allow_download: boo
     starts: list[Variables] = []
     outcomes: list[StageOutcome] = []
     for stage in stages:
+        if ends_before(stage, outcomes):
+            break
         if outcomes:
             variables = with_weights(variables, outcomes[-1], stage.settings.start_from)
         starts.append(variables)
         outcomes.append(trained_stage(config, network, stage, variables, folder.checkpoints(stage.name)))
     variables = chosen_variables(starts, outcomes, config.evaluate)
-    return TrainedRun(folder, config, result, network, stages, _on_host(variables))
+    return TrainedRun(folder, config, result, network, stages[: len(outcomes)], _on_host(variables))
 
 
 def _starting_weights(

@@ -197,6 +197,18 @@ class ChosenEpoch:
     which: str
 
 
+def ends_before(stage: Stage, outcomes: Sequence[StageOutcome]) -> bool:
+    """Whether a run's schedule ends before `stage`, because the stages so far are good enough on validation."""
+    limit = stage.settings.skip_from
+    if limit is None or not outcomes:
+        return False
+    progress = outcomes[-1].progress
+    accuracies = [
+        record["validation_accuracy"] for record in progress.history if record["epoch"] == progress.best_epoch
+    ]
+    return any(accuracy is not None and accuracy >= limit for accuracy in accuracies)
+
+
 def chosen_epoch(outcomes: Sequence[StageOutcome], evaluate: str) -> ChosenEpoch:
     """The epoch whose parameters are tested.
 

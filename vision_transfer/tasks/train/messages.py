@@ -103,6 +103,15 @@ def say_stage(run: Run, stage: Stage) -> None:
     screen.say("  after each epoch: loss and accuracy of training and of validation", style="dim")
 
 
+def say_end_of_schedule(run: Run, stage: Stage) -> None:
+    """Says why a stage and those after it are not trained."""
+    run.screen.say(
+        f"Stage {stage.name}: not needed, since validation accuracy is at least {stage.settings.skip_from} already "
+        f"(config.stages.{stage.name}.skip_from)",
+        style="bold",
+    )
+
+
 def _say_split_block(network: Network, stage: Stage, screen: Screen) -> None:
     """Says where a freeze spec ends inside a block, since its frozen layers then run again in every step."""
     split = freezing.split_block(network, stage.mask)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ from vision_transfer.runtime.files import write_json
 from vision_transfer.tasks.report.confusion import draw_confusion
 from vision_transfer.tasks.report.curves import write_curves
 from vision_transfer.tasks.report.task import report_of_finished_run
-from vision_transfer.tasks.train.messages import say_result, say_run, say_stage
+from vision_transfer.tasks.train.messages import say_end_of_schedule, say_result, say_run, say_stage
 from vision_transfer.tasks.train.tensorboard import can_write_events, event_files
 from vision_transfer.train.loop import train_stage
 from vision_transfer.train.stage import (
@@ -35,6 +35,7 @@ from vision_transfer.train.stage import (
     TrainingData,
     Variables,
     chosen_variables,
+    ends_before,
     with_weights,
 )
 
@@ -89,6 +90,9 @@ def train_stages(run: Run) -> dict[str, Any]:
     write_events = can_write_events(run.config.log.tensorboard, run.screen)
     keys = stage_keys(run)
     for position, stage in enumerate(run.stages):
+        if ends_before(stage, outcomes):
+            say_end_of_schedule(run, stage)
+            break
         if outcomes:
             variables = with_weights(variables, outcomes[-1], stage.settings.start_from)
         starts.append(variables)
@@ -108,6 +112,7 @@ def train_stages(run: Run) -> dict[str, Any]:
 
             around = Surroundings(checkpoints, run.screen, record, run.options.stop)
             outcomes.append(train_stage(run.config, run.network, stage, variables, data, run.mesh, around))
+    run = replace(run, stages=run.stages[: len(outcomes)])
     # Again for all stages: a process killed between a last checkpoint and its record left one out.
     records = _records(outcomes)
     run.folder.write_metrics(records)
