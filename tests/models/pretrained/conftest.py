@@ -3,7 +3,9 @@
 import contextlib
 import hashlib
 import io
+import pickle
 import socket
+import struct
 import threading
 import time
 import zipfile
@@ -14,6 +16,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from vision_transfer.models.backbones.registry import BACKBONES
 from vision_transfer.models.pretrained.keras_h5 import write_keras_h5
 from vision_transfer.models.pretrained.releases import Release, Wheel
 from vision_transfer.models.pretrained.tensors import tensors_sha256
@@ -114,6 +117,93 @@ def onnx_tensors():
         return tensors
 
     return rename
+
+
+def _text(value):
+    return b"X" + struct.pack("<I", len(value)) + value.encode()
+
+
+def _integers(*values):
+    return b"(" + b"".join(b"J" + struct.pack("<i", value) for value in values) + b"t"
+
+
+def _pickled(name, array, key, storage, legacy):
+    """The instructions that make a pair of a name and a tensor, as PyTorch writes them."""
+    strides = [stride // array.itemsize for stride in np.ascontiguousarray(array).strides]
+    count = b"J" + struct.pack("<i", array.size)
+    identity = b"(" + _text("storage") + b"ctorch\n" + storage + b"\n" + _text(key) + _text("cpu") + count
+    identity += (b"N" if legacy else b"") + b"tQ"
+    arguments = b"K\0" + _integers(*array.shape) + _integers(*strides) + b"\x89ccollections\nOrderedDict\n)R"
+    return _text(name) + b"ctorch._utils\n_rebuild_tensor_v2\n(" + identity + arguments + b"tR"
+
+
+STORAGES = {
+    "float32": b"FloatStorage",
+    "float16": b"HalfStorage",
+    "int64": b"LongStorage",
+    "bfloat16": b"BFloat16Storage",
+}
+
+
+@pytest.fixture
+def torch_bytes():
+    """A file of `torch.save` with these tensors: name → array; and with other instructions at the end of its pickle."""
+
+    def build(tensors, *, legacy=False, more=b""):
+        pairs = [
+            _pickled(name, array, str(key), STORAGES[array.dtype.name], legacy)
+            for key, (name, array) in enumerate(tensors.items())
+        ]
+        description = b"\x80\2ccollections\nOrderedDict\n)R(" + b"".join(pairs) + b"u" + more + b"."
+        arrays = [np.ascontiguousarray(array) for array in tensors.values()]
+        if legacy:
+            keys = b"\x80\2](" + b"".join(_text(str(key)) for key in range(len(arrays))) + b"e."
+            machine = b"\x80\2}" + _text("little_endian") + b"\x88s."
+            head = pickle.dumps(0x1950A86A20F9469CFC6C, 2) + pickle.dumps(1001, 2) + machine
+            values = b"".join(struct.pack("<q", array.size) + array.tobytes() for array in arrays)
+            return head + description + keys + values
+        stream = io.BytesIO()
+        with zipfile.ZipFile(stream, "w") as archive:
+            archive.writestr("weights/data.pkl", description)
+            archive.writestr("weights/byteorder", "little")
+            for key, array in enumerate(arrays):
+                archive.writestr(f"weights/data/{key}", array.tobytes())
+        return stream.getvalue()
+
+    return build
+
+
+# The map that is flattened before the first dense layer.
+LAST_MAP = (2, 2, 6)
+
+
+def _torch_kernel(layer, kernel):
+    """Outputs first; a flattened map is height × width × channel here and channel × height × width in PyTorch."""
+    if kernel.ndim == 4:
+        return np.ascontiguousarray(kernel.transpose(3, 2, 0, 1))
+    if layer == "fc1":
+        kernel = kernel.reshape(*LAST_MAP, -1).transpose(2, 0, 1, 3).reshape(kernel.shape)
+    return np.ascontiguousarray(kernel.T)
+
+
+@pytest.fixture
+def torch_tensors():
+    """Parameters under torchvision's names of VGG16, and with PyTorch's axes."""
+
+    def rename(params):
+        modules = BACKBONES["vgg16"].torch_names[0].modules
+        tensors = {}
+        for layer, parameters in params.items():
+            tensors[f"{modules[layer]}.weight"] = _torch_kernel(layer, parameters["kernel"])
+            tensors[f"{modules[layer]}.bias"] = parameters["bias"]
+        return tensors
+
+    return rename
+
+
+@pytest.fixture
+def vgg_names():
+    return BACKBONES["vgg16"].torch_names
 
 
 @pytest.fixture

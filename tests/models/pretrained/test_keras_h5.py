@@ -1,6 +1,9 @@
 """Keras's .h5 layouts, written here by h5py as Keras writes them; and files that lie or are damaged."""
 
+import zlib
+
 import h5py
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -70,7 +73,7 @@ def test_base_is_read_out_of_a_whole_nested_model_with_its_optimizer(params, bas
             file[f"optimizer_weights/adam/{layer}/bias"] = np.ones_like(params[layer]["bias"])
     read = read_weights_file(path, base_shapes)
     same(read.params, {layer: params[layer] for layer in base_shapes})
-    assert read.preprocessing == "caffe"
+    assert read.preprocessing is None
 
 
 def test_keras_3_weights_are_read(params, shapes, tmp_path, same):
@@ -145,7 +148,7 @@ def test_missing_and_misshapen_tensors_are_named(params, shapes, tmp_path):
     assert "my_head/my_head/kernel:0 (3, 1) float32" in message
 
 
-@pytest.mark.parametrize("dtype", ["<f8", "<f2", ">f4", "<i4"])
+@pytest.mark.parametrize("dtype", ["<f8", ">f2", ">f4", "<i4"])
 def test_other_types_are_named(dtype, params, base_shapes, tmp_path):
     path = tmp_path / "vgg.h5"
     write_keras_h5(path, params)
@@ -182,17 +185,71 @@ def test_values_in_other_files_are_not_read(params, base_shapes, tmp_path):
         group.create_virtual_dataset(name, layout)
 
     for number, (create, word) in enumerate(
-        [(external_storage, "another file"), (external_link, "none"), (virtual, "in pieces")]
+        [(external_storage, "another file"), (external_link, "none"), (virtual, "in pieces of other files")]
     ):
         path = replaced_bias(tmp_path / f"{number}.h5", params, create)
         assert word in refusal(path, base_shapes)
 
 
-def test_a_compressed_bomb_is_not_unpacked(params, base_shapes, tmp_path):
-    def bomb(group, name):
-        group.create_dataset(name, (4,), "<f4", data=np.ones(4, "<f4"), chunks=(4,), compression="gzip")
+@pytest.mark.parametrize("chunks", [None, (2,), (3,)])
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_compressed_values_are_read(chunks, shuffle, params, base_shapes, tmp_path, same):
+    def compressed(group, name):
+        values = params["block1_conv1"]["bias"]
+        group.create_dataset(name, data=values, chunks=chunks, compression="gzip", shuffle=shuffle)
 
-    assert "compressed" in refusal(replaced_bias(tmp_path / "bomb.h5", params, bomb), base_shapes)
+    path = replaced_bias(tmp_path / "compressed.h5", params, compressed)
+    same(read_weights_file(path, base_shapes).params, {layer: params[layer] for layer in base_shapes})
+
+
+def test_compressed_kernels_are_read(params, base_shapes, tmp_path, same):
+    path = tmp_path / "compressed.h5"
+    with h5py.File(path, "w") as file:
+        for layer in base_shapes:
+            kernel = params[layer]["kernel"]
+            file.create_dataset(f"{layer}/kernel", data=kernel, chunks=(2, 2, 3, 3), compression="gzip", shuffle=True)
+            file[f"{layer}/bias"] = params[layer]["bias"]
+    same(read_weights_file(path, base_shapes).params, {layer: params[layer] for layer in base_shapes})
+
+
+def test_a_piece_that_unpacks_to_more_than_its_values_is_refused(params, base_shapes, tmp_path):
+    def bomb(group, name):
+        dataset = group.create_dataset(name, (4,), "<f4", chunks=(4,), compression="gzip")
+        dataset.id.write_direct_chunk((0,), zlib.compress(bytes(10**7)))
+
+    assert "does not hold its values" in refusal(replaced_bias(tmp_path / "bomb.h5", params, bomb), base_shapes)
+
+
+def test_pieces_that_were_never_written_are_missed(params, base_shapes, tmp_path):
+    def lacking(group, name):
+        group.create_dataset(name, (4,), "<f4", chunks=(2,), compression="gzip")[:2] = 1
+
+    path = replaced_bias(tmp_path / "lacking.h5", params, lacking)
+    assert "does not have all of its pieces" in refusal(path, base_shapes)
+
+
+def test_another_compression_is_named(params, base_shapes, tmp_path):
+    def lzf(group, name):
+        group.create_dataset(name, data=np.ones(4, "<f4"), chunks=(4,), compression="lzf")
+
+    assert "compressed by HDF5's filter 32000" in refusal(replaced_bias(tmp_path / "lzf.h5", params, lzf), base_shapes)
+
+
+@pytest.mark.parametrize("dtype", ["<f2", ml_dtypes.bfloat16])
+def test_half_precision_is_read(dtype, params, base_shapes, tmp_path, same):
+    half = {
+        layer: {name: values.astype(dtype) for name, values in parameters.items()}
+        for layer, parameters in params.items()
+        if layer in base_shapes
+    }
+    with h5py.File(tmp_path / "half.h5", "w") as file:
+        for layer, parameters in half.items():
+            file[f"{layer}/kernel"], file[f"{layer}/bias"] = parameters["kernel"], parameters["bias"]
+    expected = {
+        layer: {name: values.astype(np.float32) for name, values in parameters.items()}
+        for layer, parameters in half.items()
+    }
+    same(read_weights_file(tmp_path / "half.h5", base_shapes).params, expected)
 
 
 def test_declared_size_takes_no_memory(params, base_shapes, tmp_path):

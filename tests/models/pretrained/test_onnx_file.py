@@ -41,18 +41,30 @@ def test_names_of_a_converter_from_keras_are_read(params, shapes, onnx_bytes, on
     path.write_bytes(onnx_bytes(onnx_tensors(params)))
     read = read_weights_file(path, shapes)
     same(read.params, params)
-    assert read.preprocessing == "caffe"
+    assert read.preprocessing is None
     assert all(values.flags.writeable for parameters in read.params.values() for values in parameters.values())
 
 
-def test_names_of_pytorch_are_torchvisions_weights(params, base_shapes, onnx_bytes, tmp_path, same):
+def test_a_numbered_word_is_the_layer_and_a_longer_one_is_not(
+    params, base_shapes, onnx_bytes, onnx_tensors, tmp_path, same
+):
+    base = {layer: params[layer] for layer in base_shapes}
+    tensors = onnx_tensors(base) | {
+        "functional_1/block1_conv10/Squeeze:0": np.zeros(4, np.float32),
+        "functional_1/my_block1_conv1/Squeeze:0": np.zeros(4, np.float32),
+    }
+    (tmp_path / "weights.onnx").write_bytes(onnx_bytes(tensors))
+    same(read_weights_file(tmp_path / "weights.onnx", base_shapes).params, base)
+
+
+def test_names_of_pytorch_are_torchvisions_weights(params, base_shapes, onnx_bytes, tmp_path, same, vgg_names):
     tensors = {}
     for layer, place in zip(base_shapes, (0, 2, 5), strict=True):
         tensors[f"features.{place}.weight"] = params[layer]["kernel"].transpose(3, 2, 0, 1)
         tensors[f"features.{place}.bias"] = params[layer]["bias"]
     path = tmp_path / "model.onnx"
     path.write_bytes(onnx_bytes(tensors))
-    read = read_weights_file(path, base_shapes)
+    read = read_weights_file(path, base_shapes, vgg_names)
     same(read.params, {layer: params[layer] for layer in base_shapes})
     assert read.preprocessing == "torch"
 
@@ -110,12 +122,19 @@ def test_many_dimensions_are_not_repeated(changed, shapes):
     assert "none" in refusal(changed(many), shapes)
 
 
-@pytest.mark.parametrize("data_type", [onnx.TensorProto.FLOAT16, onnx.TensorProto.INT32, 4711])
+@pytest.mark.parametrize("data_type", [onnx.TensorProto.DOUBLE, onnx.TensorProto.INT32, 4711])
 def test_another_type_is_named(changed, shapes, data_type):
     def retype(tensor):
         tensor.data_type = data_type
 
     assert f"ONNX type {data_type}" in refusal(changed(retype), shapes)
+
+
+def test_half_precision_is_read(params, shapes, onnx_bytes, onnx_tensors, tmp_path):
+    tensors = {name: values.astype(np.float16) for name, values in onnx_tensors(params).items()}
+    (tmp_path / "half.onnx").write_bytes(onnx_bytes(tensors))
+    bias = read_weights_file(tmp_path / "half.onnx", shapes).params["fc1"]["bias"]
+    np.testing.assert_array_equal(bias, params["fc1"]["bias"].astype(np.float16).astype(np.float32))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

@@ -50,7 +50,7 @@ def test_tensors_that_fit_are_read(tmp_path):
 
 def test_all_that_does_not_fit_is_shown_with_both_sides(tmp_path):
     wrong_shape = stored("a/kernel", [[1.0]])
-    wrong_type = stored("a/bias", [1.0], dtype="float16")
+    wrong_type = stored("a/bias", [1.0], dtype="float64")
     not_finite = stored("b/kernel", [np.nan, 1.0, -np.inf])
     packed = stored("b/bias", [1.0], unreadable="stored in pieces or compressed")
     good = stored("good/bias", [1.0])
@@ -73,7 +73,7 @@ def test_all_that_does_not_fit_is_shown_with_both_sides(tmp_path):
     assert "5 of the 6 tensors" in lines[0]
     assert lines[1:6] == [
         "  a/kernel: wanted (2, 2) float32; the file has a/kernel (1, 1) float32",
-        "  a/bias: wanted (1,) float32; the file has a/bias (1,) float16",
+        "  a/bias: wanted (1,) float32; the file has a/bias (1,) float64",
         "  b/kernel: wanted finite numbers; b/kernel has 2 NaN or infinite of 3",
         "  b/bias: wanted (1,) float32; the file has b/bias (1,) float32, stored in pieces or compressed",
         "  missing/bias: wanted (9,) float32; the file has none",

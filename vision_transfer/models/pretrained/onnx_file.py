@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vision_transfer.models.pretrained.tensors import StoredTensor, damaged
+from vision_transfer.models.pretrained.tensors import StoredTensor, damaged, file_dtype, unread
 
 # Field numbers of onnx.proto: ModelProto.graph, GraphProto.initializer, TensorProto.float_data, TensorProto.raw_data.
 GRAPH_FIELD = 7
@@ -30,6 +30,8 @@ FIXED_LENGTHS = {FIXED64: 8, FIXED32: 4}
 MAX_VARINT_BYTES = 10
 # Most fields in a file; VGG19's graph has several hundred.
 MAX_FIELDS = 100_000
+# ONNX's types that can be read (onnx.proto's DataType).
+DTYPES = {1: "float32", 10: "float16", 16: "bfloat16"}
 # Longest header of an initializer: name, dimensions, type.
 MAX_HEADER_BYTES = 4096
 
@@ -51,7 +53,7 @@ class _Field:
 
 @contextmanager
 def open_onnx(path: Path) -> Iterator[list[StoredTensor]]:
-    """The float32 initializers (weights) of an ONNX file; their words are the parts of their names between slashes.
+    """The initializers (weights) of an ONNX file; their words are the parts of their names between slashes.
 
     Values in other files (ONNX's external data) are not read.
 
@@ -85,7 +87,7 @@ def _stored_tensor(path: Path, content: mmap.mmap, fields: list[_Field]) -> Stor
     values = [field for field in fields if _holds_values(field)]
     others = [field for field in fields if not _holds_values(field)]
     if sum(field.end - field.start for field in others) > MAX_HEADER_BYTES:
-        return StoredTensor("(an initializer with values of another type)", (), (), "not float32", _nothing)
+        return StoredTensor("(an initializer with values of another type)", (), (), "not float32", unread)
     try:
         header = onnx.TensorProto.FromString(b"".join(content[field.start : field.end] for field in others))
     except DecodeError as error:
@@ -93,7 +95,7 @@ def _stored_tensor(path: Path, content: mmap.mmap, fields: list[_Field]) -> Stor
     # protobuf returns a text that is not UTF-8 as bytes
     name = header.name if isinstance(header.name, str) else bytes(header.name).decode("utf-8", "replace")
     shape = tuple(header.dims)
-    is_float = header.data_type == onnx.TensorProto.FLOAT
+    dtype = DTYPES.get(header.data_type, f"ONNX type {header.data_type}")
     if header.data_location == onnx.TensorProto.EXTERNAL:
         unreadable = "stored in another file"
     else:
@@ -102,27 +104,26 @@ def _stored_tensor(path: Path, content: mmap.mmap, fields: list[_Field]) -> Stor
         name=name,
         words=tuple(name.split("/")),
         shape=shape,
-        dtype="float32" if is_float else f"ONNX type {header.data_type}",
-        read=_nothing if unreadable else partial(_read, path, content, name, values[0], shape),
+        dtype=dtype,
+        read=unread if unreadable else partial(_read, path, content, name, values[0], shape, dtype),
         unreadable=unreadable,
     )
 
 
 def _holds_values(field: _Field) -> bool:
-    """Whether it is float_data (packed) or raw_data; both are consecutive little-endian float32."""
+    """Whether it is float_data (packed) or raw_data; both are consecutive little-endian numbers."""
     return field.number in (FLOAT_DATA_FIELD, RAW_DATA_FIELD) and field.wire_type == LENGTH_DELIMITED
 
 
-def _read(path: Path, content: mmap.mmap, name: str, field: _Field, shape: tuple[int, ...]) -> np.ndarray:
-    wanted = math.prod(shape) * np.dtype(np.float32).itemsize
+def _read(
+    path: Path, content: mmap.mmap, name: str, field: _Field, shape: tuple[int, ...], dtype_name: str
+) -> np.ndarray:
+    dtype = file_dtype(dtype_name)
+    wanted = math.prod(shape) * dtype.itemsize
     if field.end - field.content != wanted:
         found = f"{field.end - field.content:,} bytes"
         raise damaged(path, f"{name} has shape {shape}, which is {wanted:,} bytes, but {found} of values")
-    return np.frombuffer(content, "<f4", math.prod(shape), field.content).reshape(shape).copy()
-
-
-def _nothing() -> np.ndarray:
-    raise AssertionError("a tensor without values is never read")
+    return np.frombuffer(content, dtype, math.prod(shape), field.content).reshape(shape).astype(np.float32)
 
 
 def _fields(content: mmap.mmap, start: int, end: int, budget: list[int]) -> Iterator[_Field]:

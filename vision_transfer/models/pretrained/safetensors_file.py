@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from vision_transfer.models.pretrained.tensors import Params, StoredTensor, damaged, printable
 from vision_transfer.runtime.files import replaced_file
@@ -14,7 +15,8 @@ LENGTH_BYTES = 8
 HEADER_START = b"{"
 # Longest header; VGG19's has 4 kB.
 MAX_HEADER_BYTES = 4 << 20
-FLOAT32 = "F32"
+# Numpy's names of the types that can be read.
+DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 
 @contextmanager
@@ -49,6 +51,8 @@ def write_safetensors(path: Path, params: Params, metadata: Mapping[str, str]) -
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
+    # safetensors knows numpy's bfloat16 once this is imported
+    import ml_dtypes  # noqa: F401
     from safetensors import SafetensorError, safe_open
 
     with path.open("rb") as stream:
@@ -65,11 +69,11 @@ def _opened(path: Path) -> Iterator[Any]:
 
 def _stored_tensor(path: Path, file: Any, name: str) -> StoredTensor:
     piece = file.get_slice(name)
-    dtype = piece.get_dtype()
+    dtype: str = piece.get_dtype()
     return StoredTensor(
         name=name,
         words=tuple(name.split("/")),
         shape=tuple(piece.get_shape()),
-        dtype="float32" if dtype == FLOAT32 else dtype,
-        read=partial(file.get_tensor, name),
+        dtype=DTYPES.get(dtype, dtype),
+        read=lambda: file.get_tensor(name).astype(np.float32, copy=False),
     )

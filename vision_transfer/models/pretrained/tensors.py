@@ -20,6 +20,14 @@ Params = dict[str, dict[str, np.ndarray]]
 # layer -> parameter -> shape; layers in network order
 Shapes = Mapping[str, Mapping[str, tuple[int, ...]]]
 
+# Types whose values can be read, as float32.
+READABLE_DTYPES = ("float32", "float16", "bfloat16")
+KERNEL = "kernel"
+# Rank of a convolution's kernel.
+CONVOLUTION_RANK = 4
+# Running statistics of a batch norm; they have the shape of its scale.
+STATISTICS = ("mean", "variance")
+SCALE = "scale"
 # Most lines per list in a message about a file.
 MESSAGE_LINES = 20
 # Longest text from a file in a message.
@@ -32,9 +40,10 @@ class StoredTensor:
 
     Attributes:
         words: the parts of its name, for matching it with a layer.
-        dtype: NumPy's name (`float32`) or the format's own.
+        dtype: numpy's name, `bfloat16`, or the format's own; `READABLE_DTYPES` can be read.
         read: reads the values as `shape` float32; raises UserError if the file does not have them.
         unreadable: why it can never be read (`compressed`), or an empty text.
+        place: orders the layers of a file whose names do not say which they are.
     """
 
     name: str
@@ -43,6 +52,7 @@ class StoredTensor:
     dtype: str
     read: Callable[[], np.ndarray]
     unreadable: str = ""
+    place: int = 0
 
 
 @dataclass(frozen=True)
@@ -55,13 +65,40 @@ class Layout:
 
 @dataclass(frozen=True)
 class Wanted:
-    """A tensor of the network, the tensors of the file that it may be, and the layouts that they may have."""
+    """A tensor of the network, the tensors of the file that it may be, and the layouts that they may have.
+
+    The `remark` is for a message, where there are no candidates and the naming can tell why.
+    """
 
     layer: str
     parameter: str
     shape: tuple[int, ...]
     candidates: tuple[StoredTensor, ...]
     layouts: tuple[Layout, ...]
+    remark: str = ""
+
+
+def file_dtype(name: str) -> np.dtype:
+    """Numpy's dtype of the bytes of a readable type in a file, all of which are little-endian."""
+    if name == "bfloat16":
+        import ml_dtypes
+
+        return np.dtype(ml_dtypes.bfloat16)
+    return np.dtype(name).newbyteorder("<")
+
+
+def oihw_or_same(shape: tuple[int, ...]) -> tuple[Layout, ...]:
+    """The layout OIHW of ONNX and PyTorch for a convolution's kernel, HWIO here; for any other tensor the one here.
+
+    A depthwise kernel, height × width × channels × 1 here, is channels × 1 × height × width there.
+    """
+    if len(shape) != CONVOLUTION_RANK:
+        return (Layout(shape),)
+    height, width, inputs, outputs = shape
+    layouts = (Layout((outputs, inputs, height, width), lambda kernel: kernel.transpose(2, 3, 1, 0)),)
+    if outputs == 1 < inputs:
+        layouts += (Layout((inputs, 1, height, width), lambda kernel: kernel.transpose(2, 3, 0, 1)),)
+    return layouts
 
 
 def damaged(path: Path, found: str) -> UserError:
@@ -69,10 +106,23 @@ def damaged(path: Path, found: str) -> UserError:
     return UserError(f"weights file {path}: {found}. The file is damaged or truncated. Download it again.")
 
 
+def unread() -> np.ndarray:
+    """Reads a tensor that cannot be read."""
+    raise AssertionError("a tensor without values is never read")
+
+
 def printable(text: str) -> str:
     """An arbitrary text from a file, made fit for a message: short and without control characters."""
     shown = text if text.isprintable() else ascii(text)
     return shown if len(shown) <= MESSAGE_TEXT_LENGTH else shown[:MESSAGE_TEXT_LENGTH] + "…"
+
+
+def with_statistics(shapes: Shapes) -> dict[str, dict[str, tuple[int, ...]]]:
+    """Shapes of parameters and, in the layers with a scale, of running statistics."""
+    return {
+        layer: dict(parameters) | (dict.fromkeys(STATISTICS, parameters[SCALE]) if SCALE in parameters else {})
+        for layer, parameters in shapes.items()
+    }
 
 
 def digest_order(parameters: Iterable[str]) -> list[str]:
@@ -82,9 +132,10 @@ def digest_order(parameters: Iterable[str]) -> list[str]:
 
 
 def tensors_sha256(params: Mapping[str, Mapping[str, Any]]) -> str:
-    """Hexadecimal sha256 over the tensors: for each layer, in the given order, kernel and then bias.
+    """Hexadecimal sha256 over the tensors: for each layer, in the given order, kernel, bias, and others by name.
 
-    The bytes are little-endian float32 in C order, kernels HWIO or in × out.
+    The bytes are little-endian float32 in C order, kernels HWIO or in × out. Running statistics, where a network has
+    them, are among the others of their layers.
     """
     digest = hashlib.sha256()
     for parameters in params.values():
@@ -117,6 +168,9 @@ def read_wanted(path: Path, wanted: Sequence[Wanted], stored: Sequence[StoredTen
             )
             continue
         params.setdefault(tensor.layer, {})[tensor.parameter] = values
+    lacking = [tensor for tensor in wanted if tensor.parameter in STATISTICS and not tensor.candidates]
+    if lacking and len(lacking) == len(problems):
+        raise UserError(_no_statistics(path, lacking))
     if problems:
         used = {candidate.name for tensor in wanted for candidate in tensor.candidates}
         others = [_side(tensor) for tensor in stored if tensor.name not in used]
@@ -130,12 +184,12 @@ def _choose(tensor: Wanted) -> tuple[StoredTensor, Layout] | str:
         (found, layout)
         for found in tensor.candidates
         for layout in tensor.layouts
-        if (found.shape, found.dtype, found.unreadable) == (layout.shape, "float32", "")
+        if (found.shape, found.unreadable) == (layout.shape, "") and found.dtype in READABLE_DTYPES
     ]
     if len(fitting) == 1:
         return fitting[0]
     if not tensor.candidates:
-        return "the file has none"
+        return f"the file has {tensor.remark or 'none'}"
     shapes = " or ".join(str(layout.shape) for layout in tensor.layouts if layout.shape != tensor.shape)
     as_in_file = f" (in the file: {shapes})" if shapes else ""
     return f"the file has {' and '.join(map(_side, tensor.candidates[:4]))}{as_in_file}"
@@ -155,6 +209,17 @@ def _mismatch(path: Path, problems: list[str], wanted: int, others: list[str]) -
         lines += ["other tensors in the file:", *_shortened(others)]
     lines.append("give weights of exactly this architecture, or set config.model.backbone to theirs")
     return "\n".join(lines)
+
+
+def _no_statistics(path: Path, lacking: list[Wanted]) -> str:
+    first = lacking[0]
+    layers = len({tensor.layer for tensor in lacking})
+    return (
+        f"weights file {path}: it has no running statistics for {layers} batch norms of the network, such as "
+        f"{first.layer}/{first.parameter}, {first.shape} float32; without them a pretrained network computes something "
+        "else. Save all of the network's state: model.save_weights('x.weights.h5') in Keras, "
+        "torch.save(model.state_dict(), 'x.pth') in PyTorch"
+    )
 
 
 def _shortened(lines: list[str]) -> list[str]:

@@ -1,25 +1,46 @@
-"""Reads a weights file of any known format as parameters of the network."""
+"""Reads a weights file of any known format as parameters and running statistics of a network."""
 
 import stat
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from vision_transfer.errors import UserError
 from vision_transfer.models.pretrained import keras_h5, safetensors_file
+from vision_transfer.models.pretrained.keras_archive import is_keras_archive, open_keras_archive
 from vision_transfer.models.pretrained.keras_h5 import open_keras_h5
-from vision_transfer.models.pretrained.names import by_keras_names, by_onnx_names, by_torch_names, has_torch_names
+from vision_transfer.models.pretrained.keras_names import by_keras_names
 from vision_transfer.models.pretrained.onnx_file import open_onnx
+from vision_transfer.models.pretrained.onnx_names import by_onnx_names
 from vision_transfer.models.pretrained.safetensors_file import open_safetensors, read_metadata
-from vision_transfer.models.pretrained.tensors import Params, Shapes, damaged, read_wanted
+from vision_transfer.models.pretrained.tensors import (
+    STATISTICS,
+    Params,
+    Shapes,
+    StoredTensor,
+    damaged,
+    printable,
+    read_wanted,
+    with_statistics,
+)
+from vision_transfer.models.pretrained.torch_file import open_torch_legacy, open_torch_zip
+from vision_transfer.models.pretrained.torch_names import TorchNames, by_torch_names, has_torch_names
 
-FORMATS = "Keras .h5, .onnx or .safetensors"
-# First bytes of files by torch.save, of Keras 3's .keras and numpy's .npz, and of a pickle.
+FORMATS = "Keras .h5 or .keras, PyTorch .pth, .safetensors or .onnx"
+# First bytes of files by torch.save and of Keras 3's .keras, and of a pickle.
 ZIP_SIGNATURE = b"PK\x03\x04"
 PICKLE_SIGNATURE = b"\x80"
 # An ONNX file starts with the field `ir_version`.
 ONNX_SIGNATURE = b"\x08"
 SIGNATURE_BYTES = 16
-OPENERS = {"hdf5": open_keras_h5, "onnx": open_onnx, "safetensors": open_safetensors}
+OPENERS = {
+    "hdf5": open_keras_h5,
+    "keras": open_keras_archive,
+    "onnx": open_onnx,
+    "safetensors": open_safetensors,
+    "torch": open_torch_zip,
+    "torch legacy": open_torch_legacy,
+}
 
 
 @dataclass(frozen=True)
@@ -28,36 +49,71 @@ class WeightsFile:
 
     Attributes:
         params: layer → parameter → float32 array, HWIO or in × out, in the order of the requested shapes.
-        preprocessing: as the names of the tensors suggest: `torch` for names of torchvision and timm, else `caffe`.
+        batch_stats: the running statistics `mean` and `variance` of batch norms, like `params`.
+        preprocessing: as the names of the tensors suggest: that of a PyTorch library, or None for names of Keras.
         metadata: texts in the header; only safetensors files have any.
     """
 
     params: Params
-    preprocessing: str
-    metadata: dict[str, str]
+    preprocessing: str | None = None
+    metadata: dict[str, str] = field(default_factory=dict)
+    batch_stats: Params = field(default_factory=dict)
+
+    @property
+    def tensors(self) -> Params:
+        """Parameters and running statistics together, by layer."""
+        return {layer: parameters | self.batch_stats.get(layer, {}) for layer, parameters in self.params.items()}
 
 
-def read_weights_file(path: Path, shapes: Shapes) -> WeightsFile:
-    """Reads the tensors of a network from a file; the first bytes determine its format.
+def read_weights_file(path: Path, shapes: Shapes, torch_names: Sequence[TorchNames] = ()) -> WeightsFile:
+    """Reads the tensors of a network from a file; the first bytes determine its format. Nothing in a file is run.
 
     Args:
-        path: Keras .h5 (weights or whole model, with or without other layers), Keras 3's .weights.h5, ONNX,
-            safetensors (ours, or with torchvision's or timm's names).
-        shapes: layer → parameter → shape in Keras's layout, in network order.
+        path: Keras .h5 (weights or whole model, with or without other layers), Keras 3's .weights.h5 and .keras, ONNX,
+            safetensors, or a state dict by `torch.save`; float32, float16 or bfloat16.
+        shapes: layer → parameter → shape in Keras's layout, in network order. A layer with a `scale` also has running
+            statistics of its shape, which must be in the file.
+        torch_names: the names of the layers in PyTorch's libraries.
 
     Raises:
         UserError: the file is missing, has another format, or is truncated or damaged; or a tensor is missing,
             ambiguous, of a wrong shape or type, or not finite.
     """
     kind = _format(path)
+    wanted_shapes = with_statistics(shapes)
+    preprocessing = None
     with OPENERS[kind](path) as stored:
         if has_torch_names(stored):
-            wanted, preprocessing = by_torch_names(stored, shapes), "torch"
+            match = by_torch_names(stored, wanted_shapes, torch_names)
+            if match.names is None:
+                raise _foreign_names(path, stored, torch_names)
+            wanted, preprocessing = match.wanted, match.names.preprocessing
         else:
             by_names = by_onnx_names if kind == "onnx" else by_keras_names
-            wanted, preprocessing = by_names(stored, shapes), "caffe"
-        params = read_wanted(path, wanted, stored)
-    return WeightsFile(params, preprocessing, read_metadata(path) if kind == "safetensors" else {})
+            wanted = by_names(stored, wanted_shapes)
+        tensors = read_wanted(path, wanted, stored)
+    params = {layer: {name: tensors[layer][name] for name in parameters} for layer, parameters in shapes.items()}
+    batch_stats = {
+        layer: {name: parameters[name] for name in STATISTICS}
+        for layer, parameters in tensors.items()
+        if wanted_shapes[layer].keys() != shapes[layer].keys()
+    }
+    metadata = read_metadata(path) if kind == "safetensors" else {}
+    return WeightsFile(params, preprocessing, metadata, batch_stats)
+
+
+def _foreign_names(path: Path, stored: Sequence[StoredTensor], torch_names: Sequence[TorchNames]) -> UserError:
+    found = f"weights file {path}: its tensors have PyTorch's names, such as {printable(stored[0].name)}"
+    if not torch_names:
+        return UserError(
+            f"{found}, but this backbone is as Keras has it, and PyTorch's differs from it in its padding or its "
+            "batch norms; set config.model.backbone to the network of the file, or give a file with Keras's names"
+        )
+    expected = " or ".join(f"{next(iter(one.modules.values()))}.weight ({one.library})" for one in torch_names)
+    return UserError(
+        f"{found}, but none of this backbone's, which begin with {expected}; set config.model.backbone to the network "
+        "of the file"
+    )
 
 
 def _format(path: Path) -> str:
@@ -66,12 +122,10 @@ def _format(path: Path) -> str:
         return "hdf5"
     if start[safetensors_file.LENGTH_BYTES :].startswith(safetensors_file.HEADER_START):
         return "safetensors"
-    if start.startswith((ZIP_SIGNATURE, PICKLE_SIGNATURE)):
-        raise UserError(
-            f"weights file {path}: this is a zip or pickle file, as from torch.save or Keras's .keras. A pickle can "
-            f"run code, so it is not read; allowed are {FORMATS}. Convert it with the library that wrote it: "
-            "safetensors.torch.save_file(state_dict, 'weights.safetensors') or model.save_weights('x.weights.h5')"
-        )
+    if start.startswith(ZIP_SIGNATURE):
+        return "keras" if is_keras_archive(path) else "torch"
+    if start.startswith(PICKLE_SIGNATURE):
+        return "torch legacy"
     if start.startswith(ONNX_SIGNATURE):
         return "onnx"
     raise UserError(f"weights file {path}: starts with {start!r}, which is none of the formats allowed ({FORMATS})")
