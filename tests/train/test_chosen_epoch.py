@@ -1,12 +1,17 @@
 """Which parameters are tested: of the last stage, or of the stage that did best on validation."""
 
+from dataclasses import replace
+
 import jax
 import numpy as np
 import pytest
 
 from vision_transfer.config import checked, default_config, stage, with_stages
 from vision_transfer.errors import UserError
-from vision_transfer.train.stage import Progress, StageOutcome, Weights, chosen_epoch, chosen_variables
+from vision_transfer.models.layers import Conv, Dense, Flatten
+from vision_transfer.models.network import Network
+from vision_transfer.runs.build import resolve_stages
+from vision_transfer.train.stage import Progress, StageOutcome, Weights, chosen_epoch, chosen_variables, ends_before
 
 
 def _outcome(*values, best, last):
@@ -62,3 +67,17 @@ def test_stages_that_monitor_different_values_cannot_be_compared():
         checked(config)
     config.evaluate = "best"
     checked(config)
+
+
+@pytest.mark.parametrize(("limit", "ends"), [(None, False), (0.9, True), (0.91, False), (0.95, False)])
+def test_a_schedule_ends_where_the_best_epoch_is_good_enough(limit, ends):
+    """The accuracy is that of the best epoch by the monitored loss, not the highest."""
+    accuracies = [0.8, 0.9, 0.95]
+    history = tuple({"epoch": place, "validation_accuracy": value} for place, value in enumerate(accuracies, 1))
+    head = replace(HEAD, progress=replace(HEAD.progress, history=history))
+    config = default_config()
+    with_stages(config, head=stage(epochs=3), tune=stage(freeze="none", epochs=1, skip_from=limit))
+    network = Network((Conv("conv", 1),), (Flatten("flat"), Dense("logits", 1)), (3, 3, 1))
+    _, tune = resolve_stages(checked(config), network)
+    assert ends_before(tune, [head]) is ends
+    assert not ends_before(tune, [])
