@@ -1,5 +1,6 @@
 """Fixtures that several rooms share: a screen, one device, a finished run, and data and weights of some machines."""
 
+import importlib.util
 import io
 import os
 import shutil
@@ -95,6 +96,15 @@ def reference():
             return dict(arrays)
 
     return read
+
+
+@pytest.fixture(scope="session")
+def formula():
+    """The module `tests/reference/formula.py`: weights and images that scripts under other libraries draw alike."""
+    spec = importlib.util.spec_from_file_location("formula", REFERENCE / "formula.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(scope="session")

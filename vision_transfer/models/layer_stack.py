@@ -1,5 +1,6 @@
 """The Flax module that applies a table of layers. It knows nothing of training, freezing or weights."""
 
+import operator
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -39,8 +40,9 @@ from vision_transfer.models.layers import (
 )
 from vision_transfer.models.ops.convolution import chain, is_chained, max_pool
 from vision_transfer.models.ops.pooling import POOL, average_pool, overlapping_max_pool
+from vision_transfer.models.ops.windows import pad_map
 from vision_transfer.models.precision import Numerics
-from vision_transfer.models.shapes import output_shape
+from vision_transfer.models.shapes import output_shape, zeros_around
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,8 @@ class LayerStack(nn.Module):
             return values
         if self.has_variable("perturbations", layer.name):
             values = values + self.get_variable("perturbations", layer.name)
-        self.sow("watched", layer.name, values)
+        # Flax refuses a variable with the name of a module, so the layers' names are keys inside of one.
+        self.sow("watched", "outputs", {layer.name: values}, reduce_fn=operator.or_, init_fn=dict)
         return values
 
     def _convolve(self, rows: Sequence[Row], position: int, images: Array, mode: _Mode) -> tuple[Array, int]:
@@ -220,7 +223,7 @@ def _without_parameters(row: Row, values: Array) -> Array:
         case Activate():
             return activate(values, row.activation)
         case ZeroPad():
-            return jnp.pad(values, ((0, 0), *row.padding, (0, 0)))
+            return pad_map(values, zeros_around(row, values.shape[1:3]))
         case _:
             raise TypeError(f"cannot apply {row}")
 

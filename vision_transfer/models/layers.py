@@ -80,11 +80,13 @@ class AveragePool:
 
 @dataclass(frozen=True)
 class ZeroPad:
-    """Zeros around the map."""
+    """Zeros around the map: margins, or (`same`) those that a `valid` window of this size and stride after it needs."""
 
     name: str
-    padding: Margins
+    padding: Padding
     stage: str = ""
+    size: int = 1
+    strides: int = 1
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from vision_transfer.models.layers import (
     layers_of,
     stage_of,
 )
-from vision_transfer.models.ops.windows import margins_of, output_extents
+from vision_transfer.models.ops.windows import Margins, margins_of, output_extents
 
 Shape = tuple[int, ...]
 
@@ -100,6 +100,11 @@ def parameter_shapes(layer: Layer, before: Shape) -> dict[str, Shape]:
     return {**kernels, "bias": (features,)} if layer.bias else kernels
 
 
+def zeros_around(layer: ZeroPad, extents: tuple[int, ...]) -> Margins:
+    """Zeros before and after the height and the width, for a map of these extents."""
+    return margins_of(layer.padding, extents, (layer.size, layer.size), (layer.strides, layer.strides))
+
+
 def _enter(row: Row, shape: Shape, shapes: dict[str, tuple[tuple[Shape, ...], Shape]]) -> Shape:
     """The shape after `row`; enters each layer's inputs and output into `shapes`."""
     if not isinstance(row, Block):
@@ -141,7 +146,8 @@ def _after(layer: Layer, shape: Shape) -> Shape:
             return (*_windows(layer, shape, layer.size, layer.size, "valid"), shape[-1])
         case ZeroPad():
             height, width, channels = _require_map(layer, shape)
-            return (height + sum(layer.padding[0]), width + sum(layer.padding[1]), channels)
+            rows, columns = zeros_around(layer, (height, width))
+            return (height + sum(rows), width + sum(columns), channels)
         case GlobalAveragePool():
             channels = _require_map(layer, shape)[-1]
             return (1, 1, channels) if layer.keep_axes else (channels,)

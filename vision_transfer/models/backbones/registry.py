@@ -3,12 +3,16 @@
 from vision_transfer.errors import UserError, nearest_names
 from vision_transfer.models.backbones.backbone import Backbone
 from vision_transfer.models.backbones.convnets import convnet
+from vision_transfer.models.backbones.densenet import DENSENET121
 from vision_transfer.models.backbones.efficientnet_lite import (
     EFFICIENTNET_LITE0,
     EFFICIENTNET_LITE1,
     EFFICIENTNET_LITE2,
 )
+from vision_transfer.models.backbones.mobilenet_v2 import MOBILENET_V2
+from vision_transfer.models.backbones.resnet import RESNET50
 from vision_transfer.models.backbones.vgg import VGG16_BACKBONE, VGG19_BACKBONE
+from vision_transfer.models.backbones.xception import XCEPTION
 from vision_transfer.models.layers import GlobalAveragePool, Row
 
 GLOBAL_POOL_NAME = "global_average_pooling2d"
@@ -18,6 +22,10 @@ BACKBONES = {
     "efficientnet_lite0": EFFICIENTNET_LITE0,
     "efficientnet_lite1": EFFICIENTNET_LITE1,
     "efficientnet_lite2": EFFICIENTNET_LITE2,
+    "mobilenet_v2": MOBILENET_V2,
+    "xception": XCEPTION,
+    "resnet50": RESNET50,
+    "densenet121": DENSENET121,
     "mnist_convnet": convnet(32, 64, 64, pool_last=False),
     "convnet_150": convnet(32, 64, 128, 128, pool_last=True),
     "convnet_180": convnet(32, 64, 128, 256, 256, pool_last=False),

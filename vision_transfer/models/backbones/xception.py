@@ -1,0 +1,84 @@
+"""Xception (Chollet 2017, arXiv:1610.02357, Figure 5), with Keras's names.
+
+Table: keras/src/applications/xception.py. Keras names the layers of shortcuts and the sums automatically, by counting
+them in a fresh session.
+"""
+
+from vision_transfer.models.backbones.backbone import Backbone
+from vision_transfer.models.layers import (
+    Activate,
+    BatchNorm,
+    Block,
+    Conv,
+    Dense,
+    GlobalAveragePool,
+    MaxPool,
+    Merge,
+    Row,
+    SeparableConv,
+)
+
+STEM_FEATURES = (32, 64)
+# Block → width of its two separable convolutions; a pool of stride 2 follows, and the shortcut is projected.
+DOWNSAMPLING = {2: (128, 128), 3: (256, 256), 4: (728, 728), 13: (728, 1024)}
+MIDDLE = range(5, 13)
+MIDDLE_FEATURES, MIDDLE_DEPTH = 728, 3
+TOP_FEATURES = (1536, 2048)
+IMAGE_SIZE = 299
+
+
+def xception() -> Backbone:
+    """The network; each of its fourteen blocks is a stage."""
+    rows: list[Row] = []
+    for number, (features, strides) in enumerate(zip(STEM_FEATURES, (2, 1), strict=True), start=1):
+        name = f"block1_conv{number}"
+        rows += [
+            Conv(name, features, 3, "valid", "linear", "block1", strides, bias=False),
+            BatchNorm(f"{name}_bn", stage="block1"),
+            Activate(f"{name}_act", stage="block1"),
+        ]
+    projections = 0
+    for sums, number in enumerate(sorted([*DOWNSAMPLING, *MIDDLE])):
+        name = f"block{number}"
+        merge = Merge(_counted("add", sums), "add")
+        if number in MIDDLE:
+            branches = (_separable(name, (MIDDLE_FEATURES,) * MIDDLE_DEPTH), ())
+        else:
+            widths = DOWNSAMPLING[number]
+            # The stem ends with an activation, so the first block begins without.
+            branch = _separable(name, widths)[0 if number > min(DOWNSAMPLING) else 1 :]
+            branches = (
+                (*branch, MaxPool(f"{name}_pool", 3, strides=2, padding="same")),
+                (
+                    Conv(_counted("conv2d", projections), widths[-1], 1, "same", "linear", strides=2, bias=False),
+                    BatchNorm(_counted("batch_normalization", projections)),
+                ),
+            )
+            projections += 1
+        rows.append(Block(name, branches, merge, stage=name))
+    for number, features in enumerate(TOP_FEATURES, start=1):
+        name = f"block14_sepconv{number}"
+        rows += [
+            SeparableConv(name, features, stage="block14"),
+            BatchNorm(f"{name}_bn", stage="block14"),
+            Activate(f"{name}_act", stage="block14"),
+        ]
+    classifier = (GlobalAveragePool("avg_pool"), Dense("predictions", 1000))
+    return Backbone(tuple(rows), classifier=classifier, preprocessing="tf", image_size=IMAGE_SIZE)
+
+
+def _separable(block: str, widths: tuple[int, ...]) -> tuple[Row, ...]:
+    """Activation, separable convolution and batch norm, for each width."""
+    rows: list[Row] = []
+    for number, features in enumerate(widths, start=1):
+        name = f"{block}_sepconv{number}"
+        rows += [Activate(f"{name}_act"), SeparableConv(name, features), BatchNorm(f"{name}_bn")]
+    return tuple(rows)
+
+
+def _counted(name: str, number: int) -> str:
+    """Keras's automatic name of the layer that is the `number`-th of its kind, from 0."""
+    return f"{name}_{number}" if number else name
+
+
+XCEPTION = xception()
