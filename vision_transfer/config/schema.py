@@ -166,7 +166,9 @@ class ModelConfig:
         "trains; auto: pretrained where weights are loaded",
     )
     weights: Literal["imagenet", "random"] = setting("imagenet", "initial weights of the backbone")
-    weights_path: str | None = setting(None, "a weights file (.h5, .onnx, .safetensors) instead of the published ones")
+    weights_path: str | None = setting(
+        None, "a weights file (.h5, .keras, .pth, .safetensors, .onnx) instead of the published ones"
+    )
     preprocessing: Literal["caffe", "torch", "tf", "lite", "rescale", "raw"] | None = setting(
         None,
         "transformation of pixels of 0–255; default: that of the weights, rescale without any",

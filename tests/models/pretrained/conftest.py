@@ -18,7 +18,7 @@ from rich.console import Console
 
 from vision_transfer.models.backbones.registry import BACKBONES
 from vision_transfer.models.pretrained.keras_h5 import write_keras_h5
-from vision_transfer.models.pretrained.releases import Release, Wheel
+from vision_transfer.models.pretrained.releases import Download, Release, Wheel
 from vision_transfer.models.pretrained.tensors import tensors_sha256
 from vision_transfer.runtime.console import Screen
 
@@ -295,16 +295,15 @@ def h5_bytes(params, tmp_path_factory):
 
 
 @pytest.fixture
-def release(params, h5_bytes):
-    """A release of the parameters, still without an address."""
-    return Release(
-        architecture="vgg16",
-        include_classifier=True,
-        url="",
-        md5=hashlib.md5(h5_bytes).hexdigest(),
-        size=len(h5_bytes),
-        tensors_sha256=tensors_sha256(params),
-    )
+def download(h5_bytes):
+    """The parameters' file, still without an address."""
+    return Download("", len(h5_bytes), hashlib.md5(h5_bytes).hexdigest())
+
+
+@pytest.fixture
+def release(params, download):
+    """A release of the parameters."""
+    return Release("vgg16", include_classifier=True, sources=(download,), tensors_sha256=tensors_sha256(params))
 
 
 @pytest.fixture

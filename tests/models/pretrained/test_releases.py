@@ -10,6 +10,7 @@ import pytest
 from vision_transfer.models.backbones.registry import BACKBONES, RELEASES
 from vision_transfer.models.pretrained.keras_h5 import write_keras_h5
 from vision_transfer.models.pretrained.load import load_pretrained
+from vision_transfer.models.pretrained.releases import KERAS_URL, Download, Wheel
 from vision_transfer.models.pretrained.tensors import tensors_sha256
 from vision_transfer.models.pretrained.weights_file import read_weights_file
 
@@ -29,28 +30,52 @@ def vgg16_base_shapes():
     return shapes
 
 
-def test_each_network_has_one_release():
-    assert {(release.architecture, release.include_classifier) for release in RELEASES} == {
-        (architecture, classifier) for architecture in ("vgg16", "vgg19") for classifier in (False, True)
-    }
-    assert len({release.md5 for release in RELEASES}) == len(RELEASES)
+def test_each_network_has_at_most_one_release():
+    names = [release.name for release in RELEASES]
+    assert len(set(names)) == len(names)
+    digests = [release.tensors_sha256 for release in RELEASES if release.tensors_sha256]
+    assert len(set(digests)) == len(digests)
     for release in RELEASES:
-        assert re.fullmatch("[0-9a-f]{32}", release.md5)
-        assert release.architecture in release.file_name
-        assert ("notop" in release.file_name) != release.include_classifier
+        assert release.sources
+        assert release.licence
+        assert release.tensors_sha256 is None or re.fullmatch("[0-9a-f]{64}", release.tensors_sha256)
+
+
+def test_what_is_downloaded_from_keras_is_the_file_of_that_network():
+    files = [(release, source) for release in RELEASES for source in release.sources if isinstance(source, Download)]
+    assert len({source.url for _, source in files}) == len(files)
+    for release, source in files:
+        assert source.url.startswith(KERAS_URL)
+        assert source.md5 is None or re.fullmatch("[0-9a-f]{32}", source.md5)
+        assert source.file_name.startswith(release.architecture)
+        assert ("top" in source.file_name) != release.include_classifier
+
+
+def test_a_wheel_is_known_by_its_digest_and_is_the_same_for_both_releases():
+    wheels = {}
+    for source in (source for release in RELEASES for source in release.sources if isinstance(source, Wheel)):
+        assert re.fullmatch("[0-9a-f]{64}", source.sha256)
+        assert wheels.setdefault(source.project, source) == source
+
+
+def test_a_release_in_a_wheel_has_a_digest_over_its_tensors():
+    """A wheel is somebody else's copy, so each release that has one has the digest over its tensors too."""
+    for release in RELEASES:
+        if any(isinstance(source, Wheel) for source in release.sources):
+            assert release.tensors_sha256
 
 
 def test_sizes_are_those_of_the_tensors_and_a_little():
     base = sum(4 * int(np.prod(shape)) for layer in vgg16_base_shapes().values() for shape in layer.values())
     assert base == 4 * VGG16_BASE_PARAMETERS
     release, _ = BACKBONES["vgg16"].releases
-    assert 0 < release.size - base < 100_000
+    assert 0 < release.download.size - base < 100_000
 
 
 def test_each_release_belongs_to_its_backbone():
     for name, backbone in BACKBONES.items():
         assert {release.architecture for release in backbone.releases} <= {name}
-        assert bool(backbone.classifier) == any(release.include_classifier for release in backbone.releases)
+        assert backbone.classifier or not any(release.include_classifier for release in backbone.releases)
         assert {release.preprocessing for release in backbone.releases} <= {backbone.preprocessing}
 
 

