@@ -21,6 +21,7 @@ from vision_transfer.models.ops.im2col import Placement, products_convolution
 from vision_transfer.models.ops.microbatch import map_images
 from vision_transfer.models.ops.pooling import Epilogue, max_pool
 from vision_transfer.models.ops.tiling import Padding, best_tile
+from vision_transfer.models.ops.windows import is_known
 from vision_transfer.models.ops.winograd import WINNERS, Operation, winograd_convolution
 from vision_transfer.models.ops.winograd_transforms import KERNEL_SIZE, transform_kernel
 
@@ -73,7 +74,7 @@ def convolution(
         )
         return epilogue.apply(outputs + bias)
 
-    own_method = images.dtype == jnp.float32 and _is_known(images.shape)
+    own_method = images.dtype == jnp.float32 and is_known(images.shape)
     if implementation == "lax" or (implementation == "auto" and not own_method):
         return by_lax(images, kernel, bias)
     margins = (_margin(padding, kernel.shape[0]), _margin(padding, kernel.shape[1]))
@@ -105,7 +106,7 @@ def prepare_kernel(
 
 def uses_winograd(image_shape: tuple[int, ...], kernel_shape: tuple[int, ...], padding: Padding, platform: str) -> bool:
     """Whether `convolution` uses Winograd's method for these shapes (NHWC, HWIO) on a platform such as "cpu"."""
-    if platform != "cpu" or tuple(kernel_shape[:2]) != (KERNEL_SIZE, KERNEL_SIZE) or not _is_known(image_shape):
+    if platform != "cpu" or tuple(kernel_shape[:2]) != (KERNEL_SIZE, KERNEL_SIZE) or not is_known(image_shape):
         return False
     outputs = [extent + sum(_margin(padding)) - KERNEL_SIZE + 1 for extent in image_shape[1:3]]
     channels = min(kernel_shape[2:])
@@ -139,11 +140,6 @@ def chain(first: Convolve, second: Convolve, images: Float[Array, "batch height 
         return map_images(jax.checkpoint(both, prevent_cse=False, policy=kept), 1, images)
 
     return lax.platform_dependent(images, cpu=by_image, default=both)
-
-
-def _is_known(image_shape: tuple[int, ...]) -> bool:
-    """Whether chunks can be planned: the batch is not empty, and no size symbolic, as in exported programs."""
-    return all(isinstance(extent, int) and extent > 0 for extent in image_shape)
 
 
 def _margin(padding: Padding, size: int = KERNEL_SIZE) -> tuple[int, int]:

@@ -23,11 +23,11 @@ from vision_transfer.models.ops.windows import (
     window_elements_at,
 )
 
-# Positions of a row that one step of the kernel's gradient sums. LLVM unrolls a sum of at most so many terms entirely
+# Positions of a row that one step of the kernel's gradient sums. LLVM unrolls a sum of up to about 30 terms entirely
 # and vectorises it over channels; a longer one it computes channel by channel, three times as slow.
-POSITIONS = 28
-# Values in such a step. XLA leaves larger sums to a library, and copies every shifted slice for it.
-VALUES = 4096
+POSITIONS = 14
+# Products in such a step. XLA leaves larger sums to a library, and copies every shifted slice for it.
+PRODUCTS = 4096
 # Channels of a step are a multiple of a vector's length.
 VECTOR = 16
 
@@ -148,43 +148,39 @@ def _remainders(extent: int, size: int, stride: int, before: int) -> list[list[t
 def _kernel_gradient(windows: Windows, images: Array, kernel: Array, gradient: Array) -> Array:
     """For each element of the kernel, the sum over windows of its image element times the gradient.
 
-    Summed in steps of a part of a row and of the channels, so that a step's operands stay in the first cache.
+    Summed in steps of a part of a row and of the channels, so that a step's operands stay in the first cache. A step
+    has one sum for each column of the kernel. (One for each element compiles and runs 1.5 times as long.)
     """
-    sizes, strides = kernel.shape[:2], windows.strides
+    (rows, columns), strides = kernel.shape[:2], windows.strides
     batch, height, width, channels = gradient.shape
     parts = -(-width // POSITIONS)
     positions = -(-width // parts)
-    group = _group(channels, VALUES // positions)
+    group = _group(channels, PRODUCTS // (positions * rows))
     superfluous = parts * positions - width
-    rows, columns = windows.margins
-    padded = pad_map(images, (rows, (columns[0], columns[1] + superfluous * strides[1])))
-    gradient = jnp.pad(gradient, ((0, 0), (0, 0), (0, superfluous), (0, 0)))
-    read = (positions - 1) * strides[1] + sizes[1]
-    places = [(row, column) for row in range(sizes[0]) for column in range(sizes[1])]
+    above, (left, right) = windows.margins
+    padded = pad_map(images, (above, (left, right + superfluous * strides[1])))
+    gradient = pad_map(gradient, ((0, 0), (0, superfluous)))
+    read = (positions - 1) * strides[1] + columns
 
     def sum_group(first_channel: Array) -> Array:
-        def step(index: Array, total: Array) -> Array:
+        def step(index: Array, totals: list[Array]) -> list[Array]:
             image, row, part = index // (height * parts), index // parts % height, index % parts
-            values = lax.dynamic_slice(
-                padded,
-                (image, row * strides[0], part * (positions * strides[1]), first_channel),
-                (1, sizes[0], read, group),
-            )
-            outgoing = lax.dynamic_slice(
-                gradient, (image, row, part * positions, first_channel), (1, 1, positions, group)
-            )
-            sums = [
-                jnp.sum(
-                    _widen(window_elements_at(values, place, strides, (1, positions))) * _widen(outgoing), (0, 1, 2)
-                )
-                for place in places
-            ]
-            return total + jnp.stack(sums)
+            place = (image, row, part * positions, first_channel)
+            outgoing = _widen(lax.dynamic_slice(gradient, place, (1, 1, positions, group)))
+            place = (image, row * strides[0], part * (positions * strides[1]), first_channel)
+            values = lax.dynamic_slice(padded, place, (1, rows, read, group))
 
-        return lax.fori_loop(0, batch * height * parts, step, jnp.zeros((len(places), group)))
+            def sums(column: int) -> Array:
+                elements = window_elements_at(values, (0, column), (1, strides[1]), (rows, positions))
+                return jnp.sum(_widen(elements) * outgoing, (0, 2))
+
+            return [total + sums(column) for column, total in enumerate(totals)]
+
+        zeros = jnp.zeros((rows, group), jnp.promote_types(gradient.dtype, jnp.float32))
+        return jnp.stack(lax.fori_loop(0, batch * height * parts, step, [zeros] * columns), 1)
 
     sums = lax.map(sum_group, jnp.arange(0, channels, group))
-    return sums.swapaxes(0, 1).reshape(kernel.shape).astype(kernel.dtype)
+    return jnp.moveaxis(sums, 0, 2).reshape(kernel.shape).astype(kernel.dtype)
 
 
 def _group(channels: int, most: int) -> int:

@@ -34,6 +34,11 @@ def output_extents(
     return height, width
 
 
+def is_known(image_shape: tuple[int, ...]) -> bool:
+    """Whether loops can be planned: the batch is not empty, and no size symbolic, as in exported programs."""
+    return all(isinstance(extent, int) and extent > 0 for extent in image_shape)
+
+
 def pad_map(images: Array, margins: Margins) -> Array:
     """Images with zeros around; negative margins crop."""
     if margins == ((0, 0), (0, 0)):
