@@ -14,8 +14,18 @@ from jaxtyping import Array, Float, Key, Real
 
 from vision_transfer.errors import UserError, nearest_names
 from vision_transfer.models.layer_stack import LayerStack
-from vision_transfer.models.layers import Conv, Layer, Row, layer_names, layers_of, norms_after
+from vision_transfer.models.layers import (
+    Conv,
+    DepthwiseConv,
+    Layer,
+    Row,
+    SeparableConv,
+    layer_names,
+    layers_of,
+    norms_after,
+)
 from vision_transfer.models.ops.convolution import prepare_kernel, uses_winograd
+from vision_transfer.models.ops.microbatch import map_on_cpu
 from vision_transfer.models.ops.tiling import Padding
 from vision_transfer.models.precision import FLOAT32, Numerics
 from vision_transfer.models.preprocessing import Preprocessing, preprocess
@@ -175,7 +185,12 @@ def apply(
         logits.
     """
     stack, values = _stack_and_inputs(network, inputs, start, stop)
-    outputs: Any = stack.apply(_of_rows(variables, stack.rows), values)
+    here = _of_rows(variables, stack.rows)
+
+    def infer(values: Array) -> Array:
+        return cast(Array, stack.apply(here, values))
+
+    outputs = map_on_cpu(infer, values) if _is_light(stack.rows) else infer(values)
     return outputs.astype(jnp.float32) if stop is None else outputs
 
 
@@ -185,12 +200,20 @@ def apply_train(
     inputs: Real[Array, "batch ..."],
     *,
     start: str | None,
+    cut: str | None = None,
     example_keys: Key[Array, "batch"],
     example_weights: Float[Array, "batch"],
     inference_layers: frozenset[str] = frozenset(),
     batch_axis: str | None = None,
 ) -> tuple[Float[Array, "batch outputs"], Params]:
-    """Logits in training mode and the batch statistics after it; see `LayerStack` for the arguments."""
+    """Logits in training mode and the batch statistics after it; see `LayerStack` for the arguments.
+
+    The rows before `cut` are frozen.
+    """
+    position = 0 if cut is None else network.index(cut)
+    if network.index(start or network.rows[0].name) < position and _is_light(network.rows[:position]):
+        inputs = apply(network, variables, inputs, start=start, stop=network.rows[position - 1].name)
+        start = cut
     stack, values = _stack_and_inputs(network, inputs, start, None, inference_layers, batch_axis)
     logits, updated = cast(
         tuple[Array, dict[str, Params]],
@@ -267,6 +290,11 @@ def params_of(rows: Iterable[Row], params: Params) -> Params:
 def count(params: Params) -> int:
     """Number of scalars."""
     return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(params))
+
+
+def _is_light(rows: Sequence[Row]) -> bool:
+    """Whether the rows have depthwise convolutions, whose cost on a CPU is that of moving maps to and from memory."""
+    return any(isinstance(layer, DepthwiseConv | SeparableConv) for layer in layers_of(rows))
 
 
 def _stack_and_inputs(

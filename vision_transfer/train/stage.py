@@ -155,6 +155,7 @@ def step_program(
     return StepProgram(
         network=network,
         start=stage.start,
+        cut=stage.cut,
         inference_layers=inference_layers(
             network, stage.mask, pretrained_statistics=keeps_pretrained_statistics(config)
         ),

@@ -34,9 +34,10 @@ class StepProgram:
 
     Attributes:
         network: the tables.
-        start: first layer that runs on the inputs; None where the inputs are images.
+        start: first row that runs on the inputs; None where the inputs are images.
         inference_layers: frozen batch norms.
         optimizer: what becomes of gradients.
+        cut: first row with something trainable; None where that is not known.
         ema: decay of the average of the trainable parameters; 0 for none.
         l1, l2: penalties on the trainable kernels.
         label_smoothing: share of each label that is spread over all classes.
@@ -48,6 +49,7 @@ class StepProgram:
     start: str | None
     inference_layers: frozenset[str]
     optimizer: OptimizerSpec
+    cut: str | None = None
     ema: float = 0.0
     l1: float = 0.0
     l2: float = 0.0
@@ -204,6 +206,7 @@ def single_step(
             {**frozen, "params": merge(frozen["params"], trainable), "batch_stats": state.batch_stats},
             inputs,
             start=program.start,
+            cut=program.cut,
             example_keys=example_keys,
             example_weights=weights,
             inference_layers=program.inference_layers,

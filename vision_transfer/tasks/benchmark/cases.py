@@ -9,7 +9,7 @@ from vision_transfer.config.schema import AugmentConfig
 from vision_transfer.data.augmentation.augment import augmentation_of
 from vision_transfer.errors import UserError
 from vision_transfer.features.cacheable import cached_layer
-from vision_transfer.freezing import Mask, counts, inference_layers, resolve
+from vision_transfer.freezing import Mask, counts, cut, inference_layers, resolve
 from vision_transfer.models.backbones.registry import backbone_rows
 from vision_transfer.models.heads import head_layers
 from vision_transfer.models.layers import description
@@ -74,6 +74,7 @@ class Case:
             start=self.start,
             inference_layers=inference_layers(self.network, self.mask),
             optimizer=self.optimizer,
+            cut=cut(self.network, self.mask),
             augmentation=self.augmentation if self.source == "images" else None,
         )
 
