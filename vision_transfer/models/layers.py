@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from itertools import groupby, pairwise
 from typing import Any, Literal
 
-from vision_transfer.models.ops.windows import Margins, WindowPadding
+from vision_transfer.models.ops.windows import WindowPadding
 
 Activation = Literal["linear", "relu", "relu6", "swish", "sigmoid"]
 # `same` is TensorFlow's: with a stride, the odd zero comes after the map. PyTorch's paddings are margins.
