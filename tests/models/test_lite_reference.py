@@ -1,22 +1,32 @@
 """EfficientNet-Lite against the PyTorch code whose weights it takes: shapes of tensors, and maps at every stage."""
 
+import io
 import json
 import math
+import os
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+from rich.console import Console
 
+from vision_transfer.data.images.resize import resize_bilinear
+from vision_transfer.errors import UserError
 from vision_transfer.models.backbones.registry import find_backbone
 from vision_transfer.models.layer_stack import LayerStack
-from vision_transfer.models.layers import DepthwiseConv, stages
-from vision_transfer.models.network import Network, all_parameter_shapes
+from vision_transfer.models.layers import DepthwiseConv, GlobalAveragePool, stages
+from vision_transfer.models.network import Network, all_parameter_shapes, apply
+from vision_transfer.models.pretrained.load import load_pretrained
+from vision_transfer.runtime.console import Screen
 
 VARIANTS = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
 SHAPE = (2, 75, 90, 3)
 CORNER = (slice(None), slice(3), slice(3), slice(8))
 # Of the largest value of an array; the reference is float64.
 TOLERANCE = 1e-5
+# PyTorch computed the features of photos in float32.
+FEATURE_TOLERANCE = 1e-4
 TORCH_NAMES = {"scale": "weight", "bias": "bias", "mean": "running_mean", "variance": "running_var", "kernel": "weight"}
 
 
@@ -109,3 +119,37 @@ def test_maps_are_those_of_the_torch_code_after_every_stage(name, reference, tor
             assert np.abs(numbers - wanted).max() / np.abs(wanted).max() < TOLERANCE, (ours, part)
     wanted = arrays[f"{name}/logits"]
     assert np.abs(logits - wanted).max() / np.abs(wanted).max() < TOLERANCE
+
+
+@pytest.fixture(scope="module")
+def released_lite0():
+    """The base of Lite0 with the released weights, where `--mode=fetch` or a run has put them in the cache."""
+    cache = os.environ.get("VISION_TRANSFER_CACHE")
+    if not cache:
+        pytest.skip("VISION_TRANSFER_CACHE is not set; it names the cache that holds EfficientNet-Lite0's weights")
+    backbone = find_backbone("efficientnet_lite0")
+    side = backbone.image_size
+    network = Network(backbone.rows, (GlobalAveragePool("pool"),), (side, side, 3), backbone.preprocessing)
+    try:
+        weights = load_pretrained(
+            "efficientnet_lite0",
+            include_classifier=False,
+            shapes=all_parameter_shapes(network),
+            cache_dir=Path(cache),
+            screen=Screen(Console(file=io.StringIO())),
+            allow_download=False,
+        )
+    except UserError as error:
+        pytest.skip(f"Lite0's weights are not in VISION_TRANSFER_CACHE ({str(error).splitlines()[0]})")
+    return network, {"params": weights.params, "batch_stats": weights.batch_stats}
+
+
+def test_features_of_a_photo_are_those_of_the_torch_code(
+    released_lite0, reference, reference_folder, decode_as_tensorflow
+):
+    network, variables = released_lite0
+    height, width, _ = network.input_shape
+    image = resize_bilinear(decode_as_tensorflow(reference_folder / "cat_chelsea.jpg"), height, width)
+    expected = reference("efficientnet_lite")["efficientnet_lite0/stretched/cat_chelsea/features"]
+    found = jax.jit(lambda variables, images: apply(network, variables, images))(variables, image[None])[0]
+    assert np.abs(found - expected).max() / np.abs(expected).max() < FEATURE_TOLERANCE
