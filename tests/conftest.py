@@ -70,7 +70,8 @@ def every_row():
     down = (DepthwiseConv("down", 5, strides=2, bias=True), inner, Conv("mix", 10, 3, margins, "relu6"))
     backbone = (
         ZeroPad("pad", ((0, 1), (1, 0)), stage="stem"),
-        Conv("stem", 8, 3, "same", "linear", "stem", strides=2, bias=False),
+        ZeroPad("pad_for_stem", "same", stage="stem", size=3, strides=2),
+        Conv("stem", 8, 3, "valid", "linear", "stem", strides=2, bias=False),
         BatchNorm("stem_norm", activation="relu", stage="stem"),
         MaxPool("stem_pool", 3, "stem", strides=2, padding=margins),
         Block("residual", (inverted, ()), Merge("residual_sum", "add"), "first"),

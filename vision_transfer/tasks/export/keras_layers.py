@@ -28,7 +28,7 @@ from vision_transfer.models.layers import (
     ZeroPad,
     layers_of,
 )
-from vision_transfer.models.shapes import Shape, output_shape
+from vision_transfer.models.shapes import Shape, output_shape, zeros_around
 from vision_transfer.tasks.export.inference_network import PlainNetwork
 
 MODEL_NAME, INPUT_NAME = "vision_transfer", "images"
@@ -130,12 +130,12 @@ def _connect(rows: Sequence[Row], last: Tensor, plain: PlainNetwork, found: dict
     for row in rows:
         ends = [_connect(branch, last, plain, found) for branch in row.branches] if isinstance(row, Block) else [last]
         layer = row.merge if isinstance(row, Block) else row
-        found[layer.name] = replace(_keras_layer(layer, plain), inputs=tuple(ends))
+        found[layer.name] = replace(_keras_layer(layer, plain, last.shape), inputs=tuple(ends))
         last = Tensor(layer.name, output_shape(row, last.shape))
     return last
 
 
-def _keras_layer(layer: Layer, plain: PlainNetwork) -> KerasLayer:
+def _keras_layer(layer: Layer, plain: PlainNetwork, before: Shape) -> KerasLayer:
     params, name = plain.params.get(layer.name, {}), layer.name
     weights = {key: params[key] for key in WEIGHTS if key in params}
     match layer:
@@ -154,10 +154,10 @@ def _keras_layer(layer: Layer, plain: PlainNetwork) -> KerasLayer:
         case Dense():
             return _layer("Dense", name, weights, units=layer.features, activation=layer.activation)
         case _:
-            return _without_weights(layer)
+            return _without_weights(layer, before)
 
 
-def _without_weights(layer: Layer) -> KerasLayer:
+def _without_weights(layer: Layer, before: Shape) -> KerasLayer:
     name = layer.name
     match layer:
         case MaxPool():
@@ -166,7 +166,7 @@ def _without_weights(layer: Layer) -> KerasLayer:
         case AveragePool():
             return _layer("AveragePooling2D", name, pool_size=[layer.size] * 2, padding="valid")
         case ZeroPad():
-            return _layer("ZeroPadding2D", name, padding=[list(around) for around in layer.padding])
+            return _layer("ZeroPadding2D", name, padding=[list(around) for around in zeros_around(layer, before[:2])])
         case Activate():
             return _activation(layer)
         case GlobalAveragePool():

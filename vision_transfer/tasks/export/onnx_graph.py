@@ -31,7 +31,7 @@ from vision_transfer.models.layers import (
     ZeroPad,
 )
 from vision_transfer.models.ops.windows import margins_of
-from vision_transfer.models.shapes import Shape, output_shape
+from vision_transfer.models.shapes import Shape, output_shape, zeros_around
 from vision_transfer.tasks.export.inference_network import PlainNetwork
 
 # From 2021, so that old runtimes accept them; nothing newer is needed.
@@ -194,7 +194,8 @@ def _pool(graph: _Graph, layer: Layer, shape: Shape) -> None:
             graph.add("MaxPool", name, kernel_shape=[size] * 2, **windows)
         case AveragePool(size=size):
             graph.add("AveragePool", name, kernel_shape=[size] * 2, strides=[size] * 2)
-        case ZeroPad(padding=((top, bottom), (left, right))):
+        case ZeroPad():
+            (top, bottom), (left, right) = zeros_around(layer, shape[:2])
             graph.add("Pad", name, np.array([0, 0, top, left, 0, 0, bottom, right], np.int64))
         case GlobalAveragePool(keep_axes=True):
             graph.add("GlobalAveragePool", name)
