@@ -15,7 +15,23 @@ from rich.console import Console
 
 from vision_transfer.errors import UserError
 from vision_transfer.models.backbones.registry import backbone_rows
-from vision_transfer.models.network import Network, all_parameter_shapes
+from vision_transfer.models.layers import (
+    Activate,
+    AveragePool,
+    BatchNorm,
+    Block,
+    Conv,
+    Dense,
+    DepthwiseConv,
+    Dropout,
+    Flatten,
+    GlobalAveragePool,
+    MaxPool,
+    Merge,
+    SeparableConv,
+    ZeroPad,
+)
+from vision_transfer.models.network import Network, all_parameter_shapes, init
 from vision_transfer.models.pretrained.load import load_pretrained
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.devices import BATCH_AXIS
@@ -32,6 +48,67 @@ def screen():
 def mesh():
     """One device, however many there are."""
     return Mesh(np.array(jax.local_devices()[:1]), (BATCH_AXIS,))
+
+
+@pytest.fixture(scope="session")
+def every_row():
+    """A network with every kind of row, every padding at stride 2, every activation, and a block inside a block."""
+    margins = ((1, 1), (1, 1))
+    inverted = (
+        DepthwiseConv("depthwise"),
+        BatchNorm("depthwise_norm"),
+        Activate("depthwise_relu6", "relu6"),
+        Conv("project", 8, 1, "same", "linear", bias=False),
+        BatchNorm("project_norm", epsilon=1e-5),
+    )
+    gate = (
+        GlobalAveragePool("squeeze", keep_axes=True),
+        Conv("reduce", 2, 1, activation="swish"),
+        Conv("expand", 8, 1, activation="sigmoid"),
+    )
+    inner = Block("inner", ((SeparableConv("wide", 14, 5),), ()), Merge("inner_sum", "add"))
+    down = (DepthwiseConv("down", 5, strides=2, bias=True), inner, Conv("mix", 10, 3, margins, "relu6"))
+    backbone = (
+        ZeroPad("pad", ((0, 1), (1, 0)), stage="stem"),
+        ZeroPad("pad_for_stem", "same", stage="stem", size=3, strides=2),
+        Conv("stem", 8, 3, "valid", "linear", "stem", strides=2, bias=False),
+        BatchNorm("stem_norm", activation="relu", stage="stem"),
+        MaxPool("stem_pool", 3, "stem", strides=2, padding=margins),
+        Block("residual", (inverted, ()), Merge("residual_sum", "add"), "first"),
+        Block("excited", ((), gate), Merge("scaled", "multiply"), "first"),
+        Block("grown", ((), (SeparableConv("separable", 6, activation="relu"),)), Merge("joined", "concat"), "second"),
+        Block("halved", ((Conv("short", 10, 1, strides=2),), down), Merge("halved_sum", "add"), "second"),
+        MaxPool("same_pool", 3, "second", strides=1, padding="same"),
+        AveragePool("average", stage="second"),
+        Activate("last", "swish", stage="second"),
+    )
+    head = (
+        GlobalAveragePool("global"),
+        Flatten("flat"),
+        Dense("hidden", 6, "sigmoid"),
+        Dropout("dropout", 0.5),
+        Dense("head_logits", 3),
+    )
+    return Network(backbone, head, (35, 30, 3), "tf")
+
+
+@pytest.fixture(scope="session")
+def varied_variables():
+    """Variables of a network: initialised, with random biases and batch statistics instead of the initial ones."""
+
+    def build(network):
+        variables = init(network, jax.random.key(3))
+        rng = np.random.default_rng(2)
+        for leaves in variables["params"].values():
+            for name in ("bias", "scale"):
+                if name in leaves:
+                    leaves[name] = (leaves[name] + rng.normal(0, 0.3, leaves[name].shape)).astype(np.float32)
+        for leaves in variables["batch_stats"].values():
+            leaves["mean"] = rng.normal(0, 0.3, leaves["mean"].shape).astype(np.float32)
+            leaves["variance"] = rng.uniform(0.3, 2, leaves["variance"].shape).astype(np.float32)
+        return variables
+
+    return build
 
 
 @pytest.fixture(scope="session")

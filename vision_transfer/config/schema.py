@@ -249,7 +249,9 @@ class BenchmarkConfig:
     seconds_per_repeat: float = setting(1.0, "a repeat runs as often as fills this time, at least once", minimum=0)
     trace: bool = setting(False, "write a profiler trace and the HLO of each case")
     target: str = setting("", "compile for this instead of measuring here: tpu:TOPOLOGY, such as tpu:v5e:2x2")
-    peers: tuple[Literal["keras", "torch"], ...] = setting((), "libraries to measure in turns with this one")
+    peers: tuple[Literal["keras", "torch", "onnxruntime"], ...] = setting(
+        (), "libraries to measure in turns with this one; onnxruntime has forward passes only"
+    )
     whole_runs: tuple[Literal["extraction", "second_head", "finetuning"], ...] = setting(
         (), "whole runs to compare with Keras's, on the folder of dataset.root"
     )

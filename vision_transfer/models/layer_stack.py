@@ -138,6 +138,7 @@ class LayerStack(nn.Module):
         pooled = following.activation in ("linear", "relu") and self._joins(rows[last]) and is_pooled(rows, last)
         convolve = PooledConvolution(layer, pooled, self.numerics, name=layer.name)(images.shape[-1], following)
         second = None if following.count or not self._joins(layer) else chained_with(rows, position, images)
+        second = second if second is not None and self._joins(second) else None
         if second is None:
             return convolve(images), last + pooled
         consume = PooledConvolution(second, True, self.numerics, name=second.name)

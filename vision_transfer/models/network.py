@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Key, Real
 from vision_transfer.errors import UserError, nearest_names
 from vision_transfer.models.layer_stack import LayerStack
 from vision_transfer.models.layers import (
+    Block,
     Conv,
     DepthwiseConv,
     Layer,
@@ -226,6 +227,36 @@ def apply_train(
         ),
     )
     return logits.astype(jnp.float32), dict(variables.get("batch_stats", {})) | dict(updated.get("batch_stats", {}))
+
+
+def apply_watching(
+    network: Network,
+    variables: Variables,
+    images: Real[Array, "batch height width channels"],
+    layers: Sequence[str],
+    perturbations: Mapping[str, Array] | None = None,
+) -> tuple[Float[Array, "batch outputs"], dict[str, Float[Array, "batch ..."]]]:
+    """Inference that also gives the outputs of layers, wherever they are; the name of a block stands for its merge.
+
+    A perturbation of a layer is added to its output. The gradient with respect to it, at zero, is that of the output.
+
+    Returns:
+        Logits, and the output of each of the layers by name.
+    """
+    stack, values = _stack_and_inputs(network, images, None, None)
+    merges = {row.name: row.merge.name for row in network.rows if isinstance(row, Block)}
+    leaves = {name: merges.get(name, name) for name in layers}
+    # Prepared kernels may contain the norm after a convolution that is watched.
+    collections = {name: params for name, params in variables.items() if name in ("params", "batch_stats")}
+    added = {leaves[name]: values for name, values in (perturbations or {}).items()}
+    logits, kept = cast(
+        tuple[Array, dict[str, dict[str, dict[str, Array]]]],
+        stack.clone(watched=frozenset(leaves.values())).apply(
+            {**_of_rows(collections, stack.rows), "perturbations": added}, values, mutable=["watched"]
+        ),
+    )
+    outputs = kept["watched"]["outputs"]
+    return logits.astype(jnp.float32), {name: outputs[leaf] for name, leaf in leaves.items()}
 
 
 def outputs_at(

@@ -11,7 +11,7 @@ from vision_transfer.errors import UserError
 from vision_transfer.tasks.benchmark import measure
 from vision_transfer.tasks.benchmark.cases import comparison_cases, depth_cases, peer_request
 from vision_transfer.tasks.benchmark.chips import known_chip
-from vision_transfer.tasks.benchmark.tables import compiled_table, layer_table
+from vision_transfer.tasks.benchmark.tables import comparison_table, compiled_table, layer_table
 from vision_transfer.tasks.benchmark.task import benchmark, draw_depths
 from vision_transfer.tasks.benchmark.worker import spread, take_turns, worker
 
@@ -116,6 +116,24 @@ def test_peers_and_ours_take_turns_and_their_ratio_is_reported(config, case_of, 
     ratio = record["ratios"]["keras"]
     assert ratio["time"] == pytest.approx(ours["seconds"]["median"] / peer["seconds"]["median"])
     assert ratio["peak_memory"] == pytest.approx(ours["peak_memory_bytes"] / peer["peak_memory_bytes"])
+
+
+def test_onnx_runtime_runs_the_forward_pass_and_no_step(config, case_of, tmp_path, screen):
+    pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed; it comes with [export]")
+    cases = [case_of("forward", batch=2), case_of("step", batch=2)]
+    records = measure.compare(checked(config), cases, ("onnxruntime",), sys.executable, tmp_path / "cache", screen)
+    assert [sorted(record["libraries"]) for record in records] == [["onnxruntime", "ours"], ["ours"]]
+    assert records[0]["libraries"]["onnxruntime"]["library"].startswith("onnxruntime ")
+    comparison_table(records)
+
+
+def test_pretrained_norms_keep_their_statistics_in_the_measured_step(config):
+    config.model.batch_norm = True
+    norms = {"norm1", "norm2", "norm3"}
+    for choice, kept in (("batch", set()), ("pretrained", norms)):
+        config.model.batch_norm_statistics = choice
+        case = next(case for case in depth_cases(checked(config)) if (case.work, case.freeze) == ("step", "none"))
+        assert case.program.inference_layers == set(peer_request(case)["inference_layers"]) == kept
 
 
 def test_a_worker_that_fails_is_reported_with_its_output(tmp_path, monkeypatch):

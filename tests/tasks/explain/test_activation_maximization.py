@@ -1,5 +1,7 @@
 """Gradient ascent: filters respond more than before; one program for all gives what each alone gives."""
 
+from dataclasses import replace
+
 import jax
 import numpy as np
 import pytest
@@ -60,6 +62,15 @@ def test_the_textbook_s_steps_on_a_linear_filter_are_a_straight_line():
     start = found[0] - 40 * gradient / (np.sqrt((gradient**2).mean()) + 1e-5)
     assert start.min() >= TEXTBOOK_START - 1e-2 and start.max() <= TEXTBOOK_START + TEXTBOOK_NOISE + 1e-2
     np.testing.assert_allclose(start.mean(), TEXTBOOK_START + TEXTBOOK_NOISE / 2, atol=2)
+
+
+def test_filters_of_layers_inside_blocks_respond_more(every_row, varied_variables):
+    variables = varied_variables(every_row)
+    found, before, after = filter_images(every_row, variables, "depthwise_relu6", [0, 3], KEY, size=32)
+    sized = replace(every_row, input_shape=(32, 32, 3))
+    maps = activations(sized, variables, found, ["depthwise_relu6"])["depthwise_relu6"]
+    np.testing.assert_allclose(after, [maps[0, ..., 0].mean(), maps[1, ..., 3].mean()], rtol=1e-3, atol=1e-5)
+    assert (after > before).all(), (before, after)
 
 
 def test_smooth_images_stay_in_range(small):

@@ -1,9 +1,10 @@
-"""Small networks with every kind of layer, exported in every format, with their answers for a few images."""
+"""Small networks with every kind of row, and EfficientNet-Lite0, in every format; their answers for a few images."""
 
 import subprocess
 import sys
 import sysconfig
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -11,8 +12,10 @@ import jax
 import numpy as np
 import pytest
 
+from vision_transfer.models.backbones.registry import backbone_rows
+from vision_transfer.models.heads import head_layers
 from vision_transfer.models.layers import BatchNorm, Conv, Dense, Dropout, Flatten, GlobalAveragePool, MaxPool
-from vision_transfer.models.network import Network, apply, init
+from vision_transfer.models.network import Network, apply
 from vision_transfer.predict.temperature import probabilities
 from vision_transfer.tasks.export import keras_check
 from vision_transfer.tasks.export.inference_network import plain_network
@@ -74,36 +77,33 @@ KINDS = {
     # channels reversed in a dense layer
     "dense_caffe": Kind(Network((), head(3), (6, 5, 3), "caffe"), 1.7),
 }
+# Networks with blocks: see `kinds`.
+BRANCHED = ("every_row", "efficientnet_lite0")
 
 
 def images_for(network):
     return np.random.default_rng(1).integers(0, 256, (IMAGES, *network.input_shape)).astype(np.float32)
 
 
-def variables_of(network):
-    """Initialised, with random biases and batch statistics instead of the initial ones."""
-    variables = init(network, jax.random.key(3))
-    rng = np.random.default_rng(2)
-    for leaves in variables["params"].values():
-        for name in ("bias", "scale"):
-            if name in leaves:
-                leaves[name] = (leaves[name] + rng.normal(0, 0.3, leaves[name].shape)).astype(np.float32)
-    for leaves in variables["batch_stats"].values():
-        leaves["mean"] = rng.normal(0, 0.3, leaves["mean"].shape).astype(np.float32)
-        leaves["variance"] = rng.uniform(0.3, 2, leaves["variance"].shape).astype(np.float32)
-    return variables
-
-
-@pytest.fixture(params=KINDS)
+@pytest.fixture(params=[*KINDS, *BRANCHED])
 def kind(request):
     """The name of each kind in turn."""
     return request.param
 
 
+@pytest.fixture(scope="session")
+def kinds(every_row):
+    """All networks by name."""
+    rows = backbone_rows("efficientnet_lite0", global_average=True)
+    lite = Network(rows, head_layers(3, flatten=False), (64, 49, 3), "lite")
+    branched = dict(zip(BRANCHED, (Kind(every_row, 1.2), Kind(lite, 1.0)), strict=True))
+    return KINDS | branched
+
+
 @pytest.fixture
-def network_and_variables():
+def network_and_variables(varied_variables):
     network = KINDS["same_caffe"].network
-    return network, variables_of(network)
+    return network, varied_variables(network)
 
 
 @dataclass(frozen=True)
@@ -115,15 +115,15 @@ class Exported:
 
 
 @pytest.fixture(scope="session")
-def exported(tmp_path_factory):
+def exported(tmp_path_factory, kinds, varied_variables):
     from vision_transfer.tasks.export.stablehlo import stablehlo
 
     folders, own = {}, {}
-    for name, kind in KINDS.items():
-        folder, network, variables = tmp_path_factory.mktemp(name), kind.network, variables_of(kind.network)
+    for name, kind in kinds.items():
+        folder, network, variables = tmp_path_factory.mktemp(name), kind.network, varied_variables(kind.network)
         images = images_for(network)
         np.save(folder / "images.npy", images)
-        logits = np.asarray(apply(network, variables, images))
+        logits = np.asarray(jax.jit(partial(apply, network))(variables, images))
         own[name] = {"logits": logits, "probabilities": probabilities(logits, kind.temperature)}
         classes = [f"class {number}" for number in range(own[name]["probabilities"].shape[1])]
         plain = plain_network(network, variables, kind.temperature, classes)

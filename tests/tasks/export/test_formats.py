@@ -6,7 +6,11 @@ import jax
 import numpy as np
 import pytest
 
+from vision_transfer.errors import UserError
+from vision_transfer.models.layers import Conv, Dense, Flatten, MaxPool
+from vision_transfer.models.network import Network, init
 from vision_transfer.tasks.export.inference_network import plain_network
+from vision_transfer.tasks.export.keras_layers import keras_layers
 from vision_transfer.tasks.export.onnx_graph import onnx_model
 
 # Rounding of float32 in another order; relative to the largest logit, since pixels of 0–255 give large ones.
@@ -41,6 +45,20 @@ def test_onnx_runtime_agrees(kind, exported):
     np.testing.assert_allclose(one, exported.own[kind]["logits"][:1], rtol=1e-4, atol=1e-4)
     classes = json.loads(session.get_modelmeta().custom_metadata_map["classes"])
     assert len(classes) == exported.own[kind]["probabilities"].shape[1]
+
+
+def test_keras_cannot_pad_a_max_pool_of_negative_values():
+    """Its padding is zeros; ours never wins."""
+    pool = MaxPool("pool", 3, strides=2, padding=((1, 1), (1, 1)))
+    for activation in ("relu", "linear"):
+        rows = (Conv("conv", 4, activation=activation), pool)
+        network = Network(rows, (Flatten("flat"), Dense("head_logits", 2)), (9, 9, 3))
+        plain = plain_network(network, init(network, jax.random.key(0)), 1.0, ("a", "b"))
+        if activation == "relu":
+            assert [layer.class_name for layer in keras_layers(plain)][1:3] == ["ZeroPadding2D", "MaxPooling2D"]
+        else:
+            with pytest.raises(UserError, match=r"'pool'.*--format=stablehlo,onnx"):
+                keras_layers(plain)
 
 
 def test_the_network_itself_is_not_changed(network_and_variables):

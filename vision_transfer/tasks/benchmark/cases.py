@@ -12,12 +12,25 @@ from vision_transfer.features.cacheable import cached_layer
 from vision_transfer.freezing import Mask, counts, cut, inference_layers, resolve
 from vision_transfer.models.backbones.registry import backbone_rows
 from vision_transfer.models.heads import head_layers
-from vision_transfer.models.layers import description
+from vision_transfer.models.layers import (
+    Block,
+    Conv,
+    DepthwiseConv,
+    MaxPool,
+    Padding,
+    Row,
+    SeparableConv,
+    ZeroPad,
+    description,
+)
 from vision_transfer.models.network import Network, all_parameter_shapes
+from vision_transfer.models.ops.windows import Margins, margins_of
 from vision_transfer.models.precision import Numerics
+from vision_transfer.models.shapes import Shape, output_shape, zeros_around
 from vision_transfer.runs.build import DataFacts, build_network
 from vision_transfer.tasks.benchmark.costs import LayerCost, forward_costs, step_costs, total
 from vision_transfer.train.optimizers import OptimizerSpec
+from vision_transfer.train.stage import keeps_pretrained_statistics
 from vision_transfer.train.step import StepProgram
 
 DEFAULT_IMAGE_SIZE = 180
@@ -29,7 +42,8 @@ SMALL_CONVNET, SMALL_SIZE, SMALL_HIDDEN = "convnet_150", 150, 512
 class Case:
     """A forward pass (inference) or a training step, from images or from the cached features of the frozen prefix.
 
-    `batch` counts the images on all devices; `augmentation` is of a step from images.
+    `batch` counts the images on all devices; `augmentation` is of a step from images; with `pretrained_statistics`, no
+    batch norm of the backbone moves its statistics.
     """
 
     work: Literal["forward", "step"]
@@ -40,6 +54,7 @@ class Case:
     optimizer: OptimizerSpec
     augmentation: AugmentConfig | None = None
     name: str = ""
+    pretrained_statistics: bool = False
 
     @property
     def mask(self) -> Mask:
@@ -72,7 +87,9 @@ class Case:
         return StepProgram(
             network=self.network,
             start=self.start,
-            inference_layers=inference_layers(self.network, self.mask),
+            inference_layers=inference_layers(
+                self.network, self.mask, pretrained_statistics=self.pretrained_statistics
+            ),
             optimizer=self.optimizer,
             cut=cut(self.network, self.mask),
             augmentation=self.augmentation if self.source == "images" else None,
@@ -104,11 +121,38 @@ def peer_request(case: Case) -> dict[str, Any]:
         "batch": case.batch,
         "optimizer": case.optimizer.name,
         "precision": case.network.numerics.name,
-        "layers": [description(row) for row in case.network.rows[case.first :]],
+        "layers": _described(case.network.rows[case.first :], case.input_shape),
         "trainable": [name for name, parameters in case.mask.items() if any(parameters.values())],
+        "inference_layers": sorted(case.program.inference_layers),
         "input_shape": case.input_shape,
         "outputs": case.network.outputs,
     }
+
+
+def _described(rows: Sequence[Row], before: Shape) -> list[dict[str, Any]]:
+    """The rows as JSON values, with what other libraries ask for: shapes before layers, and paddings as numbers."""
+    found: list[dict[str, Any]] = []
+    for row in rows:
+        values = description(row)
+        match row:
+            case Block():
+                values["branches"] = [_described(branch, before) for branch in row.branches]
+            case Conv() | DepthwiseConv() | SeparableConv():
+                strides = 1 if isinstance(row, SeparableConv) else row.strides
+                values["zeros"] = _zeros(row.padding, before, row.kernel_size, strides)
+            case MaxPool():
+                values["zeros"] = _zeros(row.padding, before, row.size, row.strides or row.size)
+            case ZeroPad():
+                values["zeros"] = zeros_around(row, before[:2])
+            case _:
+                pass
+        found.append({**values, "before": before})
+        before = output_shape(row, before)
+    return found
+
+
+def _zeros(padding: Padding, before: Shape, size: int, strides: int) -> Margins:
+    return margins_of(padding, before[:2], (size, size), (strides, strides))
 
 
 def depth_cases(config: Config) -> list[Case]:
@@ -152,7 +196,7 @@ def _cases(config: Config, field: str, specs: Sequence[str]) -> list[Case]:
         Case("forward", network, "none", "images", images, optimizer, name=f"forward, batch {images}")
         for images in config.benchmark.forward_batches or (batch,)
     ]
-    augmentation = augmentation_of(config.augment)
+    augmentation, keeps = augmentation_of(config.augment), keeps_pretrained_statistics(config)
     for spec in specs:
         try:
             cached = cached_layer(network, resolve(spec, network))
@@ -160,7 +204,8 @@ def _cases(config: Config, field: str, specs: Sequence[str]) -> list[Case]:
             raise UserError(f"config.benchmark.{field}: {error}") from error
         name = f"step, frozen: {spec}, from {{}}, batch {batch}"
         step = ("step", network, spec)
-        cases.append(Case(*step, "images", batch, optimizer, augmentation, name.format("images")))
+        cases.append(Case(*step, "images", batch, optimizer, augmentation, name.format("images"), keeps))
         if cached is not None:
-            cases.append(Case(*step, "features", batch, optimizer, augmentation, name.format(f"cached {cached}")))
+            name = name.format(f"cached {cached}")
+            cases.append(Case(*step, "features", batch, optimizer, augmentation, name, keeps))
     return cases

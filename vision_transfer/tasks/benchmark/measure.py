@@ -4,15 +4,23 @@ import base64
 import pickle
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
+
 from vision_transfer.config import Config
+from vision_transfer.models.network import all_parameter_shapes
 from vision_transfer.runtime.console import Screen
 from vision_transfer.tasks.benchmark.cases import Case, peer_request, small_convnet_step
 from vision_transfer.tasks.benchmark.worker import Worker, spread, take_turns, worker
+from vision_transfer.tasks.export.inference_network import plain_network
+from vision_transfer.tasks.export.onnx_graph import onnx_model
 
 OURS = "ours"
 MODULES = "vision_transfer.tasks.benchmark"
+# Peers that run our export and cannot train.
+INFERENCE_ONLY = frozenset({"onnxruntime"})
 
 
 def measure(config: Config, cases: list[Case], cache: Path, folder: Path, screen: Screen) -> list[dict[str, Any]]:
@@ -68,16 +76,21 @@ def compare(
 ) -> list[dict[str, Any]]:
     """A record per case: seconds and peak memory of each library, and ratios ours / peer.
 
-    A ratio of times is that of the medians; its quartiles are those of the ratios within each repeat.
+    A ratio of times is that of the medians; its quartiles are those of the ratios within each repeat. Peers that cannot
+    train are left out of steps.
     """
     records = []
     with screen.bar("Comparing", len(cases), "cases") as advance:
         for case in cases:
+            able = [peer for peer in peers if case.work == "forward" or peer not in INFERENCE_ONLY]
             with ExitStack() as running:
                 workers = {OURS: running.enter_context(our_worker(config, case, cache))}
-                for peer in peers:
+                request = peer_request(case)
+                if INFERENCE_ONLY.intersection(able):
+                    request["model"] = str(_exported(case, Path(running.enter_context(TemporaryDirectory()))))
+                for peer in able:
                     module = f"{MODULES}.peers.{peer}_peer"
-                    other = worker(f"{case.name} in {peer}", module, peer_request(case), python)
+                    other = worker(f"{case.name} in {peer}", module, request, python)
                     workers[peer] = running.enter_context(other)
                 seconds = _in_turns(config, workers)
                 peaks = {name: one.end()["peak_memory_bytes"] for name, one in workers.items()}
@@ -85,10 +98,26 @@ def compare(
                 name: {**one.facts, "seconds": spread(seconds[name]), "peak_memory_bytes": peaks[name]}
                 for name, one in workers.items()
             }
-            ratios = {peer: _ratio(libraries, seconds, peer) for peer in peers}
+            ratios = {peer: _ratio(libraries, seconds, peer) for peer in able}
             records.append({**case.facts, "libraries": libraries, "ratios": ratios})
             advance(1, case.name)
     return [_with_ratios_to_images(record, records) for record in records]
+
+
+def _exported(case: Case, folder: Path) -> Path:
+    """An ONNX file of the case's network with random weights, drawn without a device."""
+    rng, shapes = np.random.default_rng(0), all_parameter_shapes(case.network)
+    params = {
+        layer: {name: rng.normal(0, np.prod(shape[:-1]) ** -0.5, shape) for name, shape in parameters.items()}
+        for layer, parameters in shapes.items()
+    }
+    norms = {layer: parameters["scale"] for layer, parameters in shapes.items() if "scale" in parameters}
+    batch_stats = {layer: {"mean": np.zeros(shape), "variance": np.ones(shape)} for layer, shape in norms.items()}
+    classes = [str(number) for number in range(max(2, case.network.outputs))]
+    file = folder / "model.onnx"
+    plain = plain_network(case.network, {"params": params, "batch_stats": batch_stats}, 1.0, classes)
+    file.write_bytes(onnx_model(plain))
+    return file
 
 
 def our_worker(

@@ -17,8 +17,8 @@ from jax import lax
 from jaxtyping import Array, Float, Float32, Int, Key
 
 from vision_transfer.errors import UserError
-from vision_transfer.models.layers import Conv
-from vision_transfer.models.network import Network, Variables, apply
+from vision_transfer.models.layers import Block, Row
+from vision_transfer.models.network import Network, Variables, apply_watching
 from vision_transfer.models.preprocessing import MAX_PIXEL
 from vision_transfer.tasks.explain.activations import require_map
 
@@ -60,7 +60,7 @@ def filter_images(
     """Images that maximise filters of a layer, each independent of the others; memory grows with their number.
 
     The key is for the noise that each image starts from (`textbook`: 128 + 20 · uniform noise) and for the shifts of
-    `smooth`. Only the layers up to `layer` run.
+    `smooth`.
 
     Returns:
         The pixels, which may leave 0–255 with `textbook`, and each filter's mean output for the first and last image.
@@ -91,7 +91,7 @@ def _ascend_all(
     keys: Key[Array, "filters"],
 ) -> tuple[Array, Array, Array]:
     def mean_output(tables: Network, image: Array, number: Array) -> Array:
-        outputs = apply(tables, variables, image[None], stop=layer)
+        outputs = apply_watching(tables, variables, image[None], (layer,))[1][layer]
         return jnp.mean(outputs[..., number].astype(jnp.float32))
 
     ascend = _textbook if way == "textbook" else _smooth
@@ -105,12 +105,14 @@ def _ascend_all(
 
 
 def _without_relu(network: Network, layer: str) -> Network:
-    """The network with the layer's ReLU removed, so that a filter whose output is 0 at first has a gradient."""
-    rows = tuple(
-        replace(row, activation="linear") if isinstance(row, Conv) and row.name == layer else row
-        for row in network.backbone
-    )
-    return replace(network, backbone=rows)
+    """The network with the layer's activation removed, so that a filter whose output is 0 at first has a gradient."""
+    return replace(network, backbone=tuple(_linear_at(row, layer) for row in network.backbone))
+
+
+def _linear_at(row: Row, layer: str) -> Row:
+    if isinstance(row, Block):
+        return replace(row, branches=tuple(tuple(_linear_at(inner, layer) for inner in rows) for rows in row.branches))
+    return replace(row, activation="linear") if row.name == layer and hasattr(row, "activation") else row
 
 
 def _textbook(

@@ -9,11 +9,13 @@ import numpy as np
 from jaxtyping import Array, Float, Float32, Real
 
 from vision_transfer.errors import UserError
-from vision_transfer.models.layers import CONVOLUTIONS, BatchNorm, Dropout
-from vision_transfer.models.network import Network, Variables, outputs_at
+from vision_transfer.models.layers import CONVOLUTIONS, Activate, BatchNorm, Dropout, Merge
+from vision_transfer.models.network import Network, Variables, apply_watching
 
 # Rank of one example's output that is a map: height, width, channels.
 MAP_RANK = 3
+# A map with a smaller height or width hardly shows places: small images leave 1×1 after the last pooling layer.
+SMALLEST_MAP = 3
 # A channel is shown from two standard deviations below its mean to two above (Chollet 2017, "Deep Learning with
 # Python", section 5.4.1, scales by 64 around 128).
 DEVIATIONS_SHOWN = 2.0
@@ -43,18 +45,23 @@ def require_map(network: Network, layer: str) -> tuple[int, int, int]:
 
 
 def last_map(network: Network) -> str:
-    """The last convolution, or the batch norm after it: the default layer for Grad-CAM.
+    """The default layer for Grad-CAM: the last convolution, with the norm, merge and activation after it.
+
+    It is the last of these with a map of at least `SMALLEST_MAP` a side; the last one where none has.
 
     Raises:
         UserError: the network has no convolution.
     """
-    maps = set(map_layers(network))
-    names = [
-        layer.name for layer in network.layers if isinstance(layer, (*CONVOLUTIONS, BatchNorm)) and layer.name in maps
-    ]
-    if not names:
+    kinds = (*CONVOLUTIONS, BatchNorm, Activate, Merge)
+    shapes = {
+        place.layer.name: place.output
+        for place in network.places
+        if isinstance(place.layer, kinds) and len(place.output) == MAP_RANK
+    }
+    if not any(isinstance(layer, CONVOLUTIONS) for layer in network.layers):
         raise UserError("this network has no convolution, so there are no maps to look at")
-    return names[-1]
+    names = list(shapes)
+    return next((name for name in reversed(names) if min(shapes[name][:2]) >= SMALLEST_MAP), names[-1])
 
 
 def activations(
@@ -72,16 +79,17 @@ def activations(
     """
     for layer in layers:
         require_map(network, layer)
-    wanted = tuple(sorted(set(layers), key=network.index))
+    order = [name for place in network.places for name in (place.layer.name, place.entry)]
+    wanted = tuple(sorted(set(layers), key=order.index))
     outputs = _outputs(network, wanted, variables, jnp.asarray(images))
-    return {layer: np.asarray(values, np.float32) for layer, values in zip(wanted, outputs, strict=True)}
+    return {layer: np.asarray(outputs[layer], np.float32) for layer in wanted}
 
 
 @partial(jax.jit, static_argnames=("network", "layers"))
 def _outputs(
     network: Network, layers: tuple[str, ...], variables: Variables, images: Real[Array, "batch ..."]
-) -> list[Float[Array, "batch ..."]]:
-    return list(outputs_at(network, variables, images, layers))
+) -> dict[str, Float[Array, "batch ..."]]:
+    return apply_watching(network, variables, images, layers)[1]
 
 
 def standardised(

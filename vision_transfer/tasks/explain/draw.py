@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from vision_transfer.data.images.resize import resize
 from vision_transfer.errors import UserError
-from vision_transfer.models.layers import MaxPool
+from vision_transfer.models.layers import MaxPool, layer_names, stage_of, stages
 from vision_transfer.models.network import Network, apply
 from vision_transfer.runtime.console import Screen
 from vision_transfer.tasks.explain.activation_maximization import Way, filter_images
@@ -36,7 +36,7 @@ FIGURES = ("activations", "filters", "grad_cam", "smooth_grad", "filter_banks", 
 NEEDS_HEAD = frozenset({"grad_cam", "smooth_grad"})
 NEEDS_NETWORK = NEEDS_HEAD | {"activations", "filters"}
 NEEDS_IMAGES = frozenset(FIGURES) - {"filters"}
-# Of a network with more maps than this, only the pooling layers are drawn unless layers are named.
+# Of a network with more maps than this, only one of each stage is drawn unless layers are named.
 MOST_MAPS = 10
 FIRST_FILTERS = tuple(range(16))
 # Larger images are shrunk for filter banks, so that kernels and responses can be seen in one figure.
@@ -102,7 +102,7 @@ def draw_network_figures(
     for image in images:
         pixels = resize(image.pixels, loaded.network.input_shape[0], loaded.config.dataset.resampling)[None]
         if "activations" in selection.show:
-            layers = selection.layers or _default_layers(loaded.network)
+            layers = selection.layers or default_layers(loaded.network)
             for layer, maps in activations(loaded.network, loaded.variables, pixels, layers).items():
                 figure = activations_figure(maps[0], layer, image.name)
                 written.append(_saved(figure, out / f"activations-{image.name}-{layer}.png"))
@@ -172,10 +172,15 @@ def _in_tenths(brightness: np.ndarray) -> np.ndarray:
     return np.rint(10 * (brightness - brightness.min()) / spread)
 
 
-def _default_layers(network: Network) -> tuple[str, ...]:
-    """All maps of a small network; the pooling layers of a deep one."""
+def default_layers(network: Network) -> tuple[str, ...]:
+    """All maps of a small network; the last of each stage of a deep one, or its pools if its table names no stages."""
     maps = map_layers(network)
     if not maps:
         raise UserError("--show=activations: this network has no convolution, so there are no maps to look at")
-    pools = {layer.name for layer in network.layers if isinstance(layer, MaxPool)}
-    return maps if len(maps) <= MOST_MAPS else tuple(name for name in maps if name in pools)
+    if len(maps) <= MOST_MAPS:
+        return maps
+    if all(stage_of(row) == row.name for row in network.backbone):
+        ends = {layer.name for layer in network.layers if isinstance(layer, MaxPool)}
+    else:
+        ends = {layer_names(members)[-1] for _, members in stages(network.backbone)}
+    return tuple(name for name in maps if name in ends)

@@ -9,7 +9,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Float32, Int, Key, Real
 
-from vision_transfer.models.network import Network, Variables, apply
+from vision_transfer.models.network import Network, Variables, apply, apply_watching
 from vision_transfer.models.preprocessing import MAX_PIXEL
 from vision_transfer.tasks.explain.activations import require_map
 
@@ -29,7 +29,7 @@ def grad_cam(
     """Heat maps: the sum of the layer's channels, each weighted by its mean gradient, with negative values set to 0.
 
     Selvaraju et al. 2017, arXiv:1610.02391. The gradient is that of the target's logit; `images` have values 0–255 and
-    the network's input size; `layer` is usually the last convolution.
+    the network's input size; `layer` is usually `activations.last_map`.
 
     Returns:
         Values 0–1: each map is divided by its largest value, or is all 0 where nothing supports the class.
@@ -74,8 +74,13 @@ def _heat(
     images: Real[Array, "batch height width channels"],
     targets: Int[Array, "batch"],
 ) -> Float[Array, "batch map_height map_width"]:
-    maps = apply(network, variables, images, stop=layer)
-    gradient = _gradient(network, variables, maps, targets, network.after(layer)).astype(jnp.float32)
+    def score(perturbation: Array) -> tuple[Array, Array]:
+        logits, outputs = apply_watching(network, variables, images, (layer,), {layer: perturbation})
+        return _total_score(logits, targets), outputs[layer]
+
+    shape = (len(images), *network.shape_after(layer))
+    gradient, maps = jax.grad(score, has_aux=True)(jnp.zeros(shape, network.numerics.dtype))
+    gradient = gradient.astype(jnp.float32)
     weights = jnp.mean(gradient, axis=(1, 2), keepdims=True)
     heat = jax.nn.relu(jnp.sum(weights * maps.astype(jnp.float32), axis=-1))
     largest = jnp.max(heat, axis=(1, 2), keepdims=True)
@@ -96,31 +101,18 @@ def _mean_gradient(
 
     def add_sample(total: Array, sample: Array) -> tuple[Array, None]:
         noisy = pixels + noise * MAX_PIXEL * jax.random.normal(jax.random.fold_in(key, sample), pixels.shape)
-        return total + _gradient(network, variables, noisy, targets), None
+        gradient = jax.grad(lambda pixels: _total_score(apply(network, variables, pixels), targets))(noisy)
+        return total + cast(Array, gradient), None
 
     total, _ = lax.scan(add_sample, jnp.zeros_like(pixels), jnp.arange(samples))
     return total / samples
 
 
-def _gradient(
-    network: Network,
-    variables: Variables,
-    inputs: Float[Array, "batch height width channels"],
-    targets: Int[Array, "batch"],
-    start: str | None = None,
-) -> Float[Array, "batch height width channels"]:
-    """The gradient of each example's target logit with respect to its own input of the layers from `start` on.
+def _total_score(logits: Float[Array, "batch outputs"], targets: Int[Array, "batch"]) -> Float[Array, ""]:
+    """The sum of the target logits. Examples do not mix in inference, so its gradient holds each example's own.
 
     One sigmoid output is the logit for class 1, and minus it the one for class 0.
     """
-
-    def total_score(inputs: Array) -> Array:
-        logits = apply(network, variables, inputs, start=start)
-        if logits.shape[-1] == 1:
-            scores = jnp.where(targets == 1, logits[:, 0], -logits[:, 0])
-        else:
-            scores = jnp.take_along_axis(logits, targets[:, None], axis=1)[:, 0]
-        # examples do not mix in inference, so the gradient of the sum holds each example's own
-        return jnp.sum(scores)
-
-    return cast(Array, jax.grad(total_score)(inputs))
+    if logits.shape[-1] == 1:
+        return jnp.sum(jnp.where(targets == 1, logits[:, 0], -logits[:, 0]))
+    return jnp.sum(jnp.take_along_axis(logits, targets[:, None], axis=1))

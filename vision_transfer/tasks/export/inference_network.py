@@ -1,4 +1,4 @@
-"""A network in terms that every library has: a scale and an offset per channel, layers, and a softmax."""
+"""A network in terms that every library has: a scale and an offset per channel, rows, and a softmax."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32
 
-from vision_transfer.models.layers import Layer
+from vision_transfer.models.layers import Conv, Dense, Row
 from vision_transfer.models.network import Network, Params
 from vision_transfer.models.preprocessing import (
     CAFFE_MEAN_BGR,
@@ -23,9 +23,9 @@ from vision_transfer.models.preprocessing import (
 
 @dataclass(frozen=True)
 class PlainNetwork:
-    """Computes `images · scale + offset`, the layers, and a softmax for images with values 0–255.
+    """Computes `images · scale + offset`, the rows, and a softmax for images with values 0–255.
 
-    Everything is float32, whatever the precision of the run; kernels are HWIO or in × out. The logits times
+    Everything is float32, whatever the precision of the run; kernels are as in `shapes.py`. The logits times
     `class_kernel` are the arguments of the softmax: it divides by the temperature, and if there is one logit for two
     classes, the argument of the first is 0.
     """
@@ -33,7 +33,7 @@ class PlainNetwork:
     input_shape: tuple[int, int, int]
     scale: Float32[np.ndarray, "channels"]
     offset: Float32[np.ndarray, "channels"]
-    layers: tuple[Layer, ...]
+    rows: tuple[Row, ...]
     params: Params
     batch_stats: Params
     class_kernel: Float32[np.ndarray, "outputs classes"]
@@ -52,14 +52,16 @@ def plain_network(
     scale, offset = _scale_and_offset(network.preprocessing, channels)
     params = {layer: dict(leaves) for layer, leaves in variables["params"].items()}
     if network.preprocessing == "caffe":
-        first = next(layer.name for layer in network.layers if layer.name in params)
-        params[first]["kernel"] = _channels_reversed(params[first]["kernel"], channels)
+        first = next(layer for layer in network.layers if layer.name in params)
+        if not isinstance(first, Conv | Dense):
+            raise NotImplementedError(f"reversing the channels before {first}")
+        params[first.name]["kernel"] = _channels_reversed(params[first.name]["kernel"], channels)
     class_rows = np.array([[0.0, 1.0]]) if network.outputs == 1 else np.eye(network.outputs)
     return PlainNetwork(
         input_shape=network.input_shape,
         scale=scale,
         offset=offset,
-        layers=network.layers,
+        rows=network.rows,
         params=params,
         batch_stats=variables["batch_stats"],
         class_kernel=(class_rows / temperature).astype(np.float32),

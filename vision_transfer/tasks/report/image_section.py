@@ -9,8 +9,6 @@ from jaxtyping import Bool, Float64, Int64
 
 from vision_transfer.data.images.resize import resize
 from vision_transfer.errors import UserError
-from vision_transfer.models.layers import CONVOLUTIONS
-from vision_transfer.models.network import Network
 from vision_transfer.runs.load import load_run
 from vision_transfer.runtime.console import Screen
 from vision_transfer.tasks.explain.activations import last_map
@@ -26,8 +24,6 @@ CERTAIN = 0.9999
 # Heat maps are computed in batches of this size, the last one padded, so that one program serves every run of a
 # network. Most of the time goes into compiling it, which takes half as long again for batches of 12.
 HEAT_BATCH = 2
-# A map with a smaller height or width hardly shows places: small images leave 1×1 after the last pooling layer.
-SMALLEST_MAP = 3
 
 
 # Training images as `samples` (file, class, data URI); `mistakes` and `hits`: see `image_section`; `layer` of the heat
@@ -100,18 +96,6 @@ def probability_text(probability: float) -> str:
     return "above 0.9999" if probability > CERTAIN else f"{probability:.4f}"
 
 
-def heat_layer(network: Network) -> str:
-    """The last convolution with a map of at least `SMALLEST_MAP` a side; the last one where none has.
-
-    Raises:
-        UserError: the network has no convolution.
-    """
-    last = last_map(network)
-    shape_of = {place.layer.name: place.output for place in network.places}
-    names = [layer.name for layer in network.layers if isinstance(layer, CONVOLUTIONS)]
-    return next((name for name in reversed(names) if min(shape_of[name][:2]) >= SMALLEST_MAP), last)
-
-
 def heat_overlays(
     path: Path, images: Sequence[Image], targets: Int64[np.ndarray, "images"], cache_dir: Path, screen: Screen
 ) -> tuple[list[Image], str]:
@@ -121,7 +105,7 @@ def heat_overlays(
         UserError: the run's checkpoints or weights are missing, or its network has no convolution.
     """
     run = load_run(path, cache_dir, screen, allow_download=False)
-    layer = heat_layer(run.network)
+    layer = last_map(run.network)
     size, resampling = run.network.input_shape[0], run.config.dataset.resampling
     batch = np.stack([resize(image, size, resampling) for image in images])
     heat = []

@@ -13,6 +13,7 @@ from vision_transfer.tasks.benchmark.protocol import Work, serve
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 RATE = 1e-6
+MERGES = {"add": "Add", "concat": "Concatenate", "multiply": "Multiply"}
 KERAS_OPTIMIZERS = {"rmsprop": "RMSprop", "adam": "Adam", "sgd": "SGD"}
 
 
@@ -23,11 +24,8 @@ def build(request: dict[str, Any]) -> Work:
 
     if request["precision"] == "bfloat16":
         keras.config.set_dtype_policy("mixed_bfloat16")
-    model = keras.Sequential([keras.Input(tuple(request["input_shape"]), batch_size=request["batch"])])
-    for row in request["layers"]:
-        for layer in _layers(keras, row):
-            layer.trainable = row["name"] in request["trainable"]
-            model.add(layer)
+    images = keras.Input(tuple(request["input_shape"]), batch_size=request["batch"])
+    model = keras.Model(images, _connect(keras, request, request["layers"], images))
     shape = (request["batch"], *request["input_shape"])
     inputs = tf.random.stateless_normal(shape, seed=(0, 0))
     inputs = tf.abs(inputs) if request["source"] == "features" else inputs
@@ -54,26 +52,64 @@ def build(request: dict[str, Any]) -> Work:
     return run, facts, dict
 
 
-def _layers(keras: Any, row: dict[str, Any]) -> list[Any]:
-    layers, name = keras.layers, row["name"]
+def _connect(keras: Any, request: dict[str, Any], rows: list[dict[str, Any]], tensor: Any) -> Any:
+    """The output of rows for a symbolic input."""
+    for row in rows:
+        if row["kind"] == "Block":
+            ends = [_connect(keras, request, branch, tensor) for branch in row["branches"]]
+            tensor = getattr(keras.layers, MERGES[row["merge"]["kind"]])(name=row["merge"]["name"])(ends)
+            continue
+        for layer in layers_of_row(keras.layers, row):
+            layer.trainable = row["name"] in request["trainable"]
+            is_fixed = row["name"] in request["inference_layers"] and row["kind"] == "BatchNorm"
+            tensor = layer(tensor, training=False) if is_fixed else layer(tensor)
+    return tensor
+
+
+def layers_of_row(layers: Any, row: dict[str, Any]) -> list[Any]:
+    """The layers of a row that is no block; margins become a layer of zeros, which for a pool follows a ReLU."""
+    name, padding = row["name"], row.get("padding")
+    if row["kind"] != "ZeroPad" and padding is not None and not isinstance(padding, str):
+        return [layers.ZeroPadding2D(padding), *layers_of_row(layers, {**row, "padding": "valid"})]
     match row["kind"]:
-        case "Conv":
-            arguments = {key: row[key] for key in ("padding", "activation", "name")}
-            return [layers.Conv2D(row["features"], row["kernel_size"], **arguments)]
-        case "MaxPool":
-            return [layers.MaxPooling2D(row["size"], name=name)]
+        case "Conv" | "DepthwiseConv" | "SeparableConv":
+            return [_convolution(layers, row)]
         case "BatchNorm":
             norm = layers.BatchNormalization(momentum=row["momentum"], epsilon=row["epsilon"], name=name)
-            return [norm, layers.Activation(row["activation"])]
-        case "GlobalAveragePool":
-            return [layers.GlobalAveragePooling2D(name=name)]
-        case "Flatten":
-            return [layers.Flatten(name=name)]
+            return [norm] if row["activation"] == "linear" else [norm, layers.Activation(row["activation"])]
+        case "Activate":
+            return [layers.Activation(row["activation"], name=name)]
+        case "MaxPool" | "AveragePool" | "GlobalAveragePool" | "ZeroPad":
+            return [_pool(layers, row)]
+        case "Flatten" | "Dropout":
+            return [layers.Flatten(name=name) if row["kind"] == "Flatten" else layers.Dropout(row["rate"], name=name)]
         case "Dense":
             return [layers.Dense(row["features"], activation=row["activation"], name=name)]
-        case "Dropout":
-            return [layers.Dropout(row["rate"], name=name)]
     raise ValueError(f"a layer of unknown kind: {row}")
+
+
+def _convolution(layers: Any, row: dict[str, Any]) -> Any:
+    arguments = {key: row[key] for key in ("padding", "activation", "name")} | {"use_bias": row["bias"]}
+    match row["kind"]:
+        case "Conv":
+            return layers.Conv2D(row["features"], row["kernel_size"], row["strides"], **arguments)
+        case "DepthwiseConv":
+            return layers.DepthwiseConv2D(row["kernel_size"], row["strides"], **arguments)
+        case _:
+            return layers.SeparableConv2D(row["features"], row["kernel_size"], **arguments)
+
+
+def _pool(layers: Any, row: dict[str, Any]) -> Any:
+    name = row["name"]
+    match row["kind"]:
+        case "MaxPool":
+            return layers.MaxPooling2D(row["size"], row["strides"], row["padding"], name=name)
+        case "AveragePool":
+            return layers.AveragePooling2D(row["size"], name=name)
+        case "GlobalAveragePool":
+            return layers.GlobalAveragePooling2D(keepdims=row["keep_axes"], name=name)
+        case _:
+            return layers.ZeroPadding2D(row["zeros"], name=name)
 
 
 if __name__ == "__main__":

@@ -6,12 +6,16 @@ are set to None between steps; frozen parameters have `requires_grad` off, so th
 """
 
 import math
+import operator
+from functools import partial, reduce
 from typing import Any
 
 from vision_transfer.tasks.benchmark.protocol import Work, serve
 
 RATE = 1e-6
 RMSPROP_DECAY, EPSILON = 0.9, 1e-7
+MAP_RANK = 3
+MERGES = {"add": operator.add, "multiply": operator.mul}
 
 
 def build(request: dict[str, Any]) -> Work:
@@ -19,7 +23,8 @@ def build(request: dict[str, Any]) -> Work:
     import torch  # pyright: ignore[reportMissingImports, reportMissingModuleSource]
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = _model(torch.nn, request).to(device, memory_format=torch.channels_last)
+    fixed: list[Any] = []
+    model = _sequence(torch, request, request["layers"], fixed).to(device, memory_format=torch.channels_last)
     batch, outputs = request["batch"], request["outputs"]
     *map_shape, channels = request["input_shape"]
     inputs = torch.randn(batch, channels, *map_shape, device=device)
@@ -44,6 +49,8 @@ def build(request: dict[str, Any]) -> Work:
         optimizer.step()
 
     model.train(request["work"] == "step")
+    for norm in fixed:
+        norm.eval()
     work = forward if request["work"] == "forward" else step
 
     def run(times: int) -> None:
@@ -56,15 +63,36 @@ def build(request: dict[str, Any]) -> Work:
     return run, {"device": device.type, "library": f"torch {torch.__version__}"}, dict
 
 
-def _model(nn: Any, request: dict[str, Any]) -> Any:
-    shape = tuple(request["input_shape"])
+def _sequence(torch: Any, request: dict[str, Any], rows: list[dict[str, Any]], fixed: list[Any]) -> Any:
+    """The module of rows; enters batch norms that keep their statistics into `fixed`."""
     modules = []
-    for row in request["layers"]:
-        made, shape = _modules(nn, row, shape)
+    for row in rows:
+        if row["kind"] == "Block":
+            branches = [_sequence(torch, request, branch, fixed) for branch in row["branches"]]
+            modules.append(_block(torch, branches, row["merge"]["kind"]))
+            continue
+        made = modules_of_row(torch.nn, row)
         for module in made:
             module.requires_grad_(row["name"] in request["trainable"])
         modules += made
-    return nn.Sequential(*modules)
+        if row["kind"] == "BatchNorm" and row["name"] in request["inference_layers"]:
+            fixed.append(made[0])
+    return torch.nn.Sequential(*modules)
+
+
+def _block(torch: Any, branches: list[Any], merge: str) -> Any:
+    """The module that computes branches of one input and merges their outputs."""
+
+    class Block(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.branches = torch.nn.ModuleList(branches)
+
+        def forward(self, inputs: Any) -> Any:
+            outputs = [branch(inputs) for branch in self.branches]
+            return torch.cat(outputs, 1) if merge == "concat" else reduce(MERGES[merge], outputs)
+
+    return Block()
 
 
 def _optimizer(torch: Any, name: str, model: Any) -> Any:
@@ -78,33 +106,72 @@ def _optimizer(torch: Any, name: str, model: Any) -> Any:
             return torch.optim.SGD(parameters, RATE)
 
 
-def _modules(nn: Any, row: dict[str, Any], shape: tuple[int, ...]) -> tuple[list[Any], tuple[int, ...]]:
-    """The modules of a layer and the shape after it, channels last as in the table."""
-    activation = [nn.ReLU()] if row.get("activation") == "relu" else []
+def modules_of_row(nn: Any, row: dict[str, Any]) -> list[Any]:
+    """The modules of a row that is no block; shapes before it are channels last, as in the table."""
+    channels = row["before"][-1]
+    activation = _activation(nn, row.get("activation", "linear"))
+    match row["kind"]:
+        case "Conv" | "DepthwiseConv" | "SeparableConv":
+            return [*_convolutions(nn, row, channels), *activation]
+        case "MaxPool":
+            zeros, padding = _padding(row["zeros"], partial(nn.ConstantPad2d, value=-math.inf))
+            return [*zeros, nn.MaxPool2d(row["size"], row["strides"], padding)]
+        case "AveragePool":
+            return [nn.AvgPool2d(row["size"])]
+        case "ZeroPad":
+            return [nn.ZeroPad2d(_sides(row["zeros"]))]
+        case "BatchNorm":
+            kind = nn.BatchNorm2d if len(row["before"]) == MAP_RANK else nn.BatchNorm1d
+            return [kind(channels, eps=row["epsilon"], momentum=1 - row["momentum"]), *activation]
+        case "Activate":
+            return activation
+        case "GlobalAveragePool":
+            return [nn.AdaptiveAvgPool2d(1), *([] if row["keep_axes"] else [nn.Flatten()])]
+        case "Flatten" | "Dropout":
+            return [nn.Flatten() if row["kind"] == "Flatten" else nn.Dropout(row["rate"])]
+        case "Dense":
+            return [nn.Linear(channels, row["features"]), *activation]
+    raise ValueError(f"a layer of unknown kind: {row}")
+
+
+def _convolutions(nn: Any, row: dict[str, Any], channels: int) -> list[Any]:
+    zeros, padding = _padding(row["zeros"], nn.ZeroPad2d)
+    size, stride, bias = row["kernel_size"], row.get("strides", 1), row["bias"]
     match row["kind"]:
         case "Conv":
-            height, width, channels = shape
-            size, features = row["kernel_size"], row["features"]
-            lost = size - 1 if row["padding"] == "valid" else 0
-            module = nn.Conv2d(channels, features, size, padding=row["padding"])
-            nn.init.xavier_uniform_(module.weight)
-            nn.init.zeros_(module.bias)
-            return [module, *activation], (height - lost, width - lost, features)
-        case "MaxPool":
-            size = row["size"]
-            return [nn.MaxPool2d(size)], (shape[0] // size, shape[1] // size, shape[2])
-        case "BatchNorm":
-            kind = nn.BatchNorm2d if len(shape) == 3 else nn.BatchNorm1d
-            return [kind(shape[-1], eps=row["epsilon"], momentum=1 - row["momentum"]), *activation], shape
-        case "GlobalAveragePool":
-            return [nn.AdaptiveAvgPool2d(1), nn.Flatten()], shape[-1:]
-        case "Flatten":
-            return [nn.Flatten()], (math.prod(shape),)
-        case "Dense":
-            return [nn.Linear(shape[0], row["features"]), *activation], (row["features"],)
-        case "Dropout":
-            return [nn.Dropout(row["rate"])], shape
-    raise ValueError(f"a layer of unknown kind: {row}")
+            return [*zeros, _initialised(nn, channels, row["features"], size, stride, padding, bias=bias)]
+        case "DepthwiseConv":
+            return [*zeros, _initialised(nn, channels, channels, size, stride, padding, groups=channels, bias=bias)]
+        case _:
+            depthwise = _initialised(nn, channels, channels, size, stride, padding, groups=channels, bias=False)
+            return [*zeros, depthwise, _initialised(nn, channels, row["features"], 1, bias=bias)]
+
+
+def _activation(nn: Any, name: str) -> list[Any]:
+    modules = {"relu": nn.ReLU, "relu6": nn.ReLU6, "swish": nn.SiLU, "sigmoid": nn.Sigmoid}
+    return [] if name == "linear" else [modules[name]()]
+
+
+def _initialised(nn: Any, *arguments: Any, **options: Any) -> Any:
+    convolution = nn.Conv2d(*arguments, **options)
+    nn.init.xavier_uniform_(convolution.weight)
+    if convolution.bias is not None:
+        nn.init.zeros_(convolution.bias)
+    return convolution
+
+
+def _padding(zeros: Any, pad: Any) -> tuple[list[Any], tuple[int, int]]:
+    """A module that pads, and what its layer pads itself: all where both sides are equal, else nothing."""
+    (top, bottom), (left, right) = zeros
+    if top == bottom and left == right:
+        return [], (top, left)
+    return [pad(_sides(zeros))], (0, 0)
+
+
+def _sides(zeros: Any) -> tuple[int, int, int, int]:
+    """Numbers of zeros in PyTorch's order."""
+    (top, bottom), (left, right) = zeros
+    return left, right, top, bottom
 
 
 if __name__ == "__main__":
