@@ -17,7 +17,10 @@ Grids:
 - `surgical`: one block at a time with the head, with the same images and epochs;
 - `sizes`: three depths with 100, 300, 1,000 and all training images;
 - `rates`: block 5 with three learning rates, each with one rate for all layers, layer-wise decay, and one rate per
-  block, under the three schedules.
+  block, under the three schedules;
+- `batch_norm`: EfficientNet-Lite0 with 300 training images of 96 pixels; the head alone, the last stages or everything,
+  in batches of 4, 8 and 32, with the pretrained statistics of its batch norms and with those of the batches
+  (`docs/batch_norm.md`).
 
 Expected of `depths`: on cats and dogs test accuracies of 0.927 to 0.934, with no mask, the head alone included,
 distinguishable from the one that validation chooses, in an hour and a half on 2 cores (AMD EPYC); on sign language
@@ -25,7 +28,11 @@ distinguishable from the one that validation chooses, in an hour and a half on 2
 been run on photos yet.
 
 Each axis of a grid is a field of `config.ablation` or `config.study`, such as
-`--config.ablation.masks="('all', 'only:block3_conv1')"`.
+`--config.ablation.masks="('all', 'only:block3_conv1')"`. The masks `all`, `last_stage`, `every_block`, `every_cut` and
+`none` fit every backbone, so a sweep compares networks too:
+
+    python launch.py --config=configs/ablation.py --config.dataset.root=FOLDER \
+        --config.ablation.backbones="('vgg16', 'efficientnet_lite0')" --config.ablation.masks="('all', 'last_stage')"
 """
 
 from vision_transfer.config import ConfigDict, default_config, stage, with_stages
@@ -40,7 +47,7 @@ DEPTHS = (
     "below:block4_conv1",
 )
 THREE_DEPTHS = ("all", "below:block5_conv3", "below:block5_conv1")
-GRIDS = ("depths", "deep", "surgical", "sizes", "rates")
+GRIDS = ("depths", "deep", "surgical", "sizes", "rates", "batch_norm")
 EVERY_BLOCK_ON = ("all", *(f"below:block{block}_conv1" for block in (5, 4, 3, 2)), "none")
 # For the grids `deep` and `surgical`, whose runs train through most of the network and take long.
 FEW_IMAGES, FEW_EPOCHS = 300, 3
@@ -73,6 +80,8 @@ def get_config(argument: str | None = None) -> ConfigDict:
             config.ablation.learning_rates = (1e-5, 3e-5, 1e-4)
             config.ablation.multipliers = ("none", "layer_decay=0.65", "block_decay=0.4")
             config.ablation.schedules = ("head_first", "together", "gradual")
+        case "batch_norm":
+            return _batch_norm(config)
     rmsprop = {"name": "rmsprop"}
     return with_schedule_left_open(
         config,
@@ -82,6 +91,24 @@ def get_config(argument: str | None = None) -> ConfigDict:
             epochs=FEW_EPOCHS if recipe.grid in ("deep", "surgical") else 10,
             optimizer=rmsprop | {"lr": 1e-5},
         ),
+    )
+
+
+def _batch_norm(config: ConfigDict) -> ConfigDict:
+    """Every run sees each image as often, whatever its batches."""
+    config.name = "batch_norm"
+    config.model.backbone, config.model.pooling, config.model.hidden = "efficientnet_lite0", "average", ()
+    config.model.dropout = 0.0
+    config.dataset.image_size = 96
+    config.study.train_examples, config.study.least_steps = (FEW_IMAGES,), 1
+    config.ablation.masks = ("all", "last_stage", "none")
+    config.ablation.batch_sizes = (4, 8, 32)
+    config.ablation.batch_norm_statistics = ("pretrained", "batch")
+    adam = {"name": "adam"}
+    return with_schedule_left_open(
+        config,
+        head=stage(freeze="all", epochs=10, optimizer=adam | {"lr": 1e-3}),
+        tune=stage(freeze="none", epochs=FEW_EPOCHS, optimizer=adam | {"lr": 1e-4}),
     )
 
 

@@ -14,6 +14,8 @@ from vision_transfer.config.fields import (
     flatten,
     meaning_of,
     to_dict,
+    value_at,
+    with_value,
 )
 from vision_transfer.config.schema import Config, StageConfig
 
@@ -34,5 +36,7 @@ __all__ = [
     "stage",
     "to_dict",
     "validate",
+    "value_at",
     "with_stages",
+    "with_value",
 ]

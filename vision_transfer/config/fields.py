@@ -3,10 +3,11 @@
 import dataclasses
 from collections.abc import Iterator, Mapping
 from types import UnionType
-from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from vision_transfer.config.schema import SETTING, Config, Setting, StageConfig
 
+T = TypeVar("T")
 # Fields that say where, how often or how much is written: they do not change a run's numbers, so its digest omits them.
 NOT_IN_DIGEST = (
     "dataset.root",
@@ -105,6 +106,20 @@ def meaning_of(path: str) -> str:
     """The meaning of the field at a dotted path."""
     field = field_at(path)
     return field.meaning if field else "of this config only"
+
+
+def value_at(config: Any, path: str) -> Any:
+    """The value of the field at a dotted path that leads into no stage."""
+    for name in path.split("."):
+        config = getattr(config, name)
+    return config
+
+
+def with_value(config: T, path: str, value: Any) -> T:
+    """The configuration with another value of the field at a dotted path that leads into no stage."""
+    name, _, rest = path.partition(".")
+    changed: Any = with_value(getattr(config, name), rest, value) if rest else value
+    return dataclasses.replace(cast(Any, config), **{name: changed})
 
 
 def to_dict(config: Config) -> dict[str, Any]:

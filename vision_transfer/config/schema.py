@@ -288,8 +288,13 @@ class AblationConfig:
     masks: tuple[str, ...] = setting(
         ("every_cut",),
         "freeze specs to compare; every_cut: from the head alone to everything, layer by layer; every_block: one block "
-        "of the backbone at a time",
+        "of the backbone at a time; last_stage: everything from the stage on from which recipes fine-tune the backbone",
     )
+    backbones: tuple[str, ...] = setting((), "backbones to compare; default: model.backbone")
+    batch_norm_statistics: tuple[Literal["auto", "pretrained", "batch"], ...] = setting(
+        (), "values of model.batch_norm_statistics to compare, where a batch norm trains; default: its own"
+    )
+    batch_sizes: tuple[int, ...] = setting((), "values of batch_size to compare; default: its own", minimum=1)
     learning_rates: tuple[float, ...] = setting((), "learning rates of the stage tune; default: its own")
     multipliers: tuple[str, ...] = setting(
         ("none",),
@@ -317,6 +322,7 @@ class SlurmConfig:
 class ProbeConfig:
     """Fields of `config.probe`."""
 
+    backbones: tuple[str, ...] = setting((), "backbones to probe and compare; default: model.backbone")
     large_from: int = setting(1000, "number of training images from which the probe calls a set large", minimum=1)
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from vision_transfer.config import Config
+from vision_transfer.config import Config, with_value
 from vision_transfer.data.augmentation.augment import augmentation_of
 from vision_transfer.errors import UserError
 from vision_transfer.features.cacheable import cached_layer
@@ -28,6 +28,22 @@ class DataFacts:
 def uses_published_weights(config: Config) -> bool:
     """Whether the backbone starts from weights that were trained elsewhere, and not from an earlier run's."""
     return config.init_from is None and loads_weights(config)
+
+
+def with_each_backbone(config: Config) -> list[Config]:
+    """The config with each of the backbones that its task compares; the config alone if the task compares none.
+
+    Raises:
+        UserError: several backbones, and weights that fit only one.
+    """
+    compared = {"ablation": config.ablation.backbones, "probe": config.probe.backbones}.get(config.task, ())
+    if len(compared) > 1 and (config.model.weights_path or config.init_from):
+        field = "config.model.weights_path" if config.model.weights_path else "config.init_from"
+        raise UserError(
+            f"{field}: has the weights of one network, and config.{config.task}.backbones names {len(compared)}; "
+            "compare networks with published or random weights, or name one"
+        )
+    return [with_value(config, "model.backbone", name) for name in dict.fromkeys(compared)] or [config]
 
 
 def build_network(config: Config, facts: DataFacts) -> Network:

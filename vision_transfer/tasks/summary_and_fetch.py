@@ -5,7 +5,13 @@ from pathlib import Path
 from vision_transfer.config import Config
 from vision_transfer.data.download import PUBLIC_FILES, fetch_dataset
 from vision_transfer.data.find import find_source
-from vision_transfer.runs.build import DataFacts, build_network, resolve_stages, uses_published_weights
+from vision_transfer.runs.build import (
+    DataFacts,
+    build_network,
+    resolve_stages,
+    uses_published_weights,
+    with_each_backbone,
+)
 from vision_transfer.runs.initial_weights import load_weights
 from vision_transfer.runtime.console import Screen
 from vision_transfer.tasks.ablation.masks import masks_table
@@ -16,17 +22,19 @@ def summarise(config: Config, cache_dir: Path, screen: Screen) -> None:
     """Prints the network with what is trainable in each stage; decodes and trains nothing."""
     source = find_source(config.dataset, cache_dir, screen)
     size = config.dataset.image_size or source.default_size
-    network = build_network(config, DataFacts(len(source.classes), (size, size, config.dataset.channels)))
-    say_summary(config, source.name, len(source.classes), network, resolve_stages(config, network), screen)
-    if config.task == "ablation":
-        screen.say(masks_table(config.ablation.masks, network))
+    for one in with_each_backbone(config):
+        network = build_network(one, DataFacts(len(source.classes), (size, size, config.dataset.channels)))
+        say_summary(one, source.name, len(source.classes), network, resolve_stages(one, network), screen)
+        if config.task == "ablation":
+            screen.say(masks_table(config.ablation.masks, network, one.model.backbone))
 
 
 def fetch(config: Config, cache_dir: Path, screen: Screen) -> None:
     """Fetches the weights and the public data set that the config names, so that a later run needs no network."""
-    if uses_published_weights(config):
-        weights = load_weights(config, cache_dir, screen)
-        screen.say(f"{weights.source}\nsha256 {weights.sha256}\n{weights.licence}")
+    for one in with_each_backbone(config):
+        if uses_published_weights(one):
+            weights = load_weights(one, cache_dir, screen)
+            screen.say(f"{weights.source}\nsha256 {weights.sha256}\n{weights.licence}")
     if config.dataset.name in PUBLIC_FILES:
         screen.say(f"{config.dataset.name} is in {fetch_dataset(config.dataset.name, cache_dir, screen)}.")
     else:

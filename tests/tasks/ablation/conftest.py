@@ -26,6 +26,22 @@ def vgg():
     return Network(backbone_rows("vgg16"), head, (64, 64, 3))
 
 
+@pytest.fixture(scope="session")
+def lite():
+    head = head_layers(1, flatten=True, hidden=(8,), activation="relu", dropout=0.0, dropout_place="before_output")
+    return Network(backbone_rows("efficientnet_lite0"), head, (64, 64, 3), preprocessing="lite")
+
+
+@pytest.fixture(scope="session")
+def networks(vgg):
+    return {"vgg16": vgg}
+
+
+@pytest.fixture(scope="session")
+def two_networks(vgg, lite):
+    return {"vgg16": vgg, "efficientnet_lite0": lite}
+
+
 @pytest.fixture
 def grid():
     """Builds a config of the task; keywords are fields of `config.ablation`."""
@@ -72,7 +88,9 @@ class Launcher:
             self.busy -= 1
             raise FolderBusy("in use by another process")
         self.asked.append((config.seed, freeze))
-        folder = RunFolder(self.root / f"{config.seed}-{freeze}-{config.dataset.train_examples}")
+        model = config.model
+        labels = (config.seed, freeze, config.dataset.train_examples, config.batch_size, model.batch_norm_statistics)
+        folder = RunFolder(self.root / "-".join(map(str, (model.backbone, *labels))))
         write_result(folder, 0.5 + 0.05 * config.seed + 0.01 * (len(freeze) % 40))
         return folder
 

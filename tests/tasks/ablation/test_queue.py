@@ -12,8 +12,8 @@ from vision_transfer.tasks.ablation.sweep import SweepFolder, failure, finished_
 
 
 @pytest.fixture
-def sweep(grid, vgg, options):
-    study = ablation(grid(), vgg, 2000)
+def sweep(grid, networks, options):
+    study = ablation(grid(), networks, 2000)
     folder = SweepFolder(options.workdir)
     write_plan(study, folder, {})
     return study, folder
@@ -124,17 +124,17 @@ def test_rerun_forgets_what_is_finished(sweep, options, launcher, screen):
     assert launcher.asked == everyone(study) * 2
 
 
-def test_equal_runs_of_two_sweeps_have_the_same_key(grid, vgg):
-    first = ablation(grid(), vgg, 2000)
-    second = ablation(grid(masks=("below:block5_conv2", "none")), vgg, 2000)
+def test_equal_runs_of_two_sweeps_have_the_same_key(grid, networks):
+    first = ablation(grid(), networks, 2000)
+    second = ablation(grid(masks=("below:block5_conv2", "none")), networks, 2000)
     shared = {run_key(run.config) for run in first.runs} & {run_key(run.config) for run in second.runs}
     assert len(shared) == 2
 
 
-def test_a_plan_counts_the_finished_runs_of_other_sweeps(sweep, grid, vgg, options, launcher, screen):
+def test_a_plan_counts_the_finished_runs_of_other_sweeps(sweep, grid, networks, options, launcher, screen):
     study, folder = sweep
     work(study, folder, options, launcher, screen)
-    second = ablation(grid(masks=("below:block5_conv2", "none")), vgg, 2000)
+    second = ablation(grid(masks=("below:block5_conv2", "none")), networks, 2000)
     beside = SweepFolder(folder.path.parent / "second")
     found = [finished_run(run, beside, None, beside=True) for run in second.runs]
     shared = {run_key(run.config) for run in study.runs}

@@ -23,13 +23,13 @@ from vision_transfer.tasks.ablation.grid import ablation
 from vision_transfer.tasks.ablation.queue import work
 from vision_transfer.tasks.ablation.sweep import SweepFolder, finished_run, write_plan
 from vision_transfer.tasks.ablation.tables import latex, markdown, write_tables
-from vision_transfer.tasks.study.conclusions import conclusions_by_size
+from vision_transfer.tasks.study.conclusions import conclusions_by_setting
 from vision_transfer.tasks.study.tables import grouped
 
 
 @pytest.fixture
-def finished(grid, vgg, options, launcher, screen):
-    study = ablation(grid(sizes=(100, 0), masks=("all", "below:block5_conv2", "every_block", "none")), vgg, 2000)
+def finished(grid, networks, options, launcher, screen):
+    study = ablation(grid(sizes=(100, 0), masks=("all", "below:block5_conv2", "every_block", "none")), networks, 2000)
     folder = SweepFolder(options.workdir)
     write_plan(study, folder, {})
     work(study, folder, options, launcher, screen)
@@ -42,8 +42,8 @@ def groups(finished):
 
 
 @pytest.fixture
-def found(groups, vgg):
-    return points(groups, vgg)
+def found(groups, networks):
+    return points(groups, networks)
 
 
 def test_a_point_is_the_mean_over_seeds_with_student_s_interval(groups, finished):
@@ -102,7 +102,7 @@ def test_markdown_and_latex_have_the_same_cells(groups):
 
 
 def test_there_is_a_paragraph_per_size_about_the_mask_that_validation_chooses(finished):
-    paragraphs = conclusions_by_size(finished)
+    paragraphs = conclusions_by_setting(finished)
     assert len(paragraphs) == 2
     # The fake runs' accuracy depends on the length of the spec; of equals the first in the plan is chosen.
     best = max((one.run.labels["mask"] for one in finished), key=lambda spec: len(spec) % 40)
@@ -111,7 +111,7 @@ def test_there_is_a_paragraph_per_size_about_the_mask_that_validation_chooses(fi
 
 
 def test_missing_runs_are_named_instead_of_a_conclusion(finished):
-    first, *others = conclusions_by_size(finished[1:])
+    first, *others = conclusions_by_setting(finished[1:])
     assert len(first) == 1 and first[0].startswith("No conclusion with 100 training images: ")
     assert "finish the runs of all seeds first" in first[0]
     assert all(len(paragraph) > 1 for paragraph in others)
@@ -127,12 +127,12 @@ def test_the_depth_figure_has_the_cuts_and_a_line_per_size(found):
     np.testing.assert_allclose(sorted(heights), sorted(one.test.mean for one in cuts))
 
 
-def test_the_head_alone_begins_the_lines_of_its_size_at_all_rates(grid, vgg, options, launcher, screen):
-    study = ablation(grid(masks=("all", "none"), learning_rates=(1e-5, 1e-4)), vgg, 2000)
+def test_the_head_alone_begins_the_lines_of_its_size_at_all_rates(grid, networks, options, launcher, screen):
+    study = ablation(grid(masks=("all", "none"), learning_rates=(1e-5, 1e-4)), networks, 2000)
     folder = SweepFolder(options.workdir / "rates")
     write_plan(study, folder, {})
     work(study, folder, options, launcher, screen)
-    lines = series(points(grouped([finished_run(run, folder, None) for run in study.runs], "seed"), vgg))
+    lines = series(points(grouped([finished_run(run, folder, None) for run in study.runs], "seed"), networks))
     assert {name: [mask.spec for mask, _ in line] for name, line in lines.items()} == {
         "learning rate 1e-05, 2,000 images": ["all", "none"],
         "learning rate 0.0001, 2,000 images": ["all", "none"],
@@ -162,15 +162,15 @@ def test_the_pareto_front_is_named_on_both_panels(found):
     assert "head only" in {text.get_text() for text in figure.axes[0].texts}
 
 
-def test_figures_are_written_where_there_is_something_to_draw(found, finished, vgg, tmp_path):
+def test_figures_are_written_where_there_is_something_to_draw(found, finished, networks, tmp_path):
     names = [file.name for file in draw_figures(found, tmp_path, "title")]
     assert names == ["depth.png", "validation.png", "calibration.png", "cost.png", "blocks.png"]
     assert all((tmp_path / name).read_bytes().startswith(b"\x89PNG") for name in names)
     one_seed = [one for one in finished if one.run.labels["seed"] == 0]
-    one_run_each = [(mask, one) for mask, one in points(grouped(one_seed, "seed"), vgg) if not mask.block]
+    one_run_each = [(mask, one) for mask, one in points(grouped(one_seed, "seed"), networks) if not mask.block]
     assert [file.name for file in draw_figures(one_run_each, tmp_path, "title")] == names[:4]
     without = [replace(one, result=one.result | {"tested": {"validation": {"accuracy": None}}}) for one in one_seed]
-    names = [file.name for file in draw_figures(points(grouped(without, "seed"), vgg), tmp_path, "title")]
+    names = [file.name for file in draw_figures(points(grouped(without, "seed"), networks), tmp_path, "title")]
     assert "depth.png" in names and "validation.png" not in names
 
 

@@ -7,10 +7,9 @@ import pytest
 
 from vision_transfer.config import checked, default_config, stage, with_stages
 from vision_transfer.features import extraction
-from vision_transfer.models.network import Network
-from vision_transfer.runs.build import DataFacts, build_network
+from vision_transfer.runs.build import DataFacts
 from vision_transfer.runs.prepare import RunOptions
-from vision_transfer.tasks.ablation.grid import ablation
+from vision_transfer.tasks.ablation.grid import ablation, networks_of
 from vision_transfer.tasks.ablation.queue import work
 from vision_transfer.tasks.ablation.sweep import SweepFolder, finished_run, write_plan
 from vision_transfer.tasks.train import task
@@ -72,8 +71,7 @@ def sweep(tmp_path, monkeypatch, screen):
     facts = DataFacts(10, (20, 20, 1))
 
     def do(config, name, **options):
-        network: Network = build_network(config, facts)
-        study = ablation(config, network, 600)
+        study = ablation(config, networks_of(config, facts), 600)
         folder = SweepFolder(tmp_path / name)
         write_plan(study, folder, {})
         work(study, folder, RunOptions(None, tmp_path / "cache", **options), task.train, screen)

@@ -35,7 +35,7 @@ class Estimate:
         stages: of all runs.
         trained: stages to train, where a shared one counts once.
         heads: different first stages.
-        prefixes: layers whose outputs are cached.
+        prefixes: layers whose outputs are cached, by backbone.
         flops: of these stages, the evaluations and the prefixes.
         flops_by_run: of the stages and the evaluation of each run by itself, by its name.
         checkpoint_bytes, feature_bytes: on disk, of all runs and of the cached layers.
@@ -44,23 +44,29 @@ class Estimate:
     stages: int
     trained: int
     heads: int
-    prefixes: tuple[str, ...]
+    prefixes: Mapping[str, tuple[str, ...]]
     flops: int
     flops_by_run: Mapping[str, int]
     checkpoint_bytes: int
     feature_bytes: int
 
 
-def estimate(runs: Sequence[PlannedRun], network: Network, sizes: Mapping[str, int]) -> Estimate:
+def estimate(runs: Sequence[PlannedRun], networks: Mapping[str, Network], sizes: Mapping[str, int]) -> Estimate:
     """The cost of the remaining runs, which share what they can, for splits of these sizes without any subset.
+
+    Args:
+        runs: the remaining ones.
+        networks: by the name of their backbone.
+        sizes: images of each split.
 
     Operations are those of the layer tables. Early stopping cannot be foreseen: a stage counts with all its epochs.
     """
     by_stage: dict[str, int] = {}
     by_run: dict[str, int] = {}
-    heads, cached, stage_count, checkpoint_bytes = set(), set(), 0, 0
+    heads, stage_count, checkpoint_bytes = set(), 0, 0
+    cached: dict[str, set[str]] = {}
     for run in runs:
-        config = run.config
+        config, network = run.config, networks[run.config.model.backbone]
         examples = config.dataset.train_examples or sizes["train"]
         stages = resolve_stages(config, network)
         keys = _stage_keys(config, stages)
@@ -70,16 +76,14 @@ def estimate(runs: Sequence[PlannedRun], network: Network, sizes: Mapping[str, i
         by_run[run.name] = sum(flops) + test
         heads.add(keys[0])
         stage_count += len(stages)
-        cached |= {stage.cached for stage in stages if stage.cached is not None}
+        layers = {stage.cached for stage in stages if stage.cached is not None}
+        cached[config.model.backbone] = cached.get(config.model.backbone, set()) | layers
         checkpoint_bytes += _checkpoint_bytes(config, stages[-1], network)
     variants = max((cached_variants(run.config) for run in runs), default=0)
     images = variants * sizes["train"] + sizes["validation"] + sizes["test"]
-    prefixes = tuple(sorted(cached, key=network.index))
-    prefix_flops = 0
-    if prefixes:
-        after = total(forward_costs(network, images, network.after(prefixes[-1]))).flops
-        prefix_flops = total(forward_costs(network, images)).flops - after
-    features = sum(math.prod(network.shape_after(layer)) for layer in prefixes)
+    prefixes = {name: tuple(sorted(layers, key=networks[name].index)) for name, layers in cached.items() if layers}
+    features = sum(math.prod(networks[name].shape_after(layer)) for name in prefixes for layer in prefixes[name])
+    prefix_flops = sum(_flops_up_to(networks[name], layers[-1], images) for name, layers in prefixes.items())
     return Estimate(
         stages=stage_count,
         trained=sum(not key.startswith("test ") for key in by_stage),
@@ -121,6 +125,11 @@ def _stage_flops(config: Config, stage: Stage, network: Network, examples: int, 
     share = examples / (batches_per_pass(examples, config.batch_size) * config.batch_size)
     validated = total(forward_costs(network, validation, stage.evaluation_start)).flops
     return int(steps * step * share) + values.epochs * validated
+
+
+def _flops_up_to(network: Network, layer: str, images: int) -> int:
+    after = total(forward_costs(network, images, network.after(layer))).flops
+    return total(forward_costs(network, images)).flops - after
 
 
 def _checkpoint_bytes(config: Config, last: Stage, network: Network) -> int:

@@ -1,17 +1,17 @@
 """Figures of an ablation: accuracy and calibration against depth, accuracy against cost, and single blocks."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from vision_transfer.models.network import Network
-from vision_transfer.tasks.ablation.grid import MASK
+from vision_transfer.tasks.ablation.grid import MASK, MULTIPLIERS, RATE, SCHEDULE
 from vision_transfer.tasks.ablation.masks import MaskFacts, mask_facts
 from vision_transfer.tasks.figures import line_style, new_axes, save_png
 from vision_transfer.tasks.study.figures import draw_summaries
-from vision_transfer.tasks.study.plan import SIZE, Label
+from vision_transfer.tasks.study.plan import BATCH, SIZE, STATISTICS, Label
 from vision_transfer.tasks.study.statistics import Summary
 from vision_transfer.tasks.study.tables import Group
 
@@ -27,6 +27,8 @@ DEPTH, VALIDATION, CALIBRATION, COST, BLOCKS = (
 )
 # On brighter cells of the heat map dark text is easier to read.
 BRIGHT = 0.6
+# Labels in which runs of the head alone do not differ.
+NOT_OF_HEADS = (SCHEDULE, RATE, MULTIPLIERS, STATISTICS)
 # Neighbouring lines are shifted by this many layers, so that their intervals do not overlap.
 SHIFT = 0.09
 # A mask with its runs over the seeds.
@@ -37,8 +39,23 @@ def draw_figures(found: Sequence[Point], folder: Path, title: str) -> list[Path]
     """Writes the figures that the points allow; returns their files.
 
     Depth figures show only masks that are cuts, the heat map only blocks that train alone. Validation has a figure of
-    its own, since it is more precise than the test where the test split is tiny; its axis marks it as optimistic.
+    its own, since it is more precise than the test where the test split is tiny; its axis marks it as optimistic. Depth
+    is not comparable between networks: each of several has its figures in a folder of its own, and one figure shows
+    the cost of all.
     """
+    by_backbone: dict[str, list[Point]] = {}
+    for mask, group in found:
+        by_backbone.setdefault(group.backbone, []).append((mask, group))
+    if len(by_backbone) == 1:
+        return _draw(found, folder, f"{title} of {found[0][1].backbone}")
+    files = [save_png(cost_figure(found, title), folder / COST)]
+    for name, own in by_backbone.items():
+        (folder / name).mkdir(exist_ok=True)
+        files += _draw(own, folder / name, f"{title} of {name}")
+    return files
+
+
+def _draw(found: Sequence[Point], folder: Path, title: str) -> list[Path]:
     drawn: dict[str, Figure] = {}
     if any(mask.depth is not None for mask, _ in found):
         depth_figures: dict[str, tuple[Callable[[Group], Summary | None], str]] = {
@@ -55,26 +72,30 @@ def draw_figures(found: Sequence[Point], folder: Path, title: str) -> list[Path]
     return [save_png(figure, folder / name) for name, figure in drawn.items()]
 
 
-def points(groups: Sequence[Group], network: Network) -> list[Point]:
-    """The groups with the facts of their masks."""
-    return [(mask_facts(str(group.labels[MASK]), network), group) for group in groups]
+def points(groups: Sequence[Group], networks: Mapping[str, Network]) -> list[Point]:
+    """The groups with the facts of their masks; `networks` are by the name of their backbone."""
+    return [(mask_facts(str(group.labels[MASK]), networks[group.backbone]), group) for group in groups]
 
 
 def series(found: Sequence[Point]) -> dict[str, list[Point]]:
-    """Points with the same labels besides the mask, by a name of these; the head alone is in each series of its size.
+    """Points with the same labels besides the mask, by a name of these.
 
-    It has only one rate and schedule, and is where all lines of its size begin.
+    The head alone has only one rate, schedule and kind of statistics, and is where all lines with the same other labels
+    begin.
     """
     with_backbone = [_rest(group) for mask, group in found if mask.layers]
     lines = {}
     for labels in dict.fromkeys(with_backbone or [_rest(group) for _, group in found]):
-        size = dict(labels)[SIZE]
         lines[", ".join(_words(*label) for label in labels)] = [
-            (mask, group)
-            for mask, group in found
-            if _rest(group) == labels or (not mask.layers and group.labels[SIZE] == size)
+            (mask, group) for mask, group in found if _belongs(mask, group, dict(labels))
         ]
     return lines
+
+
+def _belongs(mask: MaskFacts, group: Group, line: Mapping[str, Label]) -> bool:
+    """Whether a group is on the line with these labels."""
+    free = () if mask.layers else NOT_OF_HEADS
+    return all(group.labels[name] == value for name, value in line.items() if name not in free)
 
 
 def _rest(group: Group) -> tuple[tuple[str, Label], ...]:
@@ -85,6 +106,8 @@ def _rest(group: Group) -> tuple[tuple[str, Label], ...]:
 def _words(name: str, value: Label) -> str:
     if name == SIZE:
         return f"{value:,} images"
+    if name == BATCH:
+        return f"batches of {value}"
     return f"{name} {value:g}" if isinstance(value, float) else str(value).replace("_", " ")
 
 

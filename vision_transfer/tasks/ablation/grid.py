@@ -1,6 +1,7 @@
-"""The grid of an ablation as a list of runs: masks × learning rates × multipliers × schedules × sizes × seeds.
+"""The grid of an ablation as a list of runs: masks × stage settings × values of fields × sizes × seeds.
 
-The stages are those of the config: `head` trains only the head, `tune` what a mask leaves trainable. A schedule is
+Values of fields are those of `FIELD_AXES`. Settings of the stages are learning rates, multipliers and schedules. The
+stages are those of the config: `head` trains only the head, `tune` what a mask leaves trainable. A schedule is
 their order:
 
 - `head_first`: `head`, then `tune` with everything that the mask leaves trainable at once (the textbooks' order);
@@ -8,18 +9,32 @@ their order:
 - `gradual`: `head`, then one more layer at a time from the top (Howard and Ruder 2018, arXiv:1801.06146), each for
   `ablation.epochs_a_layer` epochs; the stage with the whole mask has the remaining epochs of `tune`.
 
-A mask that trains only the head is a single run of the stage `head`, for any schedule and rates of `tune`.
+A mask that trains only the head is a single run of the stage `head`, for any schedule and rates of `tune`. One that
+trains no batch norm of the backbone is a single run for all values of `model.batch_norm_statistics`.
 """
 
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import product
 
-from vision_transfer.config import Config, StageConfig, digested
+from vision_transfer.config import Config, StageConfig, digested, value_at, with_value
 from vision_transfer.errors import UserError
 from vision_transfer.models.network import Network
+from vision_transfer.runs.build import DataFacts, build_network, with_each_backbone
 from vision_transfer.runtime.provenance import json_digest
 from vision_transfer.tasks.ablation.masks import MaskFacts, expanded, mask_facts
-from vision_transfer.tasks.study.plan import SEED, SIZE, Label, PlannedRun, Study, with_least_steps
+from vision_transfer.tasks.study.plan import (
+    ANY,
+    BACKBONE,
+    BATCH,
+    SEED,
+    SIZE,
+    STATISTICS,
+    Label,
+    PlannedRun,
+    Study,
+    with_least_steps,
+)
 
 HEAD, TUNE = "head", "tune"
 TOGETHER, GRADUAL = "together", "gradual"
@@ -27,29 +42,53 @@ HEAD_ONLY_SCHEDULE = "head only"
 # In `ablation.multipliers`: no rules, and the separator of two rules of one value.
 NO_RULES, BETWEEN_RULES = "none", ";"
 MASK, SCHEDULE, RATE, MULTIPLIERS = "mask", "schedule", "learning rate", "multipliers"
+STATISTICS_FIELD = "model.batch_norm_statistics"
+# Label -> the list in `config.ablation`, and the field that its values are of.
+FIELD_AXES = {
+    BACKBONE: ("backbones", "model.backbone"),
+    BATCH: ("batch_sizes", "batch_size"),
+    STATISTICS: ("batch_norm_statistics", STATISTICS_FIELD),
+}
 
 
-def ablation(config: Config, network: Network, all_examples: int) -> Study:
+def networks_of(config: Config, facts: DataFacts) -> dict[str, Network]:
+    """The network of each backbone that the config compares, by the backbone's name.
+
+    Raises:
+        UserError: an unknown backbone, or fields that contradict it or the data.
+    """
+    return {one.model.backbone: build_network(one, facts) for one in with_each_backbone(config)}
+
+
+def ablation(config: Config, networks: Mapping[str, Network], all_examples: int) -> Study:
     """The study that a config of the task `ablation` describes; combinations that are the same run are in it once.
 
     A seed determines initialisation, order, dropout and the images of a subset. A size of 0 means all examples.
+
+    Args:
+        config: the grid and what its runs have in common.
+        networks: see `networks_of`.
+        all_examples: training images of the data.
 
     Raises:
         UserError: an axis of the grid is empty, or one of its values does not fit the network or the data.
     """
     _check(config, all_examples)
     grid = config.ablation
-    masks = [mask_facts(spec, network) for spec in expanded(grid.masks, network)]
+    masks = {name: _masks(grid.masks, network, name) for name, network in networks.items()}
     rates = tuple(grid.learning_rates) or (config.stages[TUNE].optimizer.lr,)
     sizes = dict.fromkeys(size or all_examples for size in config.study.train_examples)
     axes = {SCHEDULE: grid.schedules, RATE: rates, MULTIPLIERS: grid.multipliers}
-    shown = {MASK, SIZE, SEED, *(name for name, values in axes.items() if len(values) > 1)}
+    several = [name for name, values in (axes | _field_values(config)).items() if len(values) > 1]
+    shown = {MASK, SIZE, SEED, *several}
     runs: dict[str, PlannedRun] = {}
-    for (size, seed), mask, (schedule, rate, rules) in product(
-        product(sizes, config.study.seeds), masks, product(grid.schedules, rates, grid.multipliers)
+    for (size, seed), (variant, mask, values), (schedule, rate, rules) in product(
+        product(sizes, config.study.seeds),
+        list(_variants(config, masks)),
+        product(grid.schedules, rates, grid.multipliers),
     ):
-        own = _with_data(config, size, seed, all_examples)
-        labels: dict[str, Label] = {MASK: mask.spec}
+        own = _with_data(variant, size, seed, all_examples)
+        labels: dict[str, Label] = {BACKBONE: values[BACKBONE], MASK: mask.spec} | values
         if mask.layers:
             own = _with_stages(own, _stages(config, mask, schedule, rate, rules))
             labels |= {SCHEDULE: schedule, RATE: rate, MULTIPLIERS: rules}
@@ -77,6 +116,40 @@ def first_stage_key(config: Config) -> str:
         if path != "schedule" and (not path.startswith("stages.") or path.startswith(f"stages.{first}."))
     }
     return json_digest([values, config.dataset.root])
+
+
+def _field_values(config: Config) -> dict[str, tuple[Label, ...]]:
+    """The values of each axis that is a field; its value in the config where the grid lists none."""
+    return {
+        label: tuple(dict.fromkeys(getattr(config.ablation, listed))) or (value_at(config, path),)
+        for label, (listed, path) in FIELD_AXES.items()
+    }
+
+
+def _masks(masks: tuple[str, ...], network: Network, backbone: str) -> list[MaskFacts]:
+    try:
+        return [mask_facts(spec, network) for spec in expanded(masks, network, backbone)]
+    except UserError as error:
+        words = "the words all, none, last_stage, every_cut and every_block fit every backbone"
+        raise UserError(f"{error} (backbone {backbone}; {words})") from error
+
+
+def _variants(
+    config: Config, masks: Mapping[str, list[MaskFacts]]
+) -> Iterator[tuple[Config, MaskFacts, dict[str, Label]]]:
+    """The config with each combination of field values and each mask, and the labels of these values."""
+    values = _field_values(config)
+    for combination in product(*values.values()):
+        labels = dict(zip(values, combination, strict=True))
+        own = config
+        for label, value in labels.items():
+            own = with_value(own, FIELD_AXES[label][1], value)
+        for mask in masks[own.model.backbone]:
+            if mask.trains_norms:
+                yield own, mask, labels
+            else:
+                unchanged = config.model.batch_norm_statistics
+                yield with_value(own, STATISTICS_FIELD, unchanged), mask, labels | {STATISTICS: ANY}
 
 
 def _check(config: Config, all_examples: int) -> None:
@@ -130,5 +203,5 @@ def _with_stages(config: Config, stages: dict[str, StageConfig]) -> Config:
 
 
 def _name(labels: dict[str, Label]) -> str:
-    words = {SIZE: "{:,} images", SEED: "seed {}", RATE: "rate {:g}"}
+    words = {BATCH: "batches of {}", SIZE: "{:,} images", SEED: "seed {}", RATE: "rate {:g}"}
     return ", ".join(words.get(name, "{}").format(value) for name, value in labels.items())

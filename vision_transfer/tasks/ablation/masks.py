@@ -9,12 +9,13 @@ from rich.table import Table
 
 from vision_transfer.errors import UserError
 from vision_transfer.features.cacheable import cached_layer
-from vision_transfer.freezing import Mask, counts, resolve
+from vision_transfer.freezing import Mask, counts, inference_layers, resolve
+from vision_transfer.models.backbones.registry import find_backbone
 from vision_transfer.models.layers import stages
 from vision_transfer.models.network import Network, all_parameter_shapes
 
-# Words that expand to several masks.
-EVERY_CUT, EVERY_BLOCK = "every_cut", "every_block"
+# Words that stand for the masks of a network.
+EVERY_CUT, EVERY_BLOCK, LAST_STAGE = "every_cut", "every_block", "last_stage"
 HEAD_ONLY, EVERYTHING = "all", "none"
 
 
@@ -29,6 +30,7 @@ class MaskFacts:
         depth: their number if they are the last ones of the backbone (the mask is a cut), else None.
         block: the block whose layers these are; None if they are not exactly one whole block.
         trainable: parameters that train, including the head's.
+        trains_norms: whether a parameter of a batch norm of the backbone trains, so that its statistics may move.
     """
 
     spec: str
@@ -37,6 +39,7 @@ class MaskFacts:
     depth: int | None
     block: str | None
     trainable: int
+    trains_norms: bool
 
     @property
     def is_one_block(self) -> bool:
@@ -58,10 +61,11 @@ class MaskFacts:
         return self.spec if self.depth is None else self.cut_name
 
 
-def expanded(masks: Sequence[str], network: Network) -> list[str]:
-    """Freeze specs without duplicates, after expanding the words `every_cut` and `every_block`.
+def expanded(masks: Sequence[str], network: Network, backbone: str) -> list[str]:
+    """Freeze specs without duplicates, after expanding the words.
 
-    `every_cut` goes from the head alone, layer by layer, to everything; `every_block` trains one block at a time.
+    `every_cut` goes from the head alone, layer by layer, to everything; `every_block` trains one block at a time;
+    `last_stage` trains the named backbone from the stage on that its entry in the registry says.
     """
     layers = trainable_layers(network)
     specs: list[str] = []
@@ -70,6 +74,9 @@ def expanded(masks: Sequence[str], network: Network) -> list[str]:
             specs += [HEAD_ONLY, *(f"below:{layer}" for layer in reversed(layers[1:])), EVERYTHING]
         elif mask == EVERY_BLOCK:
             specs += [f"only:{','.join(members)}" for _, members in reversed(trainable_blocks(network))]
+        elif mask == LAST_STAGE:
+            stage = find_backbone(backbone).fine_tune_from
+            specs.append(f"below:{stage}" if stage else EVERYTHING)
         else:
             specs.append(mask)
     return list(dict.fromkeys(specs))
@@ -91,10 +98,11 @@ def mask_facts(spec: str, network: Network) -> MaskFacts:
     is_cut = whole and layers == all_layers[len(all_layers) - len(layers) :]
     block = next((name for name, members in trainable_blocks(network) if whole and members == layers), None)
     trainable = counts(all_parameter_shapes(network), mask).trainable
-    return MaskFacts(spec, mask, layers, len(layers) if is_cut else None, block, trainable)
+    trains_norms = inference_layers(network, mask) != inference_layers(network, mask, pretrained_statistics=True)
+    return MaskFacts(spec, mask, layers, len(layers) if is_cut else None, block, trainable, trains_norms)
 
 
-def masks_table(masks: Sequence[str], network: Network) -> Table:
+def masks_table(masks: Sequence[str], network: Network, backbone: str) -> Table:
     """A row for each mask, words expanded: parameters (tensors), and the cached layer that training starts from."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("Mask")
@@ -102,7 +110,7 @@ def masks_table(masks: Sequence[str], network: Network) -> Table:
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("Starts from", no_wrap=True)
     shapes = all_parameter_shapes(network)
-    for spec in expanded(masks, network):
+    for spec in expanded(masks, network, backbone):
         mask = mask_facts(spec, network).mask
         numbers = counts(shapes, mask)
         table.add_row(

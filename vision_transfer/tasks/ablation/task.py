@@ -11,32 +11,35 @@ from vision_transfer.config import Config
 from vision_transfer.data.load import load_dataset
 from vision_transfer.errors import UserError
 from vision_transfer.models.network import Network
-from vision_transfer.runs.build import DataFacts, build_network
+from vision_transfer.runs.build import DataFacts
 from vision_transfer.runs.folder import Identity, default_folder
 from vision_transfer.runs.prepare import RunOptions
 from vision_transfer.runtime.console import Screen, duration
 from vision_transfer.runtime.files import held
 from vision_transfer.tasks.ablation.estimate import Estimate, estimate, flops_per_second, seconds_per_flop
 from vision_transfer.tasks.ablation.figures import draw_figures, points
-from vision_transfer.tasks.ablation.grid import MASK, ablation
+from vision_transfer.tasks.ablation.grid import MASK, ablation, networks_of
 from vision_transfer.tasks.ablation.launchers import PROCESSES, SLURM, read_launcher, run_in_processes
 from vision_transfer.tasks.ablation.queue import work
 from vision_transfer.tasks.ablation.slurm import run_in_jobs
 from vision_transfer.tasks.ablation.sweep import SweepFolder, failure, finished_run, forget, write_plan
 from vision_transfer.tasks.ablation.tables import screen_table, write_tables
 from vision_transfer.tasks.study import tables as study_tables
-from vision_transfer.tasks.study.conclusions import conclusions_by_size
-from vision_transfer.tasks.study.plan import SEED, SIZE, Study, check_study, with_fingerprints
+from vision_transfer.tasks.study.conclusions import conclusions_by_setting
+from vision_transfer.tasks.study.plan import BACKBONE, SEED, SIZE, Study, check_study, with_fingerprints
 from vision_transfer.tasks.study.runs import FinishedRun, conditions
 from vision_transfer.tasks.train import task
+
+# Labels that have a column in the plan, with its name.
+PLAN_COLUMNS = {BACKBONE: "Backbone", MASK: "Mask", SIZE: "Images"}
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A sweep before it starts: the runs, the network and the split sizes of all of them, and its folder."""
+    """A sweep before it starts: its runs, the network of each backbone, the sizes of the splits, and its folder."""
 
     study: Study
-    network: Network
+    networks: dict[str, Network]
     sizes: dict[str, int]
     folder: SweepFolder
 
@@ -65,36 +68,37 @@ def run_ablation(
         if not alone:
             raise UserError(f"{plan.folder.path}: this sweep is in use by another process; wait for it to end")
         _do(plan, config, options, kind, workers, screen)
-        _report(plan, f"{config.name.replace('_', ' ')} of {config.model.backbone}", screen)
+        _report(plan, config.name.replace("_", " "), screen)
     return plan.folder.path
 
 
 def make_plan(config: Config, options: RunOptions, screen: Screen) -> Plan:
     """The runs of a config, for its data; raises `UserError` if either cannot be used."""
     dataset = load_dataset(config.dataset, cache_dir=options.cache_dir, screen=screen)
-    network = build_network(config, DataFacts(len(dataset.classes), dataset.train.images.shape[1:]))
-    study = ablation(config, network, len(dataset.train))
+    networks = networks_of(config, DataFacts(len(dataset.classes), dataset.train.images.shape[1:]))
+    study = ablation(config, networks, len(dataset.train))
     check_study(study)
     study = with_fingerprints(study, options.cache_dir, screen)
     folder = options.workdir or default_folder(study.name, study.digest).path
     sizes = {"train": len(dataset.train), "validation": len(dataset.validation), "test": len(dataset.test)}
-    return Plan(study, network, sizes, SweepFolder(folder))
+    return Plan(study, networks, sizes, SweepFolder(folder))
 
 
 def say_plan(plan: Plan, done: Sequence[FinishedRun], kind: str, workers: int, screen: Screen) -> None:
     """Shows the runs, what they share, and the expected time and disk space of those that remain."""
     finished = {one.run.name: one for one in done}
     runs = plan.study.runs
-    groups: dict[tuple[str, str], list[str]] = {}
+    columns = [name for name in PLAN_COLUMNS if name in runs[0].labels]
+    groups: dict[tuple[str, ...], list[str]] = {}
     for run in runs:
-        groups.setdefault((str(run.labels[MASK]), f"{run.labels[SIZE]:,}"), []).append(run.name)
+        groups.setdefault(tuple(study_tables.label_text(run.labels[name]) for name in columns), []).append(run.name)
     rows = [[*names, f"{len(own)}", f"{sum(name in finished for name in own)}"] for names, own in groups.items()]
-    title, header = f"The plan of {plan.study.name}", ("Mask", "Images", "Runs", "Finished")
-    screen.say(study_tables.screen_table(title, header, rows, 1))
+    title, header = f"The plan of {plan.study.name}", [*map(PLAN_COLUMNS.__getitem__, columns), "Runs", "Finished"]
+    screen.say(study_tables.screen_table(title, header, rows, len(columns) - 1))
     remaining = [run for run in runs if run.name not in finished]
     screen.say(escape(f"{len(runs)} runs, {len(remaining)} remaining. Sweep: {plan.folder.path}; runs: runs/."))
     if remaining:
-        cost = estimate(remaining, plan.network, plan.sizes)
+        cost = estimate(remaining, plan.networks, plan.sizes)
         screen.say(escape(_shared_text(cost)))
         screen.say(escape(_time_text(plan, cost, list(finished.values()), kind, workers)))
         features, checkpoints = decimal(cost.feature_bytes), decimal(cost.checkpoint_bytes)
@@ -102,7 +106,12 @@ def say_plan(plan: Plan, done: Sequence[FinishedRun], kind: str, workers: int, s
 
 
 def _shared_text(cost: Estimate) -> str:
-    cached = f"features of {', '.join(cost.prefixes)} are computed once" if cost.prefixes else "no features are cached"
+    layers = [
+        f"{layer} of {backbone}" if len(cost.prefixes) > 1 else layer
+        for backbone, prefixes in cost.prefixes.items()
+        for layer in prefixes
+    ]
+    cached = f"features of {', '.join(layers)} are computed once" if layers else "no features are cached"
     return (
         f"Shared: {cost.stages} stages, {cost.trained} of them to train ({cost.heads} different first stages for "
         f"{len(cost.flops_by_run)} runs); {cached}."
@@ -114,7 +123,7 @@ def _time_text(plan: Plan, cost: Estimate, finished: list[FinishedRun], kind: st
     amount = f"{cost.flops / 1e12:,.1f} TFLOP"
     shared = f", with {workers} workers on the same cores" if kind == PROCESSES else ""
     if finished:
-        done = estimate([one.run for one in finished], plan.network, plan.sizes).flops_by_run
+        done = estimate([one.run for one in finished], plan.networks, plan.sizes).flops_by_run
         seconds = seconds_per_flop(finished, done) * cost.flops
         return f"Time: about {duration(seconds)} for {amount}, at the speed of {len(finished)} finished runs{shared}."
     if kind == SLURM:
@@ -159,11 +168,11 @@ def _progress(plan: Plan, screen: Screen) -> Callable[[], int]:
 def _report(plan: Plan, title: str, screen: Screen) -> None:
     finished = _finished(plan, None, beside=False)
     if finished:
-        groups, paragraphs = study_tables.grouped(finished, SEED), conclusions_by_size(finished)
+        groups, paragraphs = study_tables.grouped(finished, SEED), conclusions_by_setting(finished)
         files = write_tables(finished, groups, paragraphs, plan.folder.path)
-        files += draw_figures(points(groups, plan.network), plan.folder.path / "figures", title)
+        files += draw_figures(points(groups, plan.networks), plan.folder.path / "figures", title)
         screen.say()
-        screen.say(screen_table(groups, title))
+        screen.say(screen_table(groups, f"{title} of {' and '.join(plan.networks)}"))
         for paragraph in paragraphs:
             screen.say(escape(" ".join(paragraph)))
             screen.say()

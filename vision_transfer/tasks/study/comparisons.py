@@ -64,13 +64,13 @@ class MaskRuns:
 
 @dataclass(frozen=True)
 class Contrast:
-    """Another mask against the chosen one, on the same test images and seeds.
+    """Another mask against a chosen one, on the same test images and seeds.
 
     Attributes:
         other: the mask.
         difference: its mean test accuracy minus the chosen one's.
         by_seed: the same for each seed.
-        adjusted: p-value of `paired_over_repeats` after Holm's correction over all contrasts with the chosen mask.
+        adjusted: p-value of `paired_over_repeats` after Holm's correction over all contrasts made together.
         cost: its seconds as a multiple of the chosen one's.
     """
 
@@ -130,33 +130,37 @@ def compare(masks: Sequence[MaskRuns]) -> Comparison:
     Raises:
         UserError: fewer than two masks, seeds that differ, or test splits of different sizes.
     """
-    _check(masks)
-    chosen = max(masks, key=lambda mask: (mask.validation.mean, -mask.trainable))
-    others = [mask for mask in masks if mask is not chosen]
-    adjusted = holm([paired_over_repeats(mask.correct, chosen.correct) for mask in others])
-    contrasts = [
-        Contrast(
-            mask,
-            mask.test.mean - chosen.test.mean,
-            tuple((np.mean(mask.correct, axis=1) - np.mean(chosen.correct, axis=1)).tolist()),
-            p_value,
-            mask.seconds / chosen.seconds,
-        )
-        for mask, p_value in zip(others, adjusted, strict=True)
-    ]
-    return Comparison(chosen, tuple(contrasts))
-
-
-def _check(masks: Sequence[MaskRuns]) -> None:
     if len(masks) < 2:
         raise UserError(f"a comparison needs finished runs of at least two masks; there are {len(masks)}")
-    first = masks[0]
-    for mask in masks:
-        pair = f"{mask.name} and {first.name} cannot be compared: "
-        if mask.seeds != first.seeds:
-            seeds = [", ".join(map(str, one.seeds)) for one in (mask, first)]
-            raise UserError(
-                f"{pair}their runs have the seeds {' and '.join(seeds)}; finish the runs of all seeds first"
-            )
-        if mask.test_images != first.test_images:
-            raise UserError(f"{pair}they were tested on {mask.test_images:,} and {first.test_images:,} images")
+    chosen = max(masks, key=lambda mask: (mask.validation.mean, -mask.trainable))
+    return Comparison(chosen, contrasts([(mask, chosen) for mask in masks if mask is not chosen]))
+
+
+def contrasts(pairs: Sequence[tuple[MaskRuns, MaskRuns]]) -> tuple[Contrast, ...]:
+    """The first of each pair against the second.
+
+    Raises:
+        UserError: seeds that differ, or test splits of different sizes.
+    """
+    for pair in pairs:
+        _check(*pair)
+    adjusted = holm([paired_over_repeats(other.correct, chosen.correct) for other, chosen in pairs])
+    return tuple(
+        Contrast(
+            other,
+            other.test.mean - chosen.test.mean,
+            tuple((np.mean(other.correct, axis=1) - np.mean(chosen.correct, axis=1)).tolist()),
+            p_value,
+            other.seconds / chosen.seconds,
+        )
+        for (other, chosen), p_value in zip(pairs, adjusted, strict=True)
+    )
+
+
+def _check(first: MaskRuns, second: MaskRuns) -> None:
+    pair = f"{first.name} and {second.name} cannot be compared: "
+    if first.seeds != second.seeds:
+        seeds = [", ".join(map(str, one.seeds)) for one in (first, second)]
+        raise UserError(f"{pair}their runs have the seeds {' and '.join(seeds)}; finish the runs of all seeds first")
+    if first.test_images != second.test_images:
+        raise UserError(f"{pair}they were tested on {first.test_images:,} and {second.test_images:,} images")

@@ -1,11 +1,11 @@
 """A comparison of masks in plain sentences."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from vision_transfer.errors import UserError
 from vision_transfer.metrics.classification import wilson_interval
-from vision_transfer.tasks.study.comparisons import Comparison, Contrast, MaskRuns, compare, mask_runs
-from vision_transfer.tasks.study.plan import SEED, SIZE, Label
+from vision_transfer.tasks.study.comparisons import Comparison, Contrast, MaskRuns, compare, contrasts, mask_runs
+from vision_transfer.tasks.study.plan import ANY, BATCH, SEED, SIZE, STATISTICS, Label
 from vision_transfer.tasks.study.runs import FinishedRun
 from vision_transfer.tasks.study.statistics import p_text
 
@@ -17,24 +17,55 @@ FROM_HERE_WITHOUT_POINT = 100
 SAME_COST = 0.05
 
 
-def conclusions_by_size(finished: Sequence[FinishedRun]) -> list[list[str]]:
-    """The `conclusions` for each size of the training set.
+def conclusions_by_setting(finished: Sequence[FinishedRun]) -> list[list[str]]:
+    """The `conclusions` for each size of the training set and of the batches, and `conclusions_on_statistics`.
 
-    What is compared are masks, with rate, multipliers and schedule where the runs have several of them. Where runs are
-    missing, a sentence that says which replaces the conclusions.
+    What is compared are masks, with backbone, rate, multipliers, schedule and statistics where the runs have several of
+    them. Where runs are missing, a sentence that says which replaces the conclusions.
     """
-    by_size: dict[Label, dict[str, list[FinishedRun]]] = {}
+    by_setting: dict[str, dict[str, list[FinishedRun]]] = {}
     for one in finished:
-        rest = [_words(name, value) for name, value in one.run.labels.items() if name not in (SIZE, SEED)]
-        by_size.setdefault(one.run.labels[SIZE], {}).setdefault(", ".join(rest), []).append(one)
+        labels = one.run.labels
+        setting = f"with {labels[SIZE]:,} training images"
+        setting += f" in batches of {labels[BATCH]}" if BATCH in labels else ""
+        name = _name(labels, without=(SIZE, BATCH, SEED))
+        by_setting.setdefault(setting, {}).setdefault(name, []).append(one)
     paragraphs = []
-    for size, masks in by_size.items():
-        setting = f"with {size:,} training images"
+    for setting, masks in by_setting.items():
         try:
             paragraphs.append(conclusions([mask_runs(name, runs, SEED) for name, runs in masks.items()], setting))
         except UserError as error:
             paragraphs.append([f"No conclusion {setting}: {error}."])
-    return paragraphs
+    on_statistics = conclusions_on_statistics(finished)
+    return [*paragraphs, on_statistics] if on_statistics else paragraphs
+
+
+def conclusions_on_statistics(finished: Sequence[FinishedRun], level: float = 0.05) -> list[str]:
+    """A sentence for each two runs that differ only in the statistics of batch norms; empty if there are none.
+
+    The first value in the plan is what the others are compared with. `level` is that of the tests, after the
+    correction.
+    """
+    alike: dict[str, dict[Label, list[FinishedRun]]] = {}
+    for one in finished:
+        value = one.run.labels.get(STATISTICS, ANY)
+        if value != ANY:
+            name = _name(one.run.labels, without=(STATISTICS, SEED))
+            alike.setdefault(name, {}).setdefault(value, []).append(one)
+    try:
+        pairs: list[tuple[MaskRuns, MaskRuns]] = []
+        for name, by_value in alike.items():
+            first, *others = [mask_runs(f"{name}: {value}", runs, SEED) for value, runs in by_value.items()]
+            pairs += [(other, first) for other in others]
+        if not pairs:
+            return []
+        return [
+            "Statistics of batch norms, all else equal:",
+            *(_against(one, first, level) for one, (_, first) in zip(contrasts(pairs), pairs, strict=True)),
+            _method(len(pairs[0][0].seeds), len(pairs)),
+        ]
+    except UserError as error:
+        return [f"No conclusion on the statistics of batch norms: {error}."]
 
 
 def conclusions(masks: Sequence[MaskRuns], setting: str = "", level: float = 0.05) -> list[str]:
@@ -60,7 +91,7 @@ def conclusions(masks: Sequence[MaskRuns], setting: str = "", level: float = 0.0
         *(_against(contrast, chosen, level) for contrast in found.contrasts),
         _cheapest(found, level),
         *([_validation_accuracies(found)] if chosen.test_images < TINY_TEST else []),
-        _method(found),
+        _method(len(chosen.seeds), len(found.contrasts)),
     ]
 
 
@@ -133,8 +164,7 @@ def _validation_accuracies(found: Comparison) -> str:
     )
 
 
-def _method(found: Comparison) -> str:
-    seeds, tests = len(found.chosen.seeds), len(found.contrasts)
+def _method(seeds: int, tests: int) -> str:
     test = (
         "McNemar's exact test"
         if seeds == 1
@@ -145,7 +175,16 @@ def _method(found: Comparison) -> str:
     return f"{test}; {correction}. Not distinguishable does not mean equal."
 
 
+def _name(labels: Mapping[str, Label], without: Sequence[str]) -> str:
+    """The runs with these labels, in sentences that state the labels `without` elsewhere."""
+    return ", ".join(_words(name, value) for name, value in labels.items() if name not in without)
+
+
 def _words(name: str, value: Label) -> str:
+    if name == SIZE:
+        return f"{value:,} images"
+    if name == BATCH:
+        return f"batches of {value}"
     return f"{name} {value:g}" if isinstance(value, float) else str(value)
 
 

@@ -14,6 +14,10 @@ from vision_transfer.runtime.provenance import json_digest
 Label = str | int | float
 # The labels that every study has.
 SIZE, SEED = "training images", "seed"
+# Labels of values of single fields, in studies that compare them.
+BACKBONE, BATCH, STATISTICS = "backbone", "batch size", "statistics"
+# Such a label of a run that is the same for all values of the field.
+ANY = "any"
 
 
 @dataclass(frozen=True)

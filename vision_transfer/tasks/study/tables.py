@@ -48,6 +48,11 @@ class Group:
         return summarised([one.ece for one in self.runs])
 
     @property
+    def backbone(self) -> str:
+        """The backbone of the runs."""
+        return self.runs[0].run.config.model.backbone
+
+    @property
     def test_images(self) -> int:
         """How many images each run was tested on."""
         return self.runs[0].result["test"]["examples"]
