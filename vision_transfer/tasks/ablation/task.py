@@ -24,6 +24,7 @@ from vision_transfer.tasks.ablation.queue import work
 from vision_transfer.tasks.ablation.slurm import run_in_jobs
 from vision_transfer.tasks.ablation.sweep import SweepFolder, failure, finished_run, forget, write_plan
 from vision_transfer.tasks.ablation.tables import screen_table, write_tables
+from vision_transfer.tasks.figures import draw_or_say_why
 from vision_transfer.tasks.study import tables as study_tables
 from vision_transfer.tasks.study.conclusions import conclusions_by_size
 from vision_transfer.tasks.study.plan import SEED, SIZE, Study, check_study, with_fingerprints
@@ -161,7 +162,8 @@ def _report(plan: Plan, title: str, screen: Screen) -> None:
     if finished:
         groups, paragraphs = study_tables.grouped(finished, SEED), conclusions_by_size(finished)
         files = write_tables(finished, groups, paragraphs, plan.folder.path)
-        files += draw_figures(points(groups, plan.network), plan.folder.path / "figures", title)
+        figures, found = plan.folder.path / "figures", points(groups, plan.network)
+        draw_or_say_why(figures, lambda: files.extend(draw_figures(found, figures, title)), screen)
         screen.say()
         screen.say(screen_table(groups, title))
         for paragraph in paragraphs:
