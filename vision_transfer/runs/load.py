@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.markup import escape
 
 from vision_transfer.config import Config, read_config
 from vision_transfer.errors import UserError
@@ -18,6 +19,7 @@ from vision_transfer.runs.build import (
 )
 from vision_transfer.runs.folder import RunFolder
 from vision_transfer.runs.initial_weights import initial_variables, kept_start, load_weights
+from vision_transfer.runs.manifest import check_files
 from vision_transfer.runtime.console import Screen
 from vision_transfer.train.loop import trained_stage
 from vision_transfer.train.stage import Stage, StageOutcome, Variables, chosen_variables, with_weights
@@ -52,6 +54,8 @@ class TrainedRun:
 def load_run(path: Path, cache_dir: Path, screen: Screen, *, allow_download: bool = True) -> TrainedRun:
     """Reads a finished run; its data need not be there, but the weights that it started from must.
 
+    Every file of the run is checked against its manifest first.
+
     Args:
         path: folder of the run; a run with config.init_from has a copy of its initial weights.
         cache_dir: root of all caches, for the pretrained weights.
@@ -62,10 +66,13 @@ def load_run(path: Path, cache_dir: Path, screen: Screen, *, allow_download: boo
         UserError: no run, not finished, damaged, or started from other weights than are found now.
     """
     folder = RunFolder(path)
+    folder.check_links()
     config = read_config(folder.config_file)
     result = folder.result()
     if result is None:
         raise UserError(f"{path}: this run is not finished; run the command that started it again to resume it")
+    if not check_files(folder):
+        screen.say(escape(f"{path}: a run of an earlier version, which kept no digests of its files."), style="dim")
     classes, sha256 = _facts(folder, result)
     size = config.dataset.image_size
     if size is None:

@@ -157,6 +157,8 @@ def _say(predictor: Predictor, labelled: _Labelled, metrics: dict[str, Any], scr
     (nll, new_nll), (ece, new_ece) = metrics["calibrated"]["nll"], metrics["calibrated"]["ece"]
     if predictor.calibration is None:
         screen.say(f"Calibration error {ece:.4f}; the probabilities are not calibrated.")
+    elif predictor.temperature == 1:
+        screen.say(f"Calibration error {ece:.4f}; the temperature is 1, since no other helped in cross-validation.")
     else:
         screen.say(
             f"With the temperature {predictor.temperature:.3f}: loss {nll:.4f} → {new_nll:.4f}, "
