@@ -93,7 +93,7 @@ def test_a_checkpoint_that_was_added_is_refused(finished_run, tmp_path, run_cach
     copy = shutil.copytree(finished_run, tmp_path / "copy")
     (last,) = (copy / "checkpoints" / "head" / "last").iterdir()
     shutil.copytree(last, last.with_name("999999999"))
-    with pytest.raises(UserError, match="999999999.*is not a file of this run"):
+    with pytest.raises(UserError, match=r"999999999.*is not a file of this run"):
         load_run(copy, run_caches, screen)
 
 

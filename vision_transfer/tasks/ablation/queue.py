@@ -69,6 +69,7 @@ def work(
 
     left = list(study.runs)
     while left:
+        screen.check()
         still_left = [run for run in left if not attempt(run)]
         if len(still_left) == len(left):
             wait(SECONDS_BETWEEN_CHECKS)

@@ -148,6 +148,7 @@ def _progress(plan: Plan, screen: Screen) -> Callable[[], int]:
     known = {name for name, file in files.items() if file.exists()}
 
     def count() -> int:
+        screen.check()
         for name, file in files.items():
             if name not in known and file.exists():
                 known.add(name)
