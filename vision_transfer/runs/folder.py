@@ -21,6 +21,10 @@ class FolderBusy(UserError):
     """Another process uses the run."""
 
 
+class OtherConditions(UserError):
+    """The run was computed by other code, versions or devices, and is left as it is."""
+
+
 @dataclass(frozen=True)
 class Identity:
     """The identity of a run, and what it runs on.

@@ -62,7 +62,15 @@ def _on_test_split(predictor: Predictor, config: Config | None, cache_dir: Path,
     form = predictor.form
     data = (predictor.run.config if config is None else config).dataset
     data = replace(data, train_examples=None, image_size=form.size, channels=form.channels, resampling=form.resampling)
-    dataset = load_dataset(data, cache_dir=cache_dir, screen=screen)
+    try:
+        dataset = load_dataset(data, cache_dir=cache_dir, screen=screen)
+    except UserError as error:
+        if config is not None:
+            raise
+        raise UserError(
+            f"the data of the run {predictor.run.folder.path} cannot be read: {error} To evaluate the run on other data, "
+            "add --images=FOLDER, with a folder for each class, or --config=FILE"
+        ) from error
     if dataset.classes != predictor.classes:
         raise UserError(
             f"{dataset.name} has the classes {_listed(dataset.classes)}; the run has {_listed(predictor.classes)}"

@@ -22,7 +22,7 @@ from vision_transfer.tasks.ablation.grid import MASK, ablation
 from vision_transfer.tasks.ablation.launchers import PROCESSES, SLURM, read_launcher, run_in_processes
 from vision_transfer.tasks.ablation.queue import work
 from vision_transfer.tasks.ablation.slurm import run_in_jobs
-from vision_transfer.tasks.ablation.sweep import SweepFolder, failure, finished_run, forget, write_plan
+from vision_transfer.tasks.ablation.sweep import SweepFolder, failure, finished_run, forget, refusal, write_plan
 from vision_transfer.tasks.ablation.tables import screen_table, write_tables
 from vision_transfer.tasks.figures import draw_or_say_why
 from vision_transfer.tasks.study import tables as study_tables
@@ -173,7 +173,12 @@ def _report(plan: Plan, title: str, screen: Screen) -> None:
         screen.say(escape(f"Tables and figures: {', '.join(map(str, files))}"))
     errors = {run.name: failure(run, plan.folder) for run in plan.study.runs}
     lines = [f"  {name}: {error.splitlines()[0]}" for name, error in errors.items() if error is not None]
-    if lines or not finished:
+    refused = {run.name: refusal(run, plan.folder) for run in plan.study.runs}
+    left = [f"  {name}" for name, reason in refused.items() if reason is not None]
+    if left:
+        title = f"{len(left)} of {len(refused)} runs were left as they are, computed under other conditions:"
+        screen.say(escape("\n".join([title, *left, "--rerun does them again; --reuse takes them"])), style="yellow")
+    if lines or (not finished and not left):
         title = f"{len(lines)} of {len(errors)} runs failed; the same command tries them again:"
         raise UserError("\n".join([title, *lines]))
 

@@ -109,7 +109,10 @@ def _images(
             "--mode=explain needs images: --images=FILE, a folder or a pattern; or --config=FILE for those of its data "
             "set"
         )
-    dataset = load_dataset(config.dataset, cache_dir=cache_dir, screen=screen)
+    try:
+        dataset = load_dataset(config.dataset, cache_dir=cache_dir, screen=screen)
+    except UserError as error:
+        raise UserError(f"no images to explain: {error} Name some by --images=FILE, a folder or a pattern") from error
     screen.say(escape(f"no --images given: using test images of {dataset.name}"))
     return first_images(dataset.test, dataset.classes), dataset.test.images.shape[1]
 

@@ -16,8 +16,8 @@ from vision_transfer.metrics.classification import TestResult, evaluate_test
 from vision_transfer.models.inference import infer
 from vision_transfer.predict.temperature import calibrate
 from vision_transfer.runs.cache_plan import with_cached_layers
-from vision_transfer.runs.folder import RunFolder, claimed
-from vision_transfer.runs.initial_weights import keep_start
+from vision_transfer.runs.folder import OtherConditions, RunFolder, claimed
+from vision_transfer.runs.initial_weights import keep_start, keeps_start
 from vision_transfer.runs.manifest import check_files, write_result
 from vision_transfer.runs.prepare import Run, RunOptions, prepare
 from vision_transfer.runs.result import build_result
@@ -159,8 +159,8 @@ def _describe(run: Run) -> None:
     """Writes what the run is into its folder, and shows it."""
     write_json(run.folder.config_file, to_dict(run.config))
     write_json(run.folder.identity_file, {**asdict(run.identity), "command": run.options.command})
-    if run.config.init_from is not None and run.weights is not None:
-        keep_start(run.folder.start, run.weights)
+    if keeps_start(run.config) and run.weights is not None:
+        keep_start(run.folder.start, run.weights, run.network)
     say_run(run)
 
 
@@ -168,7 +168,7 @@ def _check_unchanged(run: Run) -> None:
     """Clears the folder for `--rerun`; refuses to mix what other code, versions or devices computed.
 
     Raises:
-        UserError: the folder's run was computed by something else, and neither `--rerun` nor `--reuse` was given.
+        OtherConditions: the folder's run was computed by something else, and neither `--rerun` nor `--reuse` was given.
     """
     recorded = run.folder.identity()
     if recorded is None:
@@ -179,7 +179,7 @@ def _check_unchanged(run: Run) -> None:
     differences = run.identity.differences(recorded)
     if differences and run.folder.has_trained() and not run.options.reuse:
         state = "finished" if run.folder.result() else "started"
-        raise UserError(
+        raise OtherConditions(
             f"{run.folder.path}: this run was {state} under other conditions, so its numbers may differ from today's:\n"
             "  " + "\n  ".join(differences) + "\n--rerun does it again from the start; --reuse takes it as it is"
         )
