@@ -1,4 +1,4 @@
-"""A run's folder and its inputs named in every way: through a link, with `..`, relative, from another current folder."""
+"""A run's folder and inputs named in every way: through a link, with `..`, relative, from another current folder."""
 
 import json
 import shutil

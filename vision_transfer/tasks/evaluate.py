@@ -68,7 +68,7 @@ def _on_test_split(predictor: Predictor, config: Config | None, cache_dir: Path,
         if config is not None:
             raise
         raise UserError(
-            f"the data of the run {predictor.run.folder.path} cannot be read: {error} To evaluate the run on other data, "
+            f"the data of the run {predictor.run.folder.path} cannot be read: {error} To evaluate it on other data, "
             "add --images=FOLDER, with a folder for each class, or --config=FILE"
         ) from error
     if dataset.classes != predictor.classes:
