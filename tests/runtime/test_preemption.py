@@ -108,13 +108,13 @@ def test_devices_that_compute_do_not_delay_the_end():
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="children are listed in /proc")
 def test_children_end_with_it():
-    status, out, _, _ = python(
+    status, _, err, _ = python(
         "import subprocess\n"
         "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
-        "print('ready', flush=True)\nprint(child.pid, flush=True)\nchild.wait()\n"
+        "print(child.pid, file=sys.stderr, flush=True)\nprint('ready', flush=True)\nchild.wait()\n"
     )
     assert status == 143
-    child = int(out.split()[0])
+    child = int(err)
     deadline = time.monotonic() + 10
     while _runs(child) and time.monotonic() < deadline:
         time.sleep(0.05)
