@@ -2,6 +2,7 @@
 
 import importlib.util
 import io
+import json
 import os
 import shutil
 from pathlib import Path
@@ -157,6 +158,19 @@ def finished_run(class_folders, run_caches, tmp_path_factory):
 def copied_run(finished_run, tmp_path):
     """A copy of `finished_run` without a temperature, for a test to damage."""
     return shutil.copytree(finished_run, tmp_path / "copy", ignore=shutil.ignore_patterns("temperature.json"))
+
+
+@pytest.fixture(scope="session")
+def seal():
+    """Writes the manifest of a finished run whose files a test has changed, as if the run had written them so."""
+    from vision_transfer.runs.folder import RunFolder
+    from vision_transfer.runs.manifest import write_result
+
+    def write(path):
+        result = json.loads((path / "result.json").read_text(encoding="utf-8"))
+        write_result(RunFolder(path), result["digest"], result)
+
+    return write
 
 
 @pytest.fixture(scope="session")

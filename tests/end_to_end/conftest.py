@@ -14,6 +14,9 @@ import pytest
 from filelock import FileLock
 from PIL import Image
 
+from vision_transfer.runs.folder import RunFolder
+from vision_transfer.runs.manifest import write_result
+
 ROOT = Path(__file__).resolve().parents[2]
 LAUNCH = ROOT / "launch.py"
 CONFIGS = Path(__file__).parent / "configs"
@@ -120,6 +123,12 @@ class Run:
         """Edits `identity.json`, as if the run had been made under other conditions."""
         file = self.path / "identity.json"
         file.write_text(json.dumps(json.loads(file.read_text(encoding="utf-8")) | changes), encoding="utf-8")
+        if (self.path / "result.json").exists():
+            self.seal()
+
+    def seal(self):
+        """Writes the manifest of a finished run that was changed, as if the run had written its files so."""
+        write_result(RunFolder(self.path), self.result()["digest"], self.result())
 
     def assert_nothing_left_behind(self):
         """Asserts that there are no temporary files and no locks held."""

@@ -295,9 +295,10 @@ def flip_a_byte(start):
         (flip_a_byte, "is damaged"),
     ],
 )
-def test_a_copy_that_is_damaged_is_said(resting_run, tmp_path, cache, screen, damage, message):
+def test_a_copy_that_is_damaged_is_said(resting_run, seal, tmp_path, cache, screen, damage, message):
     copy = shutil.copytree(resting_run, tmp_path / "copy")
     damage(copy / "start")
+    seal(copy)
     with pytest.raises(UserError, match=message):
         load_run(copy, cache, screen)
 

@@ -67,9 +67,10 @@ def main(arguments: Sequence[str]) -> None:
     from vision_transfer.runtime import jax_setup
     from vision_transfer.runtime.compilation import report_compilations
     from vision_transfer.runtime.console import Screen
-    from vision_transfer.runtime.preemption import Stopped, StopSignal
+    from vision_transfer.runtime.preemption import ADVICE, Stopped, StopSignal, leave
 
-    screen, stop = Screen(), StopSignal()
+    stop = StopSignal()
+    screen = Screen(check=stop.check)
     stop.install()
     try:
         cache = cache_folder()
@@ -82,8 +83,8 @@ def main(arguments: Sequence[str]) -> None:
     except UserError as error:
         _fail(str(error))
     except Stopped as stopped:
-        screen.say(f"Stopped. {stopped} Run the same command again to resume.".replace("  ", " "))
-        sys.exit(stopped.status)
+        screen.say(f"Stopped. {stopped} {ADVICE}.".replace("  ", " "))
+        leave(stopped.status)
     except OSError as error:
         if error.errno not in DISK_ERRORS:
             raise

@@ -1,12 +1,14 @@
 """The table of predictions: a CSV file that grows by complete batches under a temporary name until it is finished.
 
-A killed command leaves `OUT.unfinished-DIGEST`. The same command resumes after the last complete batch and produces the
-same file, byte for byte, as an uninterrupted one. DIGEST covers everything that determines the numbers, so rows of
-another run or environment are never continued.
+A killed command leaves `OUT.unfinished-DIGEST`, and beside it a file `….sha256` with a line for each batch. The same
+command resumes after the last complete batch and produces the same file, byte for byte, as an uninterrupted one. DIGEST
+covers everything that determines the numbers, so rows of another run or environment are never continued; rows that were
+damaged or edited, from the first such batch on, are computed again.
 """
 
 import csv
 import glob
+import hashlib
 import io
 import os
 import time
@@ -44,6 +46,11 @@ class Table:
         return self.out.with_name(f"{self.out.name}.unfinished-{self.digest}")
 
     @property
+    def digests(self) -> Path:
+        """The file of digests while the table grows: each is of a batch's bytes and the digest before it."""
+        return self.unfinished.with_name(f"{self.unfinished.name}.sha256")
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """The header."""
         return (*FIXED_COLUMNS, *(f"probability_{name}" for name in self.classes))
@@ -51,9 +58,13 @@ class Table:
 
 @dataclass
 class Content:
-    """Summary of the growing file: its rows, also by class ("" for an error), size in bytes, and first errors."""
+    """Summary of the growing file: its rows, also by class ("" for an error), size in bytes, and first errors.
+
+    `digests` are those of its batches.
+    """
 
     rows: int = 0
+    digests: list[str] = field(default_factory=list)
     size: int = 0
     counts: Counter[str] = field(default_factory=Counter)
     errors: list[tuple[str, str]] = field(default_factory=list)
@@ -82,13 +93,14 @@ def resume(table: Table, files: Sequence[str]) -> Content:
     try:
         table.out.parent.mkdir(parents=True, exist_ok=True)
         for leftover in table.out.parent.glob(f"{glob.escape(table.out.name)}.unfinished-*"):
-            if leftover != table.unfinished:
+            if leftover not in (table.unfinished, table.digests):
                 leftover.unlink(missing_ok=True)
         content = _kept(table, files, header)
         if not content.size:
             table.unfinished.write_bytes(header)
             content.size = len(header)
         os.truncate(table.unfinished, content.size)
+        table.digests.write_text("".join(f"{digest}\n" for digest in content.digests), encoding="ascii")
     except OSError as error:
         raise UserError(f"--out={table.out}: cannot be written ({error.strerror}); give another file") from error
     return content
@@ -97,40 +109,55 @@ def resume(table: Table, files: Sequence[str]) -> Content:
 def append(table: Table, chunks: Iterable[list[Prediction]], content: Content) -> None:
     """Appends chunks to the unfinished file, counts them in `content`, and gives the finished file its name."""
     synced = time.monotonic()
-    with table.unfinished.open("ab") as stream:
+    with table.unfinished.open("ab") as stream, table.digests.open("a", encoding="ascii") as digests:
         for chunk in chunks:
             rows = [_row(prediction, len(table.classes)) for prediction in chunk]
             lines = [_line(row) for row in rows]
             stream.write(b"".join(lines))
             stream.flush()
+            content.digests.append(_chained(table, content, lines))
+            digests.write(f"{content.digests[-1]}\n")
+            digests.flush()
             if time.monotonic() - synced > SECONDS_BETWEEN_SYNCS:
                 os.fsync(stream.fileno())
                 synced = time.monotonic()
             for row, line in zip(rows, lines, strict=True):
                 content.add(row, len(line))
     name_synced(table.unfinished, table.out)
+    table.digests.unlink(missing_ok=True)
 
 
 def _kept(table: Table, files: Sequence[str], header: bytes) -> Content:
-    """The complete batches at the start of the unfinished file that are of these files in this order."""
+    """The complete, undamaged batches at the start of the unfinished file that are of these files in this order."""
     content = Content()
-    if not table.unfinished.exists():
+    if not table.unfinished.exists() or not table.digests.exists():
         return content
+    written = table.digests.read_text(encoding="ascii", errors="replace").splitlines()
     with table.unfinished.open("rb") as stream:
         if stream.read(len(header)) != header:
             return content
         content.size = len(header)
-        batch: list[tuple[list[str], int]] = []
+        batch: list[tuple[list[str], bytes]] = []
         for file, line in zip(files, stream, strict=False):
             row = _parsed(line)
             if row is None or len(row) != len(table.columns) or row[0] != shown(file):
                 break
-            batch.append((row, len(line)))
+            batch.append((row, line))
             if len(batch) == table.batch_size or content.rows + len(batch) == len(files):
-                for whole, size in batch:
-                    content.add(whole, size)
+                digest = _chained(table, content, [whole for _, whole in batch])
+                if written[len(content.digests) : len(content.digests) + 1] != [digest]:
+                    break
+                content.digests.append(digest)
+                for fields, whole in batch:
+                    content.add(fields, len(whole))
                 batch.clear()
     return content
+
+
+def _chained(table: Table, content: Content, lines: Sequence[bytes]) -> str:
+    """Digest of the next batch and, by the digest before it, of all before it."""
+    before = content.digests[-1] if content.digests else table.digest
+    return hashlib.sha256(before.encode() + b"".join(lines)).hexdigest()
 
 
 def _row(prediction: Prediction, classes: int) -> list[str]:

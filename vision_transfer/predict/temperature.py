@@ -1,6 +1,6 @@
 """Temperature scaling (Guo et al. 2017): one number, fitted on validation, calibrates a run's probabilities.
 
-It is fitted when first needed and kept in the run's folder.
+It is fitted when a run is finished, and kept in its folder.
 """
 
 from dataclasses import asdict, dataclass
@@ -16,17 +16,19 @@ from vision_transfer.errors import UserError
 from vision_transfer.metrics.calibration import expected_calibration_error
 from vision_transfer.metrics.classification import class_log_probabilities, metrics
 from vision_transfer.models.inference import infer
-from vision_transfer.runs.folder import read_json
+from vision_transfer.runs.folder import RunFolder, read_json
 from vision_transfer.runs.load import TrainedRun
+from vision_transfer.runs.predictions import Examples, read_predictions
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.devices import local_mesh
-from vision_transfer.runtime.files import file_sha256, write_json
+from vision_transfer.runtime.files import write_json
 
 # Bounds of the search. Heads on raw VGG features can be overconfident by a factor of a hundred.
 SMALLEST, LARGEST = 1e-3, 1e4
-
-# Logits and labels of a split.
-Examples = tuple[Float[np.ndarray, "examples outputs"], Int[np.ndarray, "examples"]]
+# The folds of the cross-validation, and the examples that it uses at most: with more, the fit is no accident.
+FOLDS, MOST_CROSS_VALIDATED = 10, 2000
+# The one-standard-error rule (Breiman et al. 1984, section 3.4.3): T = 1, the simpler choice, unless clearly worse.
+LEAST_GAIN = 1.0
 
 
 @dataclass(frozen=True)
@@ -42,12 +44,14 @@ class Fit:
 class Calibration:
     """A run's temperature, the divisor of its logits, and the effect on validation, where it was fitted, and on test.
 
-    `test` is None if the logits of the test split are missing.
+    `test` is None if the logits of the test split are missing. `gain` is that of `held_out_gain`; the temperature is 1
+    where it is too small.
     """
 
     temperature: float
     validation: Fit
     test: Fit | None
+    gain: float
 
 
 def probabilities(
@@ -81,6 +85,13 @@ def fitted_temperature(logits: Float[np.ndarray, "examples outputs"], labels: In
     return float(np.exp(found.x))
 
 
+def _losses(
+    logits: Float[np.ndarray, "examples outputs"], labels: Int[np.ndarray, "examples"], temperature: float
+) -> Float64[np.ndarray, "examples"]:
+    """Negative log-likelihood of each example."""
+    return -class_log_probabilities(logits.astype(np.float64) / temperature)[np.arange(len(labels)), labels]
+
+
 def fit_of(
     logits: Float[np.ndarray, "examples outputs"], labels: Int[np.ndarray, "examples"], temperature: float
 ) -> Fit:
@@ -91,35 +102,80 @@ def fit_of(
     return Fit(len(labels), (before, after), (errors[0], errors[1]))
 
 
-def calibration_of(run: TrainedRun, cache_dir: Path, screen: Screen) -> Calibration | None:
-    """The calibration kept in a finished run's folder; fitted and kept first if there is none for its predictions.
+def held_out_gain(logits: Float[np.ndarray, "examples outputs"], labels: Int[np.ndarray, "examples"]) -> float:
+    """The gain of a temperature under cross-validation, in standard errors: it is no accident from about 1 on.
 
-    `predictions.npz` holds the logits of the validation split. Runs from before they were kept need their data once.
+    In each of ten folds a temperature is fitted without the fold; the gain of an example is the fall of its negative
+    log-likelihood under the temperature of its fold. 0 with fewer than two examples.
+    """
+    logits, labels = logits[:MOST_CROSS_VALIDATED], labels[:MOST_CROSS_VALIDATED]
+    if len(labels) < 2:
+        return 0.0
+    # Rows are often in the order of their classes; the seed only has to be the same every time.
+    fold_of = np.random.default_rng(0).permutation(len(labels)) % FOLDS
+    gains = np.zeros(len(labels))
+    for fold in range(min(FOLDS, len(labels))):
+        held = fold_of == fold
+        temperature = fitted_temperature(logits[~held], labels[~held])
+        before, after = (_losses(logits[held], labels[held], value) for value in (1.0, temperature))
+        gains[held] = before - after
+    error = float(np.std(gains)) / np.sqrt(len(gains))
+    return float(np.mean(gains) / error) if error else 0.0
+
+
+def calibrated(validation: Examples, test: Examples | None) -> Calibration:
+    """The calibration that follows from the logits and labels of validation, and its effect on test.
+
+    The temperature stays 1 unless cross-validation on validation shows that another one lowers the negative
+    log-likelihood: fitted on a few images, all of which are right, it would claim less than the network knows.
+    """
+    gain = held_out_gain(*validation)
+    temperature = fitted_temperature(*validation) if gain > LEAST_GAIN else 1.0
+    test_fit = None if test is None or not len(test[1]) else fit_of(*test, temperature)
+    return Calibration(temperature, fit_of(*validation, temperature), test_fit, gain)
+
+
+def calibrate(folder: RunFolder) -> None:
+    """Writes the calibration of a run that is about to be finished, if it had validation images.
+
+    Raises:
+        UserError: `predictions.npz` is damaged.
+    """
+    predictions = read_predictions(folder.predictions_file)
+    if predictions is not None and predictions.validation is not None:
+        write_json(folder.temperature_file, asdict(calibrated(predictions.validation, predictions.test)))
+
+
+def calibration_of(run: TrainedRun, cache_dir: Path, screen: Screen) -> Calibration | None:
+    """The calibration in a finished run's folder; that of a run of an earlier version is computed.
+
+    `predictions.npz` holds the logits of the validation split. Runs from before they were kept need their data.
     None, after a message, if there are no validation images, or neither their logits nor the data.
 
     Raises:
         UserError: `predictions.npz` or `temperature.json` is damaged.
     """
-    folder = run.folder
-    predictions = file_sha256(folder.predictions_file) if folder.predictions_file.exists() else None
-    kept = read_json(folder.temperature_file)
-    if kept is not None and kept.get("predictions_sha256") == predictions:
-        return _parse(kept, folder.temperature_file)
+    kept = kept_calibration(run.folder)
+    if kept is not None:
+        return kept
     if run.result["dataset"]["sizes"]["validation"] == 0:
         screen.say("Probabilities are not calibrated: the run had no validation images.")
         return None
-    test, validation = _kept_logits(folder.predictions_file)
+    predictions = read_predictions(run.folder.predictions_file)
+    validation = None if predictions is None else predictions.validation
     validation = validation or _compute_logits(run, cache_dir, screen)
-    if validation is None:
-        return None
-    temperature = fitted_temperature(*validation)
-    test_fit = None if test is None else fit_of(*test, temperature)
-    calibration = Calibration(temperature, fit_of(*validation, temperature), test_fit)
-    try:
-        write_json(folder.temperature_file, asdict(calibration) | {"predictions_sha256": predictions})
-    except OSError as error:
-        screen.say(f"{folder.temperature_file.name} cannot be kept in the run's folder: {error.strerror}.", style="dim")
-    return calibration
+    return None if validation is None else calibrated(validation, None if predictions is None else predictions.test)
+
+
+def kept_calibration(folder: RunFolder) -> Calibration | None:
+    """The calibration that a finished run wrote into its folder, or None where it wrote none.
+
+    Raises:
+        UserError: `temperature.json` is damaged.
+    """
+    # A run without a manifest is of an earlier version, which calibrated without cross-validation.
+    kept = read_json(folder.temperature_file) if folder.manifest_file.exists() else None
+    return None if kept is None else _parse(kept, folder.temperature_file)
 
 
 def _parse(kept: dict[str, Any], file: Path) -> Calibration:
@@ -128,31 +184,14 @@ def _parse(kept: dict[str, Any], file: Path) -> Calibration:
         if not 0 < temperature < np.inf:
             raise ValueError(f"temperature {temperature}")
         test = None if kept["test"] is None else _parse_fit(kept["test"])
-        return Calibration(temperature, _parse_fit(kept["validation"]), test)
+        return Calibration(temperature, _parse_fit(kept["validation"]), test, float(kept["gain"]))
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise UserError(f"{file} is damaged or was edited ({error!r}); remove it and it is written again") from error
+        raise UserError(f"{file} is damaged or was edited ({error!r}); remove it and it is computed again") from error
 
 
 def _parse_fit(kept: dict[str, Any]) -> Fit:
     (nll, new_nll), (ece, new_ece) = kept["nll"], kept["ece"]
     return Fit(int(kept["examples"]), (float(nll), float(new_nll)), (float(ece), float(new_ece)))
-
-
-def _kept_logits(file: Path) -> tuple[Examples | None, Examples | None]:
-    """The test and the validation examples that `predictions.npz` has."""
-    if not file.exists():
-        return None, None
-    try:
-        with np.load(file, allow_pickle=False) as arrays:
-            found = {name: arrays[name] for name in arrays.files if name.endswith(("logits", "labels"))}
-    except Exception as error:  # a damaged zip raises almost anything
-        reason = " ".join(str(error).split())
-        raise UserError(f"{file} is damaged ({reason}); remove it and calibration does without it") from error
-    test, validation = (
-        (found[f"{split}logits"], found[f"{split}labels"]) if f"{split}logits" in found else None
-        for split in ("", "validation_")
-    )
-    return test, validation
 
 
 def _compute_logits(run: TrainedRun, cache_dir: Path, screen: Screen) -> Examples | None:

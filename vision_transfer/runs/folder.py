@@ -11,7 +11,7 @@ from typing import Any, cast
 import numpy as np
 
 from vision_transfer.errors import UserError
-from vision_transfer.runtime.files import claimed_folder, remove_leftovers, replaced_file
+from vision_transfer.runtime.files import claimed_folder, lies_in, remove_leftovers, replaced_file
 
 DEFAULT_ROOT = Path("runs")
 DIGEST_LENGTH_IN_NAME = 12
@@ -19,6 +19,10 @@ DIGEST_LENGTH_IN_NAME = 12
 
 class FolderBusy(UserError):
     """Another process uses the run."""
+
+
+class OtherConditions(UserError):
+    """The run was computed by other code, versions or devices, and is left as it is."""
 
 
 @dataclass(frozen=True)
@@ -72,9 +76,11 @@ class RunFolder:
         config_file: the resolved config.
         cached_layers_file: the layer whose cached outputs each stage starts from, or null; kept when the run resumes.
         metrics_file: a line of JSON for each stage and epoch.
+        manifest_file: digests of the files of a finished run (`manifest.py`).
         result_file: written last: its presence means that the run is finished.
         predictions_file: test logits, labels and file names; validation logits and labels.
-        temperature_file: the temperature that calibrates probabilities; written when first needed.
+        temperature_file: the temperature that calibrates probabilities.
+        coefficients_file: of a classic classifier, for other programs.
         report_file: the page that shows the run.
         figures, confusion_figure, curves_figure: folder of all figures, and two of them.
         start: a copy of the initial weights that the run took from an earlier run, so that it needs that no longer.
@@ -87,9 +93,11 @@ class RunFolder:
     config_file = _Place("config.json")
     cached_layers_file = _Place("cached_layers.json")
     metrics_file = _Place("metrics.jsonl")
+    manifest_file = _Place("manifest.json")
     result_file = _Place("result.json")
     predictions_file = _Place("predictions.npz")
     temperature_file = _Place("temperature.json")
+    coefficients_file = _Place("classifier.npz")
     report_file = _Place("report.html")
     figures = _Place("figures")
     confusion_figure = _Place("figures/confusion.png")
@@ -109,6 +117,20 @@ class RunFolder:
         """The recorded identity of the folder's run, or None for a new folder."""
         return read_json(self.identity_file)
 
+    def check_links(self) -> None:
+        """Checks that nothing in the folder leads out of it, so that reading and clearing it touch nothing else.
+
+        Raises:
+            UserError: a part of the run is a link to somewhere else.
+        """
+        # Two levels are the folders that the run makes; below are those of checkpoints, whose names are listed.
+        for part in (*self.path.glob("*"), *self.path.glob("*/*"), *self.path.glob("checkpoints/*/*/*")):
+            if part.is_symlink() and not lies_in(part, self.path):
+                raise UserError(
+                    f"{part}: is a link to {part.resolve()}, outside of the run's folder; put the files themselves "
+                    "there (the folder of a run may itself be a link)"
+                )
+
     def has_trained(self) -> bool:
         """Whether the folder holds anything that was computed."""
         return self.result_file.exists() or any(self.path.glob("checkpoints/*/*/*"))
@@ -117,12 +139,14 @@ class RunFolder:
         """Removes what a run wrote, and nothing else."""
         for file in (
             self.result_file,
+            self.manifest_file,
             self.identity_file,
             self.config_file,
             self.cached_layers_file,
             self.metrics_file,
             self.predictions_file,
             self.temperature_file,
+            self.coefficients_file,
             self.confusion_figure,
             self.report_file,
             self.curves_figure,
@@ -166,6 +190,7 @@ def claimed(folder: RunFolder, identity: Identity) -> Generator[None]:
     """
     busy = FolderBusy(f"{folder.path}: another process uses this run; wait for it, or give --workdir another folder")
     with claimed_folder(folder.path, busy):
+        folder.check_links()
         remove_leftovers(folder.figures)
         recorded = folder.identity()
         if recorded is not None and recorded.get("digest") != identity.digest:

@@ -47,20 +47,32 @@ def variables_sha256(params: Params, batch_stats: Params) -> str:
     return params_sha256(by_layer | {f"batch_stats/{layer}": leaves for layer, leaves in batch_stats.items()})
 
 
-def keep_start(folder: Path, weights: PretrainedWeights) -> None:
-    """Keeps a copy of what a run started from, so that its folder is whole without the earlier run's."""
+def keeps_start(config: Config) -> bool:
+    """Whether a run keeps a copy of its initial weights: of an earlier run, or of a file, which may be gone later.
+
+    Published weights can be had again, and are too large for a copy in each run.
+    """
+    return config.init_from is not None or config.model.weights_path is not None
+
+
+def keep_start(folder: Path, weights: PretrainedWeights, network: Network) -> None:
+    """Keeps a copy of what a run started from, of the layers that it has, so that its folder is whole without it."""
     checkpoints.clean(folder)
     if checkpoints.load_metadata(folder) is not None:
         return
+    layers = all_parameter_shapes(network)
+    params = {layer: leaves for layer, leaves in weights.params.items() if layer in layers}
+    batch_stats = {layer: leaves for layer, leaves in weights.batch_stats.items() if layer in layers}
     metadata = {
         "source": weights.source,
         "sha256": weights.sha256,
         "preprocessing": weights.preprocessing,
         "licence": weights.licence,
-        "params": list(weights.params),
-        "batch_stats": list(weights.batch_stats),
+        "kept_sha256": variables_sha256(params, batch_stats),
+        "params": list(params),
+        "batch_stats": list(batch_stats),
     }
-    checkpoints.save(folder, 0, {"params": weights.params, "batch_stats": weights.batch_stats}, metadata)
+    checkpoints.save(folder, 0, {"params": params, "batch_stats": batch_stats}, metadata)
 
 
 def kept_start(folder: Path, network: Network) -> PretrainedWeights | None:
@@ -91,8 +103,9 @@ def kept_start(folder: Path, network: Network) -> PretrainedWeights | None:
     saved = checkpoints.load(folder, template)
     assert saved is not None, "its metadata was just read"
     tree = saved.tree
-    if variables_sha256(tree["params"], tree["batch_stats"]) != sha256:
-        raise UserError(f"{folder}: its parameters do not have the digest {sha256} that is written beside them")
+    digest = metadata.get("kept_sha256", sha256)
+    if variables_sha256(tree["params"], tree["batch_stats"]) != digest:
+        raise UserError(f"{folder}: its parameters do not have the digest {digest} that is written beside them")
     return PretrainedWeights(tree["params"], source, sha256, preprocessing, licence, tree["batch_stats"])
 
 

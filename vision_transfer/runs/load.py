@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.markup import escape
 
 from vision_transfer.config import Config, read_config
 from vision_transfer.errors import UserError
@@ -17,7 +18,8 @@ from vision_transfer.runs.build import (
     uses_published_weights,
 )
 from vision_transfer.runs.folder import RunFolder
-from vision_transfer.runs.initial_weights import initial_variables, kept_start, load_weights
+from vision_transfer.runs.initial_weights import initial_variables, keeps_start, kept_start, load_weights
+from vision_transfer.runs.manifest import check_files
 from vision_transfer.runtime.console import Screen
 from vision_transfer.train.loop import trained_stage
 from vision_transfer.train.stage import Stage, StageOutcome, Variables, chosen_variables, ends_before, with_weights
@@ -50,10 +52,12 @@ class TrainedRun:
 
 
 def load_run(path: Path, cache_dir: Path, screen: Screen, *, allow_download: bool = True) -> TrainedRun:
-    """Reads a finished run; its data need not be there, but the weights that it started from must.
+    """Reads a finished run; its data need not be there, but published weights that it started from must.
+
+    Every file of the run is checked against its manifest first.
 
     Args:
-        path: folder of the run; a run with config.init_from has a copy of its initial weights.
+        path: folder of the run; one that started from an earlier run or a user's file has a copy of those weights.
         cache_dir: root of all caches, for the pretrained weights.
         screen: for the progress of a download.
         allow_download: whether weights that are not in the cache may be fetched.
@@ -62,21 +66,27 @@ def load_run(path: Path, cache_dir: Path, screen: Screen, *, allow_download: boo
         UserError: no run, not finished, damaged, or started from other weights than are found now.
     """
     folder = RunFolder(path)
+    folder.check_links()
     config = read_config(folder.config_file)
     result = folder.result()
     if result is None:
         raise UserError(f"{path}: this run is not finished; run the command that started it again to resume it")
+    if not check_files(folder):
+        screen.say(escape(f"{path}: a run of an earlier version, which kept no digests of its files."), style="dim")
     classes, sha256 = _facts(folder, result)
     size = config.dataset.image_size
     if size is None:
         raise UserError(f"{folder.config_file}: dataset.image_size is null; a run writes the size of its images there")
     network = build_network(config, DataFacts(classes, (size, size, config.dataset.channels)))
-    weights = _starting_weights(config, folder, network, cache_dir, screen, allow_download)
+    try:
+        weights = _starting_weights(config, folder, network, cache_dir, screen, allow_download)
+    except UserError as error:
+        raise UserError(f"the run {path} cannot be used without the weights that it started from. {error}") from error
     found = None if weights is None else weights.sha256
     if found != sha256:
         raise UserError(
             f"{folder.result_file}: the run started from weights with sha256 {sha256}; those found now have {found}. "
-            "Set config.model.weights_path in its config.json to the file that it used"
+            "Set model.weights_path in its config.json to the file that it used"
         )
     stages = resolve_stages(config, network)
     variables = initial_variables(network, config.seed, weights)
@@ -96,9 +106,11 @@ def load_run(path: Path, cache_dir: Path, screen: Screen, *, allow_download: boo
 def _starting_weights(
     config: Config, folder: RunFolder, network: Network, cache_dir: Path, screen: Screen, allow_download: bool
 ) -> PretrainedWeights | None:
-    if config.init_from is None:
+    if not keeps_start(config):
         return load_weights(config, cache_dir, screen, allow_download) if uses_published_weights(config) else None
     kept = kept_start(folder.start, network)
+    if kept is None and config.init_from is None:  # a run of an earlier version
+        return load_weights(config, cache_dir, screen, allow_download)
     if kept is None:
         raise UserError(
             f"{folder.start}: is missing; it holds what the run took of {config.init_from}. Remove "

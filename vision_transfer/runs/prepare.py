@@ -24,6 +24,7 @@ from vision_transfer.runs.init_from import starting_weights_of_run
 from vision_transfer.runs.initial_weights import initial_variables, load_weights
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.devices import local_mesh
+from vision_transfer.runtime.files import absolute_path
 from vision_transfer.runtime.preemption import StopSignal
 from vision_transfer.runtime.provenance import code_digest, json_digest, versions
 from vision_transfer.runtime.timer import Timer
@@ -129,13 +130,25 @@ def device_text() -> str:
 
 
 def _resolved(config: Config, network: Network) -> Config:
+    """The config with what follows from the data, and with paths that are valid from any current folder."""
     height, _, channels = network.input_shape
     output = "sigmoid" if network.outputs == 1 else "softmax"
+    dataset, model = config.dataset, config.model
     return replace(
         config,
-        dataset=replace(config.dataset, image_size=height, channels=channels),
-        model=replace(config.model, preprocessing=network.preprocessing, output=output),
+        init_from=_absolute(config.init_from),
+        dataset=replace(dataset, image_size=height, channels=channels, root=_absolute(dataset.root)),
+        model=replace(
+            model,
+            preprocessing=network.preprocessing,
+            output=output,
+            weights_path=_absolute(model.weights_path),
+        ),
     )
+
+
+def _absolute(path: str | None) -> str | None:
+    return None if path is None else absolute_path(path)
 
 
 def _identity(config: Config, dataset: Dataset, weights: PretrainedWeights | None) -> Identity:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
@@ -19,12 +19,22 @@ Advance = Callable[..., None]
 
 @dataclass(frozen=True)
 class Screen:
-    """The destination of all output, passed to every function that prints or takes long."""
+    """The destination of all output, passed to every function that prints or takes long.
+
+    Whatever advances or prints is a point where the process may stop: `check` raises there if it was asked to
+    (`StopSignal.check`).
+    """
 
     console: Console = field(default_factory=Console)
+    check: Callable[[], None] = lambda: None
+
+    def silent(self) -> "Screen":
+        """A screen that shows nothing, with the same points to stop."""
+        return replace(self, console=Console(quiet=True, force_terminal=False))
 
     def say(self, message: RenderableType = "", style: str | None = None) -> None:
         """Prints a line, a table or a panel."""
+        self.check()
         self.console.print(message, style=style, highlight=False, soft_wrap=isinstance(message, str))
 
     @contextmanager
@@ -46,7 +56,7 @@ class Screen:
             )
             with Progress(*columns, console=self.console, transient=True) as progress:
                 task = progress.add_task(title, total=total, note="")
-                yield _advance(
+                yield self._advance(
                     lambda count, rate, notes: progress.update(task, completed=count, note="  ".join(notes)),
                     images_each,
                 )
@@ -61,28 +71,31 @@ class Screen:
                 left = f"about {duration((total - count) / rate)} left"
                 self.say(f"{title}: {', '.join([f'{count} of {total} {unit}', left, *notes])}")
 
-        yield _advance(show, images_each)
+        yield self._advance(show, images_each)
 
+    def _advance(self, show: Callable[[int, float | None, list[str]], None], images_each: int) -> Advance:
+        """Checks whether to stop, and calls `show` with the items done, the items per second if known, and the notes.
 
-def _advance(show: Callable[[int, float | None, list[str]], None], images_each: int) -> Advance:
-    """Calls `show` with the items done, the items per second if known, and the notes beside the bar.
+        The pace counts from the first call, which includes compilation and, if an operation is resumed, its earlier
+        items.
+        """
+        count, first = 0, None
 
-    The pace counts from the first call, which includes compilation and, if an operation is resumed, its earlier items.
-    """
-    count, first = 0, None
+        def advance(done: int, note: str = "") -> None:
+            nonlocal count, first
+            self.check()
+            count += done
+            now = time.monotonic()
+            first = first or (now, count)
+            seconds, items = now - first[0], count - first[1]
+            rate = items / seconds if seconds > 0 and items > 0 else None
+            images = (rate or 0) * images_each
+            pace = (
+                f"{images:,.0f} images/s" if images >= LEAST_WHOLE_RATE else f"{images:.2g} images/s" if images else ""
+            )
+            show(count, rate, [part for part in (pace, note) if part])
 
-    def advance(done: int, note: str = "") -> None:
-        nonlocal count, first
-        count += done
-        now = time.monotonic()
-        first = first or (now, count)
-        seconds, items = now - first[0], count - first[1]
-        rate = items / seconds if seconds > 0 and items > 0 else None
-        images = (rate or 0) * images_each
-        pace = f"{images:,.0f} images/s" if images >= LEAST_WHOLE_RATE else f"{images:.2g} images/s" if images else ""
-        show(count, rate, [part for part in (pace, note) if part])
-
-    return advance
+        return advance
 
 
 def duration(seconds: float) -> str:

@@ -55,6 +55,16 @@ def new_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def absolute_path(text: str) -> str:
+    """A path that a user gave, as it is to be recorded: valid from any current folder."""
+    return str(Path(text).expanduser().absolute())
+
+
+def lies_in(path: Path, folder: Path) -> bool:
+    """Whether a path is below a folder once all links and `..` in both are resolved."""
+    return folder.resolve() in path.resolve().parents
+
+
 def temporary_sibling(path: Path) -> Path:
     """An unused name in the same folder."""
     return path.with_name(f"{path.name}{TEMPORARY_MARK}{uuid.uuid4().hex[:12]}")
@@ -63,7 +73,7 @@ def temporary_sibling(path: Path) -> Path:
 def remove_leftovers(folder: Path) -> None:
     """Removes what killed processes were writing directly in `folder`; the caller must hold the folder's lock."""
     for leftover in folder.glob(f"*{TEMPORARY_MARK}*"):
-        if leftover.is_dir():
+        if leftover.is_dir() and not leftover.is_symlink():
             shutil.rmtree(leftover, ignore_errors=True)
         else:
             leftover.unlink(missing_ok=True)
@@ -72,7 +82,12 @@ def remove_leftovers(folder: Path) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Writes indented JSON with sorted keys."""
     with replaced_file(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+        temporary.write_text(json_text(value), encoding="utf-8")
+
+
+def json_text(value: Any) -> str:
+    """The text that `write_json` writes."""
+    return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
 def file_sha256(path: Path) -> str:

@@ -8,6 +8,7 @@ import jax
 
 from vision_transfer.runtime.compilation import return_memory_after_compiling
 from vision_transfer.runtime.huge_pages import without_huge_pages
+from vision_transfer.runtime.program_cache import use_digests
 
 COMPILED_FOLDER = "compiled"
 # Programs that compile faster are not cached.
@@ -41,6 +42,10 @@ def configure(cache: Path, *, deterministic: bool = False) -> None:
     jax.config.update("jax_compilation_cache_dir", str(cache / COMPILED_FOLDER))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", SHORTEST_COMPILATION_KEPT_SECONDS)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+    # XLA's caches of its own parts would enter the folder's path into the key of each program, so that a cache that was
+    # moved or copied would be of no use.
+    jax.config.update("jax_persistent_cache_enable_xla_caches", "none")
+    use_digests()
     return_memory_after_compiling()
 
 

@@ -25,6 +25,7 @@ HARMLESS = (
     "runtime/console.py",
     "runtime/huge_pages.py",
     "runtime/preemption.py",
+    "runtime/program_cache.py",
     "runtime/timer.py",
     "tasks/__init__.py",
     "tasks/ablation",

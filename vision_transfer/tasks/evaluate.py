@@ -62,7 +62,15 @@ def _on_test_split(predictor: Predictor, config: Config | None, cache_dir: Path,
     form = predictor.form
     data = (predictor.run.config if config is None else config).dataset
     data = replace(data, train_examples=None, image_size=form.size, channels=form.channels, resampling=form.resampling)
-    dataset = load_dataset(data, cache_dir=cache_dir, screen=screen)
+    try:
+        dataset = load_dataset(data, cache_dir=cache_dir, screen=screen)
+    except UserError as error:
+        if config is not None:
+            raise
+        raise UserError(
+            f"the data of the run {predictor.run.folder.path} cannot be read: {error} To evaluate it on other data, "
+            "add --images=FOLDER, with a folder for each class, or --config=FILE"
+        ) from error
     if dataset.classes != predictor.classes:
         raise UserError(
             f"{dataset.name} has the classes {_listed(dataset.classes)}; the run has {_listed(predictor.classes)}"
@@ -157,6 +165,8 @@ def _say(predictor: Predictor, labelled: _Labelled, metrics: dict[str, Any], scr
     (nll, new_nll), (ece, new_ece) = metrics["calibrated"]["nll"], metrics["calibrated"]["ece"]
     if predictor.calibration is None:
         screen.say(f"Calibration error {ece:.4f}; the probabilities are not calibrated.")
+    elif predictor.temperature == 1:
+        screen.say(f"Calibration error {ece:.4f}; the temperature is 1, since no other helped in cross-validation.")
     else:
         screen.say(
             f"With the temperature {predictor.temperature:.3f}: loss {nll:.4f} → {new_nll:.4f}, "

@@ -69,6 +69,13 @@ def _digest(predictor: Predictor) -> str:
 
 
 def _say_calibration(calibration: Calibration, screen: Screen) -> None:
+    if calibration.temperature == 1:
+        images = calibration.validation.examples
+        screen.say(
+            f"Probabilities are the network's own: cross-validation on {images:,} validation images shows no gain by a "
+            "temperature, so it stays 1."
+        )
+        return
     screen.say(f"Calibrated: logits are divided by the temperature {calibration.temperature:.3f}.")
     for split, fit in (("validation, used for the fit", calibration.validation), ("test", calibration.test)):
         if fit is not None:

@@ -88,7 +88,7 @@ def draw_grid(
         axes.set_title(label, fontsize="small")
         axes.set_axis_off()
     title = f"{name}, {size}×{size} pixels\n{describe(augmentation)}"
-    figure.suptitle(title, fontsize="small", parse_math=False, wrap=True)
+    figure.suptitle(title, fontsize="small", wrap=True)
     return figure
 
 

@@ -21,7 +21,7 @@ import jax
 import numpy as np
 
 from vision_transfer.errors import UserError
-from vision_transfer.runtime.files import file_sha256, new_folder, remove_leftovers, write_json
+from vision_transfer.runtime.files import file_sha256, lies_in, new_folder, remove_leftovers, write_json
 from vision_transfer.runtime.provenance import json_digest
 
 MANIFEST = "manifest.json"
@@ -133,7 +133,7 @@ def _verify(checkpoint: Path) -> None:
     expected = _manifest(checkpoint)["sha256"]
     for name, digest in expected.items():
         path = checkpoint / name
-        if checkpoint not in path.resolve().parents:
+        if not lies_in(path, checkpoint):
             raise UserError(f"checkpoint {checkpoint}: its {MANIFEST} names {name!r}, which lies outside")
         found = file_sha256(path) if path.is_file() else "missing"
         if found != digest:

@@ -6,9 +6,18 @@ from dataclasses import replace
 import pytest
 
 from vision_transfer.config import digested
+from vision_transfer.runs.folder import OtherConditions
 from vision_transfer.tasks.ablation.grid import ablation, first_stage_key, run_key
 from vision_transfer.tasks.ablation.queue import work
-from vision_transfer.tasks.ablation.sweep import SweepFolder, failure, finished_run, forget, read_plan, write_plan
+from vision_transfer.tasks.ablation.sweep import (
+    SweepFolder,
+    failure,
+    finished_run,
+    forget,
+    read_plan,
+    refusal,
+    write_plan,
+)
 
 
 @pytest.fixture
@@ -114,6 +123,34 @@ def test_a_failed_run_is_named_and_tried_again_by_the_next_command(sweep, option
     forget(study, folder, finished=False)
     work(study, folder, options, launcher, screen)
     assert sorted(launcher.asked) == sorted(everyone(study))
+
+
+def test_a_worker_on_another_device_leaves_finished_runs_as_they_are(sweep, options, launcher, screen, monkeypatch):
+    """Each refusal was recorded as a failure over the record of the finished run: six finished runs became failed."""
+    study, folder = sweep
+    work(study, folder, options, launcher, screen)
+
+    def refuses(config, options, screen):
+        raise OtherConditions("this run was finished under other conditions")
+
+    monkeypatch.setattr("vision_transfer.tasks.study.runs.device_text", lambda: "abacus × 10")
+    work(study, folder, options, refuses, screen)
+    assert all(finished_run(run, folder, None) for run in study.runs)
+    assert {failure(run, folder) for run in study.runs} == {refusal(run, folder) for run in study.runs} == {None}
+
+
+def test_a_run_of_another_sweep_on_another_device_is_refused_and_not_failed(sweep, options, screen, launcher):
+    study, folder = sweep
+
+    def refuses(config, options, screen):
+        raise OtherConditions("this run was finished under other conditions")
+
+    work(study, folder, options, refuses, screen)
+    assert {failure(run, folder) for run in study.runs} == {None}
+    assert {refusal(run, folder) for run in study.runs} == {"this run was finished under other conditions"}
+    forget(study, folder, finished=False)
+    work(study, folder, options, launcher, screen)
+    assert launcher.asked == everyone(study)
 
 
 def test_rerun_forgets_what_is_finished(sweep, options, launcher, screen):

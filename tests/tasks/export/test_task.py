@@ -84,11 +84,12 @@ def test_the_lines_on_the_card_run(folder, library, tmp_path):
     assert len(re.findall(r"\[", done.stdout)) >= 4
 
 
-def test_without_the_data_files_are_compared_on_noise(run, caches, screen, tmp_path):
+def test_without_the_data_files_are_compared_on_noise(run, seal, caches, screen, tmp_path):
     copy = shutil.copytree(run, tmp_path / "copy")
     config = json.loads((copy / "config.json").read_text())
     config["dataset"] |= {"name": "folder", "root": str(tmp_path / "gone")}
     (copy / "config.json").write_text(json.dumps(config))
+    seal(copy)
     export(copy, None, "onnx", caches, screen)
     assert "on 200 images of noise" in screen.console.file.getvalue()
     assert "200 images of noise" in (copy / "export" / "README.md").read_text()

@@ -135,6 +135,8 @@ def depth_figure(found: Sequence[Point], value: Callable[[Group], Summary | None
 
 def cost_figure(found: Sequence[Point], title: str) -> "Figure":
     """Accuracy against trainable parameters and against seconds, with the Pareto front of each series and its names."""
+    from matplotlib.ticker import LogFormatter
+
     figure, (left, right) = new_axes(11.0, 4.8, columns=2)
     lines = series(found)
     panels: list[tuple[Any, Callable[[MaskFacts, Group], float], str]] = [
@@ -163,6 +165,8 @@ def cost_figure(found: Sequence[Point], title: str) -> "Figure":
                     color=style["color"],
                 )
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(LogFormatter())
+        axes.xaxis.set_minor_formatter(LogFormatter())
         axes.margins(x=0.2, y=0.12)
         axes.set_xlabel(label)
         axes.set_ylabel("test accuracy (mean over seeds)")

@@ -8,12 +8,19 @@ from dataclasses import replace
 from rich.markup import escape
 
 from vision_transfer.errors import UserError
-from vision_transfer.runs.folder import DEFAULT_ROOT, FolderBusy
+from vision_transfer.runs.folder import DEFAULT_ROOT, FolderBusy, OtherConditions
 from vision_transfer.runs.prepare import RunOptions
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.files import held
 from vision_transfer.tasks.ablation.grid import first_stage_key, run_key
-from vision_transfer.tasks.ablation.sweep import SweepFolder, failure, finished_run, note_failed, note_finished
+from vision_transfer.tasks.ablation.sweep import (
+    SweepFolder,
+    failure,
+    finished_run,
+    note_failed,
+    note_finished,
+    note_refused,
+)
 from vision_transfer.tasks.study.plan import PlannedRun, Study
 from vision_transfer.tasks.study.runs import Launch, conditions
 
@@ -32,7 +39,8 @@ def work(
 ) -> None:
     """Does the remaining runs of a sweep, together with other workers; returns when there are none.
 
-    A run that fails (for example because its loss is not finite) is recorded as failed, and the others continue. Runs
+    A run that fails (for example because its loss is not finite) is recorded as failed, and the others continue. One
+    that was computed under other conditions is left as it is, such as by a worker on another kind of device. Runs
     that other workers hold are waited for, so that none is lost when its worker dies. `options` are those of every run,
     without `workdir`.
 
@@ -60,6 +68,10 @@ def work(
                 run_folder = launch(run.config, own, screen)
             except FolderBusy:  # another sweep has the same run
                 return False
+            except OtherConditions as reason:
+                note_refused(run, folder, str(reason))
+                screen.say(escape(f"Left as it is: {reason}"), style="yellow")
+                return True
             except UserError as error:
                 note_failed(run, folder, str(error))
                 screen.say(escape(f"This run failed: {error}"), style="red")
@@ -69,6 +81,7 @@ def work(
 
     left = list(study.runs)
     while left:
+        screen.check()
         still_left = [run for run in left if not attempt(run)]
         if len(still_left) == len(left):
             wait(SECONDS_BETWEEN_CHECKS)

@@ -2,7 +2,7 @@
 
     sweep.json       the runs in their order, and the options of the command
     plan/KEY.json    the config of each run
-    records/KEY.json the folder of a finished run, or the error of a failed one
+    records/KEY.json the folder of a finished run, the error of a failed one, or why it was left as it is
     begun/KEY        exists once a run with this first stage, such as a head, is finished
     locks/           a file for each thing that only one worker may do at a time
     logs/            the output of each worker process
@@ -81,11 +81,11 @@ def read_plan(folder: SweepFolder) -> tuple[Study, dict[str, Any]]:
 
 
 def forget(study: Study, folder: SweepFolder, *, finished: bool) -> None:
-    """Removes the records of failed runs, so that they are tried again; with `finished` all records."""
+    """Removes the records of failed and refused runs, so that they are tried again; with `finished` all records."""
     for run in study.runs:
         file = folder.record_file(run)
         record = read_json(file)
-        if record is not None and (finished or "error" in record):
+        if record is not None and (finished or "folder" not in record):
             file.unlink(missing_ok=True)
     if finished:
         shutil.rmtree(folder.path / "begun", ignore_errors=True)
@@ -101,6 +101,17 @@ def note_finished(run: PlannedRun, folder: SweepFolder, run_folder: Path) -> Non
 def note_failed(run: PlannedRun, folder: SweepFolder, error: str) -> None:
     """Records why a run failed."""
     write_json(folder.record_file(run), {"name": run.name, "error": error})
+
+
+def note_refused(run: PlannedRun, folder: SweepFolder, reason: str) -> None:
+    """Records that a run was left as it is, computed under other conditions; the record of a finished run stays."""
+    if "folder" not in (read_json(folder.record_file(run)) or {}):
+        write_json(folder.record_file(run), {"name": run.name, "refused": reason})
+
+
+def refusal(run: PlannedRun, folder: SweepFolder) -> str | None:
+    """Why a run was left as it is, or None."""
+    return (read_json(folder.record_file(run)) or {}).get("refused")
 
 
 def failure(run: PlannedRun, folder: SweepFolder) -> str | None:

@@ -22,8 +22,9 @@ from vision_transfer.tasks.ablation.grid import MASK, ablation, networks_of
 from vision_transfer.tasks.ablation.launchers import PROCESSES, SLURM, read_launcher, run_in_processes
 from vision_transfer.tasks.ablation.queue import work
 from vision_transfer.tasks.ablation.slurm import run_in_jobs
-from vision_transfer.tasks.ablation.sweep import SweepFolder, failure, finished_run, forget, write_plan
+from vision_transfer.tasks.ablation.sweep import SweepFolder, failure, finished_run, forget, refusal, write_plan
 from vision_transfer.tasks.ablation.tables import screen_table, write_tables
+from vision_transfer.tasks.figures import draw_or_say_why
 from vision_transfer.tasks.study import tables as study_tables
 from vision_transfer.tasks.study.conclusions import conclusions_by_setting
 from vision_transfer.tasks.study.plan import BACKBONE, SEED, SIZE, Study, check_study, with_fingerprints
@@ -156,6 +157,7 @@ def _progress(plan: Plan, screen: Screen) -> Callable[[], int]:
     known = {name for name, file in files.items() if file.exists()}
 
     def count() -> int:
+        screen.check()
         for name, file in files.items():
             if name not in known and file.exists():
                 known.add(name)
@@ -170,7 +172,8 @@ def _report(plan: Plan, title: str, screen: Screen) -> None:
     if finished:
         groups, paragraphs = study_tables.grouped(finished, SEED), conclusions_by_setting(finished)
         files = write_tables(finished, groups, paragraphs, plan.folder.path)
-        files += draw_figures(points(groups, plan.networks), plan.folder.path / "figures", title)
+        figures, found = plan.folder.path / "figures", points(groups, plan.networks)
+        draw_or_say_why(figures, lambda: files.extend(draw_figures(found, figures, title)), screen)
         screen.say()
         screen.say(screen_table(groups, f"{title} of {' and '.join(plan.networks)}"))
         for paragraph in paragraphs:
@@ -179,7 +182,12 @@ def _report(plan: Plan, title: str, screen: Screen) -> None:
         screen.say(escape(f"Tables and figures: {', '.join(map(str, files))}"))
     errors = {run.name: failure(run, plan.folder) for run in plan.study.runs}
     lines = [f"  {name}: {error.splitlines()[0]}" for name, error in errors.items() if error is not None]
-    if lines or not finished:
+    refused = {run.name: refusal(run, plan.folder) for run in plan.study.runs}
+    left = [f"  {name}" for name, reason in refused.items() if reason is not None]
+    if left:
+        title = f"{len(left)} of {len(refused)} runs were left as they are, computed under other conditions:"
+        screen.say(escape("\n".join([title, *left, "--rerun does them again; --reuse takes them"])), style="yellow")
+    if lines or (not finished and not left):
         title = f"{len(lines)} of {len(errors)} runs failed; the same command tries them again:"
         raise UserError("\n".join([title, *lines]))
 

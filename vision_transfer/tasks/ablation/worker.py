@@ -29,7 +29,7 @@ def main(arguments: list[str]) -> int:
     from vision_transfer.runs.prepare import RunOptions
     from vision_transfer.runtime import jax_setup
     from vision_transfer.runtime.console import Screen
-    from vision_transfer.runtime.preemption import Stopped, StopSignal
+    from vision_transfer.runtime.preemption import Stopped, StopSignal, leave
     from vision_transfer.tasks.ablation.queue import work
     from vision_transfer.tasks.ablation.sweep import SweepFolder, read_plan
     from vision_transfer.tasks.train import task
@@ -42,12 +42,12 @@ def main(arguments: list[str]) -> int:
         os.chdir(given["directory"])
         jax_setup.configure(cache, deterministic=any(run.config.deterministic for run in study.runs))
         options = RunOptions(None, cache, given["rerun"], given["reuse"], stop, given["command"])
-        work(study, folder, options, task.train, Screen())
+        work(study, folder, options, task.train, Screen(check=stop.check))
     except UserError as error:
         sys.stderr.write(f"worker: {error}\n")
         return USER_ERROR_STATUS
     except Stopped as stopped:
-        return stopped.status
+        leave(stopped.status)
     return 0
 
 

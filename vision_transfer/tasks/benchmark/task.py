@@ -17,7 +17,7 @@ from vision_transfer.tasks.benchmark.ahead_of_time import compile_cases
 from vision_transfer.tasks.benchmark.cases import comparison_cases, depth_cases
 from vision_transfer.tasks.benchmark.measure import compare, measure, measure_input_path
 from vision_transfer.tasks.benchmark.whole_runs import compare_whole_runs
-from vision_transfer.tasks.figures import COLOURS, line_style, new_axes, save_png
+from vision_transfer.tasks.figures import COLOURS, draw_or_say_why, line_style, new_axes, save_png
 
 RESULT, FIGURE = "benchmark.json", "depth.png"
 PEERS = ("keras", "torch")
@@ -70,7 +70,7 @@ def benchmark(config: Config, cache: Path, workdir: Path | None, screen: Screen)
     write_json(folder / RESULT, result)
     records = result.get("compiled") or result.get("measured") or []
     if any(record["work"] == "step" for record in records):
-        draw_depths(records, folder / FIGURE)
+        draw_or_say_why(folder / FIGURE, lambda: draw_depths(records, folder / FIGURE), screen)
     screen.say(f"Benchmark: {folder}")
     return folder
 

@@ -33,8 +33,6 @@ from vision_transfer.train.loop import LAST
 from vision_transfer.train.stage import Progress, StageOutcome, Weights, step_program, with_weights
 from vision_transfer.train.step import initial_state
 
-COEFFICIENTS = "classifier.npz"
-
 
 def classify(config: Config, options: RunOptions, screen: Screen) -> RunFolder:
     """Fits a classifier for each C, keeps the best on validation and tests it; returns the run's folder.
@@ -91,7 +89,7 @@ def _fit(run: Run) -> dict[str, Any]:
     outcome = _as_stage(run, variables, best.classifier, train, validation, time.perf_counter() - began)
     run.folder.write_metrics(list(outcome.progress.history))
     kernel, bias = best.classifier.kernel, best.classifier.bias
-    with replaced_file(run.folder.path / COEFFICIENTS) as temporary, temporary.open("wb") as stream:
+    with replaced_file(run.folder.coefficients_file) as temporary, temporary.open("wb") as stream:
         np.savez_compressed(stream, kernel=kernel, bias=bias, c=best.c, classes=np.array(dataset.classes))
     with run.timer.measures("evaluate"):
         test = run_test(run, with_weights(variables, outcome, "best"))

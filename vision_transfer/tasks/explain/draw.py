@@ -124,7 +124,7 @@ def _draw_heat(
 ) -> Iterator[Path]:
     """Prints the likeliest classes of an image and draws the evidence for the likeliest, or for the target."""
     network, variables = loaded.network, loaded.variables
-    (likeliest,) = top_predictions(np.asarray(_logits(network, variables, pixels)), loaded.classes)
+    (likeliest,) = top_predictions(np.asarray(_logits(network, variables, pixels)), loaded.classes, loaded.temperature)
     texts = ", ".join(text for _, text in likeliest)
     screen.say(escape(f"{image.name}: {texts}"))
     caption = f"{image.name}\n{texts}"

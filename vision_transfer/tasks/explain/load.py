@@ -18,13 +18,17 @@ from vision_transfer.tasks.explain.predictions import imagenet_classes
 
 @dataclass(frozen=True)
 class LoadedNetwork:
-    """A network with its weights, and the default folder for its figures; a backbone alone has no head and classes."""
+    """A network with its weights, and the default folder for its figures; a backbone alone has no head and classes.
+
+    `temperature` divides its logits before they become probabilities, as in `--mode=predict`.
+    """
 
     network: Network
     variables: dict[str, Params]
     classes: tuple[str, ...]
     config: Config
     figures: Path
+    temperature: float = 1.0
 
 
 def network_of_config(

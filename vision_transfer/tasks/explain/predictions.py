@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from vision_transfer.errors import UserError, nearest_names
-from vision_transfer.metrics.classification import class_log_probabilities
+from vision_transfer.predict.temperature import probabilities
 
 IMAGENET_FILE = "imagenet_classes.txt"
 TOP = 3
@@ -16,14 +16,14 @@ MOST_NAMES_LISTED = 20
 
 
 def top_predictions(
-    logits: Float[np.ndarray, "examples outputs"], classes: Sequence[str], top: int = TOP
+    logits: Float[np.ndarray, "examples outputs"], classes: Sequence[str], temperature: float = 1.0, top: int = TOP
 ) -> list[list[tuple[int, str]]]:
     """Number and text (`African_elephant 0.909`) of each example's `top` likeliest classes, the likeliest first."""
-    probabilities = np.exp(class_log_probabilities(logits))
-    order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
+    shares = probabilities(logits, temperature)
+    order = np.argsort(-shares, axis=1, kind="stable")[:, :top]
     return [
         [(number, f"{classes[number]} {row[number]:.3f}") for number in map(int, numbers)]
-        for row, numbers in zip(probabilities, order, strict=True)
+        for row, numbers in zip(shares, order, strict=True)
     ]
 
 

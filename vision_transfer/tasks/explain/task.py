@@ -9,6 +9,7 @@ from rich.markup import escape
 from vision_transfer.config import Config
 from vision_transfer.data.load import load_dataset
 from vision_transfer.errors import UserError, nearest_names
+from vision_transfer.predict.temperature import calibration_of
 from vision_transfer.runs.load import load_run
 from vision_transfer.runtime.console import Screen
 from vision_transfer.tasks.explain.activation_maximization import RGB, WAYS, Way
@@ -66,7 +67,9 @@ def explain(flags: ExplainFlags, cache_dir: Path, screen: Screen) -> list[Path]:
     if flags.workdir is not None:
         run = load_run(flags.workdir, cache_dir, screen)
         figures = flags.workdir / "figures" / "explain"
-        loaded = LoadedNetwork(run.network, run.variables, run.classes, run.config, figures)
+        calibration = calibration_of(run, cache_dir, screen) if show & NEEDS_HEAD else None
+        temperature = 1.0 if calibration is None else calibration.temperature
+        loaded = LoadedNetwork(run.network, run.variables, run.classes, run.config, figures, temperature)
     config = loaded.config if loaded else flags.config
     if config is None and show & NEEDS_NETWORK:
         raise UserError(
@@ -106,7 +109,10 @@ def _images(
             "--mode=explain needs images: --images=FILE, a folder or a pattern; or --config=FILE for those of its data "
             "set"
         )
-    dataset = load_dataset(config.dataset, cache_dir=cache_dir, screen=screen)
+    try:
+        dataset = load_dataset(config.dataset, cache_dir=cache_dir, screen=screen)
+    except UserError as error:
+        raise UserError(f"no images to explain: {error} Name some by --images=FILE, a folder or a pattern") from error
     screen.say(escape(f"no --images given: using test images of {dataset.name}"))
     return first_images(dataset.test, dataset.classes), dataset.test.images.shape[1]
 

@@ -18,7 +18,7 @@ from vision_transfer.runs.prepare import Run, RunOptions, prepare
 from vision_transfer.runtime.console import Screen, duration
 from vision_transfer.runtime.files import write_json
 from vision_transfer.runtime.provenance import json_digest
-from vision_transfer.tasks.figures import save_png
+from vision_transfer.tasks.figures import draw_or_say_why, save_png
 from vision_transfer.tasks.probe.figures import transfer_figure
 from vision_transfer.tasks.probe.pooled_features import pooled_features, probed_layers
 from vision_transfer.tasks.probe.recommend import Recommendation, recommend
@@ -66,8 +66,9 @@ def probe(config: Config, options: RunOptions, screen: Screen) -> Path:
     folder = options.workdir or default_folder(config.name, json_digest([run.identity.digest, large_from])).path
     seconds = {"total": time.monotonic() - began, "features": features_seconds}
     title = f"{run.dataset.name}, {len(kept):,} images of {run.config.dataset.image_size} pixels"
-    save_png(transfer_figure(scores, advice, chance, title), folder / FIGURE)
     write_json(folder / RESULT, _result(run, scores, advice, chance, seconds))
+    file = folder / FIGURE
+    draw_or_say_why(file, lambda: save_png(transfer_figure(scores, advice, chance, title), file), screen)
     _say(scores, advice, title, screen)
     screen.say(escape(f"Results in {folder}: {RESULT}, {FIGURE}. Time: {duration(seconds['total'])}."))
     return folder

@@ -86,7 +86,7 @@ def draw_curves(stages: Sequence[StageCurves], title: str = "") -> "Figure":
             _draw_panel(panels[row, column], curves, quantity)
         panels[row, 0].set_ylabel(quantity)
     for column, curves in enumerate(stages):
-        panels[0, column].set_title(f"stage {curves.stage}", parse_math=False)
+        panels[0, column].set_title(f"stage {curves.stage}")
         panels[-1, column].set_xlabel("epoch")
     handles = {
         label: handle for panel in panels.flat for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)
@@ -95,7 +95,7 @@ def draw_curves(stages: Sequence[StageCurves], title: str = "") -> "Figure":
         handles.values(), handles.keys(), loc="outside lower center", ncols=5 if columns > 1 else 3, frameon=False
     )
     if title:
-        figure.suptitle(title, parse_math=False)
+        figure.suptitle(title)
     return figure
 
 

@@ -76,7 +76,7 @@ def images_of(run: RunFiles, cache_dir: Path, screen: Screen, missing: list[str]
     try:
         data = read_config(run.folder.config_file).dataset
         source = with_held_out_splits(find_source(data, cache_dir, screen), data, cache_dir, screen)
-        if recorded is not None and fingerprint(source) != recorded:
+        if fingerprint(source) != recorded:
             raise UserError(f"{source.name}: the data has changed since the run (its fingerprint is different)")
     except UserError as error:
         missing.append(f"No images, since the data is not available: {error}")

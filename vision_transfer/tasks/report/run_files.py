@@ -12,7 +12,10 @@ from scipy.special import logsumexp
 
 from vision_transfer.errors import UserError
 from vision_transfer.metrics.classification import class_log_probabilities
+from vision_transfer.predict.temperature import calibrated, kept_calibration
 from vision_transfer.runs.folder import RunFolder
+from vision_transfer.runs.manifest import check_files
+from vision_transfer.runs.predictions import read_predictions
 
 # Errors from using a value that is not of the type or shape that this version writes.
 UNREADABLE = (KeyError, TypeError, ValueError, IndexError, AttributeError)
@@ -21,15 +24,19 @@ EPOCH_NUMBERS = ("train_loss", "train_accuracy", "validation_loss", "validation_
 
 @dataclass(frozen=True)
 class Predictions:
-    """Predictions for the test images: log-probabilities of all classes, labels, and name of each image."""
+    """Predictions for the test images: log-probabilities of all classes, labels, and name of each image.
+
+    The log-probabilities are those of the logits divided by the run's `temperature`, as in `--mode=predict`.
+    """
 
     log_probabilities: Float64[np.ndarray, "examples classes"]
     labels: Int64[np.ndarray, "examples"]
     files: tuple[str, ...]
+    temperature: float = 1.0
 
     @cached_property
     def probabilities(self) -> Float64[np.ndarray, "examples classes"]:
-        """Of all classes; rows sum to 1."""
+        """Of all classes, calibrated if the run is; rows sum to 1."""
         return np.exp(self.log_probabilities)
 
     @cached_property
@@ -108,12 +115,15 @@ def read_run_files(path: Path) -> RunFiles:
     """Reads a run's folder.
 
     Raises:
-        UserError: the folder does not exist, or nothing in it is a run's.
+        UserError: the folder does not exist, nothing in it is a run's, or a finished run's files were changed.
     """
     folder = RunFolder(path)
     if not path.is_dir():
         raise UserError(f"--workdir={path}: there is no such folder; give a run's, such as runs/NAME-DIGEST")
+    folder.check_links()
     missing: list[str] = []
+    if folder.result_file.exists():
+        check_files(folder)
     config = _read_object(folder.config_file, "the configuration", missing)
     identity = _read_object(folder.identity_file, "the versions and the device", missing)
     epochs = _read_epochs(folder.metrics_file, missing)
@@ -124,7 +134,7 @@ def read_run_files(path: Path) -> RunFiles:
         missing.append("result.json is missing: the run is not finished; its command resumes it.")
     if not (config or identity or epochs or result):
         raise UserError(f"--workdir={path}: is not a run's folder; it has no config.json, metrics.jsonl or result.json")
-    predictions = _read_predictions(folder.predictions_file, bool(result), missing)
+    predictions = _read_predictions(folder, bool(result), missing)
     return RunFiles(folder, config, identity, result, epochs, predictions, tuple(missing))
 
 
@@ -166,21 +176,20 @@ def _epoch(line: str) -> dict[str, Any] | None:
     return key | {name: number(values.get(name)) for name in EPOCH_NUMBERS}
 
 
-def _read_predictions(file: Path, finished: bool, missing: list[str]) -> Predictions | None:
+def _read_predictions(folder: RunFolder, finished: bool, missing: list[str]) -> Predictions | None:
+    file = folder.predictions_file
     if not file.exists():
         if finished:
             missing.append("predictions.npz is missing: no calibration, and no images of mistakes.")
         return None
     try:
-        with np.load(file, allow_pickle=False) as arrays:
-            logits, labels, files = arrays["logits"], arrays["labels"], arrays["files"]
-        if logits.ndim != 2 or not len(logits) == len(labels) == len(files):
-            raise ValueError("its arrays do not fit together")
-        log_probabilities = class_log_probabilities(logits)
-        if not np.isfinite(log_probabilities).all() or not np.isin(labels, range(log_probabilities.shape[1])).all():
-            raise ValueError("it has values that are not logits or not labels")
-        return Predictions(log_probabilities, labels.astype(np.int64), tuple(map(str, files)))
-    # a damaged zip raises almost anything, and the rest of the report does not need it
-    except Exception as error:
-        missing.append(f"predictions.npz cannot be read ({' '.join(str(error).split())}).")
+        found, calibration = read_predictions(file), kept_calibration(folder)
+    except UserError as error:
+        missing.append(f"{error}.")
         return None
+    assert found is not None, "it exists"
+    if calibration is None and found.validation is not None:  # of an earlier version
+        calibration = calibrated(found.validation, None)
+    temperature = 1.0 if calibration is None else calibration.temperature
+    logits, labels = found.test
+    return Predictions(class_log_probabilities(logits / temperature), labels, found.files, temperature)

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from rich.console import Console
 from rich.markup import escape
 
 from vision_transfer.errors import UserError
@@ -14,7 +13,7 @@ def report_of_finished_run(path: Path, cache_dir: Path, screen: Screen) -> None:
     from vision_transfer.tasks.report.page import write_report
 
     # the run has already printed what loading data and weights would print again
-    silent = Screen(Console(quiet=True))
+    silent = screen.silent()
     try:
         write_report(path, cache_dir, silent)
     # no error of any kind in the page may cost the run's result

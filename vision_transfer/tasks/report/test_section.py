@@ -27,13 +27,13 @@ def headlines(run: RunFiles) -> dict[str, tuple[str, str]]:
         interval = f"95 % interval {ends[0]:.4f} to {ends[1]:.4f} (Wilson), {examples:,} images" if ends else ""
         found["Test accuracy"] = (f"{accuracy:.4f}", interval)
     if (loss := number(get(test, "loss"))) is not None:
-        found["Test loss"] = (f"{loss:.4f}", "mean cross-entropy, nats")
+        found["Test loss"] = (f"{loss:.4f}", "mean cross-entropy, nats, without a temperature")
     if (counts := confusion_counts(run)) is not None:
         balanced = per_class(counts).balanced_accuracy
         found["Balanced accuracy"] = (_metric(balanced), "mean recall of the classes")
     if run.predictions is not None and len(run.predictions.labels):
         error = expected_calibration_error(run.predictions.probabilities, run.predictions.labels)
-        found["Calibration error"] = (f"{error:.4f}", f"expected (ECE), {BINS} bins")
+        found["Calibration error"] = (f"{error:.4f}", f"expected (ECE), {BINS} bins{_scale(run.predictions)}")
     if tested := get(run.result, "tested"):
         how = "last epoch" if get(run.config, "evaluate") == "last" else "chosen on validation"
         found["Tested"] = (f"{tested['stage']}, epoch {tested['epoch']}", how)
@@ -41,6 +41,11 @@ def headlines(run: RunFiles) -> dict[str, tuple[str, str]]:
         total, trainable = parameters["total"], parameters["trainable"]
         found["Trainable"] = (f"{trainable:,}", f"of {total:,} parameters in the last stage")
     return found
+
+
+def _scale(predictions: Predictions) -> str:
+    """How the probabilities follow from the logits, where they are calibrated."""
+    return f", temperature {predictions.temperature:.3f}" if predictions.temperature != 1 else ""
 
 
 def confusion_counts(run: RunFiles) -> Int64[np.ndarray, "classes classes"] | None:
@@ -95,8 +100,9 @@ def calibration_section(predictions: Predictions | None) -> tuple[str, Chart] | 
     low, high = wilson_interval(int(predictions.right.sum()), len(predictions.labels))
     opinion = "over-confident" if mean > high else "under-confident" if mean < low else "as confident as it is accurate"
     verdict = (
-        f"Expected calibration error {error:.4f} ({BINS} bins of equal width). Mean confidence {mean:.4f}, accuracy "
-        f"{accuracy:.4f} with a 95 % interval from {low:.4f} to {high:.4f}: on average the network is {opinion}."
+        f"Expected calibration error {error:.4f} ({BINS} bins of equal width{_scale(predictions)}). Mean confidence "
+        f"{mean:.4f}, accuracy {accuracy:.4f} with a 95 % interval from {low:.4f} to {high:.4f}: on average the "
+        f"network is {opinion}."
     )
     return verdict, reliability_chart(reliability(predictions.probabilities, predictions.labels), error)
 

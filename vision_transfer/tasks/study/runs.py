@@ -14,9 +14,11 @@ from vision_transfer.errors import UserError
 from vision_transfer.metrics.calibration import expected_calibration_error
 from vision_transfer.metrics.classification import class_log_probabilities
 from vision_transfer.runs.folder import Identity, RunFolder, read_json
+from vision_transfer.runs.manifest import check_files
+from vision_transfer.runs.predictions import read_predictions
 from vision_transfer.runs.prepare import RunOptions, device_text
 from vision_transfer.runtime.console import Screen
-from vision_transfer.runtime.files import claimed_folder, write_json
+from vision_transfer.runtime.files import absolute_path, claimed_folder, write_json
 from vision_transfer.runtime.provenance import code_digest, json_digest, versions
 from vision_transfer.tasks.study.plan import PlannedRun, Study
 
@@ -51,15 +53,14 @@ class FinishedRun:
         Raises:
             UserError: `predictions.npz` is missing or damaged.
         """
-        file = RunFolder(self.folder).predictions_file
-        try:
-            with np.load(file, allow_pickle=False) as arrays:
-                return class_log_probabilities(arrays["logits"]), arrays["labels"]
-        except Exception as error:  # a damaged zip raises almost anything
+        folder = RunFolder(self.folder)
+        check_files(folder, [folder.predictions_file])
+        found = read_predictions(folder.predictions_file)
+        if found is None:
             raise UserError(
-                f"{file}: cannot be read ({' '.join(str(error).split())}); remove result.json in the same folder to do "
-                "the run again"
-            ) from error
+                f"{folder.predictions_file}: is missing; remove result.json in the same folder to do the run again"
+            )
+        return class_log_probabilities(found.test[0]), found.test[1]
 
 
 def conditions() -> Identity:
@@ -71,11 +72,15 @@ def read_finished(run: PlannedRun, folder: Path, now: Identity | None) -> Finish
     """The finished run in a folder; None if it is not finished or was done on other data or under conditions not `now`.
 
     With `now` None, any conditions will do.
+
+    Raises:
+        UserError: its files were changed since it was finished.
     """
     run_folder = RunFolder(folder)
     result, identity = run_folder.result(), run_folder.identity()
     if result is None or identity is None or (now is not None and now.differences(identity)):
         return None
+    check_files(run_folder, [run_folder.result_file, run_folder.identity_file])
     if run.data is not None and result["dataset"]["fingerprint"] != run.data:
         return None
     return FinishedRun(run, folder, result)
@@ -136,8 +141,8 @@ def _started(run: PlannedRun, done: Mapping[str, FinishedRun]) -> Config:
     """The run's config, with the folder of the run that it starts from as `init_from`."""
     if run.start is None:
         return run.config
-    return replace(run.config, init_from=str(done[run.start].folder))
+    return replace(run.config, init_from=absolute_path(str(done[run.start].folder)))
 
 
 def _entry(run: PlannedRun, done: Mapping[str, FinishedRun], folder: Path) -> dict[str, str]:
-    return {"config": json_digest(flatten(_started(run, done))), "folder": str(folder)}
+    return {"config": json_digest(flatten(_started(run, done))), "folder": absolute_path(str(folder))}

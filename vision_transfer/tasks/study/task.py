@@ -11,7 +11,7 @@ from vision_transfer.runs.folder import default_folder
 from vision_transfer.runs.prepare import RunOptions
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.files import replaced_file
-from vision_transfer.tasks.figures import save_png
+from vision_transfer.tasks.figures import draw_or_say_why, save_png
 from vision_transfer.tasks.study.figures import curves_figure
 from vision_transfer.tasks.study.plan import SIZE, Study, check_study, with_fingerprints
 from vision_transfer.tasks.study.runs import FinishedRun, execute, finished_runs
@@ -69,7 +69,8 @@ def write_report(study: Study, finished: Sequence[FinishedRun], folder: Path, sc
     with replaced_file(folder / TABLE) as temporary:
         temporary.write_text(markdown_table(header, rows, labels, note), encoding="utf-8")
     title = f"{study.name.replace('_', ' ')}: mean and 95 % t interval"
-    save_png(curves_figure(groups, SIZE, METHOD, title), folder / FIGURE)
+    file = folder / FIGURE
+    draw_or_say_why(file, lambda: save_png(curves_figure(groups, SIZE, METHOD, title), file), screen)
     screen.say()
     screen.say(screen_table(study.name, header, rows, labels, note, SCREEN_COLUMNS))
     screen.say(escape(f"Tables and figure in {folder}: {RUNS_TABLE}, {TABLE}, {FIGURE}"))

@@ -14,15 +14,18 @@ from vision_transfer.data.dataset import Split
 from vision_transfer.errors import UserError
 from vision_transfer.metrics.classification import TestResult, evaluate_test
 from vision_transfer.models.inference import infer
+from vision_transfer.predict.temperature import calibrate
 from vision_transfer.runs.cache_plan import with_cached_layers
-from vision_transfer.runs.folder import RunFolder, claimed
-from vision_transfer.runs.initial_weights import keep_start
+from vision_transfer.runs.folder import OtherConditions, RunFolder, claimed
+from vision_transfer.runs.initial_weights import keep_start, keeps_start
+from vision_transfer.runs.manifest import check_files, write_result
 from vision_transfer.runs.prepare import Run, RunOptions, prepare
 from vision_transfer.runs.result import build_result
 from vision_transfer.runs.shared_stages import shared_stage, stage_keys
 from vision_transfer.runs.stage_inputs import split_inputs, stage_data
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.files import write_json
+from vision_transfer.tasks.figures import draw_or_say_why
 from vision_transfer.tasks.report.confusion import draw_confusion
 from vision_transfer.tasks.report.curves import write_curves
 from vision_transfer.tasks.report.task import report_of_finished_run
@@ -68,6 +71,7 @@ def claimed_run(config: Config, options: RunOptions, screen: Screen) -> Iterator
             _describe(run)
             run = with_cached_layers(run)
         else:
+            check_files(run.folder)
             if not run.folder.report_file.exists():  # a process that was killed after its result
                 _write_report(run)
             _say_finished(run, result)
@@ -75,9 +79,11 @@ def claimed_run(config: Config, options: RunOptions, screen: Screen) -> Iterator
 
 
 def finish(run: Run, result: dict[str, Any]) -> None:
-    """Writes the figure of the confusion matrix, `result.json`, and then the page, and shows the result."""
-    draw_confusion(result["test"]["confusion"], run.dataset.classes, run.folder.confusion_figure)
-    write_json(run.folder.result_file, result)
+    """Draws the confusion matrix, writes the calibration, the manifest, `result.json` and then the page; shows them."""
+    confusion, classes, file = result["test"]["confusion"], run.dataset.classes, run.folder.confusion_figure
+    draw_or_say_why(file, lambda: draw_confusion(confusion, classes, file), run.screen)
+    calibrate(run.folder)
+    write_result(run.folder, run.identity.digest, result)
     _write_report(run)
     say_result(run, result)
 
@@ -117,7 +123,8 @@ def train_stages(run: Run) -> dict[str, Any]:
     records = _records(outcomes)
     run.folder.write_metrics(records)
     best_epochs = {stage.name: outcome.progress.best_epoch for stage, outcome in zip(run.stages, outcomes, strict=True)}
-    write_curves(records, best_epochs, run.folder.curves_figure, f"{run.config.name} on {run.dataset.name}")
+    title, file = f"{run.config.name} on {run.dataset.name}", run.folder.curves_figure
+    draw_or_say_why(file, lambda: write_curves(records, best_epochs, file, title), run.screen)
     with run.timer.measures("evaluate"):
         test = run_test(run, chosen_variables(starts, outcomes, run.config.evaluate))
     return build_result(run, outcomes, test)
@@ -157,8 +164,8 @@ def _describe(run: Run) -> None:
     """Writes what the run is into its folder, and shows it."""
     write_json(run.folder.config_file, to_dict(run.config))
     write_json(run.folder.identity_file, {**asdict(run.identity), "command": run.options.command})
-    if run.config.init_from is not None and run.weights is not None:
-        keep_start(run.folder.start, run.weights)
+    if keeps_start(run.config) and run.weights is not None:
+        keep_start(run.folder.start, run.weights, run.network)
     say_run(run)
 
 
@@ -166,7 +173,7 @@ def _check_unchanged(run: Run) -> None:
     """Clears the folder for `--rerun`; refuses to mix what other code, versions or devices computed.
 
     Raises:
-        UserError: the folder's run was computed by something else, and neither `--rerun` nor `--reuse` was given.
+        OtherConditions: the folder's run was computed by something else, and neither `--rerun` nor `--reuse` was given.
     """
     recorded = run.folder.identity()
     if recorded is None:
@@ -177,7 +184,7 @@ def _check_unchanged(run: Run) -> None:
     differences = run.identity.differences(recorded)
     if differences and run.folder.has_trained() and not run.options.reuse:
         state = "finished" if run.folder.result() else "started"
-        raise UserError(
+        raise OtherConditions(
             f"{run.folder.path}: this run was {state} under other conditions, so its numbers may differ from today's:\n"
             "  " + "\n  ".join(differences) + "\n--rerun does it again from the start; --reuse takes it as it is"
         )

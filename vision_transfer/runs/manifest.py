@@ -1,0 +1,120 @@
+"""The manifest of a finished run: digests of the files in its folder, which all that reads a run checks first.
+
+It ties the files together: one that was edited, damaged or taken from another run is named. Arrays of checkpoints are
+covered by the manifest of each checkpoint, whose digest is in this one.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from vision_transfer.config import flatten
+from vision_transfer.errors import UserError
+from vision_transfer.runs.folder import RunFolder, read_json
+from vision_transfer.runtime.files import file_sha256, json_text, write_json
+from vision_transfer.runtime.provenance import json_digest
+from vision_transfer.train import checkpoints
+
+# Fields that say where files lie: whoever moves the data may change them in the config.json of a run.
+PLACES = ("dataset.root", "model.weights_path", "init_from")
+
+
+def write_result(folder: RunFolder, digest: str, result: dict[str, Any]) -> None:
+    """Writes the manifest, with the run's digest and those of its files, and then `result.json`, which finishes it."""
+    files = {name: _digest(folder, name) for name in _names(folder) if name != folder.result_file.name}
+    files[folder.result_file.name] = hashlib.sha256(json_text(result).encode()).hexdigest()
+    content = {"run": digest, "sha256": files}
+    write_json(folder.manifest_file, {"digest": json_digest(content), "content": content})
+    write_json(folder.result_file, result)
+
+
+def check_files(folder: RunFolder, among: Sequence[Path] | None = None) -> bool:
+    """Compares the files of a finished run with its manifest; returns whether it has one, as runs of old do not.
+
+    Args:
+        folder: of a finished run.
+        among: check only these files.
+
+    Raises:
+        UserError: a file differs from what the run wrote, or a checkpoint is not the run's.
+    """
+    if not folder.manifest_file.exists():
+        return False
+    for file, problem in changed_files(folder, among).items():
+        raise _changed(file, problem)
+    return True
+
+
+def changed_files(folder: RunFolder, among: Sequence[Path] | None = None) -> dict[Path, str]:
+    """The files of a finished run that differ from its manifest, with how; none if it has no manifest.
+
+    Files that are missing are left to those who need them. For `among` see `check_files`.
+
+    Raises:
+        UserError: the manifest is damaged.
+    """
+    manifest = read_json(folder.manifest_file)
+    if manifest is None:
+        return {}
+    recorded = _recorded(folder, manifest)
+    found: dict[Path, str] = {}
+    for name in _names(folder):
+        file = folder.path / name
+        if among is not None and file not in among:
+            continue
+        if name not in recorded:
+            found[file] = "is not a file of this run"
+        elif (digest := _digest(folder, name)) != recorded[name]:
+            found[file] = f"is damaged or was edited (sha256 {digest[:16]}…, the run wrote {recorded[name][:16]}…)"
+    return found
+
+
+def _recorded(folder: RunFolder, manifest: dict[str, Any]) -> dict[str, str]:
+    try:
+        content = manifest["content"]
+        if json_digest(content) == manifest["digest"]:
+            return {str(name): str(digest) for name, digest in content["sha256"].items()}
+        reason = "is damaged or was edited"
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
+        reason = f"is damaged ({error!r})"
+    raise _changed(folder.manifest_file, reason)
+
+
+def _changed(file: Path, what: str) -> UserError:
+    return UserError(
+        f"{file}: {what}. Bring back the run's folder from a copy; or remove its result.json, and the command that "
+        "made the run makes it again from the checkpoints"
+    )
+
+
+def _names(folder: RunFolder) -> list[str]:
+    """The files of a run that are there and have a digest of their own, relative to its folder."""
+    single = (
+        folder.identity_file,
+        folder.config_file,
+        folder.cached_layers_file,
+        folder.metrics_file,
+        folder.result_file,
+        folder.predictions_file,
+        folder.temperature_file,
+        folder.coefficients_file,
+    )
+    saved = [*folder.path.glob(f"checkpoints/*/*/*/{checkpoints.MANIFEST}")]
+    saved += folder.start.glob(f"*/{checkpoints.MANIFEST}")
+    found = [*(file for file in single if file.exists()), *sorted(saved)]
+    return [file.relative_to(folder.path).as_posix() for file in found]
+
+
+def _digest(folder: RunFolder, name: str) -> str:
+    """Digest of a file; that of the config is over its values except the places of files, if it has any."""
+    file = folder.path / name
+    if file != folder.config_file:
+        return file_sha256(file)
+    try:
+        read_json(file)
+    except UserError:
+        return file_sha256(file)
+    values = {path: value for path, value in flatten(read_json(file) or {}).items() if path not in PLACES}
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()

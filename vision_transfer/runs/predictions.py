@@ -1,0 +1,81 @@
+"""`predictions.npz` of a run: logits and labels of its test and validation splits, read by everything in one way."""
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from vision_transfer.errors import UserError
+from vision_transfer.metrics.classification import class_log_probabilities
+
+# Arrays may inflate to this many bytes and, beyond that, to this multiple of the file: names of images compress well.
+ALWAYS_ALLOWED, MOST_INFLATION = 64 << 20, 100
+SPLITS = ("", "validation_")
+
+# Logits and labels of a split.
+Examples = tuple[Float[np.ndarray, "examples outputs"], Int[np.ndarray, "examples"]]
+
+
+@dataclass(frozen=True)
+class SavedPredictions:
+    """Logits and labels of the test images with their files, and of the validation images where they were kept."""
+
+    test: Examples
+    files: tuple[str, ...]
+    validation: Examples | None
+
+
+def read_predictions(file: Path) -> SavedPredictions | None:
+    """The predictions in a file, or None where there is no file.
+
+    Raises:
+        UserError: it is damaged, or its arrays are not those of a run.
+    """
+    if not file.exists():
+        return None
+    try:
+        _check_sizes(file)
+        with np.load(file, allow_pickle=False) as arrays:
+            found = {name: arrays[name] for name in arrays.files if name.endswith(("logits", "labels", "files"))}
+        test, validation = (_checked(found, split) for split in SPLITS)
+        if test is None or found["files"].shape != test[1].shape:
+            raise ValueError("its arrays do not fit together")
+    except Exception as error:  # a damaged zip raises almost anything
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"{file} cannot be read ({reason}); bring it back from a copy, or remove result.json in the same folder, "
+            "and the run's command writes both again"
+        ) from error
+    return SavedPredictions(test, tuple(map(str, found["files"])), validation)
+
+
+def _check_sizes(file: Path) -> None:
+    """Raises ValueError if the arrays would take far more memory than the file suggests."""
+    allowed = ALWAYS_ALLOWED + MOST_INFLATION * file.stat().st_size
+    with zipfile.ZipFile(file) as archive:
+        for member in archive.infolist():
+            with archive.open(member) as stream:
+                version = np.lib.format.read_magic(stream)
+                read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else None
+                shape, _, dtype = (read_header or np.lib.format.read_array_header_2_0)(stream)
+                size = int(np.prod(shape, dtype=object)) * dtype.itemsize
+                if size != member.file_size - stream.tell():
+                    raise ValueError(f"{member.filename} has another size than its shape")
+            allowed -= size
+            if allowed < 0:
+                raise ValueError(f"its arrays inflate to more than {MOST_INFLATION} times its size")
+
+
+def _checked(found: dict[str, np.ndarray], split: str) -> Examples | None:
+    if f"{split}logits" not in found:
+        return None
+    logits, labels = found[f"{split}logits"], found[f"{split}labels"]
+    kinds_fit = logits.dtype.kind == "f" and labels.dtype.kind in "iu"
+    if not kinds_fit or logits.ndim != 2 or labels.shape != logits.shape[:1]:
+        raise ValueError(f"its {split}logits and {split}labels do not fit together")
+    log_probabilities = class_log_probabilities(logits)
+    if not np.isfinite(log_probabilities).all() or not np.isin(labels, range(log_probabilities.shape[1])).all():
+        raise ValueError("it has values that are not logits or not labels")
+    return logits, labels.astype(np.int64)
