@@ -9,7 +9,7 @@ from vision_transfer.models.backbones.efficientnet_lite import (
     EFFICIENTNET_LITE1,
     EFFICIENTNET_LITE2,
 )
-from vision_transfer.models.backbones.mobilenet_v2 import MOBILENET_V2
+from vision_transfer.models.backbones.mobilenet_v2 import MOBILENET_V2, MOBILENET_V2_TORCH
 from vision_transfer.models.backbones.resnet import RESNET50
 from vision_transfer.models.backbones.vgg import VGG16_BACKBONE, VGG19_BACKBONE
 from vision_transfer.models.backbones.xception import XCEPTION
@@ -23,6 +23,7 @@ BACKBONES = {
     "efficientnet_lite1": EFFICIENTNET_LITE1,
     "efficientnet_lite2": EFFICIENTNET_LITE2,
     "mobilenet_v2": MOBILENET_V2,
+    "mobilenet_v2_torch": MOBILENET_V2_TORCH,
     "xception": XCEPTION,
     "resnet50": RESNET50,
     "densenet121": DENSENET121,

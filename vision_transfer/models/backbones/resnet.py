@@ -19,6 +19,7 @@ from vision_transfer.models.layers import (
     Row,
     ZeroPad,
 )
+from vision_transfer.models.pretrained.releases import KERAS_LICENCE, Release, keras_download
 
 STEM_FEATURES = 64
 # Width of the 3×3 convolutions and number of blocks, of the stages conv2 to conv5.
@@ -27,6 +28,23 @@ STAGES = ((64, 3), (128, 4), (256, 6), (512, 3))
 EXPANSION = 4
 _norm = partial(BatchNorm, epsilon=1.001e-5)
 _linear = partial(Conv, activation="linear")
+
+# In %, as https://keras.io/api/applications gives it.
+KERAS_TOP_1 = 74.9
+_release = partial(
+    Release, "resnet50", preprocessing="caffe", licence=KERAS_LICENCE, label="ResNet50", top_1=KERAS_TOP_1
+)
+_download = partial(keras_download, "resnet50", folder="resnet")
+RELEASES = (
+    _release(
+        include_classifier=False,
+        sources=(_download(top=False, md5="4d473c1dd8becc155b73f8504c6f6626", size=94_765_736),),
+    ),
+    _release(
+        include_classifier=True,
+        sources=(_download(top=True, md5="2cb95161c43110f7111970584f804107", size=102_967_424),),
+    ),
+)
 
 
 def resnet50() -> Backbone:
@@ -44,7 +62,7 @@ def resnet50() -> Backbone:
             strides = 2 if block == 1 and number > 2 else 1
             rows += _residual(f"conv{number}_block{block}", f"conv{number}", features, strides, projected=block == 1)
     classifier = (GlobalAveragePool("avg_pool"), Dense("predictions", 1000))
-    return Backbone(tuple(rows), classifier=classifier, preprocessing="caffe")
+    return Backbone(tuple(rows), releases=RELEASES, classifier=classifier, preprocessing="caffe")
 
 
 def _residual(name: str, stage: str, features: int, strides: int, *, projected: bool) -> tuple[Row, ...]:

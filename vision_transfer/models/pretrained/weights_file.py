@@ -103,16 +103,17 @@ def read_weights_file(path: Path, shapes: Shapes, torch_names: Sequence[TorchNam
 
 
 def _foreign_names(path: Path, stored: Sequence[StoredTensor], torch_names: Sequence[TorchNames]) -> UserError:
+    """The error for a file with PyTorch's names of none of the backbone's layers."""
     found = f"weights file {path}: its tensors have PyTorch's names, such as {printable(stored[0].name)}"
-    if not torch_names:
+    if torch_names:
+        expected = " or ".join(f"{next(iter(one.modules.values()))}.weight ({one.library})" for one in torch_names)
         return UserError(
-            f"{found}, but this backbone is as Keras has it, and PyTorch's differs from it in its padding or its "
-            "batch norms; set config.model.backbone to the network of the file, or give a file with Keras's names"
+            f"{found}, but none of this backbone's, which begin with {expected}; set config.model.backbone to the "
+            "network of the file"
         )
-    expected = " or ".join(f"{next(iter(one.modules.values()))}.weight ({one.library})" for one in torch_names)
     return UserError(
-        f"{found}, but none of this backbone's, which begin with {expected}; set config.model.backbone to the network "
-        "of the file"
+        f"{found}, but this backbone is as Keras has it, and PyTorch's pads or normalises differently; give a file with "
+        "Keras's names, or set config.model.backbone to a network that is as PyTorch has it, such as mobilenet_v2_torch"
     )
 
 
