@@ -112,8 +112,8 @@ def _foreign_names(path: Path, stored: Sequence[StoredTensor], torch_names: Sequ
             "network of the file"
         )
     return UserError(
-        f"{found}, but this backbone is as Keras has it, and PyTorch's pads or normalises differently; give a file with "
-        "Keras's names, or set config.model.backbone to a network that is as PyTorch has it, such as mobilenet_v2_torch"
+        f"{found}, but this backbone is as Keras has it, and PyTorch's pads or normalises differently; give a file "
+        "with Keras's names, or set config.model.backbone to a network as PyTorch has it, such as mobilenet_v2_torch"
     )
 
 
