@@ -29,9 +29,8 @@ def test_stablehlo_runs_where_only_jax_is_installed(kind, exported, by_jax_alone
     assert tuple(found["platforms"]) == ("cpu", "cuda", "tpu")
 
 
-@pytest.mark.parametrize("file", ["model.keras", "model.h5"])
-def test_keras_agrees(kind, file, exported, by_keras):
-    assert_same(by_keras[kind, file], exported.own[kind])
+def test_keras_agrees(keras_file, exported, by_keras):
+    assert_same(by_keras[keras_file], exported.own[keras_file[0]])
 
 
 def test_onnx_runtime_agrees(kind, exported):

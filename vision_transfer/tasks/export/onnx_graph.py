@@ -84,7 +84,8 @@ def onnx_model(plain: PlainNetwork) -> bytes:
         graph.add("Add", "preprocessing/offset", plain.offset)
     graph.add("Transpose", "preprocessing/channels_first", perm=NHWC_TO_NCHW)
     _add_rows(graph, plain.rows, plain, plain.input_shape)
-    graph.add("Identity", "logits")
+    if graph.last != "logits":
+        graph.add("Identity", "logits")
     graph.add("MatMul", "probabilities/arguments", plain.class_kernel)
     graph.add("Softmax", "probabilities", axis=1)
     outputs, classes = plain.class_kernel.shape
