@@ -38,7 +38,9 @@ Flags:
                                  --config.stages.block5.freeze=last:8;
                                  --help=config lists all fields
   --workdir=FOLDER               folder of the run;
-                                 default: runs/<name>-<digest>
+                                 default: runs/<name>-<digest>; of an ablation
+                                 or a transfer curve, the folder of its tables
+                                 and figures (its runs are in runs/)
   --mode=MODE                    what to do, see below
 {mode_flags}
   --dry_run                      ablation: print the plan and stop

@@ -4,6 +4,8 @@ Nothing heavy is imported before the flags are read, so that `--help` and a mist
 """
 
 import errno
+import os
+import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -18,8 +20,11 @@ from vision_transfer.errors import UserError
 from vision_transfer.runtime.cache_folder import cache_folder
 
 USER_ERROR_STATUS = 2
-# What a user can fix on a disk: full, over quota, read-only, not permitted.
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+# What a user can fix on a disk: full, over quota, read-only, not permitted, larger than a file may be.
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
+# NumPy's words for a disk that took less than it was given, an OSError without a number.
+SHORT_WRITE = re.compile(r"\d+ requested and \d+ written")
+MATPLOTLIB_FOLDER = "matplotlib"
 HELP_FLAGS = ("--help", "-help", "-h")
 
 
@@ -74,6 +79,8 @@ def main(arguments: Sequence[str]) -> None:
     stop.install()
     try:
         cache = cache_folder()
+        # Matplotlib makes a folder in the user's home otherwise.
+        os.environ.setdefault("MPLCONFIGDIR", str(cache / MATPLOTLIB_FOLDER))
         command = Command(values, cache, screen, stop)
         config = command.optional_config
         entry = find_entry(values.mode, config)
@@ -86,17 +93,22 @@ def main(arguments: Sequence[str]) -> None:
         screen.say(f"Stopped. {stopped} {ADVICE}.".replace("  ", " "))
         leave(stopped.status)
     except OSError as error:
-        if error.errno not in DISK_ERRORS:
+        short = SHORT_WRITE.search(str(error)) is not None
+        if error.errno not in DISK_ERRORS and not short:
             raise
+        reason = os.strerror(errno.ENOSPC) if short else error.strerror
         _fail(
-            f"{error.filename or 'the disk'}: {error.strerror}. No partial files were kept. Fix this and run the same "
+            f"{error.filename or 'the disk'}: {reason}. No partial files were kept. Fix this and run the same "
             "command again to resume from the last checkpoint"
         )
 
 
 def _fail(message: str) -> None:
-    """Ends the process with a message; called while the error is handled."""
+    """Ends the process with a message, the last words on the screen; called while the error is handled."""
+    from vision_transfer.runtime.preemption import leave
+
     if flags.FLAGS.debug:
         traceback.print_exc()
+    sys.stdout.flush()
     sys.stderr.write(f"launch.py: {message}\n")
-    sys.exit(USER_ERROR_STATUS)
+    leave(USER_ERROR_STATUS)

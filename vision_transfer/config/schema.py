@@ -126,7 +126,7 @@ class DatasetConfig:
         None, "folder of the data set, or a CSV file with the columns path, label and, optionally, split"
     )
     image_size: int | None = setting(
-        None, "height and width in pixels; default: the data set's own, or 224 for folders", minimum=1
+        None, "height and width in pixels; default: the data set's own, or 224 for folders", minimum=1, maximum=16_384
     )
     channels: Literal[1, 3] = setting(3, "3 for RGB, 1 for grey")
     resampling: Literal["bilinear", "nearest"] = setting(

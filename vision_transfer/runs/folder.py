@@ -74,6 +74,7 @@ class RunFolder:
         path: of the folder.
         identity_file: digest, code, versions and device of the run, written at its start.
         config_file: the resolved config.
+        spent_file: seconds by activity of all attempts at a run that is not finished.
         cached_layers_file: the layer whose cached outputs each stage starts from, or null; kept when the run resumes.
         metrics_file: a line of JSON for each stage and epoch.
         manifest_file: digests of the files of a finished run (`manifest.py`).
@@ -91,6 +92,7 @@ class RunFolder:
 
     identity_file = _Place("identity.json")
     config_file = _Place("config.json")
+    spent_file = _Place("spent.json")
     cached_layers_file = _Place("cached_layers.json")
     metrics_file = _Place("metrics.jsonl")
     manifest_file = _Place("manifest.json")
@@ -142,6 +144,7 @@ class RunFolder:
             self.manifest_file,
             self.identity_file,
             self.config_file,
+            self.spent_file,
             self.cached_layers_file,
             self.metrics_file,
             self.predictions_file,

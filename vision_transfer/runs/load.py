@@ -1,15 +1,18 @@
 """A finished run, read back from its folder: its network with the parameters that were tested."""
 
+import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.filesize import decimal
 from rich.markup import escape
 
 from vision_transfer.config import Config, read_config
 from vision_transfer.errors import UserError
-from vision_transfer.models.network import Network
+from vision_transfer.models.network import Network, all_parameter_shapes
 from vision_transfer.models.pretrained.load import PretrainedWeights
 from vision_transfer.runs.build import (
     DataFacts,
@@ -23,6 +26,8 @@ from vision_transfer.runs.manifest import check_files
 from vision_transfer.runtime.console import Screen
 from vision_transfer.train.loop import trained_stage
 from vision_transfer.train.stage import Stage, StageOutcome, Variables, chosen_variables, ends_before, with_weights
+
+FLOAT32_BYTES = 4
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,7 @@ def load_run(path: Path, cache_dir: Path, screen: Screen, *, allow_download: boo
     if size is None:
         raise UserError(f"{folder.config_file}: dataset.image_size is null; a run writes the size of its images there")
     network = build_network(config, DataFacts(classes, (size, size, config.dataset.channels)))
+    _check_size(folder, network)
     try:
         weights = _starting_weights(config, folder, network, cache_dir, screen, allow_download)
     except UserError as error:
@@ -101,6 +107,18 @@ def load_run(path: Path, cache_dir: Path, screen: Screen, *, allow_download: boo
         outcomes.append(trained_stage(config, network, stage, variables, folder.checkpoints(stage.name)))
     variables = chosen_variables(starts, outcomes, config.evaluate)
     return TrainedRun(folder, config, result, network, stages[: len(outcomes)], _on_host(variables))
+
+
+def _check_size(folder: RunFolder, network: Network) -> None:
+    """Refuses a network that this machine cannot hold, as a stranger's config can describe, before it is made."""
+    shapes = all_parameter_shapes(network)
+    wanted = FLOAT32_BYTES * sum(math.prod(shape) for layer in shapes.values() for shape in layer.values())
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else wanted
+    if wanted > memory:
+        raise UserError(
+            f"{folder.config_file}: describes a network of {decimal(wanted)}; this machine has {decimal(memory)} of "
+            "memory. Use the run on a larger machine, if it really has such a network"
+        )
 
 
 def _starting_weights(

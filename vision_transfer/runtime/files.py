@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from vision_transfer.runtime.console import Screen
 # Part of every temporary name, so that the leftovers of killed processes can be found and removed.
 TEMPORARY_MARK = ".writing-"
 SECONDS_BEFORE_SAYING_THAT_IT_WAITS = 1.0
+TRIES_TO_REMOVE, SECONDS_BETWEEN_TRIES = 20, 0.05
 
 
 @contextmanager
@@ -52,7 +54,16 @@ def new_folder(path: Path) -> Iterator[Path]:
             _sync(inside)
         name_synced(temporary, path)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        _remove_folder(temporary)
+
+
+def _remove_folder(folder: Path) -> None:
+    """Removes a folder although threads may still write into it, as Orbax's do for a moment after a full disk."""
+    for _ in range(TRIES_TO_REMOVE):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
+        time.sleep(SECONDS_BETWEEN_TRIES)
 
 
 def absolute_path(text: str) -> str:

@@ -1,5 +1,6 @@
 """Set-up of JAX before its first computation: XLA flags, CPU devices, the cache of compiled programs."""
 
+import importlib.util
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +16,8 @@ COMPILED_FOLDER = "compiled"
 SHORTEST_COMPILATION_KEPT_SECONDS = 0.2
 # So that each device gets at least four images of a typical batch of 32.
 MOST_CPU_DEVICES = 8
+# Files of TPUs: up to v4, and of later ones.
+TPU_DEVICES = ("accel[0-9]*", "vfio/[0-9]*")
 # A user who sets it has chosen the number of devices.
 HOST_DEVICES_FLAG = "xla_force_host_platform_device_count"
 # XLA then uses no operation that adds in a varying order, and chooses none by timing.
@@ -37,6 +40,7 @@ def configure(cache: Path, *, deterministic: bool = False) -> None:
         _add_xla_flag(DETERMINISTIC_FLAG)
     if OLDEST_WITH_SCHEDULER <= jax.__version_info__[:2] < FIRST_UNTRIED:
         _add_xla_flag(CPU_SCHEDULER_FLAG)
+    _leave_out_absent_tpus()
     if HOST_DEVICES_FLAG not in os.environ.get("XLA_FLAGS", ""):
         jax.config.update("jax_num_cpu_devices", cpu_devices())
     jax.config.update("jax_compilation_cache_dir", str(cache / COMPILED_FOLDER))
@@ -47,6 +51,21 @@ def configure(cache: Path, *, deterministic: bool = False) -> None:
     jax.config.update("jax_persistent_cache_enable_xla_caches", "none")
     use_digests()
     return_memory_after_compiling()
+
+
+def _leave_out_absent_tpus() -> None:
+    """Keeps JAX from looking for TPUs where libtpu is installed and there are none: it prints errors, and waits.
+
+    A user who sets `$JAX_PLATFORMS` has chosen.
+    """
+    if os.environ.get("JAX_PLATFORMS") or importlib.util.find_spec("libtpu") is None or _has_tpus():
+        return
+    has_cuda = any(importlib.util.find_spec(name) for name in ("jax_cuda12_plugin", "jax_cuda13_plugin"))
+    jax.config.update("jax_platforms", "cuda,cpu" if has_cuda and Path("/dev/nvidiactl").exists() else "cpu")
+
+
+def _has_tpus() -> bool:
+    return any(any(Path("/dev").glob(pattern)) for pattern in TPU_DEVICES)
 
 
 def environment_of_others(environment: Mapping[str, str]) -> dict[str, str]:

@@ -5,6 +5,7 @@ a flipped bit; the damaged program then ended the process with SIGSEGV or SIGILL
 """
 
 import hashlib
+from contextlib import suppress
 from pathlib import Path
 
 from jax._src import compilation_cache
@@ -33,8 +34,12 @@ class ProgramCache(CacheInterface):
         return program if trailer == _trailer(program) else None
 
     def put(self, key: str, value: bytes) -> None:
-        """Writes a program. No other name is needed meanwhile: half of it has no digest."""
-        self._file(key).write_bytes(value + _trailer(value))
+        """Writes a program, if the disk has room. No other name is needed meanwhile: half of it has no digest."""
+        try:
+            self._file(key).write_bytes(value + _trailer(value))
+        except OSError:  # what computes needs no cache
+            with suppress(OSError):
+                self._file(key).unlink(missing_ok=True)
 
     def _file(self, key: str) -> Path:
         return self._path / f"{key}{SUFFIX}"

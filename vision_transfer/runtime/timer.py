@@ -5,7 +5,7 @@ This module imports only the standard library, since interpreters without this p
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -46,6 +46,16 @@ class Timer:
         finally:
             self._turn()
             self._inside.pop()
+
+    def resume(self, seconds: Mapping[str, float]) -> None:
+        """Adds the seconds by activity of earlier attempts."""
+        for activity, spent in seconds.items():
+            self.seconds[activity] = self.seconds.get(activity, 0.0) + spent
+
+    def so_far(self) -> dict[str, float]:
+        """Seconds by activity, with those of activities that have not ended."""
+        self._turn()
+        return dict(self.seconds)
 
     def _turn(self) -> None:
         now, peak = time.perf_counter(), process_peak_bytes() or 0

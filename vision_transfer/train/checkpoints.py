@@ -11,8 +11,14 @@ flipped byte. Nothing outside this file knows Orbax.
 
 import errno
 import json
+import logging
 import os
+import re
 import shutil
+import sys
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,10 +30,18 @@ from vision_transfer.errors import UserError
 from vision_transfer.runtime.files import file_sha256, lies_in, new_folder, remove_leftovers, write_json
 from vision_transfer.runtime.provenance import json_digest
 
+try:
+    import resource
+except ImportError:  # absent on Windows
+    resource = None
+
 MANIFEST = "manifest.json"
 ARRAYS = "arrays"
-# Part of the ValueError that Orbax raises on a full disk.
+# Blocks of a disk, and what Orbax writes beside each array: a folder, and its shape and dtype in a file.
+BLOCK_BYTES, BYTES_BESIDE_AN_ARRAY = 4096, 4 * 4096
+# The system's error in the text of the ValueError that Orbax raises, such as on a full disk.
 DISK_FULL = "RESOURCE_EXHAUSTED"
+SYSTEM_ERROR = re.compile(r"os_error_code='(\d+)'")
 
 
 @dataclass(frozen=True)
@@ -55,11 +69,16 @@ def save(folder: Path, step: int, tree: Any, metadata: dict[str, Any]) -> None:
     target = folder.absolute() / f"{step:09d}"
     with new_folder(target) as temporary:
         try:
-            ocp.PyTreeCheckpointer(use_ocdbt=False).save(temporary / ARRAYS, _flat(tree))
+            arrays = _flat(tree)
+            _check_room(target, arrays)
+            with _silent_threads():
+                ocp.PyTreeCheckpointer(use_ocdbt=False).save(temporary / ARRAYS, arrays)
         except ValueError as error:
-            if DISK_FULL not in str(error):
+            code = SYSTEM_ERROR.search(str(error))
+            if code is None and DISK_FULL not in str(error):
                 raise
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target)) from error
+            number = errno.ENOSPC if code is None else int(code[1])
+            raise OSError(number, os.strerror(number), str(target)) from error
         digests = {
             str(path.relative_to(temporary)): file_sha256(path)
             for path in sorted((temporary / ARRAYS).rglob("*"))
@@ -73,6 +92,36 @@ def save(folder: Path, step: int, tree: Any, metadata: dict[str, Any]) -> None:
     for other in _steps(folder):
         if other != target:
             shutil.rmtree(other)
+
+
+def _check_room(target: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Raises the system's error where the arrays do not fit on the disk, before Orbax starts to write them.
+
+    Orbax writes in many threads, each of which would print its own traceback, some of them after ours.
+    """
+    files = [-(-array.nbytes // BLOCK_BYTES) * BLOCK_BYTES for array in arrays.values()]
+    code = None
+    if sum(files) + len(files) * BYTES_BESIDE_AN_ARRAY > shutil.disk_usage(target.parent).free:
+        code = errno.ENOSPC
+    elif resource is not None:
+        limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+        if limit != resource.RLIM_INFINITY and max(files, default=0) > limit:
+            code = errno.EFBIG
+    if code is not None:
+        raise OSError(code, os.strerror(code), str(target))
+
+
+@contextmanager
+def _silent_threads() -> Generator[None]:
+    """Lets Orbax's threads fail without a traceback of each; the error is raised in this thread, too."""
+    hooks = threading.excepthook, sys.unraisablehook, logging.root.manager.disable
+    threading.excepthook = sys.unraisablehook = lambda _: None
+    logging.disable()
+    try:
+        yield
+    finally:
+        threading.excepthook, sys.unraisablehook, disabled = hooks
+        logging.disable(disabled)
 
 
 def load(folder: Path, template: Any) -> Checkpoint | None:
@@ -92,6 +141,7 @@ def load(folder: Path, template: Any) -> Checkpoint | None:
 
     newest = _steps(folder)[-1]
     _verify(newest)
+    _check_shapes(newest, template)
     try:
         flat = ocp.PyTreeCheckpointer(use_ocdbt=False).restore(newest / ARRAYS)
     except (ValueError, OSError, KeyError) as error:
@@ -140,6 +190,26 @@ def _verify(checkpoint: Path) -> None:
             raise UserError(
                 f"checkpoint {checkpoint}: {name} is damaged (sha256 {found[:16]}, expected {digest[:16]}); "
                 "remove this folder to train again"
+            )
+
+
+def _check_shapes(checkpoint: Path, template: Any) -> None:
+    """Compares the shapes that the files state with the template's, before anything of that size is made.
+
+    Raises:
+        UserError: an array has another shape, such as one of terabytes.
+    """
+    expected = {_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(template)}
+    for file in (checkpoint / ARRAYS).glob("*/.zarray"):
+        name = file.parent.name
+        try:
+            stated = json.loads(file.read_text(encoding="utf-8"))
+            shape, dtype = tuple(stated["shape"]), np.dtype(stated["dtype"])
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            raise UserError(f"checkpoint {checkpoint}: {name} cannot be read ({error!r}); remove it") from error
+        if name in expected and shape != (leaf := expected[name]).shape:
+            raise UserError(
+                f"checkpoint {checkpoint}: {name} is {dtype}{shape}, expected {leaf.dtype}{tuple(leaf.shape)}"
             )
 
 

@@ -16,7 +16,7 @@ from vision_transfer.metrics.classification import TestResult, evaluate_test
 from vision_transfer.models.inference import infer
 from vision_transfer.predict.temperature import calibrate
 from vision_transfer.runs.cache_plan import with_cached_layers
-from vision_transfer.runs.folder import OtherConditions, RunFolder, claimed
+from vision_transfer.runs.folder import OtherConditions, RunFolder, claimed, read_json
 from vision_transfer.runs.initial_weights import keep_start, keeps_start
 from vision_transfer.runs.manifest import check_files, write_result
 from vision_transfer.runs.prepare import Run, RunOptions, prepare
@@ -25,6 +25,7 @@ from vision_transfer.runs.shared_stages import shared_stage, stage_keys
 from vision_transfer.runs.stage_inputs import split_inputs, stage_data
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.files import write_json
+from vision_transfer.runtime.preemption import Stopped
 from vision_transfer.tasks.figures import draw_or_say_why
 from vision_transfer.tasks.report.confusion import draw_confusion
 from vision_transfer.tasks.report.curves import write_curves
@@ -52,7 +53,11 @@ def train(config: Config, options: RunOptions, screen: Screen) -> RunFolder:
     """
     with claimed_run(config, options, screen) as run:
         if run.folder.result() is None:
-            finish(run, train_stages(run))
+            try:
+                finish(run, train_stages(run))
+            except Stopped:
+                write_json(run.folder.spent_file, run.timer.so_far())
+                raise
     return run.folder
 
 
@@ -69,6 +74,7 @@ def claimed_run(config: Config, options: RunOptions, screen: Screen) -> Iterator
         result = run.folder.result()
         if result is None:
             _describe(run)
+            run.timer.resume(_spent(run.folder))
             run = with_cached_layers(run)
         else:
             check_files(run.folder)
@@ -84,6 +90,7 @@ def finish(run: Run, result: dict[str, Any]) -> None:
     draw_or_say_why(file, lambda: draw_confusion(confusion, classes, file), run.screen)
     calibrate(run.folder)
     write_result(run.folder, run.identity.digest, result)
+    run.folder.spent_file.unlink(missing_ok=True)
     _write_report(run)
     say_result(run, result)
 
@@ -110,6 +117,7 @@ def train_stages(run: Run) -> dict[str, Any]:
 
             def record(history: tuple[dict[str, Any], ...], record_events: Any = record_events) -> None:
                 run.folder.write_metrics([*_records(outcomes), *history])
+                write_json(run.folder.spent_file, run.timer.so_far())
                 record_events(history)
 
             def data(position: int = position, variables: Variables = variables) -> TrainingData:
@@ -154,6 +162,15 @@ def _final_logits(run: Run, variables: Variables, split: Split) -> Float[np.ndar
         batch_size=run.config.eval_batch_size,
         start=stage.evaluation_start,
     )
+
+
+def _spent(folder: RunFolder) -> dict[str, float]:
+    """Seconds by activity of the earlier attempts at a run; none if they cannot be read, since nothing needs them."""
+    try:
+        found = read_json(folder.spent_file) or {}
+    except UserError:
+        return {}
+    return {name: float(spent) for name, spent in found.items() if isinstance(spent, int | float)}
 
 
 def _records(outcomes: list[StageOutcome]) -> list[dict[str, Any]]:
