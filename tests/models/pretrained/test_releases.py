@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from vision_transfer.models.backbones.registry import BACKBONES, RELEASES
+from vision_transfer.models.network import Network, all_parameter_shapes
 from vision_transfer.models.pretrained.keras_h5 import write_keras_h5
 from vision_transfer.models.pretrained.load import load_pretrained
 from vision_transfer.models.pretrained.releases import KERAS_URL, Download, Wheel
@@ -102,3 +103,24 @@ def test_vgg16_base_is_the_published_one(cache_dir, screen, shown, tmp_path, sam
     assert "CC BY 4.0" in shown()
     write_keras_h5(tmp_path / "vgg16.h5", weights.params)
     same(read_weights_file(tmp_path / "vgg16.h5", shapes).params, weights.params)
+
+
+@pytest.mark.parametrize("release", [one for one in RELEASES if one.tensors_sha256], ids=lambda release: release.name)
+def test_cached_weights_are_the_published_ones(release, screen):
+    """Their digest is over all tensors; those that are not in the cache are not fetched for this."""
+    folder = Path(os.environ.get("VISION_TRANSFER_CACHE") or "nowhere")
+    if not (folder / "weights" / f"{release.name}.safetensors").exists():
+        pytest.skip(f"{release.name} is not in $VISION_TRANSFER_CACHE; --mode=fetch puts it there")
+    backbone = BACKBONES[release.architecture]
+    classifier = backbone.classifier if release.include_classifier else ()
+    network = Network(backbone.rows, classifier, (backbone.image_size, backbone.image_size, 3))
+    weights = load_pretrained(
+        release.architecture,
+        include_classifier=release.include_classifier,
+        shapes=all_parameter_shapes(network),
+        cache_dir=folder,
+        screen=screen,
+        allow_download=False,
+    )
+    assert weights.sha256 == release.tensors_sha256
+    assert all((stats["variance"] > 0).all() for stats in weights.batch_stats.values())

@@ -2,10 +2,14 @@
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
+from vision_transfer.errors import UserError
 from vision_transfer.models.backbones.registry import BACKBONES
-from vision_transfer.models.pretrained.tensors import StoredTensor, read_wanted
+from vision_transfer.models.network import Network, all_parameter_shapes
+from vision_transfer.models.pretrained.tensors import StoredTensor, read_wanted, with_statistics
 from vision_transfer.models.pretrained.torch_names import by_torch_names, has_torch_names
+from vision_transfer.models.pretrained.weights_file import read_weights_file
 
 # Positions of the convolutions in torchvision's `vgg16().features` and `vgg19().features`.
 TORCHVISION_CONVOLUTIONS = {
@@ -107,3 +111,74 @@ def test_timms_dense_layers_are_convolutions_over_the_map(tmp_path):
 def test_torch_names_are_told_by_most_names():
     assert has_torch_names(stored(torch_tensors()))
     assert not has_torch_names(stored({"block1_conv1/kernel": np.zeros(1)}))
+
+
+@pytest.mark.parametrize(
+    ("backbone", "names"),
+    [
+        ("efficientnet_lite0", {"stem_bn": "_bn0", "block7a_project_bn": "_blocks.15._bn2", "predictions": "_fc"}),
+        ("efficientnet_lite2", {"block1a_dwconv": "_blocks.0._depthwise_conv", "block7a_bn": "_blocks.20._bn1"}),
+        ("mobilenet_v2_torch", {"block_16_depthwise": "features.17.conv.1.0", "Conv1": "features.0.0"}),
+        ("mobilenet_v2_torch", {"block_16_depthwise": "features.17.conv.3", "block_16_project": "features.17.conv.6"}),
+        ("mobilenet_v2_torch", {"block_16_depthwise": "blocks.6.0.conv_dw", "Conv_1_bn": "bn2"}),
+    ],
+)
+def test_names_of_libraries(backbone, names):
+    known = BACKBONES[backbone].torch_names
+    assert any(all(one.modules.get(layer) == module for layer, module in names.items()) for one in known)
+
+
+@pytest.mark.parametrize("backbone", [name for name, entry in BACKBONES.items() if entry.torch_names])
+def test_each_layer_with_parameters_has_a_module_of_its_own(backbone):
+    entry = BACKBONES[backbone]
+    side = entry.image_size
+    shapes = all_parameter_shapes(Network(entry.rows, entry.classifier, (side, side, 3)))
+    for known in entry.torch_names:
+        assert set(known.modules) == set(shapes)
+        assert len(set(known.modules.values())) == len(shapes)
+
+
+def test_statistics_and_depthwise_kernels_of_pytorch(tmp_path):
+    shapes = {"block_1_depthwise": {"kernel": (3, 3, 4, 1)}, "block_1_depthwise_BN": {"scale": (4,), "bias": (4,)}}
+    rng = np.random.default_rng(0)
+    modules = {"features.2.conv.1.0.weight": (4, 1, 3, 3)}
+    modules |= dict.fromkeys(
+        (f"features.2.conv.1.1.{name}" for name in ("weight", "bias", "running_mean", "running_var")), (4,)
+    )
+    tensors = {name: rng.normal(size=shape).astype(np.float32) for name, shape in modules.items()}
+    known = BACKBONES["mobilenet_v2_torch"].torch_names
+    match = by_torch_names(stored(tensors), with_statistics(shapes), known)
+    assert match.names.library == "torchvision"
+    read = read_wanted(tmp_path, match.wanted, stored(tensors))
+    window = rng.normal(size=(3, 3, 4)).astype(np.float32)
+    theirs = [np.sum(window[..., i] * tensors["features.2.conv.1.0.weight"][i, 0]) for i in range(4)]
+    np.testing.assert_allclose(np.sum(window * read["block_1_depthwise"]["kernel"][..., 0], (0, 1)), theirs, rtol=1e-5)
+    np.testing.assert_array_equal(read["block_1_depthwise_BN"]["variance"], tensors["features.2.conv.1.1.running_var"])
+
+
+def test_a_network_as_keras_has_it_takes_no_weights_of_pytorchs(tmp_path):
+    """MobileNetV2's tensors have the same shapes in both, but mean another network."""
+    save_file({"features.0.0.weight": np.zeros((32, 3, 3, 3), np.float32)}, tmp_path / "m.safetensors")
+    shapes = {"Conv1": {"kernel": (3, 3, 3, 32)}}
+    with pytest.raises(UserError) as error:
+        read_weights_file(tmp_path / "m.safetensors", shapes, BACKBONES["mobilenet_v2"].torch_names)
+    for part in ("m.safetensors", "features.0.0.weight", "as Keras has it", "mobilenet_v2_torch"):
+        assert part in str(error.value)
+    read_weights_file(tmp_path / "m.safetensors", shapes, BACKBONES["mobilenet_v2_torch"].torch_names)
+
+
+def test_another_architecture_is_one_message(tmp_path):
+    save_file({"layer1.0.conv1.weight": np.zeros((64, 64, 1, 1), np.float32)}, tmp_path / "r.safetensors")
+    with pytest.raises(UserError) as error:
+        read_weights_file(
+            tmp_path / "r.safetensors",
+            {"Conv1": {"kernel": (3, 3, 3, 32)}},
+            BACKBONES["mobilenet_v2_torch"].torch_names,
+        )
+    for part in (
+        "r.safetensors",
+        "layer1.0.conv1.weight",
+        "features.0.0.weight (torchvision)",
+        "config.model.backbone",
+    ):
+        assert part in str(error.value)

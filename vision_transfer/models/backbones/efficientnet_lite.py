@@ -135,10 +135,11 @@ def _torch_names(rows: list[Row]) -> TorchNames:
     """The names of the package efficientnet_lite_pytorch, which pads and normalises as TensorFlow does."""
     modules = {"stem_conv": "_conv_stem", "stem_bn": "_bn0"}
     modules |= {"top_conv": "_conv_head", "top_bn": "_bn1", "predictions": "_fc"}
-    depthwise = [layer.name for layer in layers_of(rows) if isinstance(layer, DepthwiseConv)]
-    for number, name in enumerate(depthwise):
-        block = name.removesuffix("_dwconv")
-        modules |= {f"{block}_{ending}": f"_blocks.{number}.{module}" for ending, module in TORCH_MODULES.items()}
+    names = [layer.name for layer in layers_of(rows)]
+    blocks = [name.removesuffix("_dwconv") for name in names if name.endswith("_dwconv")]
+    for number, block in enumerate(blocks):
+        of_block = {f"{block}_{ending}": f"_blocks.{number}.{module}" for ending, module in TORCH_MODULES.items()}
+        modules |= {name: of_block[name] for name in names if name in of_block}
     return TorchNames("efficientnet_lite_pytorch", modules, preprocessing="lite")
 
 
