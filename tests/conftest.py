@@ -108,8 +108,8 @@ def varied_variables():
                 if name in leaves:
                     leaves[name] = (leaves[name] + rng.normal(0, 0.3, leaves[name].shape)).astype(np.float32)
         for leaves in variables["batch_stats"].values():
-            leaves["mean"] = rng.normal(0, 0.05, leaves["mean"].shape).astype(np.float32)
-            leaves["variance"] = rng.uniform(0.01, 0.07, leaves["variance"].shape).astype(np.float32)
+            leaves["mean"] = rng.normal(0, 0.1, leaves["mean"].shape).astype(np.float32)
+            leaves["variance"] = rng.uniform(0.03, 0.2, leaves["variance"].shape).astype(np.float32)
         return variables
 
     return build

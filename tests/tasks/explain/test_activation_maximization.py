@@ -66,9 +66,9 @@ def test_the_textbook_s_steps_on_a_linear_filter_are_a_straight_line():
 
 def test_filters_of_layers_inside_blocks_respond_more(every_row, varied_variables):
     variables = varied_variables(every_row)
-    found, before, after = filter_images(every_row, variables, "depthwise_relu6", [0, 3], KEY, size=32)
+    found, before, after = filter_images(every_row, variables, "project_norm", [0, 3], KEY, size=32)
     sized = replace(every_row, input_shape=(32, 32, 3))
-    maps = activations(sized, variables, found, ["depthwise_relu6"])["depthwise_relu6"]
+    maps = activations(sized, variables, found, ["project_norm"])["project_norm"]
     np.testing.assert_allclose(after, [maps[0, ..., 0].mean(), maps[1, ..., 3].mean()], rtol=1e-3, atol=1e-5)
     assert (after > before).all(), (before, after)
 
