@@ -60,6 +60,8 @@ def test_a_benchmark_writes_numbers_figure_and_traces(config, tmp_path, screen):
         assert record["compile_seconds"] > seconds["median"]
         assert record["peak_memory_bytes"] > 50e6
     assert (folder / "depth.png").read_bytes().startswith(b"\x89PNG")
+    index = (folder / "trace" / "README.md").read_text(encoding="utf-8")
+    assert index.count("\n- `") == 3 and "- `00`: " in index and "xprof" in index
     assert len(list(folder.glob("trace/*/program.hlo.txt"))) == len(list(folder.glob("trace/*/plugins"))) == 3
     with pytest.raises(UserError, match="never reused"):
         benchmark(checked(config), tmp_path / "cache", tmp_path / "run", screen)

@@ -19,14 +19,19 @@ def measured_table(records: list[Record]) -> Table:
         f"MFU: the table's FLOPs per second over {peak['flops'] / GIGA:,.0f} GFLOP/s ({peak['source']}). "
         "GB: peak device memory; on a CPU, of the whole process."
     )
+    if any(record["mfu"] > 1 for record in records):
+        caption += (
+            " *: above 1, so no share of a peak: the peak was measured while the machine was busy, or the convolutions "
+            "take fewer FLOPs than the table counts (Winograd's, on a CPU)."
+        )
     title = f"{records[0]['device']}, {records[0]['library']}"
     table = _table(title, ("ms", "images/s", "MFU", "GFLOP", "GB", "compile s"), caption)
     for record in records:
         table.add_row(
-            _name(record),
+            case_name(record),
             _milliseconds(record["seconds"]),
             f"{record['images_per_second']:,.1f}",
-            f"{record['mfu']:.2f}",
+            f"{record['mfu']:.2f}{'*' if record['mfu'] > 1 else ''}",
             f"{record['table']['flops'] / GIGA:,.1f}",
             f"{(record['device_memory_bytes'] or record['peak_memory_bytes']) / GIGA:.2f}",
             f"{record['compile_seconds']:.1f}",
@@ -47,7 +52,7 @@ def compiled_table(records: list[Record]) -> Table:
         roofline, estimate = record["roofline"], record["compiler_seconds"]
         exchanged = sum(entry["bytes"] for entry in record["collectives"].values())
         table.add_row(
-            _name(record),
+            case_name(record),
             f"{record['compiler']['flops'] / GIGA:,.1f}",
             f"{record['compiler']['bytes'] / GIGA:,.2f}",
             f"{record['memory_bytes'] / GIGA:.2f}",
@@ -136,7 +141,7 @@ def _table(title: str, columns: Any, caption: str) -> Table:
     return table
 
 
-def _name(record: Record) -> str:
+def case_name(record: Record) -> str:
     """The case in two short lines, which fit a narrow screen."""
     if record["work"] == "forward":
         return f"forward, batch {record['batch']}"

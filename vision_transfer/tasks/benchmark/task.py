@@ -10,7 +10,7 @@ from vision_transfer.config import Config, flatten
 from vision_transfer.errors import UserError
 from vision_transfer.runs.folder import DEFAULT_ROOT
 from vision_transfer.runtime.console import Screen
-from vision_transfer.runtime.files import write_json
+from vision_transfer.runtime.files import replaced_file, write_json
 from vision_transfer.runtime.provenance import code_digest, versions
 from vision_transfer.tasks.benchmark import tables
 from vision_transfer.tasks.benchmark.ahead_of_time import compile_cases
@@ -20,6 +20,15 @@ from vision_transfer.tasks.benchmark.whole_runs import compare_whole_runs
 from vision_transfer.tasks.figures import COLOURS, draw_or_say_why, line_style, new_axes, save_png
 
 RESULT, FIGURE = "benchmark.json", "depth.png"
+TRACE, TRACE_INDEX = "trace", "README.md"
+TRACE_HELP = (
+    "# Traces",
+    "",
+    "A folder for each case: the compiled program as text in `program.hlo.txt` and, where it was measured, a trace.",
+    "To see it: `pip install xprof`, then `xprof --logdir FOLDER`; or open `FOLDER/plugins/profile/*/*.trace.json.gz` in",
+    "https://ui.perfetto.dev. A case that was only compiled is one file, `NN.hlo.txt`.",
+    "",
+)
 PEERS = ("keras", "torch")
 GIGA, MILLI = 1e9, 1e-3
 STEP_TIME = "Step time, ms"
@@ -51,7 +60,7 @@ def benchmark(config: Config, cache: Path, workdir: Path | None, screen: Screen)
         "began": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
     if config.benchmark.target:
-        trace = folder / "trace" if config.benchmark.trace else None
+        trace = folder / TRACE if config.benchmark.trace else None
         result["compiled"] = compile_cases(depth_cases(config), config.benchmark.target, trace, screen)
         screen.say(tables.compiled_table(result["compiled"]))
     elif whole_runs := _listed(config.benchmark.whole_runs):
@@ -69,10 +78,20 @@ def benchmark(config: Config, cache: Path, workdir: Path | None, screen: Screen)
             screen.say(tables.input_path_table(result["input_path"]))
     write_json(folder / RESULT, result)
     records = result.get("compiled") or result.get("measured") or []
+    if config.benchmark.trace and records:
+        _index_traces(folder / TRACE, records)
+        screen.say(f"Traces: {folder / TRACE / TRACE_INDEX} says which is which, and how to open them.")
     if any(record["work"] == "step" for record in records):
         draw_or_say_why(folder / FIGURE, lambda: draw_depths(records, folder / FIGURE), screen)
     screen.say(f"Benchmark: {folder}")
     return folder
+
+
+def _index_traces(folder: Path, records: list[dict[str, Any]]) -> None:
+    """Writes which case each trace is of, and what opens it."""
+    lines = [f"- `{number:02d}`: {' '.join(tables.case_name(record).split())}" for number, record in enumerate(records)]
+    with replaced_file(folder / TRACE_INDEX) as temporary:
+        temporary.write_text("\n".join([*TRACE_HELP, *lines, ""]), encoding="utf-8")
 
 
 def draw_depths(records: list[dict[str, Any]], path: Path) -> None:
