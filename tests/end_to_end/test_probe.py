@@ -33,3 +33,15 @@ def test_probe_scores_every_layer_and_recommends_a_spec(place):
     second = json.loads((place.cwd / "probe" / "probe.json").read_text(encoding="utf-8"))
     assert second["layers"] == found["layers"]
     assert second["recommendation"]["size"] == "large"
+
+
+def test_two_networks_are_probed_into_folders_of_their_own_and_compared(place):
+    names = "('mnist_convnet','convnet_150')"
+    size = "--config.dataset.image_size=64"
+    finished = place.launch(PROBE, *SMALL, size, f"--config.probe.backbones={names}", "--workdir=probe")
+    finished.assert_is_done()
+    table = (place.cwd / "probe" / "networks.md").read_text(encoding="utf-8")
+    for name in ("mnist_convnet", "convnet_150"):
+        found = json.loads((place.cwd / "probe" / name / "probe.json").read_text(encoding="utf-8"))
+        assert f"| {name} | {found['recommendation']['freeze']} | {found['recommendation']['best']} |" in table
+    assert "Best network: --config.model.backbone=" in finished.out

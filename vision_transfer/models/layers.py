@@ -209,6 +209,14 @@ def stages(rows: Iterable[Row]) -> list[tuple[str, tuple[Layer, ...]]]:
     return [(name, layers_of(members)) for name, members in groupby(rows, stage_of)]
 
 
+def row_numbers(rows: Iterable[Row]) -> dict[str, int]:
+    """The number of the row that each layer is, or is inside of; and of each block, by their names."""
+    found: dict[str, int] = {}
+    for number, row in enumerate(rows):
+        found |= dict.fromkeys((row.name, *layer_names(layers_of([row]))), number)
+    return found
+
+
 def stage_starts(rows: Iterable[Row]) -> tuple[str, ...]:
     """The first convolution of each stage that has one, in order."""
     convolutions = [[layer.name for layer in members if isinstance(layer, CONVOLUTIONS)] for _, members in stages(rows)]

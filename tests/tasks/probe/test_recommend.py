@@ -75,9 +75,36 @@ def test_reasons_have_the_numbers():
     assert "backbone_output" not in " ".join(advice(rising(), 300).reasons)
 
 
+LITE = backbone_rows("efficientnet_lite0", global_average=True)
+
+
+@pytest.mark.parametrize(
+    ("best", "train_images", "freeze"),
+    [
+        ("top_activation", 300, "all"),
+        ("top_activation", 3000, "below:block6a_expand_conv"),
+        ("block3b", 300, "below:block4a_expand_conv"),
+        ("block6d", 300, "below:block6a_expand_conv"),
+        ("block6d", 3000, "below:block5a_expand_conv"),
+    ],
+)
+def test_a_network_of_blocks_has_its_own_last_stage_and_edge(best, train_images, freeze):
+    layers = probed_layers(LITE)
+    scores = [
+        LayerScores(one, 8, np.arange(IMAGES) < IMAGES * (0.9 if one == best else 0.5), 0.5, -0.5) for one in layers
+    ]
+    found = recommend(scores, LITE, train_images, LARGE_FROM, "block6")
+    assert found.freeze == freeze
+    edge = transfer_figure(scores, found, LITE, 0.5, "title").axes[1].lines[-1].get_xdata()[0]
+    # The last layer left of the edge stays frozen, the first one right of it trains.
+    frozen = [one for place, one in enumerate(layers) if place < edge]
+    stage = freeze.removeprefix("below:").split("_")[0][:-1]
+    assert frozen == list(layers if freeze == "all" else layers[: [one[:6] for one in layers].index(stage)])
+
+
 def test_figure_shows_every_layer_and_where_training_begins():
     scores = curve(rising(best=1.0))
-    figure = transfer_figure(scores, advice(rising(), 300), 0.1, "title")
+    figure = transfer_figure(scores, advice(rising(), 300), VGG16, 0.1, "title")
     upper, lower = figure.axes
     assert [tick.get_text() for tick in lower.get_xticklabels()] == list(LAYERS)
     assert "freeze all" in upper.get_title()

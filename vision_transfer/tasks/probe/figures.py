@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from vision_transfer.models.layers import Row, row_numbers
 from vision_transfer.tasks.figures import line_style, new_axes
 from vision_transfer.tasks.probe.recommend import Recommendation
 from vision_transfer.tasks.probe.scores import LayerScores
@@ -16,7 +17,7 @@ INCHES_PER_LAYER, SMALLEST_WIDTH, HEIGHT = 0.42, 7.0, 6.4
 
 
 def transfer_figure(
-    scores: Sequence[LayerScores], recommendation: Recommendation, chance: float, title: str
+    scores: Sequence[LayerScores], recommendation: Recommendation, backbone: Sequence[Row], chance: float, title: str
 ) -> "Figure":
     """Two panels over the same layers: the accuracies of both probes, and LogME, which has another unit.
 
@@ -33,7 +34,7 @@ def transfer_figure(
     upper.axhline(chance, color="0.4", linewidth=1, linestyle=":", label="commonest class")
     lower.plot([one.logme for one in scores], label="LogME", **line_style(2))
     for axes in (upper, lower):
-        _mark(axes, scores, recommendation, labelled=axes is upper)
+        _mark(axes, scores, recommendation, backbone, labelled=axes is upper)
     upper.legend(frameon=False, loc="best")
     upper.set_ylabel("cross-validated accuracy")
     lower.set_ylabel("LogME (nats per image)")
@@ -42,14 +43,22 @@ def transfer_figure(
     return figure
 
 
-def _mark(axes: "Axes", scores: Sequence[LayerScores], recommendation: Recommendation, *, labelled: bool) -> None:
+def _mark(
+    axes: "Axes",
+    scores: Sequence[LayerScores],
+    recommendation: Recommendation,
+    backbone: Sequence[Row],
+    *,
+    labelled: bool,
+) -> None:
     shown = "as good as the best" if labelled else None
     for place, one in enumerate(scores):
         if one.layer in recommendation.as_good:
             axes.axvspan(place - 0.5, place + 0.5, color=SHADE, linewidth=0, zorder=0, label=shown)
             shown = None
-    layers = [one.layer for one in scores]
+    numbers = row_numbers(backbone)
     kind, _, first = recommendation.freeze.partition(":")
-    start = {"all": len(layers), "none": 0}.get(kind)
-    edge = (layers.index(first) if start is None else start) - 0.5
+    start = {"all": len(backbone), "none": 0}.get(kind)
+    start = numbers[first] if start is None else start
+    edge = sum(numbers[one.layer] < start for one in scores) - 0.5
     axes.axvline(edge, color="black", linewidth=1.5, linestyle="--", label="trains from here" if labelled else None)

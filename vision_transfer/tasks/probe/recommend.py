@@ -8,6 +8,7 @@ domain that is similar to that of the pretraining or different. The rule, whose 
 - *Similar* is a domain in which the last layer is as good as the best: the task needs what the network has learnt up to
   its end. *Different* is one in which it is not, and earlier layers separate the classes better.
 - *Large* is a training set of at least `probe.large_from` images.
+- The *last block* is the stage from which recipes fine-tune the backbone, with all that follows it.
 - Small and similar: `all`, only the head trains. Large and similar: the last block trains.
 - Small and different: the layers after the *deepest* layer as good as the best train, at least the last block: all that
   transfers unchanged stays frozen.
@@ -24,7 +25,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vision_transfer.metrics.significance import paired
-from vision_transfer.models.layers import CONVOLUTIONS, Row, layer_names, layers_of, stage_starts
+from vision_transfer.models.layers import CONVOLUTIONS, Row, layers_of, row_numbers, stage_of, stage_starts
 from vision_transfer.tasks.probe.scores import LayerScores, best_layer
 
 SIGNIFICANT = 0.05
@@ -54,16 +55,20 @@ class Recommendation:
 
 
 def recommend(
-    scores: Sequence[LayerScores], backbone: Sequence[Row], train_images: int, large_from: int
+    scores: Sequence[LayerScores], backbone: Sequence[Row], train_images: int, large_from: int, last_stage: str = ""
 ) -> Recommendation:
-    """Applies the rule to the scores of all probed layers, from the input on; the spec is for the backbone."""
+    """Applies the rule to the scores of all probed layers, from the input on; the spec is for the backbone.
+
+    `last_stage` is the stage from which recipes fine-tune the backbone; the last one where its table has none of that
+    name.
+    """
     best = best_layer(scores, lambda one: one.probe)
     as_good = tuple(one.layer for one in scores if paired(one.correct, best.correct).p_value >= SIGNIFICANT)
     last = scores[-1]
     size = "large" if train_images >= large_from else "small"
     holds = last.layer in as_good
     domain = "similar" if holds else "different"
-    freeze, why = _freeze(size, domain, as_good, backbone)
+    freeze, why = _freeze(size, domain, as_good, backbone, last_stage)
     others = ", ".join(layer for layer in as_good if layer != best.layer) or "no other layer"
     reasons = (
         f"Data: {train_images:,} training images, {size} (large from {large_from:,}).",
@@ -82,9 +87,11 @@ def recommend(
     return Recommendation(freeze, size, domain, best.layer, as_good, reasons)
 
 
-def _freeze(size: str, domain: str, as_good: Sequence[str], backbone: Sequence[Row]) -> tuple[str, str]:
+def _freeze(
+    size: str, domain: str, as_good: Sequence[str], backbone: Sequence[Row], last_stage: str
+) -> tuple[str, str]:
     """The spec of a case, and the sentence that explains it."""
-    starts = stage_starts(backbone)
+    starts = _starts(backbone, last_stage)
     if (size, domain) == ("small", "similar"):
         return "all", "All convolutions stay frozen."
     if domain == "similar":
@@ -95,9 +102,9 @@ def _freeze(size: str, domain: str, as_good: Sequence[str], backbone: Sequence[R
         else ("first", as_good[0], "last two blocks", starts[-2:][0])
     )
     convolutions = [layer.name for layer in layers_of(backbone) if isinstance(layer, CONVOLUTIONS)]
-    names = layer_names(layers_of(backbone))
-    after = next((name for name in convolutions if names.index(name) > names.index(kept)), None)
-    if after is None or names.index(after) > names.index(least):
+    numbers = row_numbers(backbone)
+    after = next((name for name in convolutions if numbers[name] > numbers[kept]), None)
+    if after is None or convolutions.index(after) > convolutions.index(least):
         return _below(least, backbone), (
             f"{kept} is the {which} layer as good as the best; fewer layers than the {minimum} follow it, so "
             f"training includes the {minimum} and starts at {least}."
@@ -105,6 +112,13 @@ def _freeze(size: str, domain: str, as_good: Sequence[str], backbone: Sequence[R
     return _below(after, backbone), (
         f"{kept} is the {which} layer as good as the best; the layers after it train, from {after} on."
     )
+
+
+def _starts(backbone: Sequence[Row], last_stage: str) -> tuple[str, ...]:
+    """The first convolution of each stage, up to the last one that recipes fine-tune from."""
+    starts, numbers = stage_starts(backbone), row_numbers(backbone)
+    of_stages = [stage_of(backbone[numbers[name]]) for name in starts]
+    return starts[: of_stages.index(last_stage) + 1] if last_stage in of_stages else starts
 
 
 def _below(layer: str, backbone: Sequence[Row]) -> str:

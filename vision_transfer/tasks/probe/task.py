@@ -1,7 +1,7 @@
 """The task `probe`: scores of every layer, their curve, and a recommended freeze spec; the network is not trained."""
 
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,10 @@ from rich.markup import escape
 from vision_transfer.config import Config
 from vision_transfer.errors import UserError
 from vision_transfer.features import Prefix
+from vision_transfer.models.backbones.registry import find_backbone
 from vision_transfer.models.inference import TakenRows
 from vision_transfer.models.layers import CONVOLUTIONS, layers_of
+from vision_transfer.runs.build import with_each_backbone
 from vision_transfer.runs.folder import default_folder
 from vision_transfer.runs.prepare import Run, RunOptions, prepare
 from vision_transfer.runtime.console import Screen, duration
@@ -20,6 +22,7 @@ from vision_transfer.runtime.files import write_json
 from vision_transfer.runtime.provenance import json_digest
 from vision_transfer.tasks.figures import draw_or_say_why, save_png
 from vision_transfer.tasks.probe.figures import transfer_figure
+from vision_transfer.tasks.probe.networks import ProbedNetwork, say_networks
 from vision_transfer.tasks.probe.pooled_features import pooled_features, probed_layers
 from vision_transfer.tasks.probe.recommend import Recommendation, recommend
 from vision_transfer.tasks.probe.scores import LayerScores, best_layer, layer_scores, usable
@@ -31,11 +34,28 @@ RESULT, FIGURE = "probe.json", "probe.png"
 def probe(config: Config, options: RunOptions, screen: Screen) -> Path:
     """Scores all layers on the training images and recommends a freeze spec; returns the folder of the result.
 
-    Validation and test images are not used. `probe.json` has all scores and the reasons, `probe.png` the curve.
+    Validation and test images are not used. `probe.json` has all scores and the reasons, `probe.png` the curve. Each of
+    several backbones has a folder with both, and `networks.md` in the folder of the result compares them.
 
     Raises:
         UserError: config, data or weights cannot be used, or there are too few images to cross-validate.
     """
+    configs = with_each_backbone(config)
+    if len(configs) == 1:
+        return _probe_network(configs[0], options, screen).folder
+    found = []
+    for one in configs:
+        place = None if options.workdir is None else options.workdir / one.model.backbone
+        found.append(_probe_network(one, replace(options, workdir=place), screen))
+        screen.say()
+    digest = json_digest([one.digest for one in found])
+    folder = options.workdir or default_folder(f"{config.name}_networks", digest).path
+    say_networks(found, folder, screen)
+    return folder
+
+
+def _probe_network(config: Config, options: RunOptions, screen: Screen) -> ProbedNetwork:
+    """Probes one backbone and writes its results."""
     began = time.monotonic()
     run = prepare(config, options, screen)
     backbone = run.network.backbone
@@ -62,16 +82,18 @@ def probe(config: Config, options: RunOptions, screen: Screen) -> Path:
     scores = layer_scores(pooled, labels, screen)
     chance = float(np.max(np.bincount(labels)) / len(labels))
     large_from = config.probe.large_from
-    advice = recommend(scores, backbone, len(train), large_from)
-    folder = options.workdir or default_folder(config.name, json_digest([run.identity.digest, large_from])).path
+    last_stage = find_backbone(config.model.backbone).fine_tune_from
+    advice = recommend(scores, backbone, len(train), large_from, last_stage)
+    digest = json_digest([run.identity.digest, large_from])
+    folder = options.workdir or default_folder(config.name, digest).path
     seconds = {"total": time.monotonic() - began, "features": features_seconds}
     title = f"{run.dataset.name}, {len(kept):,} images of {run.config.dataset.image_size} pixels"
     write_json(folder / RESULT, _result(run, scores, advice, chance, seconds))
     file = folder / FIGURE
-    draw_or_say_why(file, lambda: save_png(transfer_figure(scores, advice, chance, title), file), screen)
+    draw_or_say_why(file, lambda: save_png(transfer_figure(scores, advice, backbone, chance, title), file), screen)
     _say(scores, advice, title, screen)
     screen.say(escape(f"Results in {folder}: {RESULT}, {FIGURE}. Time: {duration(seconds['total'])}."))
-    return folder
+    return ProbedNetwork(config.model.backbone, scores, advice, folder, digest, seconds["total"])
 
 
 def _result(
