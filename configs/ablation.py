@@ -18,7 +18,7 @@ Grids:
 - `sizes`: three depths with 100, 300, 1,000 and all training images;
 - `rates`: block 5 with three learning rates, each with one rate for all layers, layer-wise decay, and one rate per
   block, under the three schedules;
-- `batch_norm`: EfficientNet-Lite0 with 300 training images of 96 pixels; the head alone, the last stages or everything,
+- `batch_norm`: EfficientNet-Lite0 with 200 training images of 96 pixels; the head alone, the last stages or everything,
   in batches of 4, 8 and 32, with the pretrained statistics of its batch norms and with those of the batches
   (`docs/batch_norm.md`).
 
@@ -100,7 +100,7 @@ def _batch_norm(config: ConfigDict) -> ConfigDict:
     config.model.backbone, config.model.pooling, config.model.hidden = "efficientnet_lite0", "average", ()
     config.model.dropout = 0.0
     config.dataset.image_size = 96
-    config.study.train_examples, config.study.least_steps = (FEW_IMAGES,), 1
+    config.study.train_examples, config.study.least_steps = (200,), 1
     config.ablation.masks = ("all", "last_stage", "none")
     config.ablation.batch_sizes = (4, 8, 32)
     config.ablation.batch_norm_statistics = ("pretrained", "batch")
@@ -108,7 +108,7 @@ def _batch_norm(config: ConfigDict) -> ConfigDict:
     return with_schedule_left_open(
         config,
         head=stage(freeze="all", epochs=10, optimizer=adam | {"lr": 1e-3}),
-        tune=stage(freeze="none", epochs=FEW_EPOCHS, optimizer=adam | {"lr": 1e-4}),
+        tune=stage(freeze="none", epochs=FEW_EPOCHS, validation_steps=10, optimizer=adam | {"lr": 1e-4}),
     )
 
 
