@@ -68,7 +68,9 @@ def densenet121() -> Backbone:
             rows += _transition(f"pool{number}", stage, features)
     rows += [_norm("bn", stage=f"conv{last}"), Activate("relu", stage=f"conv{last}")]
     classifier = (GlobalAveragePool("avg_pool"), Dense("predictions", 1000))
-    return Backbone(tuple(rows), releases=RELEASES, classifier=classifier, preprocessing="torch")
+    return Backbone(
+        tuple(rows), releases=RELEASES, classifier=classifier, preprocessing="torch", fine_tune_from="conv5"
+    )
 
 
 def _dense(name: str, stage: str) -> Block:

@@ -62,7 +62,9 @@ def resnet50() -> Backbone:
             strides = 2 if block == 1 and number > 2 else 1
             rows += _residual(f"conv{number}_block{block}", f"conv{number}", features, strides, projected=block == 1)
     classifier = (GlobalAveragePool("avg_pool"), Dense("predictions", 1000))
-    return Backbone(tuple(rows), releases=RELEASES, classifier=classifier, preprocessing="caffe")
+    return Backbone(
+        tuple(rows), releases=RELEASES, classifier=classifier, preprocessing="caffe", fine_tune_from="conv5"
+    )
 
 
 def _residual(name: str, stage: str, features: int, strides: int, *, projected: bool) -> tuple[Row, ...]:
