@@ -1,17 +1,41 @@
-"""Our recommendation for your own images: EfficientNet-Lite0, a regularised linear head, fine-tuning where it pays."""
+"""Our recommendation for your own images: EfficientNet-Lite0, a linear head, and fine-tuning only where it is needed.
+
+    python launch.py --config=configs/recommended.py --config.dataset.root=FOLDER
+
+Stage `head` trains a linear layer on the pooled features of the frozen network, which are computed once, at 224 pixels.
+If its validation accuracy is 0.98 or more, that is the result (`stages.tune.skip_from`). Otherwise stage `tune` trains
+everything, with the statistics of batch norms as they are (`docs/batch_norm.md`), and the better of the two stages on
+validation is tested.
+
+The rules, and what they rest on. Each number is a validation accuracy of stage `head` (`--config.schedule=head`) with
+seed 0:
+
+- **EfficientNet-Lite0 rather than VGG16.** On cats and dogs it has 0.991 where VGG16's head has 0.986 at the same size
+  (`configs/finetune.py`, mean of 5 seeds), with a fortieth of the FLOPs.
+- **224 pixels, whatever the size of the images.** Images of 32 pixels are enlarged too: on 1,000 images of the CIFAR-10
+  subset 128 pixels (`--config.dataset.image_size=128`) have 0.752, and 224 have 0.824.
+- **Fine-tuning only below 0.98.** On cats and dogs the head alone is there. On the sign-language digits, which look
+  unlike ImageNet's photos, it has 0.913, and training more is worth it.
+
+Expected test accuracy, mean (range) over seeds 0 to 2: cats and dogs (2,000 training images) 0.992 (0.991 to 0.993),
+validation 0.991 to 0.992. With seed 0 and the head alone, 1,000 images of CIFAR-10 (`--config.dataset.name=npz`,
+`--config.dataset.train_examples=1000`, `--config.schedule=head`) 0.851 (95 % interval 0.828 to 0.872).
+On 2 cores (AMD EPYC) that were shared with six times as much other work, cats and dogs took 3 and a half minutes with
+decoded images and weights on disk; a further seed takes 20 s.
+"""
 
 from vision_transfer.config import ConfigDict, default_config, stage, with_stages
 
 
 def get_config() -> ConfigDict:
-    """The recipe."""
+    """EfficientNet-Lite0 at 224 pixels, pooled, a linear head; tests the better stage."""
     config = default_config()
     config.name = "recommended"
+    config.dataset.image_size = 224
     config.model.backbone = "efficientnet_lite0"
     config.model.pooling = "average"
     config.model.hidden = ()
     config.model.dropout = 0.0
-    config.dataset.image_size = 224
     config.evaluate = "best_stage"
     adam = {"name": "adam", "lr_schedule": "cosine"}
     return with_stages(
