@@ -86,13 +86,13 @@ def test_headers_are_read_by_the_calling_thread_alone(store, screen, monkeypatch
     """`ast`, with which numpy reads them, fails at random in CPython 3.11 when two threads use it at once."""
     filled(store)
     threads = []
-    map_file = store_module.map_rows
+    open_file = store_module.open_rows
 
     def spy(file):
         threads.append(threading.current_thread())
-        return map_file(file)
+        return open_file(file)
 
-    monkeypatch.setattr(store_module, "map_rows", spy)
+    monkeypatch.setattr(store_module, "open_rows", spy)
     open_store(store, screen, remove_damaged=False)
     assert threads == [threading.current_thread()] * 2
 
