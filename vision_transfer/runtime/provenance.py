@@ -18,6 +18,7 @@ HARMLESS = (
     "__init__.py",
     "cli",
     "config",
+    "data/doubts.py",
     "errors.py",
     "models/summary.py",
     "runtime/cache_folder.py",

@@ -25,7 +25,7 @@ FORM = Form(size=12, channels=3, resampling="bilinear")
 
 @pytest.fixture
 def source(image_folder, screen):
-    (image_folder / "train/cat/broken.png").write_text("no image")
+    (image_folder / "train/cat/broken.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
     return folder_source(image_folder, screen)
 
 
@@ -43,7 +43,7 @@ def assert_same(found, expected):
 
 def test_rows_are_the_files_decoded_and_resized(source, image_folder, tmp_path, screen):
     splits, skipped = load_images(source, FORM, tmp_path / "cache", screen)
-    assert [(item.file, "not an image" in item.reason) for item in skipped] == [("train/cat/broken.png", True)]
+    assert [(item.file, "header is damaged" in item.reason) for item in skipped] == [("train/cat/broken.png", True)]
     for name, split in splits.items():
         assert len(split) == {"train": 6, "validation": 4, "test": 4}[name]
         assert split.images.dtype == np.uint8

@@ -40,17 +40,17 @@ def check(config: Config, cache_dir: Path, folder: Path | None, screen: Screen) 
         UserError: no such data, or no image that decodes.
     """
     began = time.monotonic()
-    root = config.dataset.root
     source = find_source(config.dataset, cache_dir, screen)
-    scan = scan_source(source, screen)
+    scan = scan_source(source, config.dataset.channels, screen)
     if not scan.decoded.any():
-        why = next((image.problem for image in scan.images), "it has no images")
+        reasons = [*(image.problem for image in scan.images), *(skipped.reason for skipped in source.skipped)]
+        why = next(iter(reasons), "it has no images")
         raise UserError(f"--config.dataset.root: {source.name} has no image that decodes ({why})")
     of_copies, pairs = rules.copies(scan)
     of_features, labels = _check_labels(config, source, scan, pairs, cache_dir, screen)
     findings = worst_first(
         [
-            *rules.folders_like_splits(scan, None if root is None else Path(root).expanduser()),
+            *rules.layout(source),
             *rules.unreadable(source, scan),
             *rules.class_sizes(scan),
             *rules.unusual_files(scan, config.dataset.image_size or source.default_size),

@@ -7,12 +7,13 @@ from typing import cast
 from rich.markup import escape
 
 from vision_transfer.config import Config
+from vision_transfer.config.schema import DatasetConfig
 from vision_transfer.data.load import load_dataset
 from vision_transfer.errors import UserError, nearest_names
 from vision_transfer.predict.temperature import calibration_of
 from vision_transfer.runs.load import load_run
 from vision_transfer.runtime.console import Screen
-from vision_transfer.tasks.explain.activation_maximization import RGB, WAYS, Way
+from vision_transfer.tasks.explain.activation_maximization import WAYS, Way
 from vision_transfer.tasks.explain.draw import (
     FIGURES,
     NEEDS_HEAD,
@@ -100,7 +101,8 @@ def _images(
 ) -> tuple[list[NamedImage], int | None]:
     """The images, and the common size of those that come from the data set."""
     if images is not None:
-        found, unreadable = read_images(images, RGB if config is None else config.dataset.channels)
+        data = DatasetConfig() if config is None else config.dataset
+        found, unreadable = read_images(images, data.channels, data.value_range, screen)
         for path, reason in unreadable.items():
             screen.say(escape(f"left out: {path}: {reason}"), style="yellow")
         return found, None
