@@ -21,8 +21,8 @@ from vision_transfer.runtime.cache_folder import cache_folder
 from vision_transfer.runtime.terminal import accept_all_characters, leave_closed_pipe, write_out
 
 USER_ERROR_STATUS = 2
-# What a user can fix on a machine: a disk that is full, over quota, read-only, forbidden or failing, or takes no file of
-# this size; a lack of descriptors or memory.
+# What a user can fix on a machine: a disk that is full, over quota, read-only, forbidden or failing; a lack of
+# descriptors or memory.
 DISK_ERRORS = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO),
     *(errno.EMFILE, errno.ENFILE, errno.ENOMEM),

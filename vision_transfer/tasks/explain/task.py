@@ -1,6 +1,6 @@
 """`--mode=explain`: checks the flags, loads the network and the images, and draws the figures."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -14,6 +14,7 @@ from vision_transfer.predict.temperature import calibration_of
 from vision_transfer.runs.load import load_run
 from vision_transfer.runtime.console import Screen
 from vision_transfer.tasks.explain.activation_maximization import WAYS, Way
+from vision_transfer.tasks.explain.activations import map_layers
 from vision_transfer.tasks.explain.draw import (
     FIGURES,
     NEEDS_HEAD,
@@ -68,6 +69,9 @@ def explain(flags: ExplainFlags, cache_dir: Path, screen: Screen) -> list[Path]:
     if flags.workdir is not None:
         run = load_run(flags.workdir, cache_dir, screen)
         figures = flags.workdir / "figures" / "explain"
+        if flags.show is None and not map_layers(run.network):
+            selection = replace(selection, show=("smooth_grad",))
+            show = set(selection.show)
         calibration = calibration_of(run, cache_dir, screen) if show & NEEDS_HEAD else None
         temperature = 1.0 if calibration is None else calibration.temperature
         loaded = LoadedNetwork(run.network, run.variables, run.classes, run.config, figures, temperature)
