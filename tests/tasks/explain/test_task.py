@@ -73,6 +73,8 @@ def test_titles_say_when_a_heat_map_shows_nothing(tmp_path, screen, network, var
     """Without weights nothing supports a class; a map of 2 × 2 hardly shows places."""
     titles = []
     monkeypatch.setattr(draw, "heat_figure", lambda image, heat, caption, title: titles.append(title))
+    monkeypatch.setattr(draw, "superimpose", lambda pixels, heat: pixels)
+    monkeypatch.setattr(draw, "save_image", lambda pixels, path: path)
     monkeypatch.setattr(draw, "save_png", lambda figure, path, resolution: path)
     classes = ("cat", "dog", "hen")[: max(2, network.outputs)]
     nothing = jax.tree.map(np.zeros_like, variables)

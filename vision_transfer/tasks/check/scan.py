@@ -122,7 +122,7 @@ def _scan_split(examples: Examples, channels: int, name: str, screen: Screen) ->
         size = (pixels.shape[1], pixels.shape[0])
         if examples.read is None:
             return ScannedImage(thumbnail(pixels), digest_image(pixels), size=size, exposure=exposure_of(pixels))
-        found = _inspected(examples.read(index))
+        found = inspected(examples.read(index))
         return ScannedImage(
             thumbnail(pixels), examples.contents[index], size=size, exposure=exposure_of(pixels), **found
         )
@@ -144,7 +144,7 @@ def exposure_of(pixels: UInt8[np.ndarray, "height width channels"]) -> Exposure:
     )
 
 
-def _inspected(content: bytes) -> dict[str, Any]:
+def inspected(content: bytes) -> dict[str, Any]:
     """What is known of a file that decodes besides its pixels: fields of `ScannedImage`."""
     from PIL import Image
 
