@@ -1,5 +1,6 @@
 """The decoded cache: what it gives back, and that no damage to it goes unnoticed."""
 
+import errno
 import json
 import os
 import shutil
@@ -238,3 +239,16 @@ def test_no_image_at_all_can_be_cached(tmp_path, screen):
         assert splits["train"].digests.shape == (0, 16)
         assert skipped == ()
     assert screen.text == ""
+
+
+def test_an_error_of_the_system_is_no_damage(source, tmp_path, screen, monkeypatch):
+    load_images(source, FORM, tmp_path / "cache", screen)
+    before = files_of(tmp_path / "cache")
+
+    def refused(*arguments):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(cache_module, "_read_manifest", refused)
+    with pytest.raises(UserError, match="Too many open files"):
+        load_images(source, FORM, tmp_path / "cache", screen)
+    assert files_of(tmp_path / "cache") == before

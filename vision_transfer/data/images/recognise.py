@@ -39,7 +39,10 @@ _OTHERS = tuple(
         (rb"\0\0\x01\0", f"an icon: {_CONVERT}"),
         (rb"qoif", f"a QOI image: {_CONVERT}"),
         (rb"FUJIFILMCCD-RAW|IIU\0|....ftypcrx |\0MRM", f"a camera's raw image: {_CONVERT}"),
-        (rb"....ftyp(hei|hev|mif1|msf1)", "a HEIC photo: `pip install pillow-heif` to read it, or " + _CONVERT),
+        (
+            rb"....ftyp(hei|hev|mif1|msf1)",
+            "a HEIC photo: `pip install pillow-heif` (the extra [heic]) to read it, or " + _CONVERT,
+        ),
         (rb"....ftypavi", "an AVIF image, which this Pillow cannot read: install a newer one, or " + _CONVERT),
         (rb"....ftyp|....(moov|mdat)|\x1aE\xdf\xa3|RIFF....AVI", "a film: extract its frames as images"),
         (rb".{128}DICM", f"a DICOM file: {_CONVERT}"),

@@ -65,8 +65,9 @@ def class_sizes(scan: Scan) -> Iterator[Finding]:
             detail = f"{scan.classes[label]}: {count} in {name} (fewer than {few})"
             yield Finding("tiny_class", detail, score=1 / (1 + count))
         if name != "train":
-            labels = np.repeat(np.arange(len(scan.classes)), counts[split])
-            for detail in say_too_small(name, scan.classes, labels):
+            present = np.flatnonzero(counts[split])
+            labels = np.repeat(np.arange(len(present)), counts[split][present])
+            for detail in say_too_small(name, [scan.classes[label] for label in present], labels):
                 yield Finding("small_split", detail)
     train = counts[scan.split_names.index("train")]
     smallest, largest = int(np.argmin(train)), int(np.argmax(train))

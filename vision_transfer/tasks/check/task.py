@@ -19,7 +19,7 @@ from vision_transfer.tasks.check import rules
 from vision_transfer.tasks.check.contact_sheet import draw_sheet
 from vision_transfer.tasks.check.features import image_features, vgg_weights
 from vision_transfer.tasks.check.findings import KINDS, Finding, counted, worst_first
-from vision_transfer.tasks.check.labels import out_of_fold, outliers, suspects
+from vision_transfer.tasks.check.labels import out_of_fold, outliers, outvoted, suspects
 from vision_transfer.tasks.check.scan import Scan, scan_source
 
 # Findings of a kind that the screen lists; check.json has all.
@@ -85,16 +85,19 @@ def _check_labels(
     places = np.flatnonzero(scan.decoded)
     labels, groups = scan.labels[places], connected(len(scan.files), pairs)[places]
     findings = []
-    for row, distance in outliers(features):
+    for row, factor in outliers(features):
         place = int(places[row])
-        detail = f"{scan.class_of(place)}; its nearest neighbours are {distance:.1f} times as far away as usual"
-        findings.append(Finding("outlier", detail, (scan.files[place],), (place,), distance))
+        detail = f"{scan.class_of(place)}; it lies {factor:.1f} times as far from its neighbours as they do from theirs"
+        findings.append(Finding("outlier", detail, (scan.files[place],), (place,), factor))
     with screen.bar("Cross-validating labels", 1, "passes") as advance:
         answers = out_of_fold(features, labels, groups, len(scan.classes))
         advance(1)
     if answers is None:
         return findings, {"done": False, "why": "fewer than two classes have enough images"}
+    contradicted = outvoted(features, labels)
     for row, likelier, margin in suspects(answers, labels):
+        if not contradicted[row]:
+            continue
         place = int(places[row])
         own, other = answers.probabilities[row, [labels[row], likelier]]
         detail = f"{scan.class_of(place)} {own:.3f}, {scan.classes[likelier]} {other:.3f}"
