@@ -3,7 +3,8 @@
 A logistic regression on the features is trained on four fifths of the images and predicts the other fifth. A label is
 suspect if it is confidently contradicted: another class is more likely, and at least as likely as that class is on
 average for the images labelled with it (confident learning: Northcutt et al. 2021, arXiv:1911.00068, equation 1); and
-if its nearest neighbours contradict it too, which removes most images that are merely hard for the classifier.
+if, in a set of many images, its nearest neighbours contradict it too, which removes most images that are merely hard
+for the classifier.
 An image is an outlier if it lies much further from its neighbours than they lie from theirs (local outlier factor:
 Breunig et al. 2000, "LOF: Identifying Density-Based Local Outliers"). So a small group of its own kind, such as photos
 in another light, is none.
@@ -21,6 +22,9 @@ FOLDS = 5
 STRENGTHS = (0.001, 0.01, 0.1, 1.0)
 # An image's nearest neighbours contradict its label if no more of them than this share it.
 VOTERS, MOST_VOTES = 10, 1
+# Among fewer images neighbours are too far away to testify: of 80 photos, wrong labels shared 2 to 4 of 10 neighbours;
+# of 2,062 and of 4,000, most shared at most one.
+FEWEST_WITH_VOTES = 1000
 NEIGHBOURS = 20
 # Among 2,062 photos of hands the largest factor was 2.12; photos of pets planted among them had 2.8 to 3.8.
 LEAST_FACTOR = 2.5

@@ -19,7 +19,7 @@ from vision_transfer.tasks.check import rules
 from vision_transfer.tasks.check.contact_sheet import draw_sheet
 from vision_transfer.tasks.check.features import image_features, vgg_weights
 from vision_transfer.tasks.check.findings import KINDS, Finding, counted, worst_first
-from vision_transfer.tasks.check.labels import out_of_fold, outliers, outvoted, suspects
+from vision_transfer.tasks.check.labels import FEWEST_WITH_VOTES, out_of_fold, outliers, outvoted, suspects
 from vision_transfer.tasks.check.scan import Scan, scan_source
 
 # Findings of a kind that the screen lists; check.json has all.
@@ -94,7 +94,8 @@ def _check_labels(
         advance(1)
     if answers is None:
         return findings, {"done": False, "why": "fewer than two classes have enough images"}
-    contradicted = outvoted(features, labels)
+    many = len(features) >= FEWEST_WITH_VOTES
+    contradicted = outvoted(features, labels) if many else np.ones(len(features), bool)
     for row, likelier, margin in suspects(answers, labels):
         if not contradicted[row]:
             continue
