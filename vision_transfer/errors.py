@@ -1,7 +1,12 @@
-"""The exception for errors that a user can fix, and suggestions for mistyped names."""
+"""The exception for errors that a user can fix, suggestions for mistyped names, and text that is safe to print."""
 
 import difflib
+import re
 from collections.abc import Sequence
+
+# Unicode's control characters and line separators; and the embeddings, overrides and isolates of Unicode Standard
+# Annex 9, which make `gpj.exe` read `exe.jpg`.
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
 class UserError(Exception):
@@ -16,3 +21,12 @@ def nearest_names(name: str, known: Sequence[str], count: int = 3) -> str:
     """A phrase for an error message: the known names closest to `name`, or all of them if none is close."""
     near = difflib.get_close_matches(name, known, n=count)
     return f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(known)}"
+
+
+def visible(text: str, keep: str = "") -> str:
+    """The text with escapes for control characters (such as those that start a terminal's commands) but for `keep`."""
+    return _CONTROLS.sub(lambda found: found[0] if found[0] in keep else _escape(found[0]), text)
+
+
+def _escape(character: str) -> str:
+    return character.encode("unicode_escape").decode()

@@ -104,7 +104,7 @@ def test_a_number_that_is_too_large_is_named(config, path):
 @pytest.mark.parametrize("path", fields_with("maximum"))
 def test_a_number_above_the_largest_is_named(config, path):
     _, field = ALL_FIELDS[path]
-    bad = field.setting.maximum + 1.0
+    bad = field.element(field.setting.maximum + 1)
     put(config, path, (bad, bad) if field.kind is tuple else bad)
     assert f"allowed is at most {field.setting.maximum:g}" in message_of(config)
 
@@ -221,10 +221,11 @@ def test_the_digest_is_of_all_but_places_and_habits(config, path):
 def test_what_the_digest_ignores(config):
     ignored = set(flatten(checked(config))) - set(digested(checked(config)))
     # A benchmark, a probe and a check train nothing that is kept, runs of studies and ablations are named one by one, a
-    # log is only read, and jobs only say where.
+    # log is only read, and jobs only say where. The range of values is in the data's fingerprint.
     others = ("benchmark.", "probe.", "check.", "study.", "ablation.", "log.", "slurm.")
     assert {path for path in ignored if not path.startswith(others)} == {
         "dataset.root",
+        "dataset.value_range",
         "model.weights_path",
         "init_from",
         "features.budget_gb",

@@ -46,10 +46,10 @@ def deny(tmp_path):
 def write_image():
     """Writes a file of noise and returns its pixels."""
 
-    def write(path, seed, size=(20, 16)):
+    def write(path, seed, kind=None, size=(20, 16)):
         path.parent.mkdir(parents=True, exist_ok=True)
         pixels = np.random.default_rng(seed).integers(0, 255, (*size, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(path)
+        Image.fromarray(pixels).save(path, kind)
         return pixels
 
     return write

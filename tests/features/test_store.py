@@ -1,7 +1,10 @@
 """The store on disk: dtypes, verification, and who holds it."""
 
+import errno
 import gc
 import os
+import subprocess
+import sys
 import threading
 import time
 
@@ -86,13 +89,13 @@ def test_headers_are_read_by_the_calling_thread_alone(store, screen, monkeypatch
     """`ast`, with which numpy reads them, fails at random in CPython 3.11 when two threads use it at once."""
     filled(store)
     threads = []
-    map_file = store_module.map_rows
+    open_file = store_module.open_rows
 
     def spy(file):
         threads.append(threading.current_thread())
-        return map_file(file)
+        return open_file(file)
 
-    monkeypatch.setattr(store_module, "map_rows", spy)
+    monkeypatch.setattr(store_module, "open_rows", spy)
     open_store(store, screen, remove_damaged=False)
     assert threads == [threading.current_thread()] * 2
 
@@ -163,3 +166,60 @@ def test_who_waits_for_another_process_is_told(store, screen, monkeypatch):
     with shared_folder(store.path, "computing features of pool1", screen):
         assert "features of pool1; waiting" in screen.console.file.getvalue()
     other.join()
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.EACCES])
+def test_an_error_of_the_system_is_no_damage(store, screen, monkeypatch, number):
+    filled(store)
+    before = sorted(store.path.iterdir())
+
+    def refused(file):
+        raise OSError(number, os.strerror(number), str(file))
+
+    for name in ("read_json", "_sha256", "open_rows"):
+        with monkeypatch.context() as patched:
+            patched.setattr(store_module, name, refused)
+            with pytest.raises(OSError, match=os.strerror(number)):
+                open_store(store, screen, remove_damaged=True)
+        assert sorted(store.path.iterdir()) == before
+    assert len(open_store(store, screen, remove_damaged=True).place_of) == len(KEYS)
+
+
+@pytest.mark.parametrize("suffix", [".json", ".npy"])
+def test_a_folder_in_place_of_a_file_is_damage(store, screen, suffix):
+    filled(store)
+    file = store.index_files[0].with_suffix(suffix)
+    file.unlink()
+    (file / "inside").mkdir(parents=True)
+    assert len(open_store(store, screen, remove_damaged=True).shards) == 1
+    assert not file.exists()
+
+
+def test_an_index_nested_deep_is_damage(store, screen):
+    filled(store)
+    store.index_files[0].write_text("[" * 200_000)
+    assert store.keys() <= set(KEYS)
+    assert len(open_store(store, screen, remove_damaged=True).shards) == 1
+
+
+def test_more_shards_than_descriptors(tmp_path):
+    """In a process of its own, whose limit it may lower."""
+    script = """
+import io, resource, sys
+import numpy as np
+from pathlib import Path
+from rich.console import Console
+from vision_transfer.features.store import Store, open_store, write_shard
+from vision_transfer.runtime.console import Screen
+
+store = Store(Path(sys.argv[1]))
+for number in range(120):
+    write_shard(store, np.full((1, 3), number, np.float32), [f"{number:032x}"])
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+found = open_store(store, Screen(Console(file=io.StringIO())), remove_damaged=True)
+rows = found.rows([f"{number:032x}" for number in range(120)])
+assert rows[np.arange(120)][:, 0].tolist() == list(range(120))
+assert len(store.index_files) == 120
+"""
+    (tmp_path / "features").mkdir()
+    subprocess.run([sys.executable, "-c", script, str(tmp_path / "features")], check=True)

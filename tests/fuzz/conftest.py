@@ -3,11 +3,15 @@
 `VISION_TRANSFER_FUZZ_CASES` sets the total number: 2,400 by default, 20,000 for the long version.
 """
 
+import io
 import json
 import os
 
 import numpy as np
 import pytest
+from rich.console import Console
+
+from vision_transfer.runtime.console import Screen
 
 CASES = int(os.environ.get("VISION_TRANSFER_FUZZ_CASES", "2400"))
 # JSON values to put where another is expected.
@@ -69,6 +73,11 @@ def _places(node):
     for key in list(keys):
         yield node, key
         yield from _places(node[key])
+
+
+@pytest.fixture
+def quiet():
+    return Screen(Console(file=io.StringIO(), width=200))
 
 
 @pytest.fixture(scope="session")

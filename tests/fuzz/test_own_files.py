@@ -25,11 +25,6 @@ from vision_transfer.train import checkpoints
 FORM = Form(size=6, channels=3, resampling="bilinear")
 
 
-@pytest.fixture
-def quiet():
-    return Screen(Console(file=io.StringIO(), width=200))
-
-
 def _files(folder):
     return sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock")
 

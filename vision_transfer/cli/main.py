@@ -16,16 +16,22 @@ from ml_collections import ConfigDict, config_flags
 from vision_transfer.cli.flag_errors import config_argument, explain, load_config
 from vision_transfer.cli.help import FLAG_NAMES, MODE_FLAGS, help_text
 from vision_transfer.cli.registry import MODES, RUN, Command, find_entry
-from vision_transfer.errors import UserError
+from vision_transfer.errors import UserError, visible
 from vision_transfer.runtime.cache_folder import cache_folder
+from vision_transfer.runtime.terminal import accept_all_characters, leave_closed_pipe, write_out
 
 USER_ERROR_STATUS = 2
-# What a user can fix on a disk: full, over quota, read-only, not permitted, larger than a file may be.
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
+# What a user can fix on a machine: a disk that is full, over quota, read-only, forbidden or failing; a lack of
+# descriptors or memory.
+DISK_ERRORS = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO),
+    *(errno.EMFILE, errno.ENFILE, errno.ENOMEM),
+)
 # NumPy's words for a disk that took less than it was given, an OSError without a number.
 SHORT_WRITE = re.compile(r"\d+ requested and \d+ written")
 MATPLOTLIB_FOLDER = "matplotlib"
 HELP_FLAGS = ("--help", "-help", "-h")
+_LINE_BREAK = "\n"
 
 
 def define_flags() -> None:
@@ -43,11 +49,12 @@ def define_flags() -> None:
 
 def parse_flags(arguments: Sequence[str]) -> list[str]:
     """Reads the flags; a mistake in them, or in the config's file, is a message and exit status 2."""
+    accept_all_characters()
     try:
         for argument in arguments[1:]:
             name, _, topic = argument.partition("=")
             if name in HELP_FLAGS:
-                sys.stdout.write(help_text(topic))
+                write_out(help_text(topic))
                 sys.exit(0)
         rest = flags.FLAGS(arguments)
         if len(rest) > 1:
@@ -60,7 +67,7 @@ def parse_flags(arguments: Sequence[str]) -> list[str]:
         if "--debug" in arguments:
             traceback.print_exc()
         message = str(error) if isinstance(error, UserError) else explain(error, arguments[1:], FLAG_NAMES)
-        sys.stderr.write(f"launch.py: {message}\n")
+        _write_error(message)
         sys.exit(USER_ERROR_STATUS)
 
 
@@ -92,6 +99,8 @@ def main(arguments: Sequence[str]) -> None:
     except Stopped as stopped:
         screen.say(f"Stopped. {stopped} {ADVICE}.".replace("  ", " "))
         leave(stopped.status)
+    except BrokenPipeError:
+        leave_closed_pipe()
     except OSError as error:
         short = SHORT_WRITE.search(str(error)) is not None
         if error.errno not in DISK_ERRORS and not short:
@@ -110,5 +119,9 @@ def _fail(message: str) -> None:
     if flags.FLAGS.debug:
         traceback.print_exc()
     sys.stdout.flush()
-    sys.stderr.write(f"launch.py: {message}\n")
+    _write_error(message)
     leave(USER_ERROR_STATUS)
+
+
+def _write_error(message: str) -> None:
+    sys.stderr.write(f"launch.py: {visible(message, keep=_LINE_BREAK)}\n")

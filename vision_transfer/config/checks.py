@@ -138,6 +138,9 @@ def _problems(config: Config) -> Iterator[str]:
         if name in config.stages:
             yield from _field_problems(config.stages[name], STAGE_FIELDS, f"config.stages.{name}")
     yield from _augment_problems(config.augment)
+    values = config.dataset.value_range
+    if values and not (len(values) == 2 and values[0] < values[1]):
+        yield f"config.dataset.value_range: got {values!r}; allowed are two numbers, the first the smaller"
 
 
 def _schedule_problems(config: Config) -> Iterator[str]:

@@ -129,6 +129,11 @@ class DatasetConfig:
         None, "height and width in pixels; default: the data set's own, or 224 for folders", minimum=1, maximum=16_384
     )
     channels: Literal[1, 3] = setting(3, "3 for RGB, 1 for grey")
+    value_range: tuple[float, ...] = setting(
+        (),
+        "values that become 0 and 255 in grey files of 16 bits, 32 bits or floating point, such as 0,4095; default: "
+        "the upper 8 of 16 bits",
+    )
     resampling: Literal["bilinear", "nearest"] = setting(
         "bilinear",
         "bilinear as Keras's image_dataset_from_directory (no antialiasing), nearest as its flow_from_directory",

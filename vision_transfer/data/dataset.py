@@ -8,8 +8,12 @@ import numpy as np
 from jaxtyping import Int32, UInt8, UInt32
 
 DIGEST_BYTES = 16
-# Each split, and the names it may have in a folder, table or file.
-SPLIT_NAMES = {"train": ("train",), "validation": ("validation", "valid", "val"), "test": ("test",)}
+# Each split, and the names it may have in a folder, table or file, in any case.
+SPLIT_NAMES = {
+    "train": ("train", "training", "trainset", "train_set"),
+    "validation": ("validation", "valid", "val", "validate", "valid_set", "val_set", "valset", "dev"),
+    "test": ("test", "testing", "testset", "test_set"),
+}
 SPLITS = tuple(SPLIT_NAMES)
 
 
@@ -61,6 +65,8 @@ class Split:
 class Dataset:
     """A data set, ready for training; its note tells which data was used and how to get other data.
 
+    Its warnings are sentences about what is probably a mistake, or makes its metrics uncertain.
+
     The fingerprint is a digest of the source's content, classes and splits, independent of location and file times.
     """
 
@@ -72,6 +78,13 @@ class Dataset:
     fingerprint: str
     skipped: tuple[Skipped, ...]
     note: str
+    warnings: tuple[str, ...] = ()
+
+
+def split_named(name: str) -> str | None:
+    """The split that a name means, in any case and with spaces, hyphens or underscores; None if it means none."""
+    plain = name.strip().lower().replace("-", "_").replace(" ", "_")
+    return next((split for split, names in SPLIT_NAMES.items() if plain in names), None)
 
 
 def digest(content: bytes) -> bytes:

@@ -9,7 +9,7 @@ from vision_transfer.data.formats.arrays import embedded_source
 from vision_transfer.data.formats.csv_file import csv_source, is_csv
 from vision_transfer.data.formats.folder import folder_source, has_splits
 from vision_transfer.data.formats.idx import idx_source
-from vision_transfer.data.formats.image_files import is_folder
+from vision_transfer.data.formats.image_files import is_folder, with_value_range
 from vision_transfer.data.formats.npz import npz_source
 from vision_transfer.data.formats.tfds import PREFIX, tfds_source
 from vision_transfer.data.source import Source
@@ -70,11 +70,15 @@ NAMES = ("auto", "folder", "csv", "embedded", "idx", "npz", *KNOWN)
 
 
 def find_source(config: DatasetConfig, cache_dir: Path, screen: Screen) -> Source:
-    """The source for the name and root of a config.
+    """The source for the name, root and range of values of a config.
 
     Raises:
         UserError: an unknown name, a missing root, or no data there.
     """
+    return with_value_range(_find(config, cache_dir, screen), config.value_range)
+
+
+def _find(config: DatasetConfig, cache_dir: Path, screen: Screen) -> Source:
     name, root = config.name, None if config.root is None else Path(config.root).expanduser()
     if name == "auto":
         return _automatic(root, screen)

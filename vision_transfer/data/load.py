@@ -10,12 +10,14 @@ from jaxtyping import Int32
 
 from vision_transfer.config.schema import DatasetConfig
 from vision_transfer.data.dataset import SPLITS, Dataset, Skipped, Split
+from vision_transfer.data.doubts import say_too_small, say_without_contrast, without_contrast
 from vision_transfer.data.find import find_source
 from vision_transfer.data.formats.arrays import MAX_CLASSES
 from vision_transfer.data.images.cache import load_images
+from vision_transfer.data.images.decode import UndecodableError
 from vision_transfer.data.images.near_duplicates import connected, equal_contents, load_thumbnails, near_duplicates
 from vision_transfer.data.images.resize import Form
-from vision_transfer.data.source import Source, fingerprint
+from vision_transfer.data.source import Examples, Source, fingerprint
 from vision_transfer.data.subset import balanced_subset, hold_out
 from vision_transfer.errors import UserError
 from vision_transfer.runtime.console import Screen
@@ -40,6 +42,13 @@ def load_dataset(config: DatasetConfig, *, cache_dir: Path, screen: Screen) -> D
         if not 1 <= count <= len(train):
             raise UserError(f"--config.dataset.train_examples is {count}; there are {len(train):,} training images.")
         train = train.take(balanced_subset(train.labels, train.files, count, config.subset_seed))
+    flat = [split.files[row] for split in splits.values() for row in np.flatnonzero(without_contrast(split.images))]
+    warnings = [
+        *source.warnings,
+        *say_without_contrast(flat, source.splits, sum(map(len, splits.values())), config.value_range),
+        *say_too_small("validation", source.classes, splits["validation"].labels),
+        *say_too_small("test", source.classes, splits["test"].labels),
+    ]
     return Dataset(
         name=source.name,
         classes=source.classes,
@@ -49,6 +58,7 @@ def load_dataset(config: DatasetConfig, *, cache_dir: Path, screen: Screen) -> D
         fingerprint=fingerprint(source),
         skipped=skipped,
         note=source.note,
+        warnings=tuple(warnings),
     )
 
 
@@ -83,11 +93,11 @@ def with_held_out_splits(source: Source, config: DatasetConfig, cache_dir: Path,
 
     Near-duplicates stay together if the source may contain them.
     """
-    splits, notes = dict(source.splits), []
-    if all(split in splits for split in SPLITS):
+    if all(split in source.splits for split in SPLITS):
         return source
     grouped = source.has_near_duplicates and config.group_near_duplicates
-    groups = _groups(source, grouped, cache_dir, screen)
+    source, groups = _groups(source, grouped, cache_dir, screen)
+    splits, notes = dict(source.splits), []
     together = _together(groups) if grouped else ""
     for split, fraction in (("test", config.test_fraction), ("validation", config.validation_fraction)):
         if split in splits:
@@ -105,14 +115,40 @@ def with_held_out_splits(source: Source, config: DatasetConfig, cache_dir: Path,
     return replace(source, splits=ordered, note=" ".join([source.note, *notes]))
 
 
-def _groups(source: Source, grouped: bool, cache_dir: Path, screen: Screen) -> Int32[np.ndarray, "examples"]:
-    """Groups of training examples that no split may divide: equal files and, if requested, near-duplicates."""
+def _groups(
+    source: Source, grouped: bool, cache_dir: Path, screen: Screen
+) -> tuple[Source, Int32[np.ndarray, "examples"]]:
+    """The source without training files that do not decode, and groups of training examples that no split may divide.
+
+    A group has equal files and, if requested, near-duplicates.
+    """
+    train = source.splits["train"]
+    if train.read is None:
+        return source, connected(len(train.files), equal_contents(train.contents))
+    thumbnails, decoded = load_thumbnails(train, fingerprint(source), cache_dir, screen)
+    source = source.without("train", [_reason(train, int(place)) for place in np.flatnonzero(~decoded)])
     train = source.splits["train"]
     pairs = equal_contents(train.contents)
     if grouped:
-        thumbnails, decoded = load_thumbnails(train, fingerprint(source), cache_dir, screen)
-        pairs = np.concatenate([pairs, near_duplicates(thumbnails, decoded).pairs])
-    return connected(len(train.files), pairs)
+        pairs = np.concatenate([pairs, near_duplicates(thumbnails[decoded]).pairs])
+    return source, connected(len(train.files), pairs)
+
+
+def _reason(examples: Examples, place: int) -> Skipped:
+    """Why an example does not decode."""
+    try:
+        examples.pixels(place, 1)
+    except UndecodableError as reason:
+        return Skipped(examples.files[place], str(reason))
+    return Skipped(examples.files[place], "does not decode")
+
+
+def _decodes(examples: Examples, place: int) -> bool:
+    try:
+        examples.pixels(place, 1)
+    except UndecodableError:
+        return False
+    return True
 
 
 def _together(groups: Int32[np.ndarray, "examples"]) -> str:
@@ -124,19 +160,24 @@ def _together(groups: Int32[np.ndarray, "examples"]) -> str:
 
 
 def check_no_shared_file(source: Source) -> None:
-    """Raises UserError if two splits share a file, by content: their metrics would reward memorisation."""
-    files = {
-        split: dict(zip(reversed(examples.contents), reversed(examples.files), strict=True))
+    """Raises UserError if two splits share an image, by content: their metrics would reward memorisation."""
+    places = {
+        split: {content: place for place, content in reversed(list(enumerate(examples.contents)))}
         for split, examples in source.splits.items()
         if examples.contents
     }
-    for first, second in combinations(files, 2):
-        shared = [content for content in files[first] if content in files[second]]
+    for first, second in combinations(places, 2):
+        one, other = source.splits[first], source.splits[second]
+        shared = [
+            (place, places[second][content]) for content, place in places[first].items() if content in places[second]
+        ]
+        # What does not decode is no example.
+        shared = [pair for pair in shared if _decodes(one, pair[0])]
         if shared:
+            place, same = shared[-1]
             raise UserError(
                 f"--config.dataset.root: {first} and {second} share {len(shared)} file(s) of equal content, such as "
-                f"{files[first][shared[-1]]} and {files[second][shared[-1]]}. Remove them from one of the two "
-                "(--mode=check lists all)."
+                f"{one.files[place]} and {other.files[same]}. Remove them from one of the two (--mode=check lists all)."
             )
 
 

@@ -1,7 +1,7 @@
 """An undecoded data set: the names and labels of its examples, and a function that decodes one."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -47,6 +47,7 @@ class Source:
         content: digest of all bytes that the pixels come from.
         default_size: height and width in pixels for `image_size=None`.
         note: a description of the data.
+        warnings: sentences about what is probably a mistake, such as files that nothing reads.
         expected: the layout that this source requires, for error messages.
         in_memory: too small for the cache: decoded each time.
         has_near_duplicates: whether it may contain near-duplicates, which splits held out of it must keep together.
@@ -59,6 +60,7 @@ class Source:
     default_size: int
     skipped: tuple[Skipped, ...] = ()
     note: str = ""
+    warnings: tuple[str, ...] = ()
     expected: str = ""
     in_memory: bool = False
     has_near_duplicates: bool = False
@@ -66,6 +68,15 @@ class Source:
     def with_note(self, note: str) -> "Source":
         """Adds a sentence to the note."""
         return replace(self, note=f"{self.note} {note}".strip())
+
+    def without(self, split: str, undecodable: Sequence[Skipped]) -> "Source":
+        """Leaves files of a split out."""
+        if not undecodable:
+            return self
+        left_out, examples = {item.file for item in undecodable}, self.splits[split]
+        kept = np.array([place for place, file in enumerate(examples.files) if file not in left_out], np.int32)
+        splits = {**self.splits, split: examples.take(kept)}
+        return replace(self, splits=splits, skipped=(*self.skipped, *undecodable))
 
 
 def fingerprint(source: Source) -> str:

@@ -10,7 +10,6 @@ NumPy's files do not support bfloat16, so the bits of such rows are saved as uin
 
 import fcntl
 import hashlib
-import json
 import os
 import re
 import weakref
@@ -27,9 +26,18 @@ import numpy as np
 from filelock import FileLock
 from jaxtyping import Float, UInt8
 
-from vision_transfer.features.rows import FeatureRows, MappedRows, map_rows
+from vision_transfer.features.rows import FeatureRows, StoredRows, open_rows
 from vision_transfer.runtime.console import Screen
-from vision_transfer.runtime.files import TEMPORARY_MARK, file_sha256, held, replaced_file, write_json
+from vision_transfer.runtime.files import (
+    DAMAGE,
+    TEMPORARY_MARK,
+    file_sha256,
+    held,
+    read_json,
+    remove,
+    replaced_file,
+    write_json,
+)
 from vision_transfer.runtime.provenance import json_digest
 
 FOLDER = "features"
@@ -112,7 +120,7 @@ class Store:
 class OpenStore:
     """The intact shards of a store, the place (shard and row in it) of each key, and the hold against pruning."""
 
-    shards: tuple[MappedRows, ...]
+    shards: tuple[StoredRows, ...]
     place_of: dict[str, tuple[int, int]]
     hold: Hold
 
@@ -130,19 +138,19 @@ def open_store(store: Store, screen: Screen, *, remove_damaged: bool) -> OpenSto
     random (SystemError) when two threads do so at once.
     """
     hold, files = Hold(store.used_file), store.index_files
-    shards: list[MappedRows] = []
+    shards: list[StoredRows] = []
     place_of: dict[str, tuple[int, int]] = {}
     with ThreadPoolExecutor() as pool, screen.bar("Verifying cached features", len(files), "shards") as advance:
         for file, index in zip(files, pool.map(_verified_index, files), strict=True):
             advance(1)
-            shard = None if index is None else _mapped_shard(file, index)
+            shard = None if index is None else _stored_shard(file, index)
             if shard is not None:
                 keys, rows = shard
                 place_of |= {key: (len(shards), row) for row, key in enumerate(keys)}
                 shards.append(rows)
             elif remove_damaged:
-                file.unlink(missing_ok=True)
-                _array_file(file).unlink(missing_ok=True)
+                remove(file)
+                remove(_array_file(file))
     return OpenStore(tuple(shards), place_of, hold)
 
 
@@ -165,24 +173,28 @@ def row_keys(digests: UInt8[np.ndarray, "examples 16"]) -> list[str]:
 
 
 def _verified_index(index_file: Path) -> dict[str, Any] | None:
-    """The index of a shard, or None if its digest or that of the array differs."""
+    """The index of a shard, or None if it or the array is not as it was written.
+
+    Raises:
+        OSError: the system cannot read the files now, so that nothing is known about them.
+    """
     try:
-        written = json.loads(index_file.read_text(encoding="utf-8"))
+        written = read_json(index_file)
         index = written["content"]
         intact = json_digest(index) == written["digest"] and _sha256(_array_file(index_file)) == index["sha256"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (*DAMAGE, ValueError, KeyError, TypeError, RecursionError):
         return None
     return index if intact else None
 
 
-def _mapped_shard(index_file: Path, index: dict[str, Any]) -> tuple[list[str], MappedRows] | None:
+def _stored_shard(index_file: Path, index: dict[str, Any]) -> tuple[list[str], StoredRows] | None:
     """Keys and rows of a verified shard, or None if index and array do not fit each other."""
     try:
-        rows = map_rows(_array_file(index_file))
-        if rows.array.dtype != SAVED_AS[index["dtype"]] or len(index["rows"]) != len(rows):
+        rows = open_rows(_array_file(index_file))
+        if rows.dtype != SAVED_AS[index["dtype"]] or len(index["rows"]) != len(rows):
             return None
         return index["rows"], rows.view(jnp.dtype(index["dtype"]))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (*DAMAGE, ValueError, KeyError, TypeError):
         return None
 
 
@@ -223,6 +235,6 @@ def _locked_alone(file: Path) -> Iterator[bool]:
 
 def _read_json(file: Path) -> Any:
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
+        return read_json(file)
     except (OSError, ValueError):
         return None

@@ -5,28 +5,38 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from vision_transfer.data.formats.image_files import display, is_folder, walk
+from rich.markup import escape
+
+from vision_transfer.data.formats.image_files import (
+    display,
+    is_folder,
+    is_passed_over,
+    may_be_image,
+    refuse_pseudo_folder,
+    walk,
+)
 from vision_transfer.errors import UserError
-
-# Other files below a folder are ignored; the user can name such a file itself.
-IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff"))
-# A line break in a file name would split a row of a table.
-_LINE_BREAKS = str.maketrans({"\n": "\\n", "\r": "\\r"})
+from vision_transfer.runtime.console import Screen
 
 
-def find_images(images: str) -> list[str]:
-    """Paths of the images that `--images` names, sorted; no file is opened.
+def find_images(images: str, screen: Screen | None = None) -> list[str]:
+    """Paths of the images that `--images` names, sorted; a screen is told what a folder has besides.
 
-    It is a file; a folder, for all visible files with an image's suffix at any depth; or a shell pattern, in which `**`
-    matches folders at any depth but no links to folders. A file of exactly that name takes precedence over the pattern.
+    It is a file; a folder, for all files at any depth that start like an image or are named like one (the user can name
+    any other file itself); or a shell pattern, in which `**` matches folders at any depth but no links to folders.
+    Hidden and system files count only where they are named. A file or folder of exactly that name takes precedence over
+    the pattern.
 
     Raises:
         UserError: nothing matches.
     """
     path = Path(images).expanduser()
     if is_folder(path):
-        found = images_below(path)
-        problem = f"no files that end in {', '.join(sorted(IMAGE_SUFFIXES))} are below this folder"
+        refuse_pseudo_folder(path, "--images")
+        found, others = sorted_files(path)
+        problem = "no image is below this folder" + (f", only {_counted(others)}" if others else "")
+        if found and others and screen is not None:
+            screen.say(escape(f"passed over: {_counted(others)}"), style="yellow")
     elif os.path.lexists(path):
         return [str(path)]
     else:
@@ -37,25 +47,36 @@ def find_images(images: str) -> list[str]:
     return found
 
 
-def images_below(folder: Path) -> list[str]:
-    """Paths of all visible files below a folder that have an image's suffix, in a fixed order."""
-    return [str(path) for path, _ in walk(folder) if path.suffix.lower() in IMAGE_SUFFIXES]
+def sorted_files(folder: Path) -> tuple[list[str], list[str]]:
+    """Paths of all files below a folder that are not hidden or the system's: those that may be images, and the rest."""
+    files: tuple[list[str], list[str]] = [], []
+    for path, _ in walk(folder):
+        files[not may_be_image(path)].append(str(path))
+    return files
+
+
+def _counted(others: list[str]) -> str:
+    if len(others) == 1:
+        return f"1 file that is no image ({shown(others[0])})"
+    return f"{len(others):,} files that are no images, such as {shown(others[0])}"
 
 
 def _matching(pattern: Path) -> Iterator[str]:
-    """Paths of all files that a pattern matches; hidden ones only if the pattern names a hidden part."""
-    first = next((place for place, part in enumerate(pattern.parts) if glob.has_magic(part)), None)
-    if first is None:
+    """Paths of all files that a pattern matches; hidden and system files only if the pattern names such a part."""
+    root, rest = Path(), pattern.parts
+    # A part that is the name of a folder, such as `photos [1]`, means that folder.
+    while rest and (not glob.has_magic(rest[0]) or os.path.lexists(root / rest[0])):
+        root, rest = root / rest[0], rest[1:]
+    if not rest:
         return
-    root, rest = Path(*pattern.parts[:first]), pattern.parts[first:]
     below = rest if rest[-1] != "**" else (*rest, "*")
-    hidden = any(part.startswith(".") for part in rest)
+    named = any(is_passed_over(part) for part in rest)
     for path in root.glob("/".join(below)):
-        visible = hidden or not any(part.startswith(".") for part in path.relative_to(root).parts)
-        if visible and not is_folder(path):
+        seen = named or not any(is_passed_over(part) for part in path.relative_to(root).parts)
+        if seen and not is_folder(path):
             yield str(path)
 
 
 def shown(path: str) -> str:
-    """A path as one line of text, whatever bytes it consists of."""
-    return display(path).translate(_LINE_BREAKS)
+    """A path as one printable line of text, whatever bytes it consists of."""
+    return display(path)

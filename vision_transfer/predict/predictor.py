@@ -108,7 +108,8 @@ class Predictor:
 
         def decode(file: str | Path) -> UInt8[np.ndarray, "size size channels"] | str:
             try:
-                return resize(decode_file(Path(file), self.form.channels), self.form.size, self.form.resampling)
+                pixels = decode_file(Path(file), self.form.channels, self.run.config.dataset.value_range)
+                return resize(pixels, self.form.size, self.form.resampling)
             except UndecodableError as reason:
                 return str(reason)
 

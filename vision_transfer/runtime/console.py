@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
+from vision_transfer.runtime.terminal import SafeConsole
+
 # Where output is no terminal, a line at most this often replaces the bar.
 SECONDS_BETWEEN_LOG_LINES = 15.0
 # Rates from here on are shown without decimals.
@@ -25,7 +27,7 @@ class Screen:
     (`StopSignal.check`).
     """
 
-    console: Console = field(default_factory=Console)
+    console: Console = field(default_factory=SafeConsole)
     check: Callable[[], None] = lambda: None
 
     def silent(self) -> "Screen":

@@ -19,6 +19,9 @@ from vision_transfer.runtime.console import Screen
 
 # Part of every temporary name, so that the leftovers of killed processes can be found and removed.
 TEMPORARY_MARK = ".writing-"
+# A file of ours that is gone, or that something else has replaced, is damage and can be made again. Every other error
+# is the system's (no descriptors, memory or permission left, a failing disk): the file may be whole, and must stay.
+DAMAGE = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 SECONDS_BEFORE_SAYING_THAT_IT_WAITS = 1.0
 TRIES_TO_REMOVE, SECONDS_BETWEEN_TRIES = 20, 0.05
 
@@ -84,10 +87,7 @@ def temporary_sibling(path: Path) -> Path:
 def remove_leftovers(folder: Path) -> None:
     """Removes what killed processes were writing directly in `folder`; the caller must hold the folder's lock."""
     for leftover in folder.glob(f"*{TEMPORARY_MARK}*"):
-        if leftover.is_dir() and not leftover.is_symlink():
-            shutil.rmtree(leftover, ignore_errors=True)
-        else:
-            leftover.unlink(missing_ok=True)
+        remove(leftover)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -99,6 +99,27 @@ def write_json(path: Path, value: Any) -> None:
 def json_text(value: Any) -> str:
     """The text that `write_json` writes."""
     return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def read_json(path: Path) -> Any:
+    """The value in a JSON file.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is not JSON in UTF-8, or nested too deep to be read.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ValueError(f"{path.name} is nested too deep") from None
+
+
+def remove(path: Path) -> None:
+    """Removes a file, or a folder and all that is in it; a link itself; nothing if it is not there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def file_sha256(path: Path) -> str:

@@ -12,13 +12,14 @@ from rich.table import Table
 
 from vision_transfer.config import Config
 from vision_transfer.data.dataset import Skipped, Split
-from vision_transfer.data.formats.image_files import display, is_folder
+from vision_transfer.data.formats.class_names import class_name
+from vision_transfer.data.formats.image_files import display, is_folder, is_passed_over, refuse_pseudo_folder
 from vision_transfer.data.load import load_dataset
 from vision_transfer.errors import UserError
 from vision_transfer.metrics.classification import evaluate_test, per_class, wilson_interval
 from vision_transfer.models.inference import infer_stream
 from vision_transfer.predict import Predictor
-from vision_transfer.predict.image_files import images_below, shown
+from vision_transfer.predict.image_files import shown, sorted_files
 from vision_transfer.predict.temperature import fit_of
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.files import write_json
@@ -86,17 +87,20 @@ def _on_class_folders(predictor: Predictor, root: Path, screen: Screen) -> _Labe
     """All images below `root/CLASS` for classes of the run; classes may be missing."""
     if not is_folder(root):
         raise UserError(f"--images={root}: no such folder; --mode=evaluate needs one with a folder per class")
-    folders = sorted(entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    unknown = [entry.name for entry in folders if display(entry.name) not in predictor.classes]
+    refuse_pseudo_folder(root, "--images")
+    folders = sorted(entry for entry in root.iterdir() if entry.is_dir() and not is_passed_over(entry.name))
+    unknown = [entry.name for entry in folders if class_name(entry.name) not in predictor.classes]
     if unknown or not folders:
         raise UserError(
             f"--images={root}: has {f'the folder {display(unknown[0])}' if unknown else 'no folders'}; expected "
             f"a folder of images for each class, named as in the run: {_listed(predictor.classes)}"
         )
-    labelled = [
-        (file, predictor.classes.index(display(folder.name))) for folder in folders for file in images_below(folder)
-    ]
+    labelled: list[tuple[str, int]] = []
     logits, labels, skipped = [], [], []
+    for folder in folders:
+        images, others = sorted_files(folder)
+        labelled += [(file, predictor.classes.index(class_name(folder.name))) for file in images]
+        skipped += [Skipped(shown(file), "not an image") for file in others]
     predictions = (one for chunk in predictor.stream([file for file, _ in labelled], screen) for one in chunk)
     for prediction, (_, label) in zip(predictions, labelled, strict=True):
         if prediction.logits is None:

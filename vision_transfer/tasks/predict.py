@@ -29,7 +29,7 @@ def predict(workdir: Path, images: str | None, out: str | None, cache_dir: Path,
     if images is None or out is None:
         raise UserError("--mode=predict needs --images=IMAGES (file, folder or pattern) and --out=predictions.csv")
     path = Path(out).expanduser()
-    files = find_images(images)
+    files = find_images(images, screen)
     lock = cache_dir / LOCKS / f"{json_digest(str(path.absolute()))}.lock"
     lock.parent.mkdir(parents=True, exist_ok=True)
     with held(FileLock(lock)) as mine:

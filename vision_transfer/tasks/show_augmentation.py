@@ -123,7 +123,7 @@ def _first_of(config: Config, images: str, cache_dir: Path, screen: Screen) -> t
     path = Path(find_images(images)[0])
     size = data.image_size or find_source(data, cache_dir, screen).default_size
     try:
-        image = decode_file(path, data.channels)
+        image = decode_file(path, data.channels, data.value_range)
     except UndecodableError as error:
         raise UserError(f"--images={display(str(path))}: {error}") from error
     return display(path.name), resize(image, size, data.resampling)

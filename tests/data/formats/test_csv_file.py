@@ -69,6 +69,31 @@ def test_paths_count_from_the_table(table, write_image, screen, tmp_path):
     assert source.splits["train"].files == ("in a/folder é.png", f"{tmp_path}/1.png")
 
 
+def test_paths_of_windows(table, write_image, screen, tmp_path):
+    write_image(tmp_path / "img/a/1.png", 51)
+    write_image(tmp_path / "img\\b.png", 52)
+    lines = ("\ufeffpath;label", r"img\a\1.png;a", r"img\b.png;b", r"gone\c.png;b")
+    source = csv_source(table(*lines), screen)
+    assert source.splits["train"].files == ("img/a/1.png", "img\\b.png"), "a name with a backslash keeps it"
+    assert [skipped.file for skipped in source.skipped] == ["gone/c.png"]
+
+
+def test_labels_and_splits_are_compared_as_they_look(table, screen):
+    rows = (
+        "path,label,split",
+        "0.png,caf\u00e9,Train",
+        "1.png, cafe\u0301 ,TESTING",
+        "2.png,b,training",
+        "3.png,b,test",
+    )
+    source = csv_source(table(*rows), screen)
+    assert source.classes == ("b", "caf\u00e9")
+    assert {split: examples.files for split, examples in source.splits.items()} == {
+        "train": ("0.png", "2.png"),
+        "test": ("1.png", "3.png"),
+    }
+
+
 def test_files_that_are_missing_are_left_out_with_their_line(table, screen):
     source = csv_source(table("path,label", *rows_of("a", "b"), "gone.png,a"), screen)
     (skipped,) = source.skipped
@@ -95,6 +120,8 @@ def test_a_table_is_found_by_its_name(table, screen, tmp_path):
         (["path,label", "0.png,a", ",b"], "line 3, column path: is empty"),
         (["path,label", "0.png,a", "1.png"], "line 3, column label: is empty"),
         (["path,label", "0.png,a", "1.png,b", "0.png,b"], "line 4, column path: 0.png is already in line 2"),
+        (["path,label", "0.png,a", "1.png,b", "./0.png,b"], r"\./0.png is already in line 2 as a, here as b"),
+        (["path,label", "0.png,Cat", "1.png,cat"], "column label: the classes 'Cat' and 'cat' differ only in case"),
         (["path,label,split", "0.png,a,train", "1.png,b,tset"], "line 3, column split: is 'tset'; did you mean test"),
         (["path,label,split", "0.png,a,train", "1.png,b,"], "line 3, column split: is empty"),
         (

@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from vision_transfer.data.formats.folder import beside_splits, folder_source, looks_like_split
+from vision_transfer.data.formats.folder import folder_source, looks_like_split
 from vision_transfer.data.source import fingerprint
 from vision_transfer.errors import UserError
 
@@ -37,11 +37,24 @@ def test_pixels_belong_to_their_names(image_folder, write_image, screen):
     np.testing.assert_array_equal(test.pixels(test.files.index("test/dog/dog.1.png"), 3), expected)
 
 
-@pytest.mark.parametrize("name", ["valid", "val"])
+@pytest.mark.parametrize("name", ["valid", "val", "VAL", "dev", "Valid-Set"])
 def test_other_names_of_validation(image_folder, screen, name):
     (image_folder / "validation").rename(image_folder / name)
     source = folder_source(image_folder, screen)
     assert source.splits["validation"].files[0] == f"{name}/cat/cat.0.png"
+    assert list(source.splits) == ["train", "validation", "test"]
+
+
+def test_other_names_of_the_other_splits(image_folder, screen):
+    (image_folder / "train").rename(image_folder / "Training")
+    (image_folder / "test").rename(image_folder / "testing")
+    source = folder_source(image_folder, screen)
+    assert [examples.files[0].split("/")[0] for examples in source.splits.values()] == [
+        "Training",
+        "validation",
+        "testing",
+    ]
+    assert source.warnings == ()
 
 
 def test_the_fingerprint_is_of_content_alone(image_folder, tmp_path, write_image, screen):
@@ -154,12 +167,8 @@ def test_names_that_are_not_utf8(image_folder, screen):
         (lambda root: (shutil.rmtree(root), root.touch()), "there is no folder"),
         (lambda root: shutil.rmtree(root / "train"), r"has no folder train \(it contains test, validation\)"),
         (
-            lambda root: [(root / name).rename(root / name.upper()) for name in ("train", "validation", "test")],
-            "has no folder train",
-        ),
-        (
             lambda root: shutil.copytree(root / "validation", root / "val"),
-            r"several validation folders \(validation, val\)",
+            r"several validation folders \(val, validation\)",
         ),
         (lambda root: shutil.rmtree(root / "validation/dog"), "validation has no folder for the class dog"),
         (lambda root: (root / "test/bird").mkdir(), "train has no folder for the class bird"),
@@ -200,10 +209,109 @@ def test_a_class_may_be_named_like_a_split_beside_others(image_folder, screen):
     assert not looks_like_split("cat")
 
 
-def test_folders_beside_the_splits(image_folder, screen):
+def test_a_class_of_trains_is_no_split(tmp_path, write_image, screen):
+    for name in ("train", "bus"):
+        for number in range(2):
+            write_image(tmp_path / "vehicles" / name / f"{number}.png", number)
+    assert folder_source(tmp_path / "vehicles", screen).classes == ("bus", "train")
+
+
+def test_what_is_not_read_is_named(image_folder, write_image, screen):
     (image_folder / "bird").mkdir()
-    assert beside_splits(image_folder) == ["bird"]
-    assert beside_splits(image_folder / "train") == []
+    (image_folder / "training").mkdir()
+    write_image(image_folder / "loose.png", 1)
+    write_image(image_folder / "train/one", 2, "PNG")
+    write_image(image_folder / "train/two.jpg", 3, "JPEG")
+    (image_folder / "notes.txt").write_text("not an image, and nobody expects it to be read")
+    assert folder_source(image_folder, screen).warnings == (
+        "the folder bird is beside train and is not read",
+        "the folder training is beside train and is not read",
+        "1 image file in pets outside of the class folders: not read (such as loose.png)",
+        "2 image files in train outside of the class folders: not read (such as one)",
+    )
+
+
+def test_equal_folders_in_every_class_are_pointed_out(tmp_path, write_image, screen):
+    for year in ("2022", "2023"):
+        for name in ("cat", "dog"):
+            write_image(tmp_path / "pets" / year / name / "0.png", int(year) + len(name))
+    (warning,) = folder_source(tmp_path / "pets", screen).warnings
+    assert "the classes are 2022, 2023, and each has the folders cat, dog" in warning
+
+
+def test_system_files_and_folders_are_passed_over(image_folder, write_image, screen):
+    before = folder_source(image_folder, screen)
+    write_image(image_folder / "train/cat/@eaDir/cat.0.png/SYNOPHOTO_THUMB_M.jpg", 1, "JPEG")
+    write_image(image_folder / "train/cat/.ipynb_checkpoints/cat.0-checkpoint.png", 2)
+    write_image(image_folder / "__MACOSX/cat/1.png", 3)
+    for name in ("Thumbs.db", "desktop.ini", ".DS_Store", "._cat.0.png"):
+        (image_folder / "train/cat" / name).write_bytes(b"whatever")
+    after = folder_source(image_folder, screen)
+    assert fingerprint(after) == fingerprint(before)
+    assert after.skipped == ()
+    assert after.warnings == ()
+
+
+def test_files_are_taken_by_their_content(image_folder, write_image, screen):
+    write_image(image_folder / "train/cat/no ending", 90, "PNG")
+    write_image(image_folder / "train/cat/web.jfif", 91, "JPEG")
+    write_image(image_folder / "train/cat/scan.ppm", 92, "PPM")
+    (image_folder / "train/cat/page.jpg").write_text("<!DOCTYPE html><title>Not found</title>")
+    (image_folder / "train/cat/notes.txt").write_text("a text")
+    source = folder_source(image_folder, screen)
+    assert len(source.splits["train"].files) == 9
+    assert {item.file: item.reason for item in source.skipped} == {
+        "train/cat/notes.txt": "not an image (a text)",
+        "train/cat/page.jpg": "not an image but an HTML page, as a failed download leaves it: get it again",
+    }
+
+
+@pytest.mark.parametrize("other", ["caf\u0065\u0301", "caf\u00e9 ", "  caf\u00e9"])
+def test_names_equal_to_the_eye_are_one_class(image_folder, screen, other):
+    for split in SPLITS:
+        (image_folder / split / "cat").rename(image_folder / split / (other if split == "test" else "caf\u00e9"))
+    source = folder_source(image_folder, screen)
+    assert source.classes == ("caf\u00e9", "dog")
+    assert np.bincount(source.splits["test"].labels).tolist() == [2, 2]
+    (image_folder / "train/caf\u0065\u0301  ").mkdir()
+    with pytest.raises(UserError, match=r"has the folders 'cafe\\u0301  ' and 'caf\u00e9'"):
+        folder_source(image_folder, screen)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("Cat", "cat"), ("cat", "c\u00e1t"), ("my  cat", "my cat"), ("cat", "cat\u200b")]
+)
+def test_classes_that_look_alike_are_refused_in_quotes(image_folder, screen, one, other):
+    for split in SPLITS:
+        (image_folder / split / "cat").rename(image_folder / split / one)
+        (image_folder / split / "dog").rename(image_folder / split / other)
+    with pytest.raises(UserError, match=f"the classes '{one}' and '{other}' differ only in") as raised:
+        folder_source(image_folder, screen)
+    assert "names that are easier to tell apart" in str(raised.value)
+
+
+@pytest.mark.parametrize(("one", "other"), [("a", "A"), ("\u304b", "\u304c"), ("11", "1 1"), ("cat 1", "cat 2")])
+def test_classes_that_are_two(image_folder, screen, one, other):
+    for split in SPLITS:
+        (image_folder / split / "cat").rename(image_folder / split / one)
+        (image_folder / split / "dog").rename(image_folder / split / other)
+    assert set(folder_source(image_folder, screen).classes) == {one, other}
+
+
+def test_messages_that_lead_on(image_folder, write_image, tmp_path, screen):
+    shutil.rmtree(image_folder / "test")
+    write_image(image_folder / "test/1.png", 1)
+    with pytest.raises(UserError, match=r"in no class folders\. If nobody labelled them \(as in Kaggle"):
+        folder_source(image_folder, screen)
+    (tmp_path / "pets.zip").write_bytes(b"PK\x03\x04")
+    with pytest.raises(UserError, match="is an archive: unpack it"):
+        folder_source(tmp_path / "pets.zip", screen)
+    flat = tmp_path / "flat"
+    write_image(flat / "1.png", 1)
+    with pytest.raises(UserError, match=r"no class folders in .*flat but 1 image files \(such as 1.png\)"):
+        folder_source(flat, screen)
+    with pytest.raises(UserError, match="is a folder of the running system"):
+        folder_source(tmp_path / "../../../../../../../proc", screen)
 
 
 def test_a_file_that_changes_while_it_is_read(image_folder, write_image, screen):

@@ -1,5 +1,6 @@
 """The decoded cache: what it gives back, and that no damage to it goes unnoticed."""
 
+import errno
 import json
 import os
 import shutil
@@ -25,7 +26,7 @@ FORM = Form(size=12, channels=3, resampling="bilinear")
 
 @pytest.fixture
 def source(image_folder, screen):
-    (image_folder / "train/cat/broken.png").write_text("no image")
+    (image_folder / "train/cat/broken.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
     return folder_source(image_folder, screen)
 
 
@@ -43,7 +44,7 @@ def assert_same(found, expected):
 
 def test_rows_are_the_files_decoded_and_resized(source, image_folder, tmp_path, screen):
     splits, skipped = load_images(source, FORM, tmp_path / "cache", screen)
-    assert [(item.file, "not an image" in item.reason) for item in skipped] == [("train/cat/broken.png", True)]
+    assert [(item.file, "header is damaged" in item.reason) for item in skipped] == [("train/cat/broken.png", True)]
     for name, split in splits.items():
         assert len(split) == {"train": 6, "validation": 4, "test": 4}[name]
         assert split.images.dtype == np.uint8
@@ -238,3 +239,16 @@ def test_no_image_at_all_can_be_cached(tmp_path, screen):
         assert splits["train"].digests.shape == (0, 16)
         assert skipped == ()
     assert screen.text == ""
+
+
+def test_an_error_of_the_system_is_no_damage(source, tmp_path, screen, monkeypatch):
+    load_images(source, FORM, tmp_path / "cache", screen)
+    before = files_of(tmp_path / "cache")
+
+    def refused(*arguments):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(cache_module, "_read_manifest", refused)
+    with pytest.raises(UserError, match="Too many open files"):
+        load_images(source, FORM, tmp_path / "cache", screen)
+    assert files_of(tmp_path / "cache") == before

@@ -1,5 +1,6 @@
 """Decoding against TensorFlow's decoder, and every kind of file that must not do harm."""
 
+import errno
 import io
 import os
 import re
@@ -17,6 +18,7 @@ from PIL import Image
 
 from vision_transfer.data.images import decode
 from vision_transfer.data.images.decode import UndecodableError, decode_file, decode_image, read_file
+from vision_transfer.errors import UserError
 
 DECODED = np.load(Path(__file__).parents[2] / "reference" / "decode.npz")
 NAMES = sorted(key.removeprefix("file_") for key in DECODED.files if key.startswith("file_"))
@@ -215,3 +217,57 @@ def test_a_file_without_permission_says_so(tmp_path, deny):
     deny(path)
     with pytest.raises(UndecodableError, match="Permission denied"):
         read_file(path)
+
+
+@pytest.mark.parametrize("mode", ["LAB", "RGB", "CMYK", "P", "1", "I;16", "LA", "RGBA", "YCbCr"])
+def test_grey_and_colours_decode_the_same_files(mode):
+    image = Image.fromarray(noise(6, 5).astype(np.uint16)) if mode == "I;16" else Image.new(mode, (5, 6))
+    content = saved(image, "JPEG" if mode == "YCbCr" else "TIFF")
+    assert decode_image(content, 1).shape == (6, 5, 1)
+    assert decode_image(content, 3).shape == (6, 5, 3)
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.float32])
+@pytest.mark.parametrize("value_range", [(0.0, 255.0), (0.0, 4095.0), (-1000.0, 3000.0)])
+def test_a_range_of_values_is_read_in_full(dtype, value_range):
+    """Against the definition, in float64."""
+    low, high = value_range
+    values = np.linspace(max(low, 0) if dtype == np.uint16 else low, 1.1 * high, 63).reshape(7, 9).astype(dtype)
+    expected = np.rint(np.clip((values.astype(np.float64) - low) / (high - low), 0, 1) * 255)
+    kind = "PNG" if dtype == np.uint16 else "TIFF"
+    found = decode_image(saved(Image.fromarray(values), kind), 1, value_range)
+    np.testing.assert_array_equal(found[..., 0], expected)
+    assert decode.wide_values(saved(Image.fromarray(values), kind)) == (values.min(), values.max())
+
+
+def test_a_range_of_values_does_not_touch_eight_bits():
+    content = saved(Image.fromarray(noise(7, 9, 3)), "PNG")
+    np.testing.assert_array_equal(decode_image(content, 3, (0.0, 4095.0)), noise(7, 9, 3))
+    assert decode.wide_values(content) is None
+    with pytest.raises(UndecodableError, match="value_range=0,1"):
+        decode_image(saved(Image.fromarray(np.zeros((4, 4), np.float32)), "TIFF"), 1)
+    with pytest.raises(UndecodableError, match="NaN"):
+        decode_image(saved(Image.fromarray(np.full((4, 4), np.nan, np.float32)), "TIFF"), 1, (0.0, 1.0))
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ESTALE])
+def test_an_error_of_the_system_does_not_leave_a_file_out(tmp_path, monkeypatch, number):
+    """A sound file that cannot be read now is no damaged file."""
+
+    def refused(*arguments, **options):
+        raise OSError(number, os.strerror(number))
+
+    file = tmp_path / "sound.png"
+    file.write_bytes(saved(Image.fromarray(noise(4, 4, 3)), "PNG"))
+    monkeypatch.setattr(os, "open", refused)
+    with pytest.raises(UserError, match="could not read it"):
+        read_file(file)
+
+
+def test_a_lack_of_memory_does_not_leave_a_file_out(monkeypatch):
+    def refused(*arguments):
+        raise MemoryError
+
+    monkeypatch.setattr(decode, "_eight_bits", refused)
+    with pytest.raises(UserError, match="not enough memory"):
+        decode_image(saved(Image.fromarray(noise(4, 4, 3)), "PNG"), 3)

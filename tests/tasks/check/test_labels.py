@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from vision_transfer.config import checked, default_config, stage, with_stages
-from vision_transfer.tasks.check.labels import OutOfFold, out_of_fold, outliers, suspects
+from vision_transfer.tasks.check.labels import OutOfFold, out_of_fold, outliers, outvoted, suspects
 from vision_transfer.tasks.check.task import check
 
 
@@ -33,6 +33,20 @@ def test_wrong_labels_are_found(clouds):
     assert {place for place, _, _ in found} >= set(wrong)
     assert len(found) <= len(wrong) + 2
     assert all(likelier == truth[place] for place, likelier, _ in found if place in wrong)
+
+
+def test_neighbours_contradict_wrong_labels_alone(clouds):
+    features, truth = clouds
+    wrong = np.array([3, 70, 130, 171])
+    labels = truth.copy()
+    labels[wrong] = (truth[wrong] + 1) % 3
+    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
+    alike = unit @ unit.T
+    np.fill_diagonal(alike, -np.inf)
+    votes = np.array([(labels[np.argsort(-row)[:10]] == label).sum() for row, label in zip(alike, labels, strict=True)])
+    found = outvoted(features, labels)
+    np.testing.assert_array_equal(found, votes <= 1)
+    assert found[wrong].all() and found.sum() <= len(wrong) + 2
 
 
 def test_suspects_match_the_definition_of_the_paper():
@@ -76,13 +90,16 @@ def test_classes_with_few_images_are_left_out(clouds):
     assert out_of_fold(features[:3], labels[:3], np.arange(3), 3) is None
 
 
-def test_outliers_are_far_from_all(clouds):
+def test_outliers_are_far_from_all_but_a_group_of_its_own_is_none(clouds):
     features = np.abs(clouds[0]) + 10
     strange = features.copy()
     strange[17, :8] *= -1
     assert [place for place, _ in outliers(strange)] == [17]
     assert outliers(features) == []
     assert outliers(features[:3]) == []
+    # as many photos as there are neighbours, in another light
+    strange[20:50, :8] *= -1
+    assert 20 not in [place for place, _ in outliers(strange)]
 
 
 def test_exchanged_labels_of_photos_are_found(data_folder, vgg16_params, tmp_path, screen):

@@ -83,14 +83,26 @@ def test_every_fault_is_found(found, faulty_folder, tmp_path, screen):
     assert "near-duplicates, similarity" in said
 
 
-def test_a_clean_folder_has_no_findings(found, clean_folder, tmp_path, screen):
+def test_a_clean_folder_has_no_findings_but_its_small_splits(found, clean_folder, tmp_path):
     report = found(clean_folder)
-    assert report["findings"] == []
-    assert "No problems were found" in screen.console.file.getvalue()
+    assert report["counts"] == {"small_split": 2}
+    assert details_of(report, "small_split") == [
+        f"12 {split} images, 6 of cat: an accuracy measured on them has a 95 % interval of up to ±0.25; smaller "
+        "differences between runs mean nothing"
+        for split in ("test", "validation")
+    ]
     assert not (tmp_path / "found/check.png").exists()
     assert report["pictures"] == {
         split: {"cat": count, "dog": count} for split, count in (("train", 12), ("validation", 6), ("test", 6))
     }
+
+
+def test_a_clean_set_has_no_findings(found, tmp_path, scene, screen):
+    images, labels = np.stack([scene(seed, 40, 40) for seed in range(232)]), np.arange(232) % 2
+    file = tmp_path / "some.npz"
+    np.savez(file, x_train=images[:132], y_train=labels[:132], x_test=images[132:], y_test=labels[132:])
+    assert found(file, name="npz")["findings"] == []
+    assert "No problems were found" in screen.console.file.getvalue()
 
 
 def test_an_unsplit_folder_and_a_class_named_like_a_split(found, clean_folder):
@@ -108,7 +120,7 @@ def test_copies_are_found_in_arrays_without_files(found, tmp_path, scene):
     np.savez(file, x_train=images[:30], y_train=labels[:30], x_test=images[30:], y_test=labels[30:])
     report = found(file, name="npz")
     assert files_of(report, "leak") == {("test/0", "train/2")}
-    assert report["counts"] == {"leak": 1}
+    assert report["counts"] == {"leak": 1, "small_split": 1}
 
 
 def test_many_findings_fit_on_the_sheet(found, clean_folder, tmp_path):

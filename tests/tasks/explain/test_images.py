@@ -41,7 +41,7 @@ def test_a_file_and_a_pattern(folder):
         ("*.webp", "no file matches it"),
         ("b/broken.jpg", "no image can be read.*broken.jpg"),
         ("b/notes.txt", "no image can be read.*not an image"),
-        ("empty", "no files that end in .*are below this folder"),
+        ("empty", "no image is below this folder"),
     ],
 )
 def test_messages(folder, images, message):

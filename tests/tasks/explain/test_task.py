@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -9,7 +10,7 @@ from PIL import Image
 from vision_transfer.config import checked, default_config, stage, with_stages
 from vision_transfer.errors import UserError
 from vision_transfer.models.pretrained.load import PretrainedWeights
-from vision_transfer.tasks.explain import load
+from vision_transfer.tasks.explain import draw, load
 from vision_transfer.tasks.explain.draw import Selection, draw_network_figures
 from vision_transfer.tasks.explain.images import NamedImage
 from vision_transfer.tasks.explain.load import LoadedNetwork
@@ -66,6 +67,23 @@ def test_broken_images_are_named_and_the_others_drawn(tmp_path, screen, image_fi
     assert len(drawn(explain(flags, tmp_path, screen))) == 1
     said = screen.console.file.getvalue()
     assert "left out" in said and "broken.png" in said
+
+
+def test_titles_say_when_a_heat_map_shows_nothing(tmp_path, screen, network, variables, monkeypatch):
+    """Without weights nothing supports a class; a map of 2 × 2 hardly shows places."""
+    titles = []
+    monkeypatch.setattr(draw, "heat_figure", lambda image, heat, caption, title: titles.append(title))
+    monkeypatch.setattr(draw, "superimpose", lambda pixels, heat: pixels)
+    monkeypatch.setattr(draw, "save_image", lambda pixels, path: path)
+    monkeypatch.setattr(draw, "save_png", lambda figure, path, resolution: path)
+    classes = ("cat", "dog", "hen")[: max(2, network.outputs)]
+    nothing = jax.tree.map(np.zeros_like, variables)
+    image = NamedImage("p", np.random.default_rng(0).integers(0, 256, (12, 12, 2), dtype=np.uint8))
+    for some in (nothing, variables):
+        loaded = LoadedNetwork(network, some, classes, backbone_config(), tmp_path)
+        draw_network_figures(loaded, Selection(["grad_cam", "smooth_grad"]), [image], tmp_path, screen)
+    assert [title.split("\n")[2:] for title in titles] == [["nothing supports this class: 0 everywhere"]] * 2 + [[]] * 2
+    assert draw._doubt(np.ones((2, 3))) == "\ntoo small a map to show places"
 
 
 def test_layers_and_classes_that_do_not_exist(tmp_path, screen, network, variables):

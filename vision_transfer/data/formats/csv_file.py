@@ -1,15 +1,18 @@
 """A table of images: a CSV file with the columns `path`, `label` and, if the data is already split, `split`.
 
-Paths are relative to the CSV's folder. Other columns are ignored. Commas, semicolons or tabs separate the values.
+Paths are relative to the CSV's folder, with `/` between their parts, or backslashes as on Windows. Other columns are
+ignored. Commas, semicolons or tabs separate the values.
 """
 
 import csv
 import io
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from vision_transfer.data.dataset import SPLIT_NAMES, SPLITS
+from vision_transfer.data.dataset import SPLIT_NAMES, SPLITS, split_named
+from vision_transfer.data.formats.class_names import check_not_alike, class_name
 from vision_transfer.data.formats.image_files import Named, display, files_source
 from vision_transfer.data.images.decode import UndecodableError, read_file
 from vision_transfer.data.source import Source
@@ -20,7 +23,7 @@ PATH, LABEL, SPLIT = "path", "label", "split"
 SUFFIXES = (".csv", ".tsv")
 EXPECTED = "a CSV file whose first line names the columns path, label and, optionally, split"
 _SEPARATORS = ",;\t"
-_SPLIT_OF = {name: split for split, names in SPLIT_NAMES.items() for name in names}
+_SPLIT_NAMES = [name for names in SPLIT_NAMES.values() for name in names]
 
 
 @dataclass(frozen=True)
@@ -60,26 +63,27 @@ def _rows(file: Path) -> Iterator[_Row]:
     separator = max(_SEPARATORS, key=header_line.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     where = f"--config.dataset.root: {display(str(file))}"
-    seen: dict[str, int] = {}
+    seen: dict[str, _Row] = {}
     try:
         header = [name.strip().lower() for name in next(reader, [])]
         columns = _columns(where, header)
         for values in reader:
             if not any(value.strip() for value in values):
                 continue
-            row = _row(f"{where}, line {reader.line_num}", reader.line_num, columns, values)
-            if row.path in seen:
+            row = _row(f"{where}, line {reader.line_num}", reader.line_num, columns, values, file.parent)
+            other = seen.setdefault(os.path.normpath(row.path), row)
+            if other is not row:
+                as_what = "" if other.label == row.label else f" as {other.label}, here as {row.label}"
                 raise UserError(
-                    f"{where}, line {row.line}, column {PATH}: {row.path} is already in line {seen[row.path]}. "
-                    "Keep one of the two."
+                    f"{where}, line {row.line}, column {PATH}: {display(row.path)} is already in line {other.line}"
+                    f"{as_what}. Keep one of the two."
                 )
-            seen[row.path] = row.line
             yield row
     except csv.Error as error:
         raise UserError(f"{where}, line {reader.line_num}: cannot be read as CSV ({error}).") from None
 
 
-def _row(where: str, line: int, columns: Mapping[str, int], values: list[str]) -> _Row:
+def _row(where: str, line: int, columns: Mapping[str, int], values: list[str], folder: Path) -> _Row:
     found: dict[str, str] = {}
     for name, place in columns.items():
         found[name] = values[place].strip() if place < len(values) else ""
@@ -87,10 +91,15 @@ def _row(where: str, line: int, columns: Mapping[str, int], values: list[str]) -
             raise UserError(f"{where}, column {name}: is empty. Every image needs one.")
         if "\0" in found[name]:
             raise UserError(f"{where}, column {name}: contains a zero byte.")
-    split = found.get(SPLIT, "train").lower()
-    if split not in _SPLIT_OF:
-        raise UserError(f"{where}, column {SPLIT}: is {found[SPLIT]!r}; {nearest_names(split, list(_SPLIT_OF))}")
-    return _Row(line, found[PATH], found[LABEL], _SPLIT_OF[split])
+    split = split_named(found.get(SPLIT, "train"))
+    if split is None:
+        raise UserError(f"{where}, column {SPLIT}: is {found[SPLIT]!r}; {nearest_names(found[SPLIT], _SPLIT_NAMES)}")
+    return _Row(line, _with_slashes(found[PATH], folder), class_name(found[LABEL]), split)
+
+
+def _with_slashes(path: str, folder: Path) -> str:
+    """A path written on Windows with `/` between its parts; a file whose name has a backslash keeps it."""
+    return path.replace("\\", "/") if "\\" in path and not os.path.lexists(folder / path) else path
 
 
 def _columns(where: str, header: list[str]) -> dict[str, int]:
@@ -112,6 +121,7 @@ def _classes(file: Path, rows: list[_Row]) -> dict[str, int]:
     if len(names) < 2:
         found = f"has only the class {names[0]}" if names else "lists no images"
         raise UserError(f"{where}, column {LABEL}: {found}. At least two classes are needed; expected {EXPECTED}.")
+    check_not_alike(names, f"{where}, column {LABEL}")
     for split in sorted({row.split for row in rows}):
         missing = sorted(set(names) - {row.label for row in rows if row.split == split})
         if missing:

@@ -1,23 +1,37 @@
-"""Image files as examples: found below a folder or listed, read, and identified by a digest of their bytes."""
+"""Image files as examples: found below a folder or listed, read, and identified by a digest of their bytes.
+
+One definition of an image file holds for every mode: a visible file that starts like an image and decodes. Hidden files
+and folders, and what systems and programs leave in folders (`@eaDir`, `Thumbs.db`), are passed over as if they were not
+there.
+"""
 
 import hashlib
 import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from vision_transfer.data.dataset import DIGEST_BYTES, Skipped, digest
-from vision_transfer.data.images.decode import UndecodableError, decode_image, read_file
+from vision_transfer.data.images.decode import UndecodableError, decode_image, read_file, read_image_file
 from vision_transfer.data.images.parallel import map_in_order
+from vision_transfer.data.images.recognise import HEAD_BYTES, SUFFIXES, is_image
 from vision_transfer.data.source import Examples, Source
-from vision_transfer.errors import UserError
+from vision_transfer.errors import UserError, visible
 from vision_transfer.runtime.console import Screen
 
 # The size that VGG's weights were trained with (arXiv:1409.1556, section 3.1).
 DEFAULT_SIZE = 224
+# In lower case: thumbnails of Synology, archives made on a Mac, notebooks, Python, Windows, recycle bins.
+SYSTEM_NAMES = frozenset(
+    (
+        *("@eadir", "#recycle", "@recycle", "__macosx", "__pycache__", "$recycle.bin", "system volume information"),
+        *("lost+found", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"),
+    )
+)
+_PSEUDO_FILE_SYSTEMS = tuple(map(Path, ("/proc", "/sys", "/dev")))
 
 
 @dataclass(frozen=True)
@@ -38,9 +52,14 @@ def files_source(
     note: str,
     expected: str,
     skipped: Sequence[Skipped] = (),
+    warnings: Sequence[str] = (),
     screen: Screen,
 ) -> Source:
-    """A source of the named files of each split: read and digested, not decoded; unreadable ones are left out."""
+    """A source of the named files of each split: read and digested, not decoded; those that are no images are left out.
+
+    Raises:
+        UserError: the system cannot read files now.
+    """
     splits: dict[str, Examples] = {}
     unreadable: list[Skipped] = []
     content = hashlib.blake2b(digest_size=DIGEST_BYTES)
@@ -58,12 +77,52 @@ def files_source(
         skipped=(*skipped, *unreadable),
         note=note,
         expected=expected,
+        warnings=tuple(warnings),
         has_near_duplicates=True,
     )
 
 
+def with_value_range(source: Source, value_range: tuple[float, ...]) -> Source:
+    """The source with the grey values of files of more than 8 bits read in this range; `()` changes nothing."""
+    if not value_range:
+        return source
+
+    def ranged(examples: Examples) -> Examples:
+        read = examples.read
+        if read is None:
+            return examples
+        return replace(examples, pixels=lambda index, channels: decode_image(read(index), channels, value_range))
+
+    splits = {split: ranged(examples) for split, examples in source.splits.items()}
+    content = digest(f"{source.content} {value_range}".encode()).hex()
+    return replace(source, splits=splits, content=content)
+
+
+def is_passed_over(name: str) -> bool:
+    """Whether a file or folder of this name is hidden, or left by a system or program; such are never read."""
+    return name.startswith(".") or name.lower() in SYSTEM_NAMES
+
+
+def may_be_image(path: Path) -> bool:
+    """Whether a file starts like an image or is named like one; the start of one named otherwise is read."""
+    if path.suffix.lower() in SUFFIXES:
+        return True
+    try:
+        with path.open("rb") as file:
+            return is_image(file.read(HEAD_BYTES))
+    except OSError:
+        return False
+
+
+def refuse_pseudo_folder(path: Path, where: str) -> None:
+    """Raises UserError for a folder of the running system, such as /proc, whose files have no end."""
+    resolved = path.resolve()
+    if any(resolved.is_relative_to(pseudo) for pseudo in _PSEUDO_FILE_SYSTEMS):
+        raise UserError(f"{where}: {display(str(path))} is a folder of the running system and holds no images.")
+
+
 def walk(top: Path) -> Iterator[tuple[Path, str | None]]:
-    """All visible files below `top` in a fixed order, each with None or the reason why it cannot be an image.
+    """All files below `top` that are not passed over, in a fixed order, each with None or why it cannot be an image.
 
     Links to folders are followed, but no folder is entered twice, so that circular links end.
     """
@@ -77,7 +136,7 @@ def walk(top: Path) -> Iterator[tuple[Path, str | None]]:
                 yield folder, "a link to a folder that was already read"
                 continue
             visited.add((status.st_dev, status.st_ino))
-            names = sorted(entry.name for entry in os.scandir(folder) if not entry.name.startswith("."))
+            names = sorted(entry.name for entry in os.scandir(folder) if not is_passed_over(entry.name))
         except OSError as error:
             yield folder, f"cannot be read: {error.strerror}"
             continue
@@ -104,8 +163,11 @@ def is_folder(path: Path) -> bool:
 
 
 def display(name: str) -> str:
-    """A file name that can be printed and stored: bytes that are not UTF-8 become escapes."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
+    """A file name that can be printed and stored in one line: escapes for control characters and for what is not UTF-8.
+
+    Raw control characters could move the cursor, recolour the screen or split a row of a table.
+    """
+    return visible(os.fsencode(name).decode("utf-8", "backslashreplace"))
 
 
 def relative(path: Path, root: Path) -> str:
@@ -116,7 +178,7 @@ def relative(path: Path, root: Path) -> str:
 def _read(named: Sequence[Named], title: str, screen: Screen) -> tuple[Examples, list[Skipped]]:
     def digest_or_reason(item: Named) -> bytes | Skipped:
         try:
-            return digest(read_file(item.path))
+            return digest(read_image_file(item.path))
         except UndecodableError as reason:
             return Skipped(item.file, f"{item.where}{reason}")
 

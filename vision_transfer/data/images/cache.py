@@ -9,7 +9,6 @@ against its own digest.
 import io
 import json
 import math
-import shutil
 from collections.abc import Generator, Mapping
 from contextlib import closing
 from dataclasses import asdict
@@ -26,7 +25,7 @@ from vision_transfer.data.images.resize import Form, resize
 from vision_transfer.data.source import Examples, Source, fingerprint
 from vision_transfer.errors import UserError
 from vision_transfer.runtime.console import Screen
-from vision_transfer.runtime.files import new_folder, shared_folder, write_json
+from vision_transfer.runtime.files import DAMAGE, new_folder, read_json, remove, shared_folder, write_json
 
 FOLDER = "decoded"
 LAYOUT_VERSION = 1
@@ -101,9 +100,9 @@ def _open_or_build(folder: Path, source: Source, form: Form, screen: Screen) -> 
     if folder.exists():
         try:
             return _open(folder, screen)
-        except (CacheDamagedError, OSError) as damage:
+        except (CacheDamagedError, *DAMAGE) as damage:
             screen.say(escape(f"The cached images of {source.name} are damaged ({damage}); they are decoded again."))
-            shutil.rmtree(folder)
+            remove(folder)
     with new_folder(folder) as temporary:
         _build(temporary, source, form, screen)
     return _open(folder, screen)
@@ -169,10 +168,10 @@ def _open(folder: Path, screen: Screen) -> Decoded:
 
 def _read_manifest(path: Path) -> Mapping:
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = read_json(path)
         if manifest["digest"] == _manifest_digest(manifest["content"]):
             return manifest["content"]
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError):
         pass
     raise CacheDamagedError(f"{path.name} was changed")
 

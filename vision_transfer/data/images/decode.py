@@ -1,14 +1,17 @@
 """Decodes the bytes of an image file to pixels, within limits that a malicious file cannot exceed.
 
 Pixels are those of TensorFlow's `decode_image(channels=3)`: alpha is dropped and not blended, 16 bits are reduced to
-their upper 8, and an animation gives its first frame. Two things differ: EXIF rotation is applied, and JPEGs are
-decoded with libjpeg's accurate DCT (as in Keras's `load_img`), not with the fast one as in TensorFlow.
+their upper 8 unless a range of values is given, and an animation gives its first frame. Two things differ: EXIF
+rotation is applied, and JPEGs are decoded with libjpeg's accurate DCT (as in Keras's `load_img`), not with the fast one
+as in TensorFlow.
 """
 
+import errno
 import io
 import os
 import stat
 import threading
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,12 +19,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import UInt8
 
+from vision_transfer.data.images.recognise import HEAD_BYTES, formats_read, is_image, what_it_is
+from vision_transfer.errors import UserError
+
 if TYPE_CHECKING:
     from PIL import Image
 
 # Part of the cache's key: to be raised when the same bytes give other pixels.
-DECODER_VERSION = 1
-FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF")
+DECODER_VERSION = 2
 MAX_FILE_BYTES = 100 * 2**20
 # Above the largest phone sensors in common use (108 megapixels); as RGB 360 MB.
 MAX_PIXELS = 120_000_000
@@ -31,7 +36,22 @@ MAX_SCANNED_PIXELS = 4_000_000_000
 LARGE_PIXELS = 16_000_000
 _START_OF_SCAN = b"\xff\xda"
 _EXIF_ORIENTATION = 0x0112
+# Orientations other than upright; anything else in the tag means nothing.
+_TURNED = range(2, 9)
+# What is wrong with a file itself. Any other error is the system's (no descriptors or memory left, a failing disk, a
+# network that went away): the file may be sound, so leaving it out would change the data silently.
+_OF_THE_FILE = frozenset(
+    (
+        *(errno.ENOENT, errno.EACCES, errno.EPERM, errno.ELOOP, errno.EISDIR, errno.ENOTDIR, errno.ENXIO),
+        *(errno.ENAMETOOLONG, errno.EINVAL, errno.EOPNOTSUPP, errno.EOVERFLOW, errno.ENODEV),
+    )
+)
+# The largest value of 16 bits, of which the upper 8 are read where no range is given.
+_LARGEST_WIDE = 2**16 - 1
 _MAX_REASON_LENGTH = 200
+# Position of the number of bits per channel in a PNG's header, and its tag in a TIFF.
+_PNG_DEPTH_AT = 24
+_TIFF_BITS_PER_SAMPLE = 258
 _one_large_image = threading.Lock()
 
 
@@ -46,11 +66,24 @@ def decoder_version() -> str:
     return f"{DECODER_VERSION}/pillow-{PIL.__version__}"
 
 
-def read_file(path: Path) -> bytes:
+def read_image_file(path: Path) -> bytes:
+    """`read_file` of an image; of any other file only the first bytes are read.
+
+    Raises:
+        UndecodableError: the file is not an image by its first bytes, or cannot be read.
+        UserError: the system cannot read files now.
+    """
+    return read_file(path, _check_image)
+
+
+def read_file(path: Path, check_head: Callable[[bytes], None] = lambda head: None) -> bytes:
     """The bytes of a regular, non-empty file of at most `MAX_FILE_BYTES`; never waits on a FIFO or device.
+
+    `check_head` is called with the first bytes, and raises an error if the rest need not be read.
 
     Raises:
         UndecodableError: it is not such a file, or cannot be read.
+        UserError: the system cannot read files now.
     """
     try:
         # Checked before it is opened, since opening alone can start a device; and after, since it may have changed
@@ -59,43 +92,89 @@ def read_file(path: Path) -> bytes:
         flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
         with open(os.open(path, flags), "rb") as file:  # noqa: PTH123 (Path.open takes no descriptor)
             _check_file(os.fstat(file.fileno()))
-            content = file.read(MAX_FILE_BYTES + 1)
+            head = file.read(HEAD_BYTES)
+            check_head(head)
+            content = head + file.read(MAX_FILE_BYTES + 1 - len(head))
     except OSError as error:
-        raise UndecodableError(f"cannot be read: {error.strerror or type(error).__name__}") from None
+        reason = error.strerror or type(error).__name__
+        if error.errno in _OF_THE_FILE:
+            raise UndecodableError(f"cannot be read: {reason}") from None
+        raise UserError(
+            f"{path}: this machine could not read it ({reason}). The file itself may be sound, so it is not left out: "
+            "fix this and run the same command again."
+        ) from error
     if len(content) > MAX_FILE_BYTES:
         raise UndecodableError(f"over {MAX_FILE_BYTES:,} bytes, the limit for one image file")
     return content
 
 
-def decode_image(content: bytes, channels: int) -> UInt8[np.ndarray, "height width channels"]:
+def decode_image(
+    content: bytes, channels: int, value_range: tuple[float, ...] = ()
+) -> UInt8[np.ndarray, "height width channels"]:
     """Decodes an image file's bytes to RGB (`channels` 3) or grey (1), upright by its EXIF tag.
+
+    `value_range` has the values that become 0 and 255 in grey files of more than 8 bits; values beyond are clipped.
+    Without it, the upper 8 of 16 bits are read.
 
     Raises:
         UndecodableError: not an image, damaged, too large, or of a kind without 8-bit values.
+        UserError: there is not enough memory to decode it now.
     """
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+        with Image.open(io.BytesIO(content), formats=formats_read()) as image:
             _check_pixels(image, content)
             with _one_large_image if image.width * image.height > LARGE_PIXELS else nullcontext():
                 image.load()
-                upright = _upright(_eight_bits(image).convert("RGB" if channels == 3 else "L"), exif_orientation(image))
+                small = _eight_bits(image, content, value_range)
+                upright = _upright(_converted(small, channels), exif_orientation(image))
                 return np.asarray(upright).reshape(upright.height, upright.width, channels)
     except UndecodableError:
         raise
     except UnidentifiedImageError:
-        raise UndecodableError(f"not an image ({', '.join(FORMATS)}) or its header is damaged") from None
-    except MemoryError:
-        raise UndecodableError("too large for this machine's memory") from None
+        raise UndecodableError(_unidentified(content[:HEAD_BYTES])) from None
+    except MemoryError as error:
+        raise UserError(
+            "there is not enough memory to decode an image. It may be sound, so it is not left out: free some memory, "
+            "and run the same command again."
+        ) from error
     except Exception as error:  # Pillow's plugins may raise anything on damaged bytes.
         reason = f"does not decode: {type(error).__name__}: {error}"
         raise UndecodableError(" ".join(reason.split())[:_MAX_REASON_LENGTH]) from None
 
 
-def decode_file(path: Path, channels: int) -> UInt8[np.ndarray, "height width channels"]:
+def decode_file(
+    path: Path, channels: int, value_range: tuple[float, ...] = ()
+) -> UInt8[np.ndarray, "height width channels"]:
     """`decode_image` of a file's content."""
-    return decode_image(read_file(path), channels)
+    return decode_image(read_image_file(path), channels, value_range)
+
+
+def wide_values(content: bytes) -> tuple[float, float] | None:
+    """The smallest and largest value in a grey file of more than 8 bits, before they are reduced; otherwise None."""
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(content), formats=formats_read()) as image:
+            _check_pixels(image, content)
+            if not _is_wide(image):
+                return None
+            values = np.asarray(image)
+            return float(values.min()), float(values.max())
+    except Exception:  # Pillow's plugins may raise anything on damaged bytes.
+        return None
+
+
+def _check_image(head: bytes) -> None:
+    if head and not is_image(head):
+        raise UndecodableError(what_it_is(head))
+
+
+def _unidentified(head: bytes) -> str:
+    """Why Pillow takes a file for no image."""
+    what = what_it_is(head)
+    return f"{what}, or its header is damaged" if is_image(head) and " but " not in what else what
 
 
 def _check_file(status: os.stat_result) -> None:
@@ -119,28 +198,68 @@ def _check_pixels(image: "Image.Image", content: bytes) -> None:
         )
 
 
-def _eight_bits(image: "Image.Image") -> "Image.Image":
-    """Reduces 16-bit grey to its upper 8 bits; other modes are such that Pillow converts them to RGB or grey."""
+def _is_wide(image: "Image.Image") -> bool:
+    return image.mode == "F" or image.mode.startswith("I")
+
+
+def _eight_bits(image: "Image.Image", content: bytes, value_range: tuple[float, ...]) -> "Image.Image":
+    """Reduces grey of more than 8 bits to 8; other modes are such that Pillow converts them to RGB or grey."""
     from PIL import Image
 
-    if image.mode == "F":
-        raise UndecodableError("floating-point pixels, whose range is unknown: save it with 8 or 16 bits")
-    if image.mode.startswith("I"):
-        values = np.clip(np.asarray(image).astype(np.int64), 0, 2**16 - 1)
-        return Image.fromarray((values >> 8).astype(np.uint8))
+    if _is_wide(image):
+        return Image.fromarray(_reduced(np.asarray(image), value_range))
+    if value_range and _has_wide_colours(image, content):
+        raise UndecodableError("colours of 16 bits, which value_range cannot be applied to: save it with 8 bits")
     # Converting directly gives the same pixels, but also a warning.
     return image.convert("RGBA") if image.mode == "P" and "transparency" in image.info else image
 
 
-def exif_orientation(image: "Image.Image") -> object:
-    """The EXIF orientation tag of an open image, or None if there is no readable one."""
+def _reduced(values: np.ndarray, value_range: tuple[float, ...]) -> UInt8[np.ndarray, "height width"]:
+    """Values of more than 8 bits as 8 bits: the range, or the upper 8 of 16 bits."""
+    if value_range:
+        low, high = value_range
+        shares = (values.astype(np.float64) - low) / (high - low)
+        if np.isnan(shares).any():
+            raise UndecodableError("has pixels that are not a number (NaN)")
+        return np.rint(255 * np.clip(shares, 0, 1)).astype(np.uint8)
+    if values.dtype.kind == "f":
+        raise UndecodableError(
+            "floating-point pixels, whose range is unknown: save it with 8 or 16 bits, or give their range in "
+            "--config.dataset.value_range=0,1"
+        )
+    return (np.clip(values.astype(np.int64), 0, _LARGEST_WIDE) >> 8).astype(np.uint8)
+
+
+def _has_wide_colours(image: "Image.Image", content: bytes) -> bool:
+    """Whether an image in colour has 16 bits per channel, of which Pillow keeps the upper 8."""
+    if image.format == "PNG":
+        return content[_PNG_DEPTH_AT] > 8
+    bits = getattr(image, "tag_v2", {}).get(_TIFF_BITS_PER_SAMPLE, (8,))
+    return max(bits if isinstance(bits, tuple) else (bits,)) > 8
+
+
+def _converted(image: "Image.Image", channels: int) -> "Image.Image":
+    """The image as RGB or grey; what cannot become grey directly (L*a*b*) goes through RGB, so that both work."""
+    if channels == 1 and image.mode == "LAB":
+        image = image.convert("RGB")
+    return image.convert("RGB" if channels == 3 else "L")
+
+
+def exif_orientation(image: "Image.Image") -> int | None:
+    """The EXIF orientation by which an open image is turned (2 to 8); None for one that stays as it is."""
     try:
-        return image.getexif().get(_EXIF_ORIENTATION)
+        orientation = image.getexif().get(_EXIF_ORIENTATION)
     except Exception:  # Damaged EXIF data may raise anything, and the pixels are good without it.
         return None
+    return orientation if isinstance(orientation, int) and orientation in _TURNED else None
 
 
-def _upright(image: "Image.Image", orientation: object) -> "Image.Image":
+def has_wide_pixels(image: "Image.Image", content: bytes) -> bool:
+    """Whether an open image has more than 8 bits per channel."""
+    return _is_wide(image) or _has_wide_colours(image, content)
+
+
+def _upright(image: "Image.Image", orientation: int | None) -> "Image.Image":
     """Undoes the rotation or reflection given by an EXIF orientation (2 to 8)."""
     from PIL.Image import Transpose
 
@@ -153,5 +272,4 @@ def _upright(image: "Image.Image", orientation: object) -> "Image.Image":
         7: Transpose.TRANSVERSE,
         8: Transpose.ROTATE_90,
     }
-    method = undo.get(orientation) if isinstance(orientation, int) else None
-    return image if method is None else image.transpose(method)
+    return image if orientation is None else image.transpose(undo[orientation])

@@ -22,7 +22,7 @@ from vision_transfer.data.images.decode import UndecodableError, decoder_version
 from vision_transfer.data.images.parallel import map_in_order
 from vision_transfer.data.source import Examples
 from vision_transfer.runtime.console import Screen
-from vision_transfer.runtime.files import replaced_file
+from vision_transfer.runtime.files import DAMAGE, remove, replaced_file
 
 # Part of the cache's key: to be raised when the same pixels give another thumbnail.
 THUMBNAIL_VERSION = 1
@@ -136,6 +136,8 @@ def load_thumbnails(
     rows = _read_rows(file, len(examples.files))
     if rows is None:
         rows = _thumbnail_rows(examples, screen)
+        if file.is_dir():
+            remove(file)
         with replaced_file(file) as temporary:
             temporary.write_bytes(digest(rows.tobytes()) + rows.tobytes())
     return rows[:, 1:].reshape(-1, SIDE, SIDE), rows[:, 0] > 0
@@ -160,7 +162,7 @@ def _read_rows(file: Path, examples: int) -> UInt8[np.ndarray, "examples 1025"] 
     """The rows in the file, or None if it is missing or damaged."""
     try:
         content = file.read_bytes()
-    except OSError:
+    except DAMAGE:
         return None
     rows = np.frombuffer(content, np.uint8, offset=min(DIGEST_BYTES, len(content)))
     if rows.size != examples * ROW_BYTES or content[:DIGEST_BYTES] != digest(rows.tobytes()):

@@ -3,7 +3,6 @@
 Only files that this program writes are listed, and hence deleted: each kind recognises its own by their names.
 """
 
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from vision_transfer.features.store import FOLDER as FEATURES_FOLDER
 from vision_transfer.features.store import Store
 from vision_transfer.models.backbones.registry import RELEASES
 from vision_transfer.models.pretrained.load import FOLDER as WEIGHTS_FOLDER
+from vision_transfer.runtime.files import read_json
 from vision_transfer.runtime.jax_setup import COMPILED_FOLDER
 
 # Names that `provenance.json_digest` and the decoded cache give to folders, and JAX to files.
@@ -87,7 +87,7 @@ def _decoded(folder: Path) -> Iterator[Entry]:
 
 def _about_decoded(manifest: Path) -> str:
     try:
-        splits = json.loads(manifest.read_text(encoding="utf-8"))["content"]["splits"]
+        splits = read_json(manifest)["content"]["splits"]
         shapes = [split["shape"] for split in splits.values()]
         return f"{sum(shape[0] for shape in shapes):,} images of {'×'.join(map(str, shapes[0][1:]))}"
     except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError):

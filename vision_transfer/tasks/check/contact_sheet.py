@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from PIL import Image, ImageDraw, ImageFont
 
 # Kinds that are visible in images, and the number of findings shown of each, the worst first.
-SHOWN = ("leak", "label_conflict", "suspect_label", "outlier", "duplicate", "near_duplicate", "mode", "size")
+SHOWN = (
+    *("leak", "label_conflict", "blank", "suspect_label", "outlier", "duplicate", "dark", "bright", "near_duplicate"),
+    *("mode", "size"),
+)
 MOST_SHOWN = 24
 # In pixels.
 SIDE, GAP, TEXT, LINE, MARGIN = 180, 10, 12, 16, 24

@@ -1,20 +1,20 @@
 """The rules: findings about classes and folders, about single files, and about images that show the same."""
 
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 import numpy as np
 from jaxtyping import Int
 
-from vision_transfer.data.formats.folder import beside_splits, looks_like_split
+from vision_transfer.data.doubts import FEWEST_OF_A_CLASS, LEAST_CONTRAST, say_too_small
+from vision_transfer.data.formats.folder import looks_like_split
 from vision_transfer.data.images.near_duplicates import equal_contents, near_duplicates
 from vision_transfer.data.source import Source
 from vision_transfer.tasks.check.findings import Finding
 from vision_transfer.tasks.check.scan import Scan, ScannedImage
 
-# With fewer images a class is hardly learnt, or one image changes its recall by more than 20 points.
+# With fewer images a class is hardly learnt.
 FEW_TO_LEARN_FROM = 10
-FEW_TO_MEASURE_BY = 5
 # Ratio of the largest class to the smallest from which a network that never predicts the smallest is hardly wrong.
 UNEQUAL = 5
 # Lower-case extensions of each format.
@@ -26,12 +26,22 @@ EXTENSIONS = {
     "WEBP": {".webp"},
     "GIF": {".gif"},
     "TIFF": {".tif", ".tiff"},
+    "PPM": {".ppm", ".pgm", ".pbm", ".pnm", ".pfm"},
+    "AVIF": {".avif", ".avifs"},
+    "JPEG2000": {".jp2", ".j2k", ".jpc", ".jpf", ".jpx"},
+    "HEIF": {".heic", ".heif", ".hif"},
 }
 # An image enlarged more than this, or squeezed into a square from sides with this ratio, looks unlike the others.
 MOST_ENLARGED = 2.0
 MOST_STRETCHED = 3.0
-# Grey images are unusual if their share is smaller.
+# What more than this share of all images have in common is a fact about the data set, not a fault of each of them.
 UNUSUAL_SHARE = 0.1
+# Nearly black: all but 1 % of the pixels are darker than this level. Mostly white: more than this share of the pixels
+# are white, and usual images of this data set have less than the other share.
+DARK_LEVEL = 40
+WHITE_SHARE, USUAL_WHITE_SHARE = 0.6, 0.2
+# Fewer findings of a kind are listed one by one, however few images there are.
+FEW_TO_LIST = 5
 
 
 def class_counts(scan: Scan) -> Int[np.ndarray, "splits classes"]:
@@ -43,14 +53,22 @@ def class_counts(scan: Scan) -> Int[np.ndarray, "splits classes"]:
 
 
 def class_sizes(scan: Scan) -> Iterator[Finding]:
-    """Small classes, and training classes of very unequal size."""
+    """Empty and small classes, training classes of very unequal size, and splits too small to measure by."""
     counts = class_counts(scan)
     for split, name in enumerate(scan.split_names):
-        few = FEW_TO_LEARN_FROM if name == "train" else FEW_TO_MEASURE_BY
+        few = FEW_TO_LEARN_FROM if name == "train" else FEWEST_OF_A_CLASS
         for label in np.flatnonzero(counts[split] < few):
             count = int(counts[split, label])
+            if count == 0:
+                yield Finding("empty_class", f"{scan.classes[label]}: no image in {name}, so a run refuses the data")
+                continue
             detail = f"{scan.classes[label]}: {count} in {name} (fewer than {few})"
             yield Finding("tiny_class", detail, score=1 / (1 + count))
+        if name != "train":
+            present = np.flatnonzero(counts[split])
+            labels = np.repeat(np.arange(len(present)), counts[split][present])
+            for detail in say_too_small(name, [scan.classes[label] for label in present], labels):
+                yield Finding("small_split", detail)
     train = counts[scan.split_names.index("train")]
     smallest, largest = int(np.argmin(train)), int(np.argmax(train))
     if train[largest] >= UNEQUAL * max(train[smallest], 1):
@@ -61,14 +79,13 @@ def class_sizes(scan: Scan) -> Iterator[Finding]:
         )
 
 
-def folders_like_splits(scan: Scan, root: Path | None) -> Iterator[Finding]:
-    """Classes named like splits, and folders beside the splits that nothing reads."""
-    for name in scan.classes:
+def layout(source: Source) -> Iterator[Finding]:
+    """Classes named like splits, and what lies in the folder and is not read."""
+    for name in source.classes:
         if looks_like_split(name):
             yield Finding("layout", f"the class {name} is named like a split; splits are train, validation and test")
-    if root is not None and root.is_dir():
-        for name in beside_splits(root):
-            yield Finding("layout", f"the folder {name} is beside train and is not read")
+    for warning in source.warnings:
+        yield Finding("layout", warning)
 
 
 def unreadable(source: Source, scan: Scan) -> Iterator[Finding]:
@@ -81,18 +98,33 @@ def unreadable(source: Source, scan: Scan) -> Iterator[Finding]:
 
 
 def unusual_files(scan: Scan, image_size: int) -> Iterator[Finding]:
-    """Unexpected extensions, pixels and sizes of images that are read at `image_size`."""
-    grey = [image.is_grey for image in scan.images if image.problem is None and image.format]
-    grey_is_unusual = 0 < sum(grey) < UNUSUAL_SHARE * len(grey)
-    for place, (file, image) in enumerate(zip(scan.files, scan.images, strict=True)):
-        if image.problem is None:
-            for kind, detail, score in _unusual(image, file, image_size, grey_is_unusual):
-                yield Finding(kind, detail, (file,), (place,), score)
+    """Unexpected extensions, pixels and sizes of images that are read at `image_size`.
+
+    What more than `UNUSUAL_SHARE` of the images have in common is one finding about the data set.
+    """
+    decoded = [place for place, image in enumerate(scan.images) if image.problem is None]
+    grey = sum(scan.images[place].is_grey for place in decoded)
+    grey_is_unusual = 0 < grey < UNUSUAL_SHARE * len(decoded)
+    usual_white = float(np.median([image.exposure.white for image in scan.images if image.exposure is not None] or [0]))
+    found: dict[tuple[str, str], list[Finding]] = {}
+    for place in decoded:
+        image, file = scan.images[place], scan.files[place]
+        details = [*_unusual_pixels(image, usual_white), *_unusual_file(image, file, image_size, grey_is_unusual)]
+        for kind, what, detail, score in details:
+            found.setdefault((kind, what), []).append(Finding(kind, detail, (file,), (place,), score))
+    for (kind, what), findings in found.items():
+        if len(findings) > max(UNUSUAL_SHARE * len(decoded), FEW_TO_LIST):
+            yield Finding(kind, f"{len(findings):,} of {len(decoded):,} images: {what}", score=1e9)
+        else:
+            yield from findings
 
 
 def copies(scan: Scan) -> tuple[list[Finding], np.ndarray]:
     """Findings about all pairs that show the same, and those pairs: `(pairs, 2) int32` places, the smaller first."""
-    equal = equal_contents([image.content for image in scan.images]).tolist()
+    # What does not decode is no example.
+    equal = [
+        pair for pair in equal_contents([image.content for image in scan.images]).tolist() if scan.decoded[pair[0]]
+    ]
     near = near_duplicates(np.stack([image.thumbnail for image in scan.images]), scan.decoded)
     of_equal_files = {scan.images[second].content for _, second in equal}
     pairs: list[tuple[list[int], float | None]] = [(pair, None) for pair in equal]
@@ -104,25 +136,45 @@ def copies(scan: Scan) -> tuple[list[Finding], np.ndarray]:
     return findings, np.array([pair for pair, _ in pairs], np.int32).reshape(-1, 2)
 
 
-def _unusual(
+def _unusual_pixels(image: ScannedImage, usual_white: float) -> Iterator[tuple[str, str, str, float]]:
+    """Kind, what it is, detail and score of each finding about the levels of one image."""
+    exposure = image.exposure
+    if exposure is None:
+        return
+    if exposure.span < LEAST_CONTRAST:
+        levels = "a single level" if exposure.span == 0 else f"only {exposure.span + 1} levels of 256"
+        detail = f"{levels}, {exposure.mean:.0f} on average"
+        if image.is_wide:
+            detail += ": --config.dataset.value_range can tell the range of values of its 16 or more bits"
+        yield "blank", "of nearly one colour", detail, 256 - exposure.span
+    elif exposure.brightest < DARK_LEVEL:
+        yield "dark", "nearly black", f"99 % of its pixels are darker than {exposure.brightest:.0f} of 255", 0.0
+    elif exposure.white > WHITE_SHARE and usual_white < USUAL_WHITE_SHARE:
+        yield "bright", "mostly white", f"{exposure.white:.0%} of its pixels are white", exposure.white
+
+
+def _unusual_file(
     image: ScannedImage, file: str, image_size: int, grey_is_unusual: bool
-) -> Iterator[tuple[str, str, float]]:
-    """Kind, detail and score of each finding about one image."""
+) -> Iterator[tuple[str, str, str, float]]:
+    """Kind, what it is, detail and score of each finding about the file of one image."""
     extension = PurePosixPath(file).suffix.lower()
     if image.format and extension not in EXTENSIONS.get(image.format, {extension}):
-        yield "wrong_extension", f"is {image.format}, not {extension or 'a file without extension'}", 0.0
+        what = f"is {image.format}, not {extension or 'a file without extension'}"
+        yield "wrong_extension", what, what, 0.0
     for oddity in image.oddities:
-        yield "mode", oddity, 1.0
+        yield "mode", oddity, oddity, 1.0
     if image.is_grey and grey_is_unusual:
-        yield "mode", "grey, while most are in colour", 0.0
+        yield "mode", "grey", "grey, while most are in colour", 0.0
     if not image.format:
         return
     width, height = image.size
     enlarged, stretched = image_size / min(width, height), max(width, height) / min(width, height)
     if enlarged > MOST_ENLARGED:
-        yield "size", f"{width} x {height}: enlarged {enlarged:.1f} times to {image_size} pixels", enlarged
+        what = f"enlarged more than {MOST_ENLARGED:g} times to {image_size} pixels"
+        yield "size", what, f"{width} x {height}: enlarged {enlarged:.1f} times to {image_size} pixels", enlarged
     if stretched > MOST_STRETCHED:
-        yield "size", f"{width} x {height}: one side is {stretched:.1f} times the other", stretched
+        what = f"one side is more than {MOST_STRETCHED:g} times the other"
+        yield "size", what, f"{width} x {height}: one side is {stretched:.1f} times the other", stretched
 
 
 def _of_a_pair(scan: Scan, pair: list[int], similarity: float | None) -> Iterator[Finding]:

@@ -3,25 +3,48 @@
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Bool, Int32, UInt8
 
 from vision_transfer.data.dataset import digest_image
-from vision_transfer.data.images.decode import FORMATS, UndecodableError, decode_image, exif_orientation
+from vision_transfer.data.doubts import spans
+from vision_transfer.data.images.decode import UndecodableError, exif_orientation, has_wide_pixels
 from vision_transfer.data.images.near_duplicates import SIDE, thumbnail
 from vision_transfer.data.images.parallel import map_in_order
+from vision_transfer.data.images.recognise import formats_read
 from vision_transfer.data.source import Examples, Source
 from vision_transfer.runtime.console import Screen
 
 if TYPE_CHECKING:
     from PIL import Image
 
-_GREY = 1
-# Position of the number of bits per channel in a PNG's header.
-_PNG_DEPTH_AT = 24
 _OPAQUE = 255
+# Levels are counted on at most about this many rows and columns.
+_MOST_LOOKED_AT = 128
+# Of the pixels, all but this share are darker than `ScannedImage.brightest`.
+_BRIGHTEST = 0.01
+_WHITE, _BLACK = 250, 5
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """The levels (0–255) of an image's pixels.
+
+    Attributes:
+        span: levels between the darkest and the brightest pixel of the channel with the widest span.
+        mean: of all pixels and channels.
+        brightest: level that 1 % of the pixels exceed (in their brightest channel).
+        white: share of pixels that are white or overexposed.
+        black: share of pixels that are black.
+    """
+
+    span: int
+    mean: float
+    brightest: float
+    white: float
+    black: float
 
 
 @dataclass(frozen=True)
@@ -33,7 +56,9 @@ class ScannedImage:
         content: digest of the file, or of the pixels if there is no file.
         problem: the reason for which it does not decode, or None.
         size: width and height in pixels, upright.
+        exposure: levels of its pixels; None if it does not decode.
         format: Pillow's name of the file's format; empty if there is no file.
+        is_wide: whether it has more than 8 bits per channel.
         oddities: descriptions of what is unusual about its pixels.
     """
 
@@ -41,8 +66,10 @@ class ScannedImage:
     content: bytes
     problem: str | None = None
     size: tuple[int, int] = (0, 0)
+    exposure: Exposure | None = None
     format: str = ""
     is_grey: bool = False
+    is_wide: bool = False
     oddities: tuple[str, ...] = ()
 
 
@@ -71,10 +98,10 @@ class Scan:
         return self.classes[self.labels[place]]
 
 
-def scan_source(source: Source, screen: Screen) -> Scan:
-    """Reads and decodes every example once."""
+def scan_source(source: Source, channels: int, screen: Screen) -> Scan:
+    """Reads and decodes every example once, as a run with this number of channels would."""
     parts = list(source.splits.values())
-    images = [_scan_split(examples, name, screen) for name, examples in source.splits.items()]
+    images = [_scan_split(examples, channels, name, screen) for name, examples in source.splits.items()]
     return Scan(
         classes=source.classes,
         split_names=tuple(source.splits),
@@ -85,51 +112,63 @@ def scan_source(source: Source, screen: Screen) -> Scan:
     )
 
 
-def _scan_split(examples: Examples, name: str, screen: Screen) -> Sequence[ScannedImage]:
+def _scan_split(examples: Examples, channels: int, name: str, screen: Screen) -> Sequence[ScannedImage]:
     def scan(index: int) -> ScannedImage:
+        try:
+            pixels = examples.pixels(index, channels)
+        except UndecodableError as reason:
+            content = examples.contents[index] if examples.contents else b""
+            return ScannedImage(np.zeros((SIDE, SIDE), np.uint8), content, problem=str(reason))
+        size = (pixels.shape[1], pixels.shape[0])
         if examples.read is None:
-            pixels = examples.pixels(index, _GREY)
-            return ScannedImage(thumbnail(pixels), digest_image(pixels), size=(pixels.shape[1], pixels.shape[0]))
-        return scan_file(examples.read(index), examples.contents[index])
+            return ScannedImage(thumbnail(pixels), digest_image(pixels), size=size, exposure=exposure_of(pixels))
+        found = inspected(examples.read(index))
+        return ScannedImage(
+            thumbnail(pixels), examples.contents[index], size=size, exposure=exposure_of(pixels), **found
+        )
 
     return list(map_in_order(scan, range(len(examples.files)), screen=screen, title=f"Scanning {name}"))
 
 
-def scan_file(content: bytes, digest: bytes) -> ScannedImage:
-    """Scans the bytes of one file."""
-    try:
-        pixels = decode_image(content, _GREY)
-    except UndecodableError as reason:
-        return ScannedImage(np.zeros((SIDE, SIDE), np.uint8), digest, problem=str(reason))
+def exposure_of(pixels: UInt8[np.ndarray, "height width channels"]) -> Exposure:
+    """The levels of an image; of a large one, those of every so many rows and columns."""
+    rows, columns = (max(1, side // _MOST_LOOKED_AT) for side in pixels.shape[:2])
+    sample = pixels[::rows, ::columns]
+    brightest, darkest = sample.max(axis=2), sample.min(axis=2)
+    return Exposure(
+        span=int(spans(pixels[None])[0]),
+        mean=float(sample.mean()),
+        brightest=float(np.quantile(brightest, 1 - _BRIGHTEST)),
+        white=float(np.mean(darkest >= _WHITE)),
+        black=float(np.mean(brightest <= _BLACK)),
+    )
+
+
+def inspected(content: bytes) -> dict[str, Any]:
+    """What is known of a file that decodes besides its pixels: fields of `ScannedImage`."""
     from PIL import Image
 
-    with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+    with Image.open(io.BytesIO(content), formats=formats_read()) as image:
         try:
             oddities = tuple(_oddities(image, content))
         except Exception as error:  # Pillow's plugins raise almost anything if bytes after the pixels are damaged.
             oddities = (f"damaged in a part that is not needed ({type(error).__name__})",)
-        return ScannedImage(
-            thumbnail(pixels),
-            digest,
-            size=(pixels.shape[1], pixels.shape[0]),
-            format=str(image.format),
-            is_grey=image.mode in ("1", "L", "LA") or image.mode.startswith("I"),
-            oddities=oddities,
-        )
+        is_grey = image.mode in ("1", "L", "LA", "F") or image.mode.startswith("I")
+        wide = has_wide_pixels(image, content)
+        return {"format": str(image.format), "is_grey": is_grey, "is_wide": wide, "oddities": oddities}
 
 
 def _oddities(image: "Image.Image", content: bytes) -> list[str]:
     """Describes what is unusual about an image that decodes, and how it is read."""
     found = []
-    sixteen_bits = image.format == "PNG" and content[_PNG_DEPTH_AT] > 8
-    if sixteen_bits or image.mode.startswith("I"):
-        found.append("16 bits per channel, of which the upper 8 are read")
+    if has_wide_pixels(image, content):
+        found.append("more than 8 bits per channel, of which 8 are read")
     if image.mode == "CMYK":
         found.append("CMYK, converted without a colour profile")
     if getattr(image, "is_animated", False) and image.format != "MPO":
         found.append("several frames, of which only the first is read")
-    if exif_orientation(image) not in (None, 1):
-        found.append(f"turned by its EXIF tag (orientation {exif_orientation(image)}), which other programs may ignore")
+    if (orientation := exif_orientation(image)) is not None:
+        found.append(f"turned by its EXIF tag (orientation {orientation}), which other programs may ignore")
     if "A" in image.getbands() or "transparency" in image.info:
         alpha = image if "A" in image.getbands() else image.convert("RGBA")
         if np.asarray(alpha.getchannel("A")).min() < _OPAQUE:

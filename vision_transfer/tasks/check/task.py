@@ -19,7 +19,7 @@ from vision_transfer.tasks.check import rules
 from vision_transfer.tasks.check.contact_sheet import draw_sheet
 from vision_transfer.tasks.check.features import image_features, vgg_weights
 from vision_transfer.tasks.check.findings import KINDS, Finding, counted, worst_first
-from vision_transfer.tasks.check.labels import out_of_fold, outliers, suspects
+from vision_transfer.tasks.check.labels import FEWEST_WITH_VOTES, out_of_fold, outliers, outvoted, suspects
 from vision_transfer.tasks.check.scan import Scan, scan_source
 
 # Findings of a kind that the screen lists; check.json has all.
@@ -40,17 +40,17 @@ def check(config: Config, cache_dir: Path, folder: Path | None, screen: Screen) 
         UserError: no such data, or no image that decodes.
     """
     began = time.monotonic()
-    root = config.dataset.root
     source = find_source(config.dataset, cache_dir, screen)
-    scan = scan_source(source, screen)
+    scan = scan_source(source, config.dataset.channels, screen)
     if not scan.decoded.any():
-        why = next((image.problem for image in scan.images), "it has no images")
+        reasons = [*(image.problem for image in scan.images), *(skipped.reason for skipped in source.skipped)]
+        why = next(iter(reasons), "it has no images")
         raise UserError(f"--config.dataset.root: {source.name} has no image that decodes ({why})")
     of_copies, pairs = rules.copies(scan)
     of_features, labels = _check_labels(config, source, scan, pairs, cache_dir, screen)
     findings = worst_first(
         [
-            *rules.folders_like_splits(scan, None if root is None else Path(root).expanduser()),
+            *rules.layout(source),
             *rules.unreadable(source, scan),
             *rules.class_sizes(scan),
             *rules.unusual_files(scan, config.dataset.image_size or source.default_size),
@@ -85,16 +85,20 @@ def _check_labels(
     places = np.flatnonzero(scan.decoded)
     labels, groups = scan.labels[places], connected(len(scan.files), pairs)[places]
     findings = []
-    for row, distance in outliers(features):
+    for row, factor in outliers(features):
         place = int(places[row])
-        detail = f"{scan.class_of(place)}; its nearest neighbours are {distance:.1f} times as far away as usual"
-        findings.append(Finding("outlier", detail, (scan.files[place],), (place,), distance))
+        detail = f"{scan.class_of(place)}; it lies {factor:.1f} times as far from its neighbours as they do from theirs"
+        findings.append(Finding("outlier", detail, (scan.files[place],), (place,), factor))
     with screen.bar("Cross-validating labels", 1, "passes") as advance:
         answers = out_of_fold(features, labels, groups, len(scan.classes))
         advance(1)
     if answers is None:
         return findings, {"done": False, "why": "fewer than two classes have enough images"}
+    many = len(features) >= FEWEST_WITH_VOTES
+    contradicted = outvoted(features, labels) if many else np.ones(len(features), bool)
     for row, likelier, margin in suspects(answers, labels):
+        if not contradicted[row]:
+            continue
         place = int(places[row])
         own, other = answers.probabilities[row, [labels[row], likelier]]
         detail = f"{scan.class_of(place)} {own:.3f}, {scan.classes[likelier]} {other:.3f}"

@@ -59,7 +59,10 @@ def last_map(network: Network) -> str:
         if isinstance(place.layer, kinds) and len(place.output) == MAP_RANK
     }
     if not any(isinstance(layer, CONVOLUTIONS) for layer in network.layers):
-        raise UserError("this network has no convolution, so there are no maps to look at")
+        raise UserError(
+            "this network has no convolution, so there are no maps to look at; --mode=explain --show=smooth_grad shows "
+            "which pixels count, and needs none"
+        )
     names = list(shapes)
     return next((name for name in reversed(names) if min(shapes[name][:2]) >= SMALLEST_MAP), names[-1])
 

@@ -15,7 +15,13 @@ from vision_transfer.models.layers import MaxPool, layer_names, stage_of, stages
 from vision_transfer.models.network import Network, apply
 from vision_transfer.runtime.console import Screen
 from vision_transfer.tasks.explain.activation_maximization import Way, filter_images
-from vision_transfer.tasks.explain.activations import activations, last_map, map_layers, require_map
+from vision_transfer.tasks.explain.activations import (
+    SMALLEST_MAP,
+    activations,
+    last_map,
+    map_layers,
+    require_map,
+)
 from vision_transfer.tasks.explain.figures import (
     activations_figure,
     filter_bank_figure,
@@ -133,13 +139,13 @@ def _draw_heat(
     if "grad_cam" in selection.show:
         for layer in selection.layers or (last_map(network),):
             heat = grad_cam(network, variables, pixels, layer, targets)[0]
-            title = f"Grad-CAM for {name}\nat {layer}, {heat.shape[0]} × {heat.shape[1]}"
+            title = f"Grad-CAM for {name}\nat {layer}, {heat.shape[0]} × {heat.shape[1]}{_doubt(heat)}"
             file = out / f"grad_cam-{image.name}-{layer}.png"
             yield _saved(heat_figure(image.pixels, heat, caption, title), file)
             yield save_image(superimpose(image.pixels, heat), file.with_name(f"{file.stem}-picture.png"))
     if "smooth_grad" in selection.show:
         heat = smooth_grad(network, variables, pixels, targets, jax.random.key(NOISE_SEED))[0]
-        title = f"SmoothGrad for {name}\nof the pixels, {heat.shape[0]} × {heat.shape[1]}"
+        title = f"SmoothGrad for {name}\nof the pixels, {heat.shape[0]} × {heat.shape[1]}{_doubt(heat)}"
         yield _saved(heat_figure(image.pixels, heat, caption, title), out / f"smooth_grad-{image.name}.png")
 
 
@@ -162,6 +168,13 @@ def _draw_filters(loaded: LoadedNetwork, selection: Selection, out: Path, screen
         yield _saved(figure, out / f"filters-{layer}-{selection.way}.png")
 
 
+def _doubt(heat: np.ndarray) -> str:
+    """A line for the title of a heat map that shows nothing or hardly anything; otherwise empty."""
+    if not heat.any():
+        return "\nnothing supports this class: 0 everywhere"
+    return "\ntoo small a map to show places" if min(heat.shape) < SMALLEST_MAP else ""
+
+
 def _saved(figure: Any, path: Path) -> Path:
     return save_png(figure, path, PIXELS_PER_INCH)
 
@@ -176,7 +189,10 @@ def default_layers(network: Network) -> tuple[str, ...]:
     """All maps of a small network; the last of each stage of a deep one, or its pools if its table names no stages."""
     maps = map_layers(network)
     if not maps:
-        raise UserError("--show=activations: this network has no convolution, so there are no maps to look at")
+        raise UserError(
+            "--show=activations: this network has no convolution, so there are no maps to look at; --show=smooth_grad "
+            "shows which pixels count, and needs none"
+        )
     if len(maps) <= MOST_MAPS:
         return maps
     if all(stage_of(row) == row.name for row in network.backbone):

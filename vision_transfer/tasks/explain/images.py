@@ -7,9 +7,11 @@ import numpy as np
 from jaxtyping import UInt8
 
 from vision_transfer.data.dataset import Split
+from vision_transfer.data.formats.image_files import display
 from vision_transfer.data.images.decode import UndecodableError, decode_file
 from vision_transfer.errors import UserError
 from vision_transfer.predict.image_files import find_images
+from vision_transfer.runtime.console import Screen
 
 # Test images of a data set that are shown where the user names no files.
 MOST_OF_A_DATA_SET = 6
@@ -36,22 +38,24 @@ class NamedImage:
         return _shrunk(self.pixels[top : top + side, left : left + side], size, size)
 
 
-def read_images(images: str, channels: int) -> tuple[list[NamedImage], dict[Path, str]]:
+def read_images(
+    images: str, channels: int, value_range: tuple[float, ...] = (), screen: Screen | None = None
+) -> tuple[list[NamedImage], dict[Path, str]]:
     """All images of `--images` (a file, a folder or a pattern), and the reason for each file that cannot be read.
 
     Raises:
         UserError: there is no file, or none can be read.
     """
-    paths = [Path(path) for path in find_images(images)]
+    paths = [Path(path) for path in find_images(images, screen)]
     found, unreadable = [], {}
     for name, path in zip(_unique_names(paths), paths, strict=True):
         try:
-            found.append(NamedImage(name, decode_file(path, channels)))
+            found.append(NamedImage(name, decode_file(path, channels, value_range)))
         except UndecodableError as reason:
             unreadable[path] = str(reason)
     if not found:
         path, reason = next(iter(unreadable.items()))
-        raise UserError(f"--images={images}: no image can be read; {path}: {reason}")
+        raise UserError(f"--images={images}: no image can be read; {display(str(path))}: {reason}")
     return found, unreadable
 
 

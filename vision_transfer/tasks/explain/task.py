@@ -1,18 +1,20 @@
 """`--mode=explain`: checks the flags, loads the network and the images, and draws the figures."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
 from rich.markup import escape
 
 from vision_transfer.config import Config
+from vision_transfer.config.schema import DatasetConfig
 from vision_transfer.data.load import load_dataset
 from vision_transfer.errors import UserError, nearest_names
 from vision_transfer.predict.temperature import calibration_of
 from vision_transfer.runs.load import load_run
 from vision_transfer.runtime.console import Screen
-from vision_transfer.tasks.explain.activation_maximization import RGB, WAYS, Way
+from vision_transfer.tasks.explain.activation_maximization import WAYS, Way
+from vision_transfer.tasks.explain.activations import map_layers
 from vision_transfer.tasks.explain.draw import (
     FIGURES,
     NEEDS_HEAD,
@@ -67,6 +69,9 @@ def explain(flags: ExplainFlags, cache_dir: Path, screen: Screen) -> list[Path]:
     if flags.workdir is not None:
         run = load_run(flags.workdir, cache_dir, screen)
         figures = flags.workdir / "figures" / "explain"
+        if flags.show is None and not map_layers(run.network):
+            selection = replace(selection, show=("smooth_grad",))
+            show = set(selection.show)
         calibration = calibration_of(run, cache_dir, screen) if show & NEEDS_HEAD else None
         temperature = 1.0 if calibration is None else calibration.temperature
         loaded = LoadedNetwork(run.network, run.variables, run.classes, run.config, figures, temperature)
@@ -100,7 +105,8 @@ def _images(
 ) -> tuple[list[NamedImage], int | None]:
     """The images, and the common size of those that come from the data set."""
     if images is not None:
-        found, unreadable = read_images(images, RGB if config is None else config.dataset.channels)
+        data = DatasetConfig() if config is None else config.dataset
+        found, unreadable = read_images(images, data.channels, data.value_range, screen)
         for path, reason in unreadable.items():
             screen.say(escape(f"left out: {path}: {reason}"), style="yellow")
         return found, None

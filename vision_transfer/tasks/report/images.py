@@ -74,6 +74,8 @@ def images_of(run: RunFiles, cache_dir: Path, screen: Screen, missing: list[str]
     """The run's data set; decodes nothing. Where it is missing or has changed, adds a sentence to `missing`."""
     recorded = get(run.result, "dataset", "fingerprint")
     try:
+        if recorded is None:  # else a stranger's folder could name any folder of this machine to be read and shown
+            raise UserError("the run does not say which data it was trained on (result.json has no fingerprint)")
         data = read_config(run.folder.config_file).dataset
         source = with_held_out_splits(find_source(data, cache_dir, screen), data, cache_dir, screen)
         if fingerprint(source) != recorded:

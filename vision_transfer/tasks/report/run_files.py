@@ -16,6 +16,7 @@ from vision_transfer.predict.temperature import calibrated, kept_calibration
 from vision_transfer.runs.folder import RunFolder
 from vision_transfer.runs.manifest import check_files
 from vision_transfer.runs.predictions import read_predictions
+from vision_transfer.runtime.files import read_json
 
 # Errors from using a value that is not of the type or shape that this version writes.
 UNREADABLE = (KeyError, TypeError, ValueError, IndexError, AttributeError)
@@ -141,7 +142,7 @@ def read_run_files(path: Path) -> RunFiles:
 def _read_object(file: Path, what: str, missing: list[str]) -> dict[str, Any]:
     problem = "is not a JSON object"
     try:
-        value = json.loads(file.read_text(encoding="utf-8"))
+        value = read_json(file)
         if isinstance(value, dict):
             return value
     except FileNotFoundError:
@@ -171,7 +172,7 @@ def _epoch(line: str) -> dict[str, Any] | None:
     try:
         values = json.loads(line)
         key = {"stage": str(values["stage"]), "epoch": int(values["epoch"])}
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
     return key | {name: number(values.get(name)) for name in EPOCH_NUMBERS}
 

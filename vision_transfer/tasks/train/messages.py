@@ -76,6 +76,8 @@ def say_run(run: Run) -> None:
     table.add_row("Device", f"{run.identity.device}, {config.precision}")
     table.add_row("Run folder", escape(str(run.folder.path)))
     screen.say(table)
+    for warning in dataset.warnings:
+        screen.say(escape(f"note: {warning}"), style="yellow")
     for skipped in dataset.skipped[:SKIPPED_SHOWN]:
         screen.say(escape(f"left out: {skipped.file}: {skipped.reason}"), style="yellow")
     if len(dataset.skipped) > SKIPPED_SHOWN:
