@@ -1,10 +1,12 @@
-"""Kills at random moments, from decoding to the test: the same command resumes and ends with the same result.
+"""Kills and stops at random moments, from the imports to the test: the same command ends with the same result.
 
-`VISION_TRANSFER_CHAOS_KILLS=60 pytest tests/end_to_end/test_chaos.py` is the long version; by default there are a
-few kills.
+`VISION_TRANSFER_CHAOS_KILLS=100 VISION_TRANSFER_CHAOS_LOAD=8` is the long version: a hundred kills and a hundred SIGTERMs beside eight busy processes. By default there are a few of each and no load.
 """
 
 import os
+import signal
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -14,21 +16,35 @@ import pytest
 from filelock import FileLock
 
 CONFIG = f"--config={Path(__file__).parent / 'configs' / 'vgg_random.py'}"
-KILLS = int(os.environ.get("VISION_TRANSFER_CHAOS_KILLS", "3"))
+KILLS = int(os.environ.get("VISION_TRANSFER_CHAOS_KILLS", "2"))
+LOAD = int(os.environ.get("VISION_TRANSFER_CHAOS_LOAD", "0"))
+# A process that is asked to stop must end within this time, and with this status.
+STOP_SECONDS, STOPPED = 10, 143
 # A checkpoint after every chunk of steps, so that kills hit different states.
 FLAGS = (CONFIG, "--config.checkpoint.every_seconds=0", "--workdir=run")
 
 
-@pytest.fixture
-def uninterrupted(place, tmp_path, image_folder, small_run):
+@pytest.fixture(scope="module", autouse=True)
+def load():
+    """Busy processes beside the runs."""
+    processes = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(LOAD)]
+    yield
+    for process in processes:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory, image_folder, small_run, load):
     """The numbers of an uninterrupted run, and the seconds it took."""
-    calm = replace(place, cwd=tmp_path / "calm", cache=tmp_path / "calm cache")
+    calm = replace(small_run[0], cwd=tmp_path_factory.mktemp("calm"), cache=tmp_path_factory.mktemp("calm cache"))
     began = time.monotonic()
     calm.launch(*FLAGS, f"--config.dataset.root={image_folder}").assert_is_done()
     return type(small_run[2])(calm.cwd / "run").numbers(), time.monotonic() - began
 
 
-def test_kills_at_random_moments_change_nothing(place, tmp_path, image_folder, small_run, uninterrupted):
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=lambda number: number.name)
+def test_signals_at_random_moments_change_nothing(place, tmp_path, image_folder, small_run, uninterrupted, number):
     numbers, seconds = uninterrupted
     random, kills, round_number = np.random.default_rng(), 0, 0
     while kills < KILLS:
@@ -41,11 +57,19 @@ def test_kills_at_random_moments_change_nothing(place, tmp_path, image_folder, s
             # The earlier part of the run is in the caches by now, so that kills hit later parts.
             time.sleep(random.uniform(0, seconds))
             ended = process.poll() is not None
-            process.kill()
-            process.wait()
-            if ended:
+            process.send_signal(number)
+            asked = time.monotonic()
+            process.wait(60)
+            if ended or process.returncode == 0:
                 break
             kills += 1
+            if number == signal.SIGTERM:
+                said = here.output() + here.output("stderr.txt")
+                # The shell's way to say 143, where the interpreter itself was only starting.
+                assert process.returncode in (STOPPED, -number), said
+                assert time.monotonic() - asked < STOP_SECONDS
+                assert "Traceback" not in said
+                assert "Error" not in said
         here.launch(*command).assert_is_done()
         assert run.numbers() == numbers
         run.assert_nothing_left_behind()

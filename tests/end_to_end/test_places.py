@@ -10,6 +10,7 @@ import pytest
 
 CONFIGS = Path(__file__).parent / "configs"
 OWN = f"--config={CONFIGS / 'own_images.py'}"
+RESCALE = "--config.model.preprocessing=rescale"
 EPOCH = "--config.stages.whole.epochs=1"
 
 
@@ -120,7 +121,7 @@ def test_a_run_needs_its_file_of_weights_no_more(own_run, image_folder, tmp_path
     here.cwd.mkdir()
     write_safetensors(here.cwd / "mine.safetensors", params, {"preprocessing": "rescale"})
     own = [flag.replace("root=data", f"root={image_folder}") for flag in flags]
-    here.launch(*own, "--config.model.weights_path=mine.safetensors", "--workdir=run").assert_is_done()
+    here.launch(*own, "--config.model.weights_path=mine.safetensors", RESCALE, "--workdir=run").assert_is_done()
     assert json.loads((here.cwd / "run" / "config.json").read_text())["model"]["weights_path"] == str(
         here.cwd / "mine.safetensors"
     )

@@ -89,13 +89,18 @@ def save_png(figure: "Figure", path: Path, pixels_per_inch: int = 150) -> Path:
 
     for text in figure.findobj(Text):
         if not (content := text.get_text()).isascii():
-            text.set_text(content.encode("utf-8", "backslashreplace").decode("utf-8"))
+            text.set_text(drawable(content))
     with replaced_file(path) as temporary, warnings.catch_warnings():
         # A letter that no font has is drawn as a box, which says as much.
         warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from")
         warnings.filterwarnings("ignore", "Matplotlib currently does not support .* natively")
         figure.savefig(temporary, format="png", dpi=pixels_per_inch)
     return path
+
+
+def drawable(text: str) -> str:
+    """Text that matplotlib takes: bytes of a foreign file name become escapes; for labels of ticks, set again later."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def draw_or_say_why(path: Path, draw: Callable[[], object], screen: Screen) -> None:

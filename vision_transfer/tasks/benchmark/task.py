@@ -24,9 +24,9 @@ TRACE, TRACE_INDEX = "trace", "README.md"
 TRACE_HELP = (
     "# Traces",
     "",
-    "A folder for each case: the compiled program as text in `program.hlo.txt` and, where it was measured, a trace.",
-    "To see it: `pip install xprof`, then `xprof --logdir FOLDER`; or open its",
-    "`plugins/profile/*/*.trace.json.gz` in https://ui.perfetto.dev. A case that was only compiled is one file, `NN.hlo.txt`.",
+    "A folder for each case: the compiled program as text in `program.hlo.txt` and, where it was measured, a trace. To",
+    "see it: `pip install xprof`, then `xprof --logdir FOLDER`; or open `FOLDER/plugins/profile/*/*.trace.json.gz` in",
+    "https://ui.perfetto.dev. A case that was only compiled is one file, `NN.hlo.txt`.",
     "",
 )
 PEERS = ("keras", "torch")

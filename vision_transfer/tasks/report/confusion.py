@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Int
 
-from vision_transfer.tasks.figures import POINTS_PER_INCH, new_figure, save_png
+from vision_transfer.tasks.figures import POINTS_PER_INCH, drawable, new_figure, save_png
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -42,7 +42,7 @@ def confusion_figure(confusion: Sequence[Sequence[int]], classes: Sequence[str])
     shares = row_shares(counts)
     norm = PowerNorm(SHADE_EXPONENT, vmin=0, vmax=1)
     image = axes.imshow(shares, cmap="Blues", norm=norm)
-    names = [_shortened(name) for name in classes]
+    names = [_shortened(drawable(name)) for name in classes]
     font = _font(row_points * LABEL_SHARE)
     axes.set_xticks(range(len(names)), names, rotation=90, fontsize=font)
     axes.set_yticks(range(len(names)), names, fontsize=font)
