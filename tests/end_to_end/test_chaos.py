@@ -1,6 +1,7 @@
 """Kills and stops at random moments, from the imports to the test: the same command ends with the same result.
 
-`VISION_TRANSFER_CHAOS_KILLS=100 VISION_TRANSFER_CHAOS_LOAD=8` is the long version: a hundred kills and a hundred SIGTERMs beside eight busy processes. By default there are a few of each and no load.
+`VISION_TRANSFER_CHAOS_KILLS=100 VISION_TRANSFER_CHAOS_LOAD=8` is the long version: a hundred kills and a hundred
+SIGTERMs, beside eight busy processes. By default there are a few of each, and no load.
 """
 
 import os
