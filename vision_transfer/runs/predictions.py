@@ -20,7 +20,7 @@ Examples = tuple[Float[np.ndarray, "examples outputs"], Int[np.ndarray, "example
 
 @dataclass(frozen=True)
 class SavedPredictions:
-    """Logits and labels of the test images with their files, and of the validation images where they were kept."""
+    """Logits and labels of the test images, their files, and those of the validation images; the latter two if kept."""
 
     test: Examples
     files: tuple[str, ...]
@@ -40,7 +40,8 @@ def read_predictions(file: Path) -> SavedPredictions | None:
         with np.load(file, allow_pickle=False) as arrays:
             found = {name: arrays[name] for name in arrays.files if name.endswith(("logits", "labels", "files"))}
         test, validation = (_checked(found, split) for split in SPLITS)
-        if test is None or found["files"].shape != test[1].shape:
+        files = found.get("files")
+        if test is None or (files is not None and files.shape != test[1].shape):
             raise ValueError("its arrays do not fit together")
     except Exception as error:  # a damaged zip raises almost anything
         reason = " ".join(str(error).split())
@@ -48,7 +49,7 @@ def read_predictions(file: Path) -> SavedPredictions | None:
             f"{file} cannot be read ({reason}); bring it back from a copy, or remove result.json in the same folder, "
             "and the run's command writes both again"
         ) from error
-    return SavedPredictions(test, tuple(map(str, found["files"])), validation)
+    return SavedPredictions(test, () if files is None else tuple(map(str, files)), validation)
 
 
 def _check_sizes(file: Path) -> None:

@@ -188,6 +188,9 @@ def _read_predictions(folder: RunFolder, finished: bool, missing: list[str]) -> 
         missing.append(f"{error}.")
         return None
     assert found is not None, "it exists"
+    if not found.files:
+        missing.append("predictions.npz has no names of files: no calibration, and no images of mistakes.")
+        return None
     if calibration is None and found.validation is not None:  # of an earlier version
         calibration = calibrated(found.validation, None)
     temperature = 1.0 if calibration is None else calibration.temperature
