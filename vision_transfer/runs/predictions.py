@@ -46,7 +46,7 @@ def read_predictions(file: Path) -> SavedPredictions | None:
     except Exception as error:  # a damaged zip raises almost anything
         reason = " ".join(str(error).split())
         raise UserError(
-            f"{file} cannot be read ({reason}); bring it back from a copy, or remove result.json in the same folder, "
+            f"{file}: cannot be read ({reason}); bring it back from a copy, or remove result.json in the same folder, "
             "and the run's command writes both again"
         ) from error
     return SavedPredictions(test, () if files is None else tuple(map(str, files)), validation)

@@ -186,7 +186,7 @@ def _read_predictions(folder: RunFolder, finished: bool, missing: list[str]) -> 
     try:
         found, calibration = read_predictions(file), kept_calibration(folder)
     except UserError as error:
-        missing.append(f"{error}.")
+        missing.append(f"predictions.npz cannot be read: {error}.")
         return None
     assert found is not None, "it exists"
     if not found.files:
