@@ -24,7 +24,7 @@ def files_of(run):
 
 
 def test_a_whole_run_has_one(finished_run):
-    assert check_files(RunFolder(finished_run))
+    check_files(RunFolder(finished_run))
     content = json.loads((finished_run / "manifest.json").read_text())["content"]
     assert content["run"] == json.loads((finished_run / "result.json").read_text())["digest"]
     assert {
@@ -97,10 +97,10 @@ def test_a_checkpoint_that_was_added_is_refused(finished_run, tmp_path, run_cach
         load_run(copy, run_caches, screen)
 
 
-def test_a_run_of_an_earlier_version_is_read_and_said(copied_run, run_caches, screen):
+def test_a_run_without_its_manifest_is_refused(copied_run, run_caches, screen):
     (copied_run / "manifest.json").unlink()
-    load_run(copied_run, run_caches, screen)
-    assert "kept no digests" in screen.console.file.getvalue()
+    with pytest.raises(UserError, match=r"manifest\.json: is missing\. Bring back"):
+        load_run(copied_run, run_caches, screen)
     assert changed_files(RunFolder(copied_run)) == {}
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from rich.filesize import decimal
-from rich.markup import escape
 
 from vision_transfer.config import Config, read_config
 from vision_transfer.errors import UserError
@@ -22,7 +21,7 @@ from vision_transfer.runs.build import (
 )
 from vision_transfer.runs.folder import RunFolder
 from vision_transfer.runs.initial_weights import initial_variables, keeps_start, kept_start, load_weights
-from vision_transfer.runs.manifest import check_files
+from vision_transfer.runs.manifest import check_files, require_manifest
 from vision_transfer.runtime.console import Screen
 from vision_transfer.train.loop import trained_stage
 from vision_transfer.train.stage import Stage, StageOutcome, Variables, chosen_variables, ends_before, with_weights
@@ -76,8 +75,8 @@ def load_run(path: Path, cache_dir: Path, screen: Screen, *, allow_download: boo
     result = folder.result()
     if result is None:
         raise UserError(f"{path}: this run is not finished; run the command that started it again to resume it")
-    if not check_files(folder):
-        screen.say(escape(f"{path}: a run of an earlier version, which kept no digests of its files."), style="dim")
+    require_manifest(folder)
+    check_files(folder)
     classes, sha256 = _facts(folder, result)
     size = config.dataset.image_size
     if size is None:

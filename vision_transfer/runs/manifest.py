@@ -30,8 +30,8 @@ def write_result(folder: RunFolder, digest: str, result: dict[str, Any]) -> None
     write_json(folder.result_file, result)
 
 
-def check_files(folder: RunFolder, among: Sequence[Path] | None = None) -> bool:
-    """Compares the files of a finished run with its manifest; returns whether it has one, as runs of old do not.
+def check_files(folder: RunFolder, among: Sequence[Path] | None = None) -> None:
+    """Compares the files of a finished run with its manifest, if it is there; see `require_manifest`.
 
     Args:
         folder: of a finished run.
@@ -40,11 +40,18 @@ def check_files(folder: RunFolder, among: Sequence[Path] | None = None) -> bool:
     Raises:
         UserError: a file differs from what the run wrote, or a checkpoint is not the run's.
     """
-    if not folder.manifest_file.exists():
-        return False
     for file, problem in changed_files(folder, among).items():
         raise _changed(file, problem)
-    return True
+
+
+def require_manifest(folder: RunFolder) -> None:
+    """Refuses a finished run whose manifest is missing: its parameters could be those of another run.
+
+    Raises:
+        UserError: it is missing.
+    """
+    if not folder.manifest_file.exists():
+        raise _changed(folder.manifest_file, "is missing")
 
 
 def changed_files(folder: RunFolder, among: Sequence[Path] | None = None) -> dict[Path, str]:
