@@ -1,7 +1,7 @@
 """ResNet50 (He et al. 2016, arXiv:1512.03385, Table 1), with Keras's names.
 
-Tables: keras/src/applications/resnet.py, torchvision/models/resnet.py. In Keras the first 1×1 convolution of a block has
-its stride, and convolutions have biases; in PyTorch the 3×3 convolution has the stride, and there are no biases.
+Tables: keras/src/applications/resnet.py, torchvision/models/resnet.py. In Keras the first 1×1 convolution of a block
+has its stride, and convolutions have biases; in PyTorch the 3×3 convolution has the stride, and there are no biases.
 """
 
 from collections.abc import Callable
