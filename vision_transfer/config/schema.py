@@ -159,7 +159,8 @@ class ModelConfig:
     backbone: str = setting(
         "vgg16",
         "vgg16, vgg19, efficientnet_lite0, efficientnet_lite1, efficientnet_lite2, mobilenet_v2, mobilenet_v2_torch, "
-        "xception, resnet50, densenet121, mnist_convnet, convnet_150, convnet_180 or dense (no convolutions)",
+        "xception, resnet50, resnet50_torch, densenet121, mnist_convnet, convnet_150, convnet_180 "
+        "or dense (no convolutions)",
     )
     backbone_output: str | None = setting(
         None, "last layer of the backbone to keep, such as block3_pool; default: all layers"

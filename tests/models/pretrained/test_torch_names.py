@@ -120,6 +120,7 @@ def test_torch_names_are_told_by_most_names():
         ("efficientnet_lite2", {"block1a_dwconv": "_blocks.0._depthwise_conv", "block7a_bn": "_blocks.20._bn1"}),
         ("mobilenet_v2_torch", {"block_16_depthwise": "features.17.conv.1.0", "Conv1": "features.0.0"}),
         ("mobilenet_v2_torch", {"block_16_depthwise": "features.17.conv.3", "block_16_project": "features.17.conv.6"}),
+        ("resnet50_torch", {"conv2_block1_0_bn": "layer1.0.downsample.1", "conv5_block3_2_conv": "layer4.2.conv2"}),
         ("mobilenet_v2_torch", {"block_16_depthwise": "blocks.6.0.conv_dw", "Conv_1_bn": "bn2"}),
     ],
 )
@@ -136,6 +137,13 @@ def test_each_layer_with_parameters_has_a_module_of_its_own(backbone):
     for known in entry.torch_names:
         assert set(known.modules) == set(shapes)
         assert len(set(known.modules.values())) == len(shapes)
+
+
+def test_torchvisions_resnet50_has_its_number_of_parameters():
+    """torchvision/models/resnet.py: 25,557,032 with the classifier, which has 2,049,000."""
+    entry = BACKBONES["resnet50_torch"]
+    shapes = all_parameter_shapes(Network(entry.rows, (), (224, 224, 3)))
+    assert sum(np.prod(shape) for parameters in shapes.values() for shape in parameters.values()) == 23_508_032
 
 
 def test_statistics_and_depthwise_kernels_of_pytorch(tmp_path):
@@ -162,7 +170,7 @@ def test_a_network_as_keras_has_it_takes_no_weights_of_pytorchs(tmp_path):
     shapes = {"Conv1": {"kernel": (3, 3, 3, 32)}}
     with pytest.raises(UserError) as error:
         read_weights_file(tmp_path / "m.safetensors", shapes, BACKBONES["mobilenet_v2"].torch_names)
-    for part in ("m.safetensors", "features.0.0.weight", "as Keras has it", "mobilenet_v2_torch"):
+    for part in ("m.safetensors", "features.0.0.weight", "as Keras has it", "_torch"):
         assert part in str(error.value)
     read_weights_file(tmp_path / "m.safetensors", shapes, BACKBONES["mobilenet_v2_torch"].torch_names)
 

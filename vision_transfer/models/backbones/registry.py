@@ -10,7 +10,7 @@ from vision_transfer.models.backbones.efficientnet_lite import (
     EFFICIENTNET_LITE2,
 )
 from vision_transfer.models.backbones.mobilenet_v2 import MOBILENET_V2, MOBILENET_V2_TORCH
-from vision_transfer.models.backbones.resnet import RESNET50
+from vision_transfer.models.backbones.resnet import RESNET50, RESNET50_TORCH
 from vision_transfer.models.backbones.vgg import VGG16_BACKBONE, VGG19_BACKBONE
 from vision_transfer.models.backbones.xception import XCEPTION
 from vision_transfer.models.layers import GlobalAveragePool, Row
@@ -26,6 +26,7 @@ BACKBONES = {
     "mobilenet_v2_torch": MOBILENET_V2_TORCH,
     "xception": XCEPTION,
     "resnet50": RESNET50,
+    "resnet50_torch": RESNET50_TORCH,
     "densenet121": DENSENET121,
     "mnist_convnet": convnet(32, 64, 64, pool_last=False),
     "convnet_150": convnet(32, 64, 128, 128, pool_last=True),

@@ -113,7 +113,7 @@ def _foreign_names(path: Path, stored: Sequence[StoredTensor], torch_names: Sequ
         )
     return UserError(
         f"{found}, but this backbone is as Keras has it, and PyTorch's pads or normalises differently; give a file "
-        "with Keras's names, or set config.model.backbone to a network as PyTorch has it, such as mobilenet_v2_torch"
+        "with Keras's names, or set config.model.backbone to a network as PyTorch has it: one that ends in _torch"
     )
 
 
