@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
-from vision_transfer.config.schema import SETTING, Config, Setting, StageConfig
+from vision_transfer.config.schema import Config, StageConfig
+from vision_transfer.config.setting import SETTING, Setting
 
 T = TypeVar("T")
 # Fields that say where, how often or how much is written: they do not change a run's numbers, so its digest omits them.

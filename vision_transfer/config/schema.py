@@ -7,48 +7,11 @@ From these declarations come the `ConfigDict` that config files change, the chec
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Literal
 
-T = TypeVar("T")
+from vision_transfer.config.setting import group, setting
+
 OptimizerName = Literal["rmsprop", "adam", "sgd"]
-SETTING = "setting"
-
-
-@dataclass(frozen=True)
-class Setting:
-    """Facts of a field besides its type and default.
-
-    Attributes:
-        meaning: one sentence for the reader.
-        minimum: smallest allowed number.
-        below: numbers must be less than this.
-        maximum: largest allowed number.
-    """
-
-    meaning: str
-    minimum: float | None = None
-    below: float | None = None
-    maximum: float | None = None
-
-
-def setting(
-    default: T,
-    meaning: str,
-    *,
-    minimum: float | None = None,
-    below: float | None = None,
-    maximum: float | None = None,
-) -> T:
-    """A field of the configuration; `dataclasses.field`, typed as its default."""
-    metadata = {SETTING: Setting(meaning, minimum, below, maximum)}
-    made: Any = dataclasses.field(default=default, metadata=metadata)
-    return made
-
-
-def group(kind: type[T]) -> T:
-    """A group of fields, at their defaults."""
-    made: Any = dataclasses.field(default_factory=kind)
-    return made
 
 
 @dataclass(frozen=True)

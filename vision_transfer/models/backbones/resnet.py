@@ -26,8 +26,8 @@ from vision_transfer.models.pretrained.releases import KERAS_LICENCE, Release, k
 from vision_transfer.models.pretrained.torch_names import TorchNames
 
 STEM_FEATURES = 64
-# Width of the 3×3 convolutions and number of blocks, of the stages conv2 to conv5.
 FINE_TUNE_FROM = "conv5"
+# Width of the 3×3 convolutions and number of blocks, of the stages conv2 to conv5.
 STAGES = ((64, 3), (128, 4), (256, 6), (512, 3))
 # The output of a block is so much wider than its 3×3 convolution.
 EXPANSION = 4

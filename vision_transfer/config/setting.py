@@ -1,0 +1,45 @@
+"""How a field of the configuration is declared: its default, its meaning and its bounds."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+SETTING = "setting"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Facts of a field besides its type and default.
+
+    Attributes:
+        meaning: one sentence for the reader.
+        minimum: smallest allowed number.
+        below: numbers must be less than this.
+        maximum: largest allowed number.
+    """
+
+    meaning: str
+    minimum: float | None = None
+    below: float | None = None
+    maximum: float | None = None
+
+
+def setting(
+    default: T,
+    meaning: str,
+    *,
+    minimum: float | None = None,
+    below: float | None = None,
+    maximum: float | None = None,
+) -> T:
+    """A field of the configuration; `dataclasses.field`, typed as its default."""
+    metadata = {SETTING: Setting(meaning, minimum, below, maximum)}
+    made: Any = dataclasses.field(default=default, metadata=metadata)
+    return made
+
+
+def group(kind: type[T]) -> T:
+    """A group of fields, at their defaults."""
+    made: Any = dataclasses.field(default_factory=kind)
+    return made
