@@ -9,6 +9,8 @@ from PIL import Image
 
 from vision_transfer.config import checked, default_config, stage, with_stages
 from vision_transfer.errors import UserError
+from vision_transfer.models.backbones.registry import find_backbone
+from vision_transfer.models.network import Network, init
 from vision_transfer.models.pretrained.load import PretrainedWeights
 from vision_transfer.tasks.explain import draw, load
 from vision_transfer.tasks.explain.draw import Selection, draw_network_figures
@@ -155,3 +157,20 @@ def test_vgg16_with_its_imagenet_classifier(tmp_path, screen, image_file, monkey
     flags = replace(flags, config=replace(config, dataset=replace(config.dataset, image_size=180)))
     with pytest.raises(UserError, match="image_size: got 180; the ImageNet classifier of vgg16 takes 224"):
         explain(flags, tmp_path, screen)
+
+
+def test_the_five_likeliest_classes_of_imagenet_are_drawn(tmp_path, screen, image_file, monkeypatch):
+    """Lite0 with random weights and its own table, which has blocks and batch norms."""
+
+    def drawn_at_random(architecture, *, include_classifier, shapes, **_):
+        known = find_backbone(architecture)
+        variables = init(Network(known.rows, known.classifier, (224, 224, 3)), jax.random.key(0))
+        assert include_classifier and list(variables["params"]) == list(shapes)
+        return PretrainedWeights(variables["params"], "a test", "", "lite", "", variables["batch_stats"])
+
+    monkeypatch.setattr(load, "load_pretrained", drawn_at_random)
+    config = backbone_config("efficientnet_lite0", "imagenet")
+    config = replace(config, dataset=replace(config.dataset, channels=3, image_size=224))
+    flags = ExplainFlags(config=config, images=str(image_file), show="grad_cam", out=tmp_path / "out")
+    names = drawn(explain(flags, tmp_path, screen))
+    assert len(names) == 10 and all(name.startswith("grad_cam-a cat _1-top_activation-") for name in names)

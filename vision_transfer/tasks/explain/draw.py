@@ -34,7 +34,7 @@ from vision_transfer.tasks.explain.figures import (
 from vision_transfer.tasks.explain.heat_maps import grad_cam, smooth_grad
 from vision_transfer.tasks.explain.images import NamedImage
 from vision_transfer.tasks.explain.load import LoadedNetwork
-from vision_transfer.tasks.explain.predictions import class_number, top_predictions
+from vision_transfer.tasks.explain.predictions import TOP, class_number, top_predictions
 from vision_transfer.tasks.explain.teaching import filter_banks, grey, operations, responses, sobel_kernels
 from vision_transfer.tasks.figures import save_png
 
@@ -130,23 +130,26 @@ def _draw_heat(
 ) -> Iterator[Path]:
     """Prints the likeliest classes of an image and draws the evidence for the likeliest, or for the target."""
     network, variables = loaded.network, loaded.variables
-    (likeliest,) = top_predictions(np.asarray(_logits(network, variables, pixels)), loaded.classes, loaded.temperature)
+    logits = np.asarray(_logits(network, variables, pixels))
+    (likeliest,) = top_predictions(logits, loaded.classes, loaded.temperature, max(TOP, loaded.classes_drawn))
     texts = ", ".join(text for _, text in likeliest)
     screen.say(escape(f"{image.name}: {texts}"))
     caption = f"{image.name}\n{texts}"
-    targets = np.array([likeliest[0][0] if target is None else target], np.int32)
-    name = loaded.classes[targets[0]]
-    if "grad_cam" in selection.show:
-        for layer in selection.layers or (last_map(network),):
-            heat = grad_cam(network, variables, pixels, layer, targets)[0]
-            title = f"Grad-CAM for {name}\nat {layer}, {heat.shape[0]} × {heat.shape[1]}{_doubt(heat)}"
-            file = out / f"grad_cam-{image.name}-{layer}.png"
-            yield _saved(heat_figure(image.pixels, heat, caption, title), file)
-            yield save_image(superimpose(image.pixels, heat), file.with_name(f"{file.stem}-picture.png"))
-    if "smooth_grad" in selection.show:
-        heat = smooth_grad(network, variables, pixels, targets, jax.random.key(NOISE_SEED))[0]
-        title = f"SmoothGrad for {name}\nof the pixels, {heat.shape[0]} × {heat.shape[1]}{_doubt(heat)}"
-        yield _saved(heat_figure(image.pixels, heat, caption, title), out / f"smooth_grad-{image.name}.png")
+    drawn = [number for number, _ in likeliest[: loaded.classes_drawn]] if target is None else [target]
+    for number in drawn:
+        name, targets = loaded.classes[number], np.array([number], np.int32)
+        ending = f"-{name}.png" if len(drawn) > 1 else ".png"
+        if "grad_cam" in selection.show:
+            for layer in selection.layers or (last_map(network),):
+                heat = grad_cam(network, variables, pixels, layer, targets)[0]
+                title = f"Grad-CAM for {name}\nat {layer}, {heat.shape[0]} × {heat.shape[1]}{_doubt(heat)}"
+                file = out / f"grad_cam-{image.name}-{layer}{ending}"
+                yield _saved(heat_figure(image.pixels, heat, caption, title), file)
+                yield save_image(superimpose(image.pixels, heat), file.with_name(f"{file.stem}-picture.png"))
+        if "smooth_grad" in selection.show:
+            heat = smooth_grad(network, variables, pixels, targets, jax.random.key(NOISE_SEED))[0]
+            title = f"SmoothGrad for {name}\nof the pixels, {heat.shape[0]} × {heat.shape[1]}{_doubt(heat)}"
+            yield _saved(heat_figure(image.pixels, heat, caption, title), out / f"smooth_grad-{image.name}{ending}")
 
 
 _logits = jax.jit(apply, static_argnames="network")

@@ -15,12 +15,16 @@ from vision_transfer.runs.build import uses_published_weights
 from vision_transfer.runtime.console import Screen
 from vision_transfer.tasks.explain.predictions import imagenet_classes
 
+# ImageNet's classes have near neighbours, so its results are told by the five likeliest.
+IMAGENET_TOP = 5
+
 
 @dataclass(frozen=True)
 class LoadedNetwork:
     """A network with its weights, and the default folder for its figures; a backbone alone has no head and classes.
 
-    `temperature` divides its logits before they become probabilities, as in `--mode=predict`.
+    `temperature` divides its logits before they become probabilities, as in `--mode=predict`. Heat maps are drawn for
+    the `classes_drawn` likeliest classes.
     """
 
     network: Network
@@ -29,6 +33,7 @@ class LoadedNetwork:
     config: Config
     figures: Path
     temperature: float = 1.0
+    classes_drawn: int = 1
 
 
 def network_of_config(
@@ -85,4 +90,5 @@ def network_of_config(
         for collection, leaves in (("params", weights.params), ("batch_stats", weights.batch_stats)):
             variables[collection] |= {layer: dict(leaves[layer]) for layer in names if layer in leaves}
         network = replace(network, preprocessing=model.preprocessing or weights.preprocessing)
-    return LoadedNetwork(network, variables, imagenet_classes() if with_classifier else (), config, Path("explain"))
+    loaded = LoadedNetwork(network, variables, (), config, Path("explain"))
+    return replace(loaded, classes=imagenet_classes(), classes_drawn=IMAGENET_TOP) if with_classifier else loaded
