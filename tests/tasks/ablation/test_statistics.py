@@ -18,7 +18,7 @@ def swept(two_networks, options, launcher, screen):
     """Plans a grid and does its runs by the fake launcher; returns them."""
 
     def do(config):
-        study = ablation(config, two_networks, 2000)
+        study = ablation(config, {name: two_networks[name] for name in config.ablation.backbones}, 2000)
         folder = SweepFolder(options.workdir)
         write_plan(study, folder, {})
         work(study, folder, options, launcher, screen)
