@@ -12,6 +12,11 @@ the rule.
 Expected on cats and dogs, sign language, CIFAR-10 and Fashion-MNIST (1,000 to 2,000 images): 2.6 to 6.5 minutes on 2
 cores (AMD EPYC), and a recommendation within the interval of the mask that an ablation chose (`docs/ablation.md`).
 
+Several networks are compared on the same images, each at its best layer, with what to freeze in each:
+
+    python launch.py --config=configs/probe.py --config.dataset.root=FOLDER --config.dataset.image_size=112 \
+        --config.probe.backbones="('vgg16', 'efficientnet_lite0')"
+
 The averages are cached: probing the same images again, together with others or with another rule, does not compute
 them again.
 """
@@ -20,7 +25,7 @@ from vision_transfer.config import ConfigDict, default_config
 
 
 def get_config() -> ConfigDict:
-    """VGG16 with ImageNet weights; `model.backbone`, `model.weights_path` and `init_from` set another network."""
+    """VGG16 with ImageNet weights; `probe.backbones`, `model.weights_path` and `init_from` set other networks."""
     config = default_config()
     config.name = "probe"
     config.task = "probe"

@@ -102,7 +102,7 @@ IN_VALUES = {
     ),
     "freeze spec": (
         [SMALL, "--config.stages.top.freeze=blow:conv3", "--mode=summary"],
-        ["config.stages.top.freeze: cannot read 'blow:conv3'", "below:LAYER", "last:N", "regex:PATTERN"],
+        ["config.stages.top.freeze: cannot read 'blow:conv3'", "below:NAME", "last:N", "regex:PATTERN"],
     ),
     "missing folder": (
         [FINETUNE, "--config.dataset.root=no such folder", "--mode=summary"],

@@ -92,6 +92,7 @@ def test_content_of_the_run_folder(small_run):
     assert found == {
         "config.json",
         "identity.json",
+        "manifest.json",
         "metrics.jsonl",
         "cached_layers.json",
         "checkpoints",
@@ -99,6 +100,7 @@ def test_content_of_the_run_folder(small_run):
         "predictions.npz",
         "report.html",
         "result.json",
+        "temperature.json",
     }
     assert {path.name for path in (run.path / "checkpoints").iterdir()} == {"whole", "top"}
     run.assert_nothing_left_behind()

@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 from rich.console import Console
 
 from vision_transfer import freezing
-from vision_transfer.config.schema import CheckpointConfig, Config, OptimizerConfig, StageConfig
+from vision_transfer.config.schema import CheckpointConfig, Config, ModelConfig, OptimizerConfig, StageConfig
 from vision_transfer.models.layers import BatchNorm, Conv, Dense, Dropout, Flatten, MaxPool
 from vision_transfer.models.network import Network, init
 from vision_transfer.runtime.console import Screen
@@ -54,7 +54,13 @@ def train(mesh, folder):
     settings = StageConfig(
         freeze="below:conv2", epochs=EPOCHS, steps_per_epoch=STEPS, l1=0.01, l2=0.01, optimizer=OptimizerConfig(lr=1e-3)
     )
-    config = Config(seed=3, batch_size=BATCH, eval_batch_size=4, checkpoint=CheckpointConfig(every_seconds=1e9))
+    config = Config(
+        seed=3,
+        batch_size=BATCH,
+        eval_batch_size=4,
+        checkpoint=CheckpointConfig(every_seconds=1e9),
+        model=ModelConfig(batch_norm_statistics="batch"),
+    )
     data = TrainingData(TrainingRows(images, labels, ids), images, labels)
     around = Surroundings(folder, Screen(Console(file=io.StringIO())), lambda history: None, StopSignal())
     stage = Stage("stage", settings, mask, freezing.cut(NETWORK, mask))

@@ -10,7 +10,7 @@ from jax.extend.core import jaxprs_in_params
 from jax.sharding import PartitionSpec
 
 from vision_transfer import freezing
-from vision_transfer.models import layer_stack
+from vision_transfer.models import layer_modules
 from vision_transfer.models.layers import Conv, Dense, GlobalAveragePool
 from vision_transfer.models.network import Network, all_parameter_shapes
 from vision_transfer.models.ops.convolution import convolution
@@ -85,7 +85,7 @@ CLIPPED = OptimizerSpec("rmsprop", clip_norm=1.0)
 @pytest.fixture
 def direct(monkeypatch):
     """Convolutions by XLA, whose FLOPs are those of the definition."""
-    monkeypatch.setattr(layer_stack, "convolution", partial(convolution, implementation="lax"))
+    monkeypatch.setattr(layer_modules, "convolution", partial(convolution, implementation="lax"))
 
 
 @pytest.mark.usefixtures("direct")

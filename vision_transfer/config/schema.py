@@ -45,7 +45,7 @@ class StageConfig:
     """Fields of `config.stages.NAME`: what is frozen, how long the rest trains, and by which optimizer."""
 
     freeze: str = setting(
-        "all", "what does not train: none, all, below:LAYER, last:N (these train), only:NAME,… (these train), regex:…"
+        "all", "what does not train: none, all, below:NAME, last:N (these train), only:NAME,… (these train), regex:…"
     )
     epochs: int = setting(20, "most epochs of this stage", minimum=1)
     steps_per_epoch: int | None = setting(

@@ -113,7 +113,7 @@ def test_layers_and_classes_that_do_not_exist(tmp_path, screen, network, variabl
         ({"config": True, "show": "filters", "filters": "a-b"}, "--filters=a-b: cannot read 'a-b'"),
         ({"config": True, "show": "filters", "filters": "9-3"}, "names no filter"),
         ({"config": True, "show": "filters", "layers": "conv9"}, "no layer 'conv9' in this network; did you mean conv"),
-        ({"config": True, "show": "filters", "filters": "99"}, "conv3 has no filter 99; it has 64"),
+        ({"config": True, "show": "filters", "filters": "99"}, "conv2 has no filter 99; it has 64"),
         ({"workdir": True}, "is not the folder of a run"),
     ],
 )
