@@ -110,6 +110,7 @@ def test_content_of_the_run_folder(small_run):
         "features",
         "compiled",
         "decoded",
+        "matplotlib",
         "thumbnails",
         "weights",
         "weights.lock",
