@@ -13,9 +13,7 @@ from vision_transfer.models.layers import (
     BatchNorm,
     Block,
     Conv,
-    Dense,
     DepthwiseConv,
-    GlobalAveragePool,
     Merge,
     Padding,
     Row,
@@ -41,10 +39,7 @@ KERAS_FILE = f"{KERAS_URL}/mobilenet_v2/mobilenet_v2_weights_tf_dim_ordering_tf_
 _release = partial(
     Release, "mobilenet_v2", preprocessing="tf", licence=KERAS_LICENCE, label="MobileNetV2", top_1=KERAS_TOP_1
 )
-RELEASES = (
-    _release(include_classifier=False, sources=(Download(f"{KERAS_FILE}_no_top.h5", 9_406_464),)),
-    _release(include_classifier=True, sources=(Download(f"{KERAS_FILE}.h5", 14_536_120),)),
-)
+RELEASES = (_release(include_classifier=False, sources=(Download(f"{KERAS_FILE}_no_top.h5", 9_406_464),)),)
 TORCH_RELEASES = (
     Release(
         "mobilenet_v2_torch",
@@ -71,11 +66,8 @@ FINE_TUNE_FROM = "bottleneck6"
 
 def mobilenet_v2() -> Backbone:
     """The network as Keras has it."""
-    classifier = (GlobalAveragePool("global_average_pooling2d"), Dense("predictions", 1000))
     rows = _rows(partial(BatchNorm, momentum=0.999, epsilon=1e-3))
-    return Backbone(
-        tuple(rows), releases=RELEASES, classifier=classifier, preprocessing="tf", fine_tune_from=FINE_TUNE_FROM
-    )
+    return Backbone(tuple(rows), releases=RELEASES, preprocessing="tf", fine_tune_from=FINE_TUNE_FROM)
 
 
 def mobilenet_v2_torch() -> Backbone:

