@@ -19,7 +19,8 @@ Grids:
 - `rates`: block 5 with three learning rates, each with one rate for all layers, layer-wise decay, and one rate per
   block, under the three schedules;
 - `batch_norm`: EfficientNet-Lite0 with 200 training images of 96 pixels; the head alone, the last stages or everything,
-  in batches of 4, 8 and 32, with the pretrained statistics of its batch norms and with those of the batches.
+  in batches of 4, 8 and 32, with the pretrained statistics of its batch norms and with those of the batches
+  (`docs/batch_norm.md`).
 
 Expected of `depths`: on cats and dogs test accuracies of 0.927 to 0.934, with no mask, the head alone included,
 distinguishable from the one that validation chooses, in an hour and a half on 2 cores (AMD EPYC); on sign language
@@ -107,7 +108,7 @@ def _batch_norm(config: ConfigDict) -> ConfigDict:
     return with_schedule_left_open(
         config,
         head=stage(freeze="all", epochs=10, optimizer=adam | {"lr": 1e-3}),
-        tune=stage(freeze="none", epochs=FEW_EPOCHS, validation_steps=10, optimizer=adam | {"lr": 1e-4}),
+        tune=stage(freeze="none", epochs=FEW_EPOCHS, optimizer=adam | {"lr": 1e-4}),
     )
 
 

@@ -104,7 +104,7 @@ def write_result(folder, test, seconds=2.0):
     folder.write_predictions(logits, np.ones(100, np.int32), tuple(map(str, range(100))))
     result = {
         "stages": [{"seconds": seconds}],
-        "tested": {"validation": {"accuracy": test - 0.01}},
+        "tested": {"stage": "head", "validation": {"accuracy": test - 0.01}},
         "test": {"accuracy": test, "accuracy_ci95": [test - 0.05, test + 0.05], "examples": 100},
         "parameters": {"trainable": 1000},
         "dataset": {"sizes": {"validation": 50}, "fingerprint": DATA},

@@ -169,7 +169,10 @@ def test_figures_are_written_where_there_is_something_to_draw(found, finished, n
     one_seed = [one for one in finished if one.run.labels["seed"] == 0]
     one_run_each = [(mask, one) for mask, one in points(grouped(one_seed, "seed"), networks) if not mask.block]
     assert [file.name for file in draw_figures(one_run_each, tmp_path, "title")] == names[:4]
-    without = [replace(one, result=one.result | {"tested": {"validation": {"accuracy": None}}}) for one in one_seed]
+    without = [
+        replace(one, result=one.result | {"tested": {"stage": "head", "validation": {"accuracy": None}}})
+        for one in one_seed
+    ]
     names = [file.name for file in draw_figures(points(grouped(without, "seed"), networks), tmp_path, "title")]
     assert "depth.png" in names and "validation.png" not in names
 

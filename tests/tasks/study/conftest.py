@@ -19,7 +19,7 @@ CODE, DATA = "digest of the code", "fingerprint of the data"
 def result_of(test, validation=0.9, trainable=1000, seconds=2.0):
     """The part of a `result.json` that studies read."""
     return {
-        "tested": {"validation": {"accuracy": validation}},
+        "tested": {"stage": "head", "validation": {"accuracy": validation}},
         "test": {"accuracy": test, "accuracy_ci95": [test - 0.05, test + 0.05], "examples": 100},
         "parameters": {"trainable": trainable},
         "dataset": {"fingerprint": DATA},

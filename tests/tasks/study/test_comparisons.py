@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vision_transfer.config import checked, default_config, stage, with_stages
 from vision_transfer.errors import UserError
 from vision_transfer.metrics.classification import wilson_interval
 from vision_transfer.metrics.significance import mcnemar_exact, paired_over_repeats
@@ -247,7 +248,11 @@ def test_a_run_that_was_held_up_does_not_change_the_cost_of_a_mask():
     assert contrast.cost == 0.5
 
 
-def test_runs_are_read_from_their_folders(tmp_path):
+@pytest.mark.parametrize(("steps", "images"), [(None, 30), (2, 16), (9, 30)])
+def test_runs_are_read_from_their_folders(tmp_path, steps, images):
+    """The images of validation are those that the tested stage was validated on."""
+    config = with_stages(default_config(), head=stage(validation_steps=steps), more=stage())
+    config.eval_batch_size = 8
     result = {
         "parameters": {"trainable": 7},
         "dataset": {"sizes": {"validation": 30}},
@@ -258,9 +263,9 @@ def test_runs_are_read_from_their_folders(tmp_path):
         "tested": {"stage": "head", "epoch": 4, "validation": {"accuracy": 0.9}},
     }
     np.savez(tmp_path / "predictions.npz", logits=np.float32([[1], [-1], [2]]), labels=np.int32([1, 1, 1]))
-    finished = FinishedRun(PlannedRun("run", None, {"freeze": "all", "seed": 3}), tmp_path, result)
+    finished = FinishedRun(PlannedRun("run", checked(config), {"freeze": "all", "seed": 3}), tmp_path, result)
     found = mask_runs("all", [finished], "seed")
-    assert (found.name, found.trainable, found.validation_examples) == ("all", 7, 30)
+    assert (found.name, found.trainable, found.validation_examples) == ("all", 7, images)
     assert (found.seeds, found.run_seconds) == ((3,), (4.0,))
     assert found.correct.tolist() == [[True, False, True]]
     assert found.validation_accuracies == (0.9,)

@@ -36,7 +36,7 @@ def finished():
     for (method, size), accuracies in ACCURACIES.items():
         for seed, accuracy in enumerate(accuracies):
             result = {
-                "tested": {"validation": {"accuracy": accuracy + 0.01}},
+                "tested": {"stage": "head", "validation": {"accuracy": accuracy + 0.01}},
                 "test": {"accuracy": accuracy, "accuracy_ci95": [accuracy - 0.1, accuracy + 0.1], "examples": 50},
                 "parameters": {"trainable": 4096},
                 "seconds": {"total": 10.0 * (seed + 1)},

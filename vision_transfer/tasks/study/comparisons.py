@@ -116,8 +116,15 @@ def mask_runs(name: str, finished: Sequence[FinishedRun], over: str) -> MaskRuns
         tuple(accuracies),
         tuple(run.training_seconds for run in runs),
         result["parameters"]["trainable"],
-        result["dataset"]["sizes"]["validation"],
+        _validation_images(runs[0]),
     )
+
+
+def _validation_images(run: FinishedRun) -> int:
+    """The number of images on which the tested stage was validated."""
+    config, images = run.run.config, int(run.result["dataset"]["sizes"]["validation"])
+    steps = config.stages[run.result["tested"]["stage"]].validation_steps
+    return images if steps is None else min(images, steps * config.eval_batch_size)
 
 
 def compare(masks: Sequence[MaskRuns]) -> Comparison:
