@@ -1,7 +1,7 @@
 """MNIST with a small convnet or a dense network: the first examples of every textbook.
 
-    python launch.py --config=configs/mnist.py:model=convnet --config.dataset.root=FOLDER_WITH_IDX_FILES
-    python launch.py --config=configs/mnist.py:model=dense --config.dataset.root=FOLDER_WITH_IDX_FILES
+    vision-transfer --config=mnist:model=convnet --config.dataset.root=FOLDER_WITH_IDX_FILES
+    vision-transfer --config=mnist:model=dense --config.dataset.root=FOLDER_WITH_IDX_FILES
 
 Reproduces chapters 5.1 and 2.1 of Chollet's "Deep Learning with Python" (2017): RMSprop, batches of 64, 5 epochs, all
 60,000 training images; the last epoch is tested. Published: test 0.990-0.993 for the convnet, 0.978 for the dense
@@ -12,12 +12,13 @@ Expected with `--config.seed=0`, 1 and 2: convnet 0.9907, 0.9921, 0.9896 (mean 0
 """
 
 from vision_transfer.config import ConfigDict, default_config, stage, with_stages
-from vision_transfer.config.arguments import parse_recipe
+from vision_transfer.config.arguments import check_choices, parse_recipe
 
 
 def get_config(argument: str | None = None) -> ConfigDict:
     """`model` is convnet or dense."""
     recipe = parse_recipe(argument, model="convnet")
+    check_choices(argument, recipe, model=("convnet", "dense"))
     config = default_config()
     config.name = f"mnist_{recipe.model}"
     config.dataset.name = "mnist"
