@@ -13,6 +13,7 @@ from xml.sax.saxutils import escape
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "vision_transfer"
+PROGRAM = "vision_transfer.__main__"
 FIGURE = ROOT / "docs" / "figures" / "rooms.svg"
 
 # Each room imports only rooms before it; launch.py and configs/ import any.
@@ -61,8 +62,8 @@ def module_imports() -> dict[str, set[str]]:
 
 
 def room_of(module: str) -> str:
-    """The room of a module: its first part below the package; empty for the package itself."""
-    return module.split(".")[1] if "." in module else ""
+    """The room of a module: its first part below the package; empty for the package itself and the program."""
+    return module.split(".")[1] if "." in module and module != PROGRAM else ""
 
 
 def svg() -> str:

@@ -10,12 +10,14 @@ spec.loader.exec_module(draw_rooms)
 
 ORDER, room_of = list(draw_rooms.ROOMS), draw_rooms.room_of
 IMPORTS = draw_rooms.module_imports()
-# Entries of the package: the rooms and `__init__.py`.
+# The rooms and `__init__.py`.
 MOST_ENTRIES = 14
+# Files that Python and type checkers look for in a package.
+OF_THE_PACKAGE = {"__main__.py", "py.typed"}
 
 
 def test_the_rooms_are_those_of_the_order():
-    entries = {path.name for path in draw_rooms.PACKAGE.iterdir() if path.name != "__pycache__"}
+    entries = {path.name for path in draw_rooms.PACKAGE.iterdir() if path.name != "__pycache__"} - OF_THE_PACKAGE
     assert {name.removesuffix(".py") for name in entries} == {*ORDER, "__init__"}
     assert len(entries) <= MOST_ENTRIES
 

@@ -12,7 +12,7 @@ FINETUNE = f"--config={ROOT / 'configs' / 'finetune.py'}"
 
 # flags -> parts of the message: the place, what was found, what is allowed
 IN_FLAGS = {
-    "no config": ([], ["--config is missing", "--config=configs/finetune.py"]),
+    "no config": ([], ["--config is missing", "--config=finetune"]),
     "unknown field": ([SMALL, "--config.model.dropuot=0.1"], ["--config.model.dropuot", "no such field", "dropout"]),
     "unknown group": ([SMALL, "--config.modle.dropout=0.1"], ["--config.modle.dropout", "model.dropout"]),
     "unknown stage": ([SMALL, "--config.stages.hole.epochs=1"], ["--config.stages.hole.epochs", "whole.epochs"]),
@@ -40,7 +40,8 @@ IN_FLAGS = {
     "flag without value": ([SMALL, "--mode"], ["--mode"]),
     "unknown recipe key": ([f"{SMALL}:epoch=3"], ["epoch=3", "unknown key 'epoch'", "did you mean epochs?"]),
     "ill-typed recipe": ([f"{SMALL}:epochs=few"], ["epochs: got 'few'", "int"]),
-    "missing config file": (["--config=configs/nope.py"], ["configs/nope.py", "No such file", "configs/finetune.py"]),
+    "missing config file": (["--config=configs/nope.py"], ["configs/nope.py", "No such file", "--config=finetune"]),
+    "unknown name of a config": (["--config=fintune"], ["--config=fintune", "did you mean finetune?", "ablation"]),
     "folder for a config file": (["--config=."], ["--config=.", "is a folder"]),
 }
 

@@ -14,10 +14,10 @@ from absl import flags
 
 from vision_transfer.config import ConfigDict, field_at, flatten
 from vision_transfer.config.checks import KIND_NAMES
+from vision_transfer.config.files import config_file, config_names
 from vision_transfer.errors import UserError, nearest_names
 
-EXAMPLE = "--config=configs/finetune.py"
-CONFIG_FOLDER = Path("configs")
+EXAMPLE = "--config=finetune"
 QUOTE = "'"
 TRUTHS = ("true", "t", "1", "false", "f", "0")
 
@@ -42,27 +42,29 @@ def explain(error: Exception, arguments: Sequence[str], flag_names: Sequence[str
 
 
 def load_config(argument: str | None) -> ConfigDict:
-    """The configuration of a file, given as `FILE` or `FILE:KEY=VALUE,...`.
+    """The configuration of a file, given as `FILE` or `FILE:KEY=VALUE,...`; a name stands for a file of the package.
 
     Raises:
-        UserError: there is no such file, it cannot be run, or it gives no configuration.
+        UserError: there is no such name or file, it cannot be run, or it gives no configuration.
     """
     if argument is None:
-        raise UserError(f"--config is missing; give a file such as {EXAMPLE} (see --help)")
+        raise UserError(f"--config is missing; give a name or a file, such as {EXAMPLE} (see --help)")
     file, colon, recipe = argument.partition(":")
+    file = config_file(file)
     shown = f"--config={argument}"
     if Path(file).is_dir():
-        raise UserError(f"{shown}: {file} is a folder. {_files_to_choose_from()}")
+        raise UserError(f"{shown}: {file} is a folder. {_names_to_choose_from()}")
     try:
         get_config = runpy.run_path(file).get("get_config")
         if not callable(get_config):
-            raise UserError(f"{shown}: {file} defines no function get_config(); see configs/finetune.py for an example")
+            example = config_file("finetune")
+            raise UserError(f"{shown}: {file} defines no function get_config(); see {example} for an example")
         config = get_config(recipe) if colon else get_config()
     except UserError:
         raise
     except OSError as error:
         reason = f"{error.filename or file}: {error.strerror or error}"
-        raise UserError(f"{shown}: {reason}. {_files_to_choose_from()}") from error
+        raise UserError(f"{shown}: {reason}. {_names_to_choose_from()}") from error
     except Exception as error:  # a config's file is code and can raise anything
         raise UserError(f"{shown}: {_where(error, file)}: {type(error).__name__}: {_one_line(error)}") from error
     if not isinstance(config, ConfigDict):
@@ -123,6 +125,29 @@ def _reads_as(kind: type, text: str) -> bool:
     return True
 
 
+def with_files(arguments: Sequence[str]) -> list[str]:
+    """The arguments with the file of each `--config=NAME`.
+
+    Raises:
+        UserError: no config has this name.
+    """
+    found = list(arguments)
+    for position, argument in enumerate(arguments):
+        name, equals, value = argument.lstrip("-").partition("=")
+        if not argument.startswith("-") or name != "config":
+            continue
+        if equals:
+            found[position] = f"--config={_with_file(value)}"
+        elif position + 1 < len(found):
+            found[position + 1] = _with_file(found[position + 1])
+    return found
+
+
+def _with_file(argument: str) -> str:
+    name, colon, recipe = argument.partition(":")
+    return f"{config_file(name)}{colon}{recipe}"
+
+
 def config_argument(arguments: Sequence[str]) -> str | None:
     """The value of the last `--config=VALUE` or `--config VALUE`."""
     found = None
@@ -150,6 +175,5 @@ def _one_line(error: Exception) -> str:
     return f"{first} {lines[-1].rstrip(QUOTE)}" if lines[-1].startswith("Did you mean") else first
 
 
-def _files_to_choose_from() -> str:
-    files = sorted(str(path) for path in CONFIG_FOLDER.glob("*.py")) if CONFIG_FOLDER.is_dir() else []
-    return f"Here are {', '.join(files)}" if files else f"Give the path of a config's file, such as {EXAMPLE}"
+def _names_to_choose_from() -> str:
+    return f"Give the path of a config's file, or one of the names {', '.join(config_names())}, as in {EXAMPLE}"

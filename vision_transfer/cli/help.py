@@ -4,8 +4,10 @@ import textwrap
 
 from vision_transfer.cli.registry import MODES, RUN, TASKS, Entry
 from vision_transfer.config import FIELDS, STAGE_FIELDS, field_types
+from vision_transfer.config.files import config_names
 from vision_transfer.errors import UserError, nearest_names
 from vision_transfer.runtime.cache_folder import CACHE_VARIABLE
+from vision_transfer.runtime.program import program
 
 # The flags of single modes, with their meanings.
 MODE_FLAGS = {
@@ -28,14 +30,14 @@ WIDTH, FLAG_COLUMN, NAME_COLUMN = 80, 33, 23
 HELP = """\
 Fine-tunes convnets on small image data sets; frozen layers are computed once.
 
-  python launch.py --config=configs/finetune.py
-  python launch.py --config=configs/finetune.py --config.dataset.root=FOLDER
-  python launch.py --config=configs/finetune.py --mode=summary
+  {program} --config=finetune
+  {program} --config=finetune --mode=summary
 
 Flags:
-  --config=FILE[:KEY=VALUE,...]  the experiment, and a recipe of its file
+  --config=FILE[:KEY=VALUE,...]  the experiment, and a recipe of its file; FILE
+                                 is a path, or one of the names below
   --config.FIELD=VALUE           changes one value of it, such as
-                                 --config.stages.block5.freeze=last:8;
+                                 --config.dataset.root=FOLDER, your own images;
                                  --help=config lists all fields
   --workdir=FOLDER               folder of the run;
                                  default: runs/<name>-<digest>; of an ablation
@@ -54,6 +56,8 @@ Modes (flags that a mode needs are in brackets):
 
 Tasks, which a config chooses by config.task:
 {tasks}
+
+Configs: {configs}.
 
 Run the same command again to resume an interrupted run. SIGTERM and Ctrl-C
 save a checkpoint first. Caches (weights, decoded images, features, compiled
@@ -77,6 +81,8 @@ def help_text(topic: str = "") -> str:
         tasks="\n".join(_entry(name, task.meaning, NAME_COLUMN) for name, task in TASKS.items()),
         mode_flags="\n".join(_entry(f"--{name}=…", meaning, FLAG_COLUMN) for name, meaning in MODE_FLAGS.items()),
         cache=CACHE_VARIABLE,
+        program=program(),
+        configs=textwrap.fill(", ".join(config_names()), WIDTH - 1, initial_indent=" " * 9).strip(),
     )
 
 

@@ -13,11 +13,12 @@ from collections.abc import Sequence
 from absl import flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from vision_transfer.cli.flag_errors import config_argument, explain, load_config
+from vision_transfer.cli.flag_errors import config_argument, explain, load_config, with_files
 from vision_transfer.cli.help import FLAG_NAMES, MODE_FLAGS, help_text
 from vision_transfer.cli.registry import MODES, RUN, Command, find_entry
 from vision_transfer.errors import UserError, visible
 from vision_transfer.runtime.cache_folder import cache_folder
+from vision_transfer.runtime.program import program_name
 from vision_transfer.runtime.terminal import accept_all_characters, leave_closed_pipe, write_out
 
 USER_ERROR_STATUS = 2
@@ -35,7 +36,7 @@ _LINE_BREAK = "\n"
 
 
 def define_flags() -> None:
-    """Defines the flags of `launch.py`."""
+    """Defines the flags of the program."""
     config_flags.DEFINE_config_file("config", None, "The experiment's file.", lock_config=True)
     flags.DEFINE_string("workdir", None, "Folder of the run.")
     flags.DEFINE_enum("mode", RUN, list(MODES), "What to do.")
@@ -56,7 +57,7 @@ def parse_flags(arguments: Sequence[str]) -> list[str]:
             if name in HELP_FLAGS:
                 write_out(help_text(topic))
                 sys.exit(0)
-        rest = flags.FLAGS(arguments)
+        rest = flags.FLAGS(with_files(arguments))
         if len(rest) > 1:
             raise UserError(f"cannot read {rest[1]!r}: every argument is a flag and starts with -- (--help lists them)")
         needs_config = MODES[flags.FLAGS.mode].needs == "config" or flags.FLAGS.config is not None
@@ -124,4 +125,4 @@ def _fail(message: str) -> None:
 
 
 def _write_error(message: str) -> None:
-    sys.stderr.write(f"launch.py: {visible(message, keep=_LINE_BREAK)}\n")
+    sys.stderr.write(f"{program_name()}: {visible(message, keep=_LINE_BREAK)}\n")

@@ -17,6 +17,7 @@ from absl import flags
 
 from vision_transfer.config import Config, checked
 from vision_transfer.errors import UserError
+from vision_transfer.runtime.program import program
 
 if TYPE_CHECKING:
     from vision_transfer.runs.prepare import RunOptions
@@ -60,7 +61,7 @@ class Command:
         """
         config = self.optional_config
         if config is None:
-            raise UserError(f"--mode={self.flags.mode} needs --config=FILE, such as --config=configs/finetune.py")
+            raise UserError(f"--mode={self.flags.mode} needs --config=FILE, such as --config=finetune")
         return config
 
     @property
@@ -89,7 +90,7 @@ class Command:
         """The options of a run besides its config."""
         from vision_transfer.runs.prepare import RunOptions
 
-        command = shlex.join(["python", *sys.argv])
+        command = f"{program()} {shlex.join(sys.argv[1:])}".rstrip()
         return RunOptions(self.workdir, self.cache, self.flags.rerun, self.flags.reuse, self.stop, command)
 
 

@@ -9,7 +9,7 @@ from vision_transfer.config.fields import FIELDS, STAGE_FIELDS, Field, field_typ
 HEAD = """\
 # Configuration
 
-Every field with its type, default and meaning. `python launch.py --help=config` prints the same. A config file sets a
+Every field with its type, default and meaning. `vision-transfer --help=config` prints the same. A config file sets a
 field as in `config.dataset.image_size = 128`, the command line as in `--config.dataset.image_size=128`. A bound or a
 choice of a list holds for each of its elements. This page is made from `vision_transfer/config/schema.py`:
 

@@ -15,6 +15,7 @@ from vision_transfer.data.formats.tfds import PREFIX, tfds_source
 from vision_transfer.data.source import Source
 from vision_transfer.errors import UserError, nearest_names
 from vision_transfer.runtime.console import Screen
+from vision_transfer.runtime.program import program
 
 DATA_VARIABLE = "VISION_TRANSFER_DATA"
 CLASSIC = "cats_vs_dogs_small"
@@ -36,14 +37,16 @@ class Known:
     how_to_get: str = ""
 
 
-_FETCH = "`python launch.py --config.dataset.name={name} --mode=fetch` downloads it"
+def _fetch(name: str, config: str) -> str:
+    return f"`{program()} --config={config} --config.dataset.name={name} --mode=fetch` downloads it"
+
 
 KNOWN = {
     "cats_vs_dogs_small": Known(
         "folder",
         ("cats_vs_dogs_small",),
         how_to_get="`python -m vision_transfer.data.make_subset KAGGLE_TRAIN cats_vs_dogs_small` makes it from "
-        "Kaggle's dogs-vs-cats, and " + _FETCH.format(name="cats_vs_dogs_small") + " in Microsoft's edition",
+        "Kaggle's dogs-vs-cats, and " + _fetch("cats_vs_dogs_small", "recommended") + " in Microsoft's edition",
     ),
     "sign_language_digits": Known(
         "folder",
@@ -51,19 +54,20 @@ KNOWN = {
         how_to_get="download https://github.com/ardamavi/Sign-Language-Digits-Dataset and split it into train, "
         "validation and test",
     ),
-    "mnist": Known("idx", ("mnist",), tuple("0123456789"), how_to_get=_FETCH.format(name="mnist")),
+    "mnist": Known("idx", ("mnist",), tuple("0123456789"), how_to_get=_fetch("mnist", "mnist")),
     "fashion_mnist": Known(
         "idx",
         ("fashion_mnist",),
         ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
         installed=(Path("/usr/share/datasets/fashion-mnist"),),
-        how_to_get=_FETCH.format(name="fashion_mnist") + ", and Debian has it as the package dataset-fashion-mnist",
+        how_to_get=_fetch("fashion_mnist", "fashion_mnist")
+        + ", and Debian has it as the package dataset-fashion-mnist",
     ),
     "cifar10": Known(
         "npz",
         ("cifar10", "cifar10_subset"),
         ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
-        how_to_get=_FETCH.format(name="cifar10"),
+        how_to_get=_fetch("cifar10", "cifar10"),
     ),
 }
 NAMES = ("auto", "folder", "csv", "embedded", "idx", "npz", *KNOWN)

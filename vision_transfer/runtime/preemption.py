@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
+from vision_transfer.runtime.program import program_name
+
 # A process must end within 10 s, so a checkpoint that takes longer is cut off after this.
 GRACE_SECONDS = 8.0
 # Where there is nothing to save, such as in a compilation or in waiting for a lock.
@@ -98,8 +100,8 @@ class StopSignal:
             if late > GRACE_SECONDS:
                 name = signal.Signals(number).name
                 sys.stderr.write(
-                    f"launch.py: cut off, because it did not end within {GRACE_SECONDS:.0f} s of {name}. {ADVICE} from "
-                    "the last checkpoint.\n"
+                    f"{program_name()}: cut off, because it did not end within {GRACE_SECONDS:.0f} s of {name}. "
+                    f"{ADVICE} from the last checkpoint.\n"
                 )
                 break
             if late > IDLE_SECONDS and not self._deferring and not self._raised:

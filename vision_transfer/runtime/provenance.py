@@ -16,6 +16,7 @@ import numpy as np
 # whose values are in the run's digest. All other code counts, so a new file counts until it is listed here.
 HARMLESS = (
     "__init__.py",
+    "__main__.py",
     "cli",
     "config",
     "data/doubts.py",
@@ -26,6 +27,7 @@ HARMLESS = (
     "runtime/console.py",
     "runtime/huge_pages.py",
     "runtime/preemption.py",
+    "runtime/program.py",
     "runtime/program_cache.py",
     "runtime/terminal.py",
     "runtime/timer.py",
@@ -86,8 +88,12 @@ def code_digest(parts: Sequence[str] = ("",), without: Sequence[str] = HARMLESS)
 
 
 def source_files() -> list[str]:
-    """All source files of the package, such as `train/step.py`, in sorted order."""
-    return sorted(file.relative_to(PACKAGE).as_posix() for file in PACKAGE.rglob("*.py"))
+    """All source files of the package, such as `train/step.py`, in sorted order.
+
+    The configs in an installed package are none of them: they choose values, which are in the run's digest.
+    """
+    files = (file.relative_to(PACKAGE).as_posix() for file in PACKAGE.rglob("*.py"))
+    return sorted(file for file in files if not _lies_in(file, ("configs",)))
 
 
 def versions() -> dict[str, str]:

@@ -51,7 +51,7 @@ def show_augmentation(config: Config, images: str | None, out: Path | None, cach
         raise UserError(
             "config.augment: nothing is switched on, so every variant equals the image; try "
             "--config.augment.preset=keras_layers --config.augment.flip=horizontal --config.augment.rotation=0.1 "
-            "--config.augment.zoom=0.2, or a recipe such as configs/from_scratch.py:augment=True"
+            "--config.augment.zoom=0.2, or a recipe such as --config=from_scratch:augment=True"
         )
     path = _png(out)
     if images is None:

@@ -19,6 +19,7 @@ from vision_transfer.data.images.parallel import map_in_order
 from vision_transfer.data.source import Examples, Source
 from vision_transfer.errors import UserError
 from vision_transfer.runtime.console import Screen
+from vision_transfer.runtime.program import install_extra
 
 PREFIX = "tfds:"
 
@@ -35,7 +36,7 @@ def tfds_source(name: str, root: Path | None, screen: Screen) -> Source:
     except ImportError:
         raise UserError(
             f"--config.dataset.name={PREFIX}{name} needs TensorFlow Datasets, which is not installed: "
-            "pip install -e '.[tfds]'"
+            f"{install_extra('tfds')}"
         ) from None
     builder = _builder(tfds, name, root)
     image_key, label_key = _keys(builder, name)

@@ -16,6 +16,7 @@ from rich.markup import escape
 from vision_transfer.config.schema import SlurmConfig
 from vision_transfer.errors import UserError
 from vision_transfer.runtime.console import Screen
+from vision_transfer.runtime.program import install_extra
 from vision_transfer.tasks.ablation.launchers import MODULE, MOST_DEATHS_IN_A_ROW, keep_working
 from vision_transfer.tasks.ablation.sweep import SweepFolder
 
@@ -96,7 +97,7 @@ def _executor(folder: Path, slurm: SlurmConfig) -> Any:
     try:
         import submitit
     except ImportError as error:
-        raise UserError("--launcher=slurm needs submitit: pip install 'vision_transfer[slurm]'") from error
+        raise UserError(f"--launcher=slurm needs submitit: {install_extra('slurm')}") from error
     try:
         executor = submitit.AutoExecutor(folder=folder, cluster=slurm.cluster, slurm_max_num_timeout=MOST_REQUEUES)
     except RuntimeError as error:

@@ -24,6 +24,7 @@ from jax.sharding import Mesh
 from vision_transfer.errors import UserError
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.devices import BATCH_AXIS
+from vision_transfer.runtime.program import install_extra
 from vision_transfer.tasks.benchmark.cases import Case
 from vision_transfer.tasks.benchmark.chips import Chip, known_chip
 from vision_transfer.tasks.benchmark.costs import total
@@ -55,7 +56,7 @@ def topology_mesh(target: str) -> Mesh:
     if importlib.util.find_spec("libtpu") is None:
         raise UserError(
             f"config.benchmark.target={target}: compiling for TPUs needs libtpu, which is not installed; "
-            'pip install "vision_transfer[tpu]"'
+            f"{install_extra('tpu')}"
         )
     from jax.experimental import topologies
 

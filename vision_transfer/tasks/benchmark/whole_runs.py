@@ -1,6 +1,6 @@
 """Whole runs against Keras: from the command to its result, as a user waits for it.
 
-Ours is `launch.py` in a process of its own, with a cache that is empty except for the weights: its time includes
+Ours is this program in a process of its own, with a cache that is empty except for the weights: its time includes
 importing, compiling, decoding and checkpoints. Keras's time leaves out importing and building. What would take Keras
 hours is measured for one epoch and multiplied by the number of epochs; the record states this.
 """
@@ -25,7 +25,6 @@ from vision_transfer.tasks.benchmark.worker import PACKAGE_PARENT, last_lines, w
 
 WEIGHTS = "weights"
 KERAS_RUN = "vision_transfer.tasks.benchmark.peers.keras_run"
-CONFIGS = PACKAGE_PARENT / "configs"
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class WholeRun:
     keras: tuple[tuple[str, int], ...]
 
 
-EXTRACTION = (f"--config={CONFIGS / 'feature_extraction.py'}:edition=2",)
+EXTRACTION = ("--config=feature_extraction:edition=2",)
 RUNS: dict[str, WholeRun] = {
     "extraction": WholeRun(
         "feature extraction, edition 2: all images read, decoded, extracted; head of 20 epochs",
@@ -54,7 +53,7 @@ RUNS: dict[str, WholeRun] = {
     ),
     "finetuning": WholeRun(
         "fine-tuning, edition 2, all stages: ours with a bank of 4, Keras's with fresh augmentation",
-        ((f"--config={CONFIGS / 'finetune.py'}:edition=2,bank=4",),),
+        (("--config=finetune:edition=2,bank=4",),),
         (("augmented_head_epoch", 50), ("augmented_finetuning_epoch", 30)),
     ),
 }
@@ -126,17 +125,16 @@ def _ours(run: WholeRun, root: str, cache: Path) -> tuple[float, int, dict[str, 
 
 
 def _launch(flags: list[str], cache: Path) -> tuple[float, int]:
-    launch = PACKAGE_PARENT / "launch.py"
-    if not launch.is_file():
-        raise UserError(f"{launch}: no such file; whole runs need a checkout of the repository")
     environment = environment_of_others(os.environ) | {"VISION_TRANSFER_CACHE": str(cache)}
+    path = os.pathsep.join(filter(None, [str(PACKAGE_PARENT), environment.get("PYTHONPATH")]))
+    command = [sys.executable, "-m", "vision_transfer", *flags]
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
         began = time.perf_counter()
-        process = subprocess.Popen([sys.executable, str(launch), *flags], env=environment, stdout=log, stderr=log)
+        process = subprocess.Popen(command, env=environment | {"PYTHONPATH": path}, stdout=log, stderr=log)
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - began
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
             printed = "\n  ".join(last_lines(log))
-            raise UserError(f"launch.py {' '.join(flags)}: ended with status {process.returncode}:\n  {printed}")
+            raise UserError(f"{' '.join(command[2:])}: ended with status {process.returncode}:\n  {printed}")
     return seconds, usage.ru_maxrss * MAXRSS_UNIT

@@ -16,6 +16,7 @@ import numpy as np
 import vision_transfer
 from vision_transfer.errors import UserError
 from vision_transfer.runtime.jax_setup import environment_of_others
+from vision_transfer.runtime.program import install_extra
 
 PACKAGE_PARENT = Path(vision_transfer.__file__).parents[1]
 # The package's folder comes last on the path, so that it hides none of the interpreter's own libraries.
@@ -62,7 +63,7 @@ class Worker:
         status, printed = self.process.wait(), last_lines(self.log)
         if printed and printed[-1].startswith("ModuleNotFoundError"):
             raise UserError(
-                f'benchmark: {self.name!r} cannot be measured: {printed[-1]}; pip install "vision_transfer[peers]", or '
+                f"benchmark: {self.name!r} cannot be measured: {printed[-1]}; {install_extra('peers')}, or "
                 "name an interpreter that has it in config.benchmark.peer_python"
             )
         text = "\n  ".join(printed)

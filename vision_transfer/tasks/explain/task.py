@@ -79,7 +79,7 @@ def explain(flags: ExplainFlags, cache_dir: Path, screen: Screen) -> list[Path]:
     if config is None and show & NEEDS_NETWORK:
         raise UserError(
             "--mode=explain needs a network: --workdir=RUN for a finished run, or --config=FILE for its backbone "
-            "alone, such as --config=configs/finetune.py"
+            "alone, such as --config=finetune"
         )
     images, data_size = [], None
     if show & NEEDS_IMAGES:

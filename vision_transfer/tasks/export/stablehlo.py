@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 from vision_transfer.errors import UserError
 from vision_transfer.models.network import Network, Params, apply
 from vision_transfer.models.precision import FLOAT32
+from vision_transfer.runtime.program import install_extra
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 
@@ -29,7 +30,7 @@ def stablehlo(network: Network, variables: dict[str, Params], temperature: float
     if find_spec("flatbuffers") is None:
         raise UserError(
             "--format=stablehlo: jax.export needs flatbuffers, which is not installed: "
-            "pip install 'vision_transfer[export]'; or leave this format out with --format=keras,onnx"
+            f"{install_extra('export')}; or leave this format out with --format=keras,onnx"
         )
     network = replace(network, numerics=FLOAT32)
     variables = {name: variables[name] for name in ("params", "batch_stats")}

@@ -16,6 +16,7 @@ from vision_transfer.runs.load import TrainedRun, load_run
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.devices import local_mesh
 from vision_transfer.runtime.files import new_folder
+from vision_transfer.runtime.program import install_extra
 from vision_transfer.tasks.export.agreement import Answer, agreement
 from vision_transfer.tasks.export.inference_network import plain_network
 from vision_transfer.tasks.export.keras_files import write_keras, write_legacy_h5
@@ -67,7 +68,7 @@ def export(workdir: Path, out: str | None, formats: str | None, cache_dir: Path,
     table = Table("File", "Run by", "Probabilities differ by", "Logits", title=title, title_justify="left")
     for row in agreements:
         if row.library is None or row.probabilities is None or row.logits is None:
-            table.add_row(row.file, "not checked: pip install 'vision_transfer\\[export]'", "", "")
+            table.add_row(row.file, escape(f"not checked: {install_extra('export')}"), "", "")
         else:
             table.add_row(row.file, row.library, f"≤ {row.probabilities:.1e}", f"≤ {row.logits:.1e}")
     screen.say(table)

@@ -7,7 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from rich.markup import escape
+
 from vision_transfer.runtime.console import Screen
+from vision_transfer.runtime.program import install_extra
 
 # TensorBoard draws curves of the same tag in one plot, labelled by folder.
 TAGS = {
@@ -22,8 +25,10 @@ def can_write_events(wanted: bool, screen: Screen) -> bool:
     """Whether event files are wanted and can be written; shows what is missing if not."""
     if wanted and importlib.util.find_spec("tensorboardX") is None:
         screen.say(
-            "config.log.tensorboard: tensorboardX is not installed (pip install 'vision_transfer[log]'); the run goes "
-            "on without event files, and metrics.jsonl has the same numbers.",
+            escape(
+                f"config.log.tensorboard: tensorboardX is not installed ({install_extra('log')}); the run goes on "
+                "without event files, and metrics.jsonl has the same numbers."
+            ),
             style="yellow",
         )
         return False
