@@ -1,8 +1,8 @@
 """Compare freeze specs: VGG16 on a small data set under several masks, each with three seeds.
 
-    python launch.py --config=configs/ablation.py --config.dataset.root=PATH/TO/cats_vs_dogs_small --dry_run
-    python launch.py --config=configs/ablation.py --config.dataset.root=PATH/TO/cats_vs_dogs_small
-    python launch.py --config=configs/ablation.py:grid=sizes --launcher=processes:2
+    vision-transfer --config=ablation --config.dataset.root=PATH/TO/cats_vs_dogs_small --dry_run
+    vision-transfer --config=ablation --config.dataset.root=PATH/TO/cats_vs_dogs_small
+    vision-transfer --config=ablation:grid=sizes --launcher=processes:2
 
 The command prints the plan (runs, what they share, expected time and disk space), then does the runs that are missing.
 Run it again to resume an interrupted sweep. A finished run is never repeated; runs and head stages are shared with
@@ -31,7 +31,7 @@ Each axis of a grid is a field of `config.ablation` or `config.study`, such as
 `--config.ablation.masks="('all', 'only:block3_conv1')"`. The masks `all`, `last_stage`, `every_block`, `every_cut` and
 `none` fit every backbone, so a sweep compares networks too:
 
-    python launch.py --config=configs/ablation.py --config.dataset.root=FOLDER \
+    vision-transfer --config=ablation --config.dataset.root=FOLDER \
         --config.ablation.backbones="('vgg16', 'efficientnet_lite0')" --config.ablation.masks="('all', 'last_stage')"
 """
 

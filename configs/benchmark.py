@@ -1,12 +1,12 @@
 """Measure what training costs: FLOPs, bytes, time, memory and MFU by number of frozen layers.
 
-    python launch.py --config=configs/benchmark.py
-    python launch.py --config=configs/benchmark.py:backbone=convnet_150 --config.batch_size=32
-    python launch.py --config=configs/benchmark.py --config.benchmark.trace=True
-    python launch.py --config=configs/benchmark.py --config.benchmark.peers=keras,torch
-    python launch.py --config=configs/benchmark.py --config.dataset.root=cats_vs_dogs_small \
+    vision-transfer --config=benchmark
+    vision-transfer --config=benchmark:backbone=convnet_150 --config.batch_size=32
+    vision-transfer --config=benchmark --config.benchmark.trace=True
+    vision-transfer --config=benchmark --config.benchmark.peers=keras,torch
+    vision-transfer --config=benchmark --config.dataset.root=cats_vs_dogs_small \
         --config.benchmark.whole_runs=extraction,second_head,finetuning
-    python launch.py --config=configs/benchmark.py --config.benchmark.target=tpu:v5e:2x2
+    vision-transfer --config=benchmark --config.benchmark.target=tpu:v5e:2x2
 
 In this order, the commands
 

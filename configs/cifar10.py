@@ -1,6 +1,6 @@
 """CIFAR-10, or a subset of it, with a small convnet.
 
-    python launch.py --config=configs/cifar10.py --config.dataset.root=FOLDER_OR_FILE_NPZ
+    vision-transfer --config=cifar10 --config.dataset.root=FOLDER_OR_FILE_NPZ
 
 The network is the textbooks' MNIST convnet (`configs/mnist.py`: convolutions of 32, 64 and 64 features) with batch norm
 after each convolution, a hidden layer of 128, dropout, flips and shifts, trained by Adam with weight decay and a cosine

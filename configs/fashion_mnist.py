@@ -1,6 +1,6 @@
 """Fashion-MNIST with a small convnet.
 
-    python launch.py --config=configs/fashion_mnist.py --config.dataset.root=FOLDER_WITH_IDX_FILES
+    vision-transfer --config=fashion_mnist --config.dataset.root=FOLDER_WITH_IDX_FILES
 
 The network is the textbooks' MNIST convnet (`configs/mnist.py`: convolutions of 32, 64 and 64 features) with batch norm
 after each convolution, a hidden layer of 128, dropout, flips and small shifts, trained by Adam with weight decay and a
@@ -12,7 +12,7 @@ cores (AMD EPYC).
 
 Validation also chose shifts of a twentieth (0.885) over shifts of a tenth (0.869), with
 
-    python launch.py --config=configs/fashion_mnist.py --config.dataset.root=FOLDER --config.stages.train.epochs=10 \
+    vision-transfer --config=fashion_mnist --config.dataset.root=FOLDER --config.stages.train.epochs=10 \
         --config.dataset.train_examples=10000 --config.stages.train.optimizer.weight_decay=0
 """
 

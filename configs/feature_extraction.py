@@ -1,12 +1,12 @@
 """Feature extraction: a new head on a frozen ImageNet VGG16, the textbooks' experiment on cats and dogs.
 
-    python launch.py --config=configs/feature_extraction.py:edition=2 --config.dataset.root=cats_vs_dogs_small
-    python launch.py --config=configs/feature_extraction.py:edition=1 --config.dataset.root=cats_vs_dogs_small
-    python launch.py --config=configs/feature_extraction.py:edition=1,augment=True \
+    vision-transfer --config=feature_extraction:edition=2 --config.dataset.root=cats_vs_dogs_small
+    vision-transfer --config=feature_extraction:edition=1 --config.dataset.root=cats_vs_dogs_small
+    vision-transfer --config=feature_extraction:edition=1,augment=True \
         --config.dataset.root=cats_vs_dogs_small
-    python launch.py --config=configs/feature_extraction.py:edition=1,augment=True,strength=strong \
+    vision-transfer --config=feature_extraction:edition=1,augment=True,strength=strong \
         --config.dataset.root=cats_vs_dogs_small
-    python launch.py --config=configs/feature_extraction.py:edition=2,augment=True,bank=4 \
+    vision-transfer --config=feature_extraction:edition=2,augment=True,bank=4 \
         --config.dataset.root=cats_vs_dogs_small
 
 Reproduces chapter 5.3 of Chollet's "Deep Learning with Python" (2017; `edition=1`) and chapter 8.3 of its second

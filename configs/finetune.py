@@ -1,8 +1,8 @@
 """Fine-tune the last stage of a pretrained network on a small data set: our recipe for VGG16, and the textbooks'.
 
-    python launch.py --config=configs/finetune.py
-    python launch.py --config=configs/finetune.py --config.dataset.root=PATH/TO/cats_vs_dogs_small
-    python launch.py --config=configs/finetune.py:backbone=efficientnet_lite0 --config.dataset.root=FOLDER
+    vision-transfer --config=finetune
+    vision-transfer --config=finetune --config.dataset.root=PATH/TO/cats_vs_dogs_small
+    vision-transfer --config=finetune:backbone=efficientnet_lite0 --config.dataset.root=FOLDER
 
 Stage `head` trains a small head on the average of the frozen base's last map. Stage `block5` starts from its best epoch
 and also trains the last three convolutions at a small learning rate, with early stopping after three epochs without
@@ -28,12 +28,12 @@ the time for the frozen layers without a gain in accuracy.
 
 The textbooks' recipes:
 
-    python launch.py --config=configs/finetune.py:edition=1 --config.dataset.root=cats_vs_dogs_small
-    python launch.py --config=configs/finetune.py:edition=1,mask=block5_conv1_only \
+    vision-transfer --config=finetune:edition=1 --config.dataset.root=cats_vs_dogs_small
+    vision-transfer --config=finetune:edition=1,mask=block5_conv1_only \
         --config.dataset.root=cats_vs_dogs_small
-    python launch.py --config=configs/finetune.py:edition=1,joint=True --config.dataset.root=cats_vs_dogs_small
-    python launch.py --config=configs/finetune.py:edition=2,bank=4 --config.dataset.root=cats_vs_dogs_small
-    python launch.py --config=configs/finetune.py:edition=2,init_from=runs/feature_extraction_edition2_augmented-… \
+    vision-transfer --config=finetune:edition=1,joint=True --config.dataset.root=cats_vs_dogs_small
+    vision-transfer --config=finetune:edition=2,bank=4 --config.dataset.root=cats_vs_dogs_small
+    vision-transfer --config=finetune:edition=2,init_from=runs/feature_extraction_edition2_augmented-… \
         --config.dataset.root=cats_vs_dogs_small
 
 They reproduce chapter 5.3 of Chollet's "Deep Learning with Python" (2017; `edition=1`) and chapter 8.3 of its second

@@ -1,9 +1,9 @@
 """Train a small convnet from scratch on 2,000 cats and dogs: the baseline that transfer learning has to beat.
 
-    python launch.py --config=configs/from_scratch.py:edition=1 --config.dataset.root=cats_vs_dogs_small
-    python launch.py --config=configs/from_scratch.py:edition=1,augment=True --config.dataset.root=cats_vs_dogs_small
-    python launch.py --config=configs/from_scratch.py:edition=2 --config.dataset.root=cats_vs_dogs_small
-    python launch.py --config=configs/from_scratch.py:edition=2,augment=True --config.dataset.root=cats_vs_dogs_small
+    vision-transfer --config=from_scratch:edition=1 --config.dataset.root=cats_vs_dogs_small
+    vision-transfer --config=from_scratch:edition=1,augment=True --config.dataset.root=cats_vs_dogs_small
+    vision-transfer --config=from_scratch:edition=2 --config.dataset.root=cats_vs_dogs_small
+    vision-transfer --config=from_scratch:edition=2,augment=True --config.dataset.root=cats_vs_dogs_small
 
 Reproduces chapter 5.2 of Chollet's "Deep Learning with Python" (2017; `edition=1`) and chapter 8.2 of its second
 edition (2021; `edition=2`). Published: edition 1 validation 0.70-0.75, augmented 0.82; edition 2 test 0.695, augmented

@@ -1,8 +1,8 @@
 """Put a head on an earlier layer of VGG16: the textbooks' advice for few images that look little like ImageNet's.
 
-    python launch.py --config=configs/lower_layers.py:layer=block4_pool --config.dataset.root=FOLDER
-    python launch.py --config=configs/lower_layers.py:layer=block3_pool,head=logistic --config.dataset.root=FOLDER
-    python launch.py --config=configs/lower_layers.py:layer=block2_pool,head=svm --config.dataset.root=FOLDER
+    vision-transfer --config=lower_layers:layer=block4_pool --config.dataset.root=FOLDER
+    vision-transfer --config=lower_layers:layer=block3_pool,head=logistic --config.dataset.root=FOLDER
+    vision-transfer --config=lower_layers:layer=block2_pool,head=svm --config.dataset.root=FOLDER
 
 The maps of `layer` (`block2_pool` to `block5_pool`) are averaged over height and width. The resulting 128 to 512
 features go to a dense head, or, standardised, to scikit-learn's logistic regression or linear support vector machine,

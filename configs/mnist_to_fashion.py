@@ -1,6 +1,6 @@
 """Transfer from digits to clothes: a convnet pretrained on MNIST, on Fashion-MNIST with more and more images.
 
-    python launch.py --config=configs/mnist_to_fashion.py --config.study.source_root=MNIST --config.dataset.root=FASHION
+    vision-transfer --config=mnist_to_fashion --config.study.source_root=MNIST --config.dataset.root=FASHION
 
 Pretrains once on MNIST. Then, with 100, 1,000, 10,000 and all 54,000 training images and three seeds each, it trains in
 three ways: `features` (a new head on the frozen convolutions), `fine_tuning` (from there on everything, at a lower

@@ -1,6 +1,6 @@
 """Predict which layers to freeze, in minutes and without fine-tuning.
 
-    python launch.py --config=configs/probe.py --config.dataset.root=FOLDER --config.dataset.image_size=112
+    vision-transfer --config=probe --config.dataset.root=FOLDER --config.dataset.image_size=112
 
 Runs the frozen network once over the training images and averages the map of every convolution and pooling layer. Each
 layer's averages are scored by a cross-validated logistic probe, by nearest class means and by LogME. The run's folder
@@ -14,7 +14,7 @@ cores (AMD EPYC), and a recommendation within the interval of the mask that an a
 
 Several networks are compared on the same images, each at its best layer, with what to freeze in each:
 
-    python launch.py --config=configs/probe.py --config.dataset.root=FOLDER --config.dataset.image_size=112 \
+    vision-transfer --config=probe --config.dataset.root=FOLDER --config.dataset.image_size=112 \
         --config.probe.backbones="('vgg16', 'efficientnet_lite0')"
 
 The averages are cached: probing the same images again, together with others or with another rule, does not compute

@@ -1,6 +1,6 @@
 """Our recommendation for your own images: EfficientNet-Lite0, a linear head, and fine-tuning only where it is needed.
 
-    python launch.py --config=configs/recommended.py --config.dataset.root=FOLDER
+    vision-transfer --config=recommended --config.dataset.root=FOLDER
 
 Stage `head` trains a linear layer on the pooled features of the frozen network, which are computed once, at 224 pixels.
 If its validation accuracy is 0.98 or more, that is the result (`stages.tune.skip_from`). Otherwise stage `tune` trains

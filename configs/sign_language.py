@@ -1,7 +1,7 @@
 """Ten hand signs with VGG16: the recipe of a widely copied course notebook, and our own.
 
-    python launch.py --config=configs/sign_language.py --config.dataset.root=FOLDER
-    python launch.py --config=configs/sign_language.py:recipe=own --config.dataset.root=FOLDER
+    vision-transfer --config=sign_language --config.dataset.root=FOLDER
+    vision-transfer --config=sign_language:recipe=own --config.dataset.root=FOLDER
 
 `recipe=classic` (the default) reproduces the notebook on the Sign Language Digits data (1,712 training, 300 validation
 and 50 test images): raw pixels, global average pooling, the last five layers of the base trained by Adam; 20 epochs of

@@ -22,7 +22,7 @@ LINK = re.compile(r"\]\(([^)\s]+)\)")
 PATH = re.compile(r"(?<![\w/.-])(?:\.ci|configs|docs|tests|vision_transfer)/[\w./-]*\w")
 MODULE = re.compile(r"(?:python -m |from |`)(vision_transfer(?:\.\w+)+)")
 FIELD = re.compile(r"(?:--config|(?<![\w.])config)\.(?!json\b)(\w+(?:\.\w+)*)")
-RECIPE = re.compile(r"(?:configs/)?(\w+\.py):([\w=,]+)")
+RECIPE = re.compile(r"(?:--config=|(?:configs/)?(?=\w+\.py))(\w+)(?:\.py)?:([\w=,]+)")
 MODE = re.compile(r"--mode=(\w+)")
 FLAG = re.compile(r"(?<![\w-])--(\w+)")
 FIELDS, STAGE_FIELDS = flatten(default_config().to_dict()), flatten(stage().to_dict())
@@ -50,8 +50,8 @@ def is_field(path):
 
 
 def commands(text):
-    """Command lines of `launch.py`, each as one line."""
-    return re.findall(r"python launch\.py[^\n`#]*", re.sub(r"\\\n\s*", "", text))
+    """Command lines, each as one line."""
+    return re.findall(r"(?:python launch\.py|vision-transfer) [^\n`#]*", re.sub(r"\\\n\s*", "", text))
 
 
 @pytest.fixture(params=[*PAGES, *CONFIGS], ids=lambda file: str(file.relative_to(ROOT)))
@@ -87,20 +87,20 @@ def test_modes_and_flags_exist(document):
 
 
 def test_recipes_load(document):
-    for file, argument in RECIPE.findall(text_of(document)):
-        checked(load_config(f"{ROOT / 'configs' / file}:{argument.rstrip(',')}"))
+    for name, argument in RECIPE.findall(text_of(document)):
+        checked(load_config(f"{ROOT / 'configs' / name}.py:{argument.rstrip(',')}"))
 
 
 def test_each_config_has_a_command_that_runs_it():
     for config in CONFIGS:
-        assert f"python launch.py --config=configs/{config.name}" in text_of(config), config.name
+        assert f"vision-transfer --config={config.stem}" in text_of(config), config.name
 
 
 def test_the_commands_that_continuous_integration_runs_are_in_the_readme():
     readme, script = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", ".ci/run"))
-    assert "\n    pip install -e . && python launch.py --config=configs/finetune.py\n" in readme
+    assert "\n    pip install . && vision-transfer --config=finetune\n" in readme
     assert "\n    pip install -e '.[test]' && pytest -n 2 --dist loadfile\n" in readme
-    assert 'launch.py" --config=configs/finetune.py' in script and "\npytest -n 2 --dist loadfile" in script
+    assert "vision-transfer --config=finetune)" in script and "\npytest -n 2 --dist loadfile" in script
 
 
 @pytest.mark.parametrize(
