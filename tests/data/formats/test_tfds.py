@@ -56,7 +56,9 @@ def prepared(tmp_path_factory):
 
 @pytest.mark.skipif(installed["tensorflow_datasets"], reason="tensorflow_datasets is installed")
 def test_not_installed(tmp_path, screen):
-    with pytest.raises(UserError, match=r"tfds:mnist needs TensorFlow Datasets.*pip install -e '.\[tfds\]'"):
+    with pytest.raises(
+        UserError, match=r"tfds:mnist needs TensorFlow Datasets.*pip install .*(tensorflow-datasets|tfds)"
+    ):
         load_dataset(DatasetConfig(name="tfds:mnist"), cache_dir=tmp_path, screen=screen)
 
 

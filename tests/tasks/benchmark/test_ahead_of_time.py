@@ -36,7 +36,7 @@ def test_another_target_is_refused(target):
 
 @pytest.mark.skipif(importlib.util.find_spec("libtpu") is not None, reason="libtpu is installed")
 def test_without_libtpu_the_message_names_what_to_install():
-    with pytest.raises(UserError, match=r"vision_transfer\[tpu\]"):
+    with pytest.raises(UserError, match=r"pip install .*(jax)?\[tpu\]"):
         topology_mesh("tpu:v5e:2x2")
 
 
