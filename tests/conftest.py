@@ -1,10 +1,14 @@
 """Fixtures that several rooms share: a screen, one device, a finished run, and data and weights of some machines."""
 
+import contextlib
 import importlib.util
 import io
 import json
 import os
 import shutil
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import jax
@@ -43,6 +47,52 @@ REFERENCE = Path(__file__).parent / "reference"
 @pytest.fixture
 def screen():
     return Screen(Console(file=io.StringIO(), width=200))
+
+
+@pytest.fixture
+def server():
+    """Serves `server.files`, and notes in `server.asked` the range of each request.
+
+    It may cut the first transfers short (`server.cuts`), stay silent then (`server.silence`, in seconds), ignore ranges
+    (`server.ranges`), or not say how much it sends (`server.sized`).
+    """
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_HEAD(self):
+            self.send_response(200)
+            self.end_headers()
+
+        def do_GET(self):
+            content = server.files.get(self.path.strip("/"))
+            if content is None:
+                self.send_error(404)
+                return
+            wanted = self.headers.get("Range")
+            server.asked.append(wanted)
+            begin = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and server.ranges else 0
+            self.send_response(206 if begin else 200)
+            if begin:
+                self.send_header("Content-Range", f"bytes {begin}-{len(content) - 1}/{len(content)}")
+            if server.sized:
+                self.send_header("Content-Length", str(len(content) - begin))
+            self.end_headers()
+            with contextlib.suppress(ConnectionError):
+                self.wfile.write(content[begin : server.cuts.pop(0) if server.cuts else None])
+            time.sleep(server.silence)
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.files, server.asked = {}, []
+    server.cuts, server.silence, server.ranges, server.sized = [], 0.0, True, True
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    server.url = f"http://127.0.0.1:{server.server_port}"
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()
 
 
 @pytest.fixture(scope="session")

@@ -1,131 +1,28 @@
-"""Downloads from a local server: complete, resumed, damaged or too long; and the data sets built from them."""
+"""Data sets built from the files of a server on this machine."""
 
 import gzip
 import hashlib
 import io
 import struct
 import tarfile
-import threading
 import zipfile
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from vision_transfer.config.schema import DatasetConfig
-from vision_transfer.data.download import PUBLIC_FILES, PublicFile, download, fetch_dataset
+from vision_transfer.data.download import PUBLIC_FILES, fetch_dataset
 from vision_transfer.data.load import load_dataset
 from vision_transfer.errors import UserError
-
-CONTENT = np.random.default_rng(0).integers(0, 255, 3_000_000, dtype=np.uint8).tobytes()
-
-
-@pytest.fixture
-def server():
-    """Serves `server.files`; may cut transfers short (`server.cut`) or ignore ranges (`server.ranges`)."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):
-            content = server.files.get(self.path.strip("/"))
-            if content is None:
-                self.send_error(404)
-                return
-            wanted = self.headers.get("Range")
-            server.asked.append(wanted)
-            begin = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and server.ranges else 0
-            self.send_response(206 if begin else 200)
-            if begin:
-                self.send_header("Content-Range", f"bytes {begin}-{len(content) - 1}/{len(content)}")
-            self.send_header("Content-Length", str(len(content) - begin))
-            self.end_headers()
-            self.wfile.write(content[begin : server.cut])
-
-        def log_message(self, *_):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.files, server.cut, server.ranges, server.asked = {"file.bin": CONTENT}, None, True, []
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    server.url = f"http://127.0.0.1:{server.server_port}"
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
-
-
-@pytest.fixture
-def get(server, tmp_path, screen):
-    def get(content=CONTENT, name="file.bin"):
-        sha256 = hashlib.sha256(content).hexdigest()
-        return download(PublicFile(f"{server.url}/{name}", sha256, len(content)), tmp_path / name, screen)
-
-    return get
-
-
-def test_a_whole_download(get, tmp_path, server):
-    assert get().read_bytes() == CONTENT
-    assert {path.suffix for path in tmp_path.iterdir()} == {".bin", ".lock"}
-    get()
-    assert server.asked == [None], "an intact file is not requested again"
-
-
-def test_an_interrupted_download_resumes(get, tmp_path, server):
-    server.cut = 1_300_000
-    with pytest.raises(UserError, match=r"of 3,000,000 bytes are kept; run the same command again to resume"):
-        get()
-    kept = (tmp_path / "file.bin.part").stat().st_size
-    assert 0 < kept <= 1_300_000
-    assert not (tmp_path / "file.bin").exists()
-    server.cut = None
-    assert get().read_bytes() == CONTENT
-    assert server.asked == [None, f"bytes={kept}-"]
-    assert not (tmp_path / "file.bin.part").exists()
-
-
-def test_a_server_without_ranges_sends_all_again(get, server, tmp_path):
-    (tmp_path / "file.bin.part").write_bytes(CONTENT[:1000])
-    server.ranges = False
-    assert get().read_bytes() == CONTENT
-
-
-@pytest.mark.parametrize("part", [bytes(1000), bytes(len(CONTENT)), bytes(len(CONTENT) + 5)])
-def test_a_part_of_something_else(get, server, tmp_path, part):
-    (tmp_path / "file.bin.part").write_bytes(part)
-    if len(part) > len(CONTENT):
-        assert get().read_bytes() == CONTENT
-        return
-    with pytest.raises(UserError, match="unexpected digest"):
-        get()
-    assert not (tmp_path / "file.bin").exists()
-    assert get().read_bytes() == CONTENT
-
-
-def test_another_file_is_not_kept(get, server, tmp_path):
-    server.files["file.bin"] = bytes(len(CONTENT))
-    with pytest.raises(UserError, match="unexpected digest"):
-        get()
-    assert {path.suffix for path in tmp_path.iterdir()} == {".lock"}
-
-
-def test_more_than_expected_is_not_kept(get, server, tmp_path):
-    server.files["file.bin"] = CONTENT + b"more"
-    with pytest.raises(UserError, match=r"sends more than the expected 3,000,000 bytes"):
-        get()
-    assert {path.suffix for path in tmp_path.iterdir()} == {".lock"}
-
-
-def test_no_such_file_and_no_server(get, server, tmp_path, screen):
-    with pytest.raises(UserError, match="404"):
-        get(name="other.bin")
-    with pytest.raises(UserError, match="could not be downloaded"):
-        download(PublicFile("http://127.0.0.1:9/file", "0" * 64, size=1), tmp_path / "file", screen)
+from vision_transfer.runtime import download
+from vision_transfer.runtime.download import RemoteFile
 
 
 def public(server, name, content):
     server.files[name] = content
-    return PublicFile(f"{server.url}/{name}", hashlib.sha256(content).hexdigest(), len(content))
+    size = len(content)
+    return RemoteFile(f"{server.url}/{name}", size, f"sha256:{hashlib.sha256(content).hexdigest()}", size)
 
 
 def idx(array):
@@ -238,6 +135,17 @@ def test_an_archive_that_leads_outside_is_refused(server, tmp_path, screen):
     assert not list(tmp_path.rglob("evil*"))
 
 
+def test_what_was_received_is_kept_for_the_next_command(server, tmp_path, screen, monkeypatch):
+    monkeypatch.setattr(download, "RETRIES", 0)
+    files = {"mnist": (public(server, "images.gz", bytes(3_000_000)),)}
+    server.cuts = [1_000_000]
+    with pytest.raises(UserError, match=r"images\.gz: the download ended early .*; run the same command again"):
+        fetch_dataset("mnist", tmp_path, screen, files)
+    fetch_dataset("mnist", tmp_path, screen, files)
+    assert len(server.asked) == 2
+    assert server.asked[1].startswith("bytes=9")
+
+
 def test_what_cannot_be_fetched(tmp_path, screen):
     with pytest.raises(UserError, match=r"embedded cannot be fetched; these can: cats_vs_dogs_small, cifar10"):
         fetch_dataset("embedded", tmp_path, screen)
@@ -246,6 +154,7 @@ def test_what_cannot_be_fetched(tmp_path, screen):
 def test_every_public_file_has_a_digest():
     for files in PUBLIC_FILES.values():
         for file in files:
-            assert len(bytes.fromhex(file.sha256)) == 32
+            assert file.digest.startswith("sha256:")
+            assert len(bytes.fromhex(file.digest.removeprefix("sha256:"))) == 32
             assert file.size > 1000
             assert file.url.startswith(("http://", "https://"))

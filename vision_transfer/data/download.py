@@ -2,12 +2,9 @@
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from filelock import FileLock
 from jaxtyping import UInt8
 from rich.markup import escape
 
@@ -17,13 +14,10 @@ from vision_transfer.data.images.decode import MAX_FILE_BYTES, UndecodableError,
 from vision_transfer.data.make_subset import TEST_RANGES, TRAIN_RANGE, VALIDATION_RANGE
 from vision_transfer.errors import UserError
 from vision_transfer.runtime.console import Screen
+from vision_transfer.runtime.download import RemoteFile, download
 from vision_transfer.runtime.files import new_folder, shared_folder
 
 DOWNLOADS_FOLDER = "downloads"
-# To reach the server, and then between two pieces of data.
-TIMEOUT_SECONDS = (5, 30)
-_CHUNK_BYTES = 1 << 20
-_BYTES_PER_MEGABYTE = 1_000_000
 _IDX_FILES = tuple(f"{split}-{kind}-ubyte.gz" for split in ("train", "t10k") for kind in ("images-idx3", "labels-idx1"))
 _CIFAR10_SHAPE = (3, 32, 32)
 _CIFAR10_FILES = {"train": tuple(f"data_batch_{number}.bin" for number in range(1, 6)), "test": ("test_batch.bin",)}
@@ -31,28 +25,18 @@ _PET_NAME = re.compile(r"PetImages/(Cat|Dog)/(\d+)\.jpg")
 _NAMED_ON_SCREEN = 3
 
 
-@dataclass(frozen=True)
-class PublicFile:
-    """A file on a public server: its URL, its digest in hexadecimal, and its size in bytes."""
-
-    url: str
-    sha256: str
-    size: int
-
-    @property
-    def name(self) -> str:
-        """The last part of the URL."""
-        return self.url.rsplit("/", 1)[1]
+def _public_file(url: str, sha256: str, size: int) -> RemoteFile:
+    return RemoteFile(url, size, f"sha256:{sha256}", size)
 
 
-def _idx_files(server: str, *digests_and_sizes: tuple[str, int]) -> tuple[PublicFile, ...]:
+def _idx_files(server: str, *digests_and_sizes: tuple[str, int]) -> tuple[RemoteFile, ...]:
     return tuple(
-        PublicFile(f"{server}/{name}", *file) for name, file in zip(_IDX_FILES, digests_and_sizes, strict=True)
+        _public_file(f"{server}/{name}", *file) for name, file in zip(_IDX_FILES, digests_and_sizes, strict=True)
     )
 
 
 # URLs, digests and sizes as in TensorFlow Datasets 4.9.10 (its files of checksums).
-PUBLIC_FILES: Mapping[str, tuple[PublicFile, ...]] = {
+PUBLIC_FILES: Mapping[str, tuple[RemoteFile, ...]] = {
     "mnist": _idx_files(
         "https://storage.googleapis.com/cvdf-datasets/mnist",
         ("440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609", 9_912_422),
@@ -69,14 +53,14 @@ PUBLIC_FILES: Mapping[str, tuple[PublicFile, ...]] = {
     ),
     "cifar10": (
         # The binary edition: the one for Python is a pickle.
-        PublicFile(
+        _public_file(
             "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
             "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
             170_052_171,
         ),
     ),
     "cats_vs_dogs_small": (
-        PublicFile(
+        _public_file(
             "https://download.microsoft.com/download/3/E/1/3E1C3F21-ECDB-4869-8368-6DEBA77B919F/"
             "kagglecatsanddogs_5340.zip",
             "b7974bd00a84a99921f36ee4403f089853777b5ae8d151c76a86e64900334af9",
@@ -87,7 +71,7 @@ PUBLIC_FILES: Mapping[str, tuple[PublicFile, ...]] = {
 
 
 def fetch_dataset(
-    name: str, cache_dir: Path, screen: Screen, public_files: Mapping[str, tuple[PublicFile, ...]] = PUBLIC_FILES
+    name: str, cache_dir: Path, screen: Screen, public_files: Mapping[str, tuple[RemoteFile, ...]] = PUBLIC_FILES
 ) -> Path:
     """Downloads a data set (a key of `public_files`) into the cache, unless it is already there; returns its folder.
 
@@ -108,7 +92,7 @@ def fetch_dataset(
         ) from error
 
 
-def _fetch(name: str, folder: Path, downloads: Path, public_files: tuple[PublicFile, ...], screen: Screen) -> Path:
+def _fetch(name: str, folder: Path, downloads: Path, public_files: tuple[RemoteFile, ...], screen: Screen) -> Path:
     # One lock for all data sets: whatever is half-written in this folder was left there by a killed process.
     with shared_folder(folder.parent, f"fetching data into {folder.parent}", screen):
         if folder.is_dir():
@@ -117,82 +101,16 @@ def _fetch(name: str, folder: Path, downloads: Path, public_files: tuple[PublicF
         files = []
         for file in public_files:
             screen.say(escape(f"Fetching {file.url} ({file.size / 1e6:,.1f} MB)"))
-            files.append(download(file, downloads / name / file.name, screen))
+            try:
+                files.append(download(file, downloads / name / file.name, screen))
+            except UserError as error:
+                raise UserError(f"{file.url}: {error}; run the same command again to resume") from error
         with new_folder(folder) as temporary:
             _BUILDERS[name](files, temporary, screen)
         for file in files:
             file.unlink(missing_ok=True)
     screen.say(escape(f"{name} is in {folder}."))
     return folder
-
-
-def download(file: PublicFile, target: Path, screen: Screen) -> Path:
-    """Downloads a file to `target`, unless it is already there and intact.
-
-    Received data is kept in `target.part`, from which the next call resumes; `target` appears only once it is complete
-    and its digest is right. No more than the expected size is ever written.
-
-    Raises:
-        UserError: no connection, an answer that is not a file, or another digest.
-    """
-    import pooch
-    import requests
-
-    part = target.with_name(f"{target.name}.part")
-
-    def fetch(url: str, output_file: str, _: object) -> None:
-        _complete(part, url, file.size, target.name, screen)
-        part.replace(output_file)
-
-    # Pooch's own type for this also asks for what only its `Pooch` objects use.
-    downloader: Any = fetch
-
-    pooch.get_logger().setLevel("WARNING")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{target}.lock"):
-            known_hash = f"sha256:{file.sha256}"
-            pooch.retrieve(file.url, known_hash, fname=target.name, path=target.parent, downloader=downloader)
-    except requests.RequestException as error:  # before OSError, its base class
-        kept = part.stat().st_size if part.is_file() else 0
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(
-            f"{file.url} could not be downloaded ({type(error).__name__}: {reason}). {kept:,} of {file.size:,} bytes "
-            "are kept; run the same command again to resume."
-        ) from None
-    except OSError as error:
-        raise UserError(f"{target} cannot be written: {error.strerror or error}.") from None
-    except ValueError as error:
-        raise UserError(f"{file.url}: the downloaded file has an unexpected digest and was removed ({error})") from None
-    return target
-
-
-def _complete(part: Path, url: str, size: int, title: str, screen: Screen) -> None:
-    """Requests the missing bytes of `part`, or all of them if the server does not support ranges."""
-    import requests
-
-    kept = part.stat().st_size if part.is_file() else 0
-    if kept == size:
-        return
-    headers = {"Range": f"bytes={kept}-"} if 0 < kept < size else {}
-    with requests.get(url, stream=True, headers=headers, timeout=TIMEOUT_SECONDS) as response:
-        response.raise_for_status()
-        resumes = bool(headers) and response.headers.get("Content-Range", "").startswith(f"bytes {kept}-")
-        written = kept if resumes else 0
-        with (
-            part.open("ab" if resumes else "wb") as file,
-            screen.bar(f"Downloading {title}", size // _BYTES_PER_MEGABYTE, unit="MB") as advance,
-        ):
-            advance(written // _BYTES_PER_MEGABYTE)
-            for chunk in response.iter_content(_CHUNK_BYTES):
-                if written + len(chunk) > size:
-                    part.unlink()
-                    raise UserError(f"{url} sends more than the expected {size:,} bytes: another file. It was removed.")
-                file.write(chunk)
-                advance((written + len(chunk)) // _BYTES_PER_MEGABYTE - written // _BYTES_PER_MEGABYTE)
-                written += len(chunk)
-    if written < size:
-        raise requests.ConnectionError("the transfer ended early")
 
 
 def _copy(files: list[Path], folder: Path, _: Screen) -> None:

@@ -25,6 +25,7 @@ HARMLESS = (
     "runtime/cache_folder.py",
     "runtime/compilation.py",
     "runtime/console.py",
+    "runtime/download.py",
     "runtime/huge_pages.py",
     "runtime/preemption.py",
     "runtime/program.py",

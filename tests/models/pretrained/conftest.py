@@ -1,15 +1,11 @@
 """A small network in VGG's manner, and a screen that can be read."""
 
-import contextlib
 import hashlib
 import io
 import pickle
 import socket
 import struct
-import threading
-import time
 import zipfile
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -216,66 +212,19 @@ def nothing_left():
     return check
 
 
-# Time that a stalling server sends nothing; longer than the tests wait for it.
-SECONDS_OF_SILENCE = 2
 MEMBER = "fake_weights/models/weights.onnx"
 
 
 @pytest.fixture
-def serve():
-    """Starts servers on this machine: `serve(content, how)` gives the address of `weights.h5`.
+def serve(server):
+    """Serves a content as `weights.h5`; returns its address."""
 
-    `how`: `whole`, `truncated` (it announces more than it sends), `endless` (it sends more than was published),
-    `missing` (404), `stalled` (it sends half and then nothing).
-    """
-    servers = []
+    def start(content):
+        path = f"{len(server.files)}/weights.h5"
+        server.files[path] = content
+        return f"{server.url}/{path}"
 
-    def start(content, how="whole"):
-        server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(content, how))
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        servers.append(server)
-        return f"http://127.0.0.1:{server.server_port}/weights.h5"
-
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()
-
-
-def _handler(content, how):
-    bodies = {
-        "whole": content,
-        "truncated": content[: len(content) // 2],
-        "stalled": content[: len(content) // 2],
-        "endless": content + bytes(1 << 20),
-        "missing": b"",
-    }
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_HEAD(self):
-            self.send_response(404 if how == "missing" else 200)
-            if how != "endless":
-                self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-
-        def do_GET(self):
-            self.do_HEAD()
-            with contextlib.suppress(ConnectionError):
-                self.wfile.write(bodies[how])
-            if how == "stalled":
-                time.sleep(SECONDS_OF_SILENCE)
-
-        def log_message(self, *_):
-            pass
-
-    return Handler
-
-
-@pytest.fixture
-def silent_server():
-    """The address of a server that accepts connections and never answers."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        yield f"http://127.0.0.1:{server.getsockname()[1]}/weights.h5"
+    return start
 
 
 @pytest.fixture

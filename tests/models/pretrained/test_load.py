@@ -152,11 +152,11 @@ def test_a_full_disk_is_a_message_and_leaves_nothing(open_door, online, tmp_path
 
 
 def test_an_interrupted_download_leaves_nothing(open_door, online, tmp_path, monkeypatch, nothing_left):
-    def interrupted(_release, folder, _screen):
-        (folder / "weights.h5").write_bytes(b"half")
+    def interrupted(_file, target, _screen):
+        target.write_bytes(b"half")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(load, "download_file", interrupted)
+    monkeypatch.setattr(load, "download", interrupted)
     with pytest.raises(KeyboardInterrupt):
         open_door(online)
     nothing_left(tmp_path / "cache", "weights.lock")
@@ -233,7 +233,7 @@ def test_kerass_own_file_is_recognised_by_its_md5(open_door, offline, h5_bytes, 
 
 
 def test_a_file_with_a_releases_name_must_be_that_release(open_door, offline, params, tmp_path):
-    path = tmp_path / offline.download.file_name
+    path = tmp_path / offline.download.remote_file.name
     write_keras_h5(path, params | {"predictions": {"kernel": np.ones((7, 2)), "bias": np.ones(2)}})
     with pytest.raises(UserError, match=f"expected {offline.download.md5}"):
         open_door(offline, path=path)

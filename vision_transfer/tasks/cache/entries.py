@@ -72,7 +72,7 @@ def _data_sets(folder: Path) -> Iterator[Entry]:
 
 def _downloads(folder: Path) -> Iterator[Entry]:
     for name, public in sorted(PUBLIC_FILES.items()):
-        endings = ("", ".part", ".lock")
+        endings = ("", ".part")
         files = _existing(*(folder / name / f"{file.name}{ending}" for file in public for ending in endings))
         if files:
             yield _entry(DOWNLOADS_FOLDER, name, "an unfinished download", files)
