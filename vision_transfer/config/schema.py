@@ -136,7 +136,9 @@ class ModelConfig:
     )
     weights: Literal["imagenet", "random"] = setting("imagenet", "initial weights of the backbone")
     weights_path: str | None = setting(
-        None, "a weights file (.h5, .keras, .pth, .safetensors, .onnx) instead of the published ones"
+        None,
+        "a weights file (.h5, .keras, .pth, .safetensors, .onnx) instead of the published ones; hf:OWNER/NAME for one "
+        "of the Hugging Face hub",
     )
     preprocessing: Literal["caffe", "torch", "tf", "lite", "rescale", "raw"] | None = setting(
         None,

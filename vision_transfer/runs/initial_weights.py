@@ -24,7 +24,7 @@ def load_weights(config: Config, cache_dir: Path, screen: Screen, allow_download
         include_classifier=False,
         shapes=all_parameter_shapes(whole),
         cache_dir=cache_dir,
-        path=None if path is None else Path(path).expanduser(),
+        path=path,
         screen=screen,
         allow_download=allow_download,
     )

@@ -11,6 +11,7 @@ from vision_transfer.config import Config, digested
 from vision_transfer.data.dataset import Dataset
 from vision_transfer.data.load import load_dataset
 from vision_transfer.models.network import Network
+from vision_transfer.models.pretrained.hub import on_hub
 from vision_transfer.models.pretrained.load import PretrainedWeights
 from vision_transfer.runs.build import (
     DataFacts,
@@ -148,7 +149,7 @@ def _resolved(config: Config, network: Network) -> Config:
 
 
 def _absolute(path: str | None) -> str | None:
-    return None if path is None else absolute_path(path)
+    return path if path is None or on_hub(path) else absolute_path(path)
 
 
 def _identity(config: Config, dataset: Dataset, weights: PretrainedWeights | None) -> Identity:

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from rich.markup import escape
 from vision_transfer.errors import UserError
 from vision_transfer.models.backbones.registry import BACKBONES, RELEASES
 from vision_transfer.models.pretrained.fetch import describe, download_wheel
+from vision_transfer.models.pretrained.hub import hub_file, on_hub
 from vision_transfer.models.pretrained.releases import Download, Release, Wheel, megabytes
 from vision_transfer.models.pretrained.safetensors_file import write_safetensors
 from vision_transfer.models.pretrained.tensors import Params, Shapes, tensors_sha256
@@ -58,13 +59,14 @@ def load_pretrained(
     shapes: Shapes,
     cache_dir: Path,
     screen: Screen,
-    path: Path | None = None,
+    path: str | Path | None = None,
     allow_download: bool = True,
     releases: tuple[Release, ...] = RELEASES,
 ) -> PretrainedWeights:
     """Loads weights: from `path` if given, else the published ones from the cache, else from the network.
 
-    Source, preprocessing and licence are shown on the screen. With a `path`, that file is the only source, nothing is
+    Source, preprocessing and licence are shown on the screen. With a `path`, that file, or one of the hub,
+    is the only source, nothing is
     cached, and the architecture may have any name. `shapes` (layer → parameter → shape) are those of the *whole*
     published network in network order, even if only its first blocks are used: the digest is over all of it.
 
@@ -77,7 +79,10 @@ def load_pretrained(
     torch_names = BACKBONES[architecture].torch_names if architecture in BACKBONES else ()
     read = partial(read_weights_file, shapes=shapes, torch_names=torch_names)
     if path is not None:
-        weights = _from_file(path, read, release, releases)
+        file, source = hub_file(str(path), allow_download) if on_hub(str(path)) else (Path(path).expanduser(), "")
+        weights = _from_file(file, read, release, releases)
+        if source:
+            weights = replace(weights, source=source)
     elif release is None:
         known = ", ".join(sorted({published.architecture for published in releases}))
         raise UserError(

@@ -40,7 +40,7 @@ def vgg_weights(config: Config, cache_dir: Path, screen: Screen) -> PretrainedWe
         include_classifier=False,
         shapes=all_parameter_shapes(whole),
         cache_dir=cache_dir,
-        path=None if path is None else Path(path).expanduser(),
+        path=path,
         screen=screen,
         allow_download=config.check.labels == "always",
     )

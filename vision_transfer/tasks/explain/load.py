@@ -83,7 +83,7 @@ def network_of_config(
             include_classifier=with_classifier,
             shapes=all_parameter_shapes(whole),
             cache_dir=cache_dir,
-            path=None if model.weights_path is None else Path(model.weights_path).expanduser(),
+            path=model.weights_path,
             screen=screen,
         )
         names = all_parameter_shapes(network)
