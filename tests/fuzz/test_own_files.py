@@ -14,13 +14,13 @@ from vision_transfer.data.formats.folder import folder_source
 from vision_transfer.data.images.cache import load_images
 from vision_transfer.data.images.resize import Form
 from vision_transfer.errors import UserError
-from vision_transfer.features.store import Store, open_store, write_shard
+from vision_transfer.feature_cache.store import Store, open_store, write_shard
 from vision_transfer.runs.folder import RunFolder
 from vision_transfer.runs.load import load_run
 from vision_transfer.runs.prepare import RunOptions
 from vision_transfer.runtime.console import Screen
 from vision_transfer.tasks.train.task import train
-from vision_transfer.train import checkpoints
+from vision_transfer.training import checkpoints
 
 FORM = Form(size=6, channels=3, resampling="bilinear")
 

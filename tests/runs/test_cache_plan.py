@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from vision_transfer.config import checked, default_config, stage, with_stages
-from vision_transfer.features import budget, extraction
+from vision_transfer.feature_cache import budget, extraction
 from vision_transfer.runs.cache_plan import with_cached_layers
 from vision_transfer.runs.prepare import RunOptions, prepare
 from vision_transfer.runs.stage_inputs import split_inputs, training_requests
 from vision_transfer.tasks.train import task
-from vision_transfer.train import loop, validation
+from vision_transfer.training import loop, validation
 
 TRAINING = 100
 # Float32 rows of 28×28 digits behind the first and the second pool of the MNIST convnet.

@@ -103,7 +103,7 @@ def test_comments_docstrings_and_layout_do_not_count(package, change):
 
 def test_the_digest_of_a_prefix_covers_only_the_code_that_computes_it(package):
     before = code_digest(PREFIX, PREFIX_HARMLESS)
-    with changed(package / "train" / "optimizers.py", lambda source: source.replace("1e-7", "1e-8")):
+    with changed(package / "training" / "optimizers.py", lambda source: source.replace("1e-7", "1e-8")):
         assert code_digest(PREFIX, PREFIX_HARMLESS) == before
     with changed(package / "models" / "preprocessing.py", lambda source: source.replace("103.939", "103.94")):
         assert code_digest(PREFIX, PREFIX_HARMLESS) != before
@@ -112,7 +112,9 @@ def test_the_digest_of_a_prefix_covers_only_the_code_that_computes_it(package):
 def test_the_class_weight_formula_counts(package):
     """The formula was once in a file outside the digest, so a run by different code resumed without a warning."""
     before, formula = code_digest(), "len(labels) / (present * int(count))"
-    with changed(package / "train" / "losses.py", lambda source: source.replace(formula, "len(labels) / int(count)")):
+    with changed(
+        package / "training" / "losses.py", lambda source: source.replace(formula, "len(labels) / int(count)")
+    ):
         assert code_digest() != before
 
 

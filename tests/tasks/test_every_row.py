@@ -19,7 +19,7 @@ from vision_transfer.tasks.benchmark.peers import keras_peer, torch_peer
 from vision_transfer.tasks.export.inference_network import plain_network
 from vision_transfer.tasks.export.keras_layers import keras_layers
 from vision_transfer.tasks.export.onnx_graph import onnx_model
-from vision_transfer.train.optimizers import OptimizerSpec
+from vision_transfer.training.optimizers import OptimizerSpec
 
 
 def described(rows):

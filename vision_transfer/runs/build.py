@@ -5,14 +5,14 @@ from dataclasses import dataclass, replace
 from vision_transfer.config import Config, with_value
 from vision_transfer.data.augmentation.augment import augmentation_of
 from vision_transfer.errors import UserError
-from vision_transfer.features.cacheable import cached_layer
+from vision_transfer.feature_cache.cacheable import cached_layer
 from vision_transfer.freezing import cut, resolve
 from vision_transfer.models.backbones.registry import backbone_rows, find_backbone
 from vision_transfer.models.heads import head_layers
 from vision_transfer.models.network import Network
 from vision_transfer.models.precision import Numerics
-from vision_transfer.train.lr_multipliers import resolve_multipliers
-from vision_transfer.train.stage import Stage, loads_weights
+from vision_transfer.training.lr_multipliers import resolve_multipliers
+from vision_transfer.training.stage import Stage, loads_weights
 
 RGB = 3
 

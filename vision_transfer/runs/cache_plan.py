@@ -11,13 +11,13 @@ from rich.filesize import decimal
 from rich.markup import escape
 
 from vision_transfer.errors import UserError
-from vision_transfer.features.budget import Request, Room, all_bytes, missing_bytes, room
-from vision_transfer.features.cacheable import cacheable_layers
+from vision_transfer.feature_cache.budget import Request, Room, all_bytes, missing_bytes, room
+from vision_transfer.feature_cache.cacheable import cacheable_layers
 from vision_transfer.runs.folder import read_json
 from vision_transfer.runs.prepare import Run
 from vision_transfer.runs.stage_inputs import plain_request, training_requests
 from vision_transfer.runtime.files import write_json
-from vision_transfer.train.stage import Stage, Variables
+from vision_transfer.training.stage import Stage, Variables
 
 # Bytes that are going to be added to the disk, by whose weights, which layer and which rows they are of.
 Planned = dict[tuple[str, str, str], int]

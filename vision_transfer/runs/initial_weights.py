@@ -12,7 +12,7 @@ from vision_transfer.models.network import Network, Params, all_parameter_shapes
 from vision_transfer.models.pretrained.load import PretrainedWeights, load_pretrained
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.provenance import params_sha256
-from vision_transfer.train import checkpoints
+from vision_transfer.training import checkpoints
 
 
 def load_weights(config: Config, cache_dir: Path, screen: Screen, allow_download: bool = True) -> PretrainedWeights:

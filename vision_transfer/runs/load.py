@@ -23,8 +23,8 @@ from vision_transfer.runs.folder import RunFolder
 from vision_transfer.runs.initial_weights import initial_variables, keeps_start, kept_start, load_weights
 from vision_transfer.runs.manifest import check_files, require_manifest
 from vision_transfer.runtime.console import Screen
-from vision_transfer.train.loop import trained_stage
-from vision_transfer.train.stage import Stage, StageOutcome, Variables, chosen_variables, ends_before, with_weights
+from vision_transfer.training.loop import trained_stage
+from vision_transfer.training.stage import Stage, StageOutcome, Variables, chosen_variables, ends_before, with_weights
 
 FLOAT32_BYTES = 4
 

@@ -15,7 +15,7 @@ from vision_transfer.errors import UserError
 from vision_transfer.runs.folder import RunFolder, read_json
 from vision_transfer.runtime.files import file_sha256, json_text, write_json
 from vision_transfer.runtime.provenance import json_digest
-from vision_transfer.train import checkpoints
+from vision_transfer.training import checkpoints
 
 # Fields that say where files lie: whoever moves the data may change them in the config.json of a run.
 PLACES = ("dataset.root", "model.weights_path", "init_from")

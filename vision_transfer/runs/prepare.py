@@ -29,7 +29,7 @@ from vision_transfer.runtime.files import absolute_path
 from vision_transfer.runtime.preemption import StopSignal
 from vision_transfer.runtime.provenance import code_digest, json_digest, versions
 from vision_transfer.runtime.timer import Timer
-from vision_transfer.train.stage import Stage, Variables
+from vision_transfer.training.stage import Stage, Variables
 
 
 @dataclass(frozen=True)

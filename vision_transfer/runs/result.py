@@ -11,7 +11,7 @@ from vision_transfer.metrics.classification import TestResult, per_class
 from vision_transfer.models.network import all_parameter_shapes
 from vision_transfer.runs.prepare import Run
 from vision_transfer.runtime.devices import device_peak_bytes
-from vision_transfer.train.stage import Stage, StageOutcome, chosen_epoch
+from vision_transfer.training.stage import Stage, StageOutcome, chosen_epoch
 
 ACTIVITIES = ("data", "features", "train", "evaluate")
 

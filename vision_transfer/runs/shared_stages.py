@@ -19,8 +19,8 @@ from vision_transfer.runs.prepare import Run
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.files import new_folder, remove_leftovers
 from vision_transfer.runtime.provenance import json_digest
-from vision_transfer.train import checkpoints
-from vision_transfer.train.loop import LAST
+from vision_transfer.training import checkpoints
+from vision_transfer.training.loop import LAST
 
 # Of no influence on what a stage ends with.
 NOT_IN_STAGES = ("name", "evaluate", "schedule", "init_from_layers")

@@ -6,12 +6,12 @@ import numpy as np
 
 from vision_transfer.data.augmentation.augment import BankRows
 from vision_transfer.data.dataset import Split
-from vision_transfer.features import FeatureRows, Prefix, concatenated, features
-from vision_transfer.features.budget import Request
+from vision_transfer.feature_cache import FeatureRows, Prefix, concatenated, features
+from vision_transfer.feature_cache.budget import Request
 from vision_transfer.models.inference import Rows
 from vision_transfer.runs.prepare import Run
-from vision_transfer.train.device_feed import TrainingRows
-from vision_transfer.train.stage import Stage, TrainingData, Variables
+from vision_transfer.training.device_feed import TrainingRows
+from vision_transfer.training.stage import Stage, TrainingData, Variables
 
 
 def stage_data(run: Run, position: int, variables: Variables) -> TrainingData:

@@ -89,7 +89,7 @@ def code_digest(parts: Sequence[str] = ("",), without: Sequence[str] = HARMLESS)
 
 
 def source_files() -> list[str]:
-    """All source files of the package, such as `train/step.py`, in sorted order.
+    """All source files of the package, such as `training/step.py`, in sorted order.
 
     The configs in an installed package are none of them: they choose values, which are in the run's digest.
     """

@@ -23,7 +23,7 @@ from vision_transfer.errors import UserError
 from vision_transfer.predict.image_files import find_images
 from vision_transfer.runtime.console import Screen
 from vision_transfer.tasks.figures import new_figure, save_png
-from vision_transfer.train.loop import stage_key
+from vision_transfer.training.loop import stage_key
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

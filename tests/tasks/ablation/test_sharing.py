@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 
 from vision_transfer.config import checked, default_config, stage, with_stages
-from vision_transfer.features import extraction
+from vision_transfer.feature_cache import extraction
 from vision_transfer.runs.build import DataFacts
 from vision_transfer.runs.prepare import RunOptions
 from vision_transfer.tasks.ablation.grid import ablation, networks_of
 from vision_transfer.tasks.ablation.queue import work
 from vision_transfer.tasks.ablation.sweep import SweepFolder, finished_run, write_plan
 from vision_transfer.tasks.train import task
-from vision_transfer.train import loop
-from vision_transfer.train.step import run_steps
+from vision_transfer.training import loop
+from vision_transfer.training.step import run_steps
 
 EXAMPLES = 40
 

@@ -6,7 +6,7 @@ from vision_transfer.models.layers import BatchNorm, Conv, Dense, Dropout, Flatt
 from vision_transfer.models.network import Network
 from vision_transfer.models.precision import Numerics
 from vision_transfer.tasks.benchmark.cases import Case
-from vision_transfer.train.optimizers import OptimizerSpec
+from vision_transfer.training.optimizers import OptimizerSpec
 
 
 @pytest.fixture(scope="session")

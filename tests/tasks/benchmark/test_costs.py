@@ -12,7 +12,7 @@ from vision_transfer.models.network import Network, all_parameter_shapes
 from vision_transfer.tasks.benchmark.cases import Case
 from vision_transfer.tasks.benchmark.costs import layer_costs, step_costs, total
 from vision_transfer.tasks.benchmark.programs import abstract_program
-from vision_transfer.train.optimizers import OptimizerSpec
+from vision_transfer.training.optimizers import OptimizerSpec
 
 # A platform where convolutions are XLA's; the compiler counts before it fuses anything.
 PLATFORM = "cuda"

@@ -8,8 +8,8 @@ import pytest
 from filelock import FileLock
 
 from vision_transfer.errors import UserError
-from vision_transfer.features.prefix import computed_by
-from vision_transfer.features.store import Hold, Store, row_keys, write_shard
+from vision_transfer.feature_cache.prefix import computed_by
+from vision_transfer.feature_cache.store import Hold, Store, row_keys, write_shard
 from vision_transfer.runtime.files import write_json
 from vision_transfer.tasks.cache.entries import cache_entries
 from vision_transfer.tasks.cache.prune import prune, selected

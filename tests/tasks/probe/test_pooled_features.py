@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from vision_transfer.data.dataset import digest_image
-from vision_transfer.features import Prefix
+from vision_transfer.feature_cache import Prefix
 from vision_transfer.models.backbones.registry import backbone_rows
 from vision_transfer.models.heads import head_layers
 from vision_transfer.models.inference import infer

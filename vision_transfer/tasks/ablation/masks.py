@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from vision_transfer.errors import UserError
-from vision_transfer.features.cacheable import cached_layer
+from vision_transfer.feature_cache.cacheable import cached_layer
 from vision_transfer.freezing import Mask, counts, inference_layers, resolve
 from vision_transfer.models.backbones.registry import find_backbone
 from vision_transfer.models.layers import stages

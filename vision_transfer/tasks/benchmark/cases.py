@@ -8,7 +8,7 @@ from vision_transfer.config import Config
 from vision_transfer.config.schema import AugmentConfig
 from vision_transfer.data.augmentation.augment import augmentation_of
 from vision_transfer.errors import UserError
-from vision_transfer.features.cacheable import cached_layer
+from vision_transfer.feature_cache.cacheable import cached_layer
 from vision_transfer.freezing import Mask, counts, cut, inference_layers, resolve
 from vision_transfer.models.backbones.registry import backbone_rows
 from vision_transfer.models.heads import head_layers
@@ -29,9 +29,9 @@ from vision_transfer.models.precision import Numerics
 from vision_transfer.models.shapes import Shape, output_shape, zeros_around
 from vision_transfer.runs.build import DataFacts, build_network
 from vision_transfer.tasks.benchmark.costs import LayerCost, forward_costs, step_costs, total
-from vision_transfer.train.optimizers import OptimizerSpec
-from vision_transfer.train.stage import keeps_pretrained_statistics
-from vision_transfer.train.step import StepProgram
+from vision_transfer.training.optimizers import OptimizerSpec
+from vision_transfer.training.stage import keeps_pretrained_statistics
+from vision_transfer.training.step import StepProgram
 
 DEFAULT_IMAGE_SIZE = 180
 # The small convnet for cats and dogs, which trains from scratch.

@@ -22,8 +22,8 @@ from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.devices import local_mesh, padded_batch
 from vision_transfer.tasks.benchmark.protocol import Work, serve
 from vision_transfer.tasks.benchmark.worker import spread
-from vision_transfer.train.device_feed import StreamedFeed, TrainingRows
-from vision_transfer.train.step import StepOrder
+from vision_transfer.training.device_feed import StreamedFeed, TrainingRows
+from vision_transfer.training.step import StepOrder
 
 
 def build(request: dict[str, Any]) -> Work:

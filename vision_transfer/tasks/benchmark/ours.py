@@ -17,7 +17,7 @@ from vision_transfer.tasks.benchmark.cases import Case
 from vision_transfer.tasks.benchmark.chips import peak_flops
 from vision_transfer.tasks.benchmark.programs import MOST_STEPS, running_forward, running_step
 from vision_transfer.tasks.benchmark.protocol import Work, serve
-from vision_transfer.train.step import Chunk, Constants, TrainState
+from vision_transfer.training.step import Chunk, Constants, TrainState
 
 # A trace is for people to read; more steps only make it longer.
 TRACED_RUNS = 3

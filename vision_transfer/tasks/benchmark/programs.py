@@ -13,7 +13,7 @@ from vision_transfer import freezing
 from vision_transfer.models.network import Params, Variables, apply, init, params_of, prepared_kernels
 from vision_transfer.runtime.devices import BATCH_AXIS, padded_batch, replicate, share, split_columns, split_rows
 from vision_transfer.tasks.benchmark.cases import Case
-from vision_transfer.train.step import (
+from vision_transfer.training.step import (
     Chunk,
     Constants,
     Examples,

@@ -14,9 +14,9 @@ from vision_transfer.data.download import DOWNLOADS_FOLDER, PUBLIC_FILES
 from vision_transfer.data.find import FETCHED_FOLDER
 from vision_transfer.data.images.cache import FOLDER as DECODED_FOLDER
 from vision_transfer.data.images.near_duplicates import ROW_BYTES, THUMBNAILS_FOLDER
-from vision_transfer.features.prefix import computed_by
-from vision_transfer.features.store import FOLDER as FEATURES_FOLDER
-from vision_transfer.features.store import Store
+from vision_transfer.feature_cache.prefix import computed_by
+from vision_transfer.feature_cache.store import FOLDER as FEATURES_FOLDER
+from vision_transfer.feature_cache.store import Store
 from vision_transfer.models.backbones.registry import RELEASES
 from vision_transfer.models.pretrained.load import FOLDER as WEIGHTS_FOLDER
 from vision_transfer.runtime.files import read_json

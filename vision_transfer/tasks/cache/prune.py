@@ -10,7 +10,7 @@ from filelock import FileLock
 
 from vision_transfer.data.find import FETCHED_FOLDER
 from vision_transfer.errors import UserError
-from vision_transfer.features.store import Store
+from vision_transfer.feature_cache.store import Store
 from vision_transfer.models.pretrained.load import FOLDER as WEIGHTS_FOLDER
 from vision_transfer.runtime.files import held
 from vision_transfer.tasks.cache.entries import KINDS, Entry

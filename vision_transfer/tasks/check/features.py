@@ -11,7 +11,7 @@ from vision_transfer.data.dataset import Split
 from vision_transfer.data.images.cache import load_images
 from vision_transfer.data.images.resize import Form
 from vision_transfer.data.source import Source
-from vision_transfer.features import Prefix, features
+from vision_transfer.feature_cache import Prefix, features
 from vision_transfer.models.backbones.registry import backbone_rows
 from vision_transfer.models.network import Network, all_parameter_shapes
 from vision_transfer.models.precision import Numerics

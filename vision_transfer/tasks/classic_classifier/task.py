@@ -28,10 +28,10 @@ from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.files import replaced_file
 from vision_transfer.tasks.classic_classifier.fit import Examples, Linear, candidates, chosen
 from vision_transfer.tasks.train.task import claimed_run, finish, run_test
-from vision_transfer.train import checkpoints
-from vision_transfer.train.loop import LAST
-from vision_transfer.train.stage import Progress, StageOutcome, Weights, step_program, with_weights
-from vision_transfer.train.step import initial_state
+from vision_transfer.training import checkpoints
+from vision_transfer.training.loop import LAST
+from vision_transfer.training.stage import Progress, StageOutcome, Weights, step_program, with_weights
+from vision_transfer.training.step import initial_state
 
 
 def classify(config: Config, options: RunOptions, screen: Screen) -> RunFolder:

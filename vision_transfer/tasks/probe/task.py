@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from vision_transfer.config import Config
 from vision_transfer.errors import UserError
-from vision_transfer.features import Prefix
+from vision_transfer.feature_cache import Prefix
 from vision_transfer.models.backbones.registry import find_backbone
 from vision_transfer.models.inference import TakenRows
 from vision_transfer.models.layers import CONVOLUTIONS, layers_of

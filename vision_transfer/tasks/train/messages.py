@@ -14,7 +14,7 @@ from vision_transfer.models.network import Network, all_parameter_shapes
 from vision_transfer.models.summary import summary_table
 from vision_transfer.runs.prepare import Run
 from vision_transfer.runtime.console import Screen, duration
-from vision_transfer.train.stage import Stage
+from vision_transfer.training.stage import Stage
 
 # Files that could not be used are all in result.json; the screen shows the first of them.
 SKIPPED_SHOWN = 5

@@ -32,8 +32,8 @@ from vision_transfer.tasks.report.curves import write_curves
 from vision_transfer.tasks.report.task import report_of_finished_run
 from vision_transfer.tasks.train.messages import say_end_of_schedule, say_result, say_run, say_stage
 from vision_transfer.tasks.train.tensorboard import can_write_events, event_files
-from vision_transfer.train.loop import train_stage
-from vision_transfer.train.stage import (
+from vision_transfer.training.loop import train_stage
+from vision_transfer.training.stage import (
     StageOutcome,
     Surroundings,
     TrainingData,

@@ -1,0 +1,105 @@
+"""Features of images, read from the store or computed and added to it shard by shard."""
+
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from rich.filesize import decimal
+
+from vision_transfer.errors import UserError
+from vision_transfer.feature_cache.cacheable import cacheable_layers
+from vision_transfer.feature_cache.prefix import Prefix
+from vision_transfer.feature_cache.rows import FeatureRows
+from vision_transfer.feature_cache.store import open_store, row_keys, write_shard
+from vision_transfer.models.inference import Rows, TakenRows, infer_batches
+from vision_transfer.runtime.console import Advance, Screen
+from vision_transfer.runtime.files import shared_folder
+
+# A shard is written when it has this many bytes or a row this old; an interruption loses no more.
+SHARD_BYTES = 64 << 20
+SHARD_SECONDS = 30.0
+
+
+def features(
+    prefix: Prefix, layer: str, images: Rows, digests: UInt8[np.ndarray, "examples 16"], screen: Screen
+) -> FeatureRows:
+    """Outputs of `layer` for all images; rows that the store does not have are computed and added to it.
+
+    Missing rows are computed from the deepest earlier cacheable layer whose store has them, otherwise from the images:
+    `(examples, height, width, channels)`, values 0–255, of the variant if the prefix has one.
+
+    Raises:
+        UserError: the disk has no room for the missing rows.
+    """
+    store, keys = prefix.store(layer), row_keys(digests)
+    with shared_folder(store.path, f"computing features of {layer}", screen):
+        found = open_store(store, screen, remove_damaged=True)
+        missing = missing_rows(keys, found.place_of)
+        if len(missing):
+            check_free_space(store.path, layer, len(missing), prefix.row_bytes(layer))
+            store.describe({"backbone": prefix.backbone, "layer": layer, "key": prefix.description(layer)})
+            wanted = [keys[row] for row in missing]
+            start, source = _source(prefix, layer, TakenRows(images, missing), wanted, screen)
+            network, variables, size = prefix.network, prefix.variables, prefix.batch_size
+            batches = infer_batches(network, variables, source, prefix.mesh, batch_size=size, start=start, stop=layer)
+            done = 0
+            with screen.bar(f"Features of {layer}", len(wanted)) as advance:
+                for shard in _shards(batches, advance):
+                    write_shard(store, shard.astype(prefix.stored_dtype), wanted[done : done + len(shard)])
+                    done += len(shard)
+            found = open_store(store, screen, remove_damaged=True)
+        return found.rows(keys)
+
+
+def missing_rows(keys: list[str], present: Iterable[str]) -> np.ndarray:
+    """`(missing,) int64`: the first row of each key that is not present, in order."""
+    first = {key: row for row, key in reversed(list(enumerate(keys)))}
+    return np.sort(np.array([first[key] for key in first.keys() - set(present)], np.int64))
+
+
+def check_free_space(folder: Path, layer: str, rows: int, row_bytes: int) -> None:
+    """Raises UserError if the disk has no room for so many rows."""
+    free = shutil.disk_usage(folder).free
+    if rows * row_bytes > free:
+        raise UserError(
+            f"the features of {layer} for {rows:,} images need {decimal(rows * row_bytes)}, and {decimal(free)} are "
+            f"free in {folder.parent}. Free some space (--mode=cache lists what the cache holds, --prune=… removes "
+            "from it), name another cache folder in VISION_TRANSFER_CACHE, or compute the frozen layers in every step "
+            "with --config.features.cache=False"
+        )
+
+
+def _source(prefix: Prefix, layer: str, images: Rows, keys: list[str], screen: Screen) -> tuple[str | None, Rows]:
+    """The first layer to run and its inputs: features of the deepest earlier layer with all of `keys`, or the images.
+
+    Rows that were rounded when stored are not used: the results would depend on what happened to be cached.
+    """
+    unrounded = replace(prefix, dtype="float32")
+    for earlier in cacheable_layers(prefix.network, layer):
+        store = unrounded.store(earlier)
+        if earlier == layer or not store.path.is_dir() or not store.keys().issuperset(keys):
+            continue
+        found = open_store(store, screen, remove_damaged=False)
+        if found.place_of.keys() >= set(keys):
+            return prefix.network.after(earlier), found.rows(keys)
+    return None, images
+
+
+def _shards(
+    batches: Iterable[Float[np.ndarray, "batch ..."]], advance: Advance
+) -> Iterator[Float[np.ndarray, "rows ..."]]:
+    """Batches concatenated to shards."""
+    waiting: list[np.ndarray] = []
+    since = time.monotonic()
+    for batch in batches:
+        advance(len(batch))
+        waiting.append(batch)
+        if sum(part.nbytes for part in waiting) >= SHARD_BYTES or time.monotonic() - since >= SHARD_SECONDS:
+            yield np.concatenate(waiting)
+            waiting, since = [], time.monotonic()
+    if waiting:
+        yield np.concatenate(waiting)

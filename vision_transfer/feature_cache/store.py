@@ -1,0 +1,240 @@
+"""A store of features on disk: shards are only added, each written atomically, and verified when they are opened.
+
+    features/KEY/description.json         what determines the rows
+    features/KEY/NAME.npy and NAME.json   a shard: rows; their keys, their dtype and the sha256 of the array's file
+    features/KEY.lock                     locked by the process that adds to the store or removes it
+    features/KEY.used                     share-locked by the processes that read the store; its time is the last use
+
+NumPy's files do not support bfloat16, so the bits of such rows are saved as uint16.
+"""
+
+import fcntl
+import hashlib
+import os
+import re
+import weakref
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from filelock import FileLock
+from jaxtyping import Float, UInt8
+
+from vision_transfer.feature_cache.rows import FeatureRows, StoredRows, open_rows
+from vision_transfer.runtime.console import Screen
+from vision_transfer.runtime.files import (
+    DAMAGE,
+    TEMPORARY_MARK,
+    file_sha256,
+    held,
+    read_json,
+    remove,
+    replaced_file,
+    write_json,
+)
+from vision_transfer.runtime.provenance import json_digest
+
+FOLDER = "features"
+# The dtype in which a dtype is saved.
+SAVED_AS = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(np.uint16)}
+_DESCRIPTION = "description.json"
+_SHARD_NAME = re.compile(r"[0-9a-f]{16}")
+
+
+class Hold:
+    """Shows other processes that this one reads a store, for as long as this object is referenced."""
+
+    def __init__(self, file: Path):
+        """Takes a shared lock of `file`, and sets its time to now."""
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+        self.release = weakref.finalize(self, os.close, descriptor)
+        with suppress(OSError):  # on a file system without locks no store ever counts as unused
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+        os.utime(descriptor)
+
+
+@dataclass(frozen=True)
+class Store:
+    """A folder of shards; its name is the digest of everything that determines its rows."""
+
+    path: Path
+
+    @property
+    def lock_file(self) -> Path:
+        """Locked by the process that adds to the store or removes it."""
+        return self.path.with_suffix(".lock")
+
+    @property
+    def used_file(self) -> Path:
+        """Share-locked by the processes that read the store."""
+        return self.path.with_suffix(".used")
+
+    @property
+    def index_files(self) -> list[Path]:
+        """Indices of all shards, by name."""
+        return sorted(file for file in self.path.glob("*.json") if _SHARD_NAME.fullmatch(file.stem))
+
+    @property
+    def files(self) -> list[Path]:
+        """The files in the folder that this module wrote."""
+        arrays = [file for file in self.path.glob("*.npy") if _SHARD_NAME.fullmatch(file.stem)]
+        leftovers = self.path.glob(f"*{TEMPORARY_MARK}*")
+        found = {*self.index_files, *arrays, *leftovers, self.path / _DESCRIPTION}
+        return sorted(file for file in found if file.is_file() and not file.is_symlink())
+
+    def description(self) -> dict[str, Any]:
+        """The description of the rows; empty if it cannot be read."""
+        found = _read_json(self.path / _DESCRIPTION)
+        return found if isinstance(found, dict) else {}
+
+    def describe(self, description: dict[str, Any]) -> None:
+        """Writes the description of the rows."""
+        write_json(self.path / _DESCRIPTION, description)
+
+    def keys(self) -> set[str]:
+        """Keys of the rows, as listed in the indices; no array is read."""
+        found: set[str] = set()
+        for file in self.index_files:
+            with suppress(TypeError, KeyError):
+                found |= set(_read_json(file)["content"]["rows"])
+        return found
+
+    @contextmanager
+    def unused(self) -> Iterator[bool]:
+        """Whether no process adds to the store or reads it; if so, none can start to inside the context."""
+        with held(FileLock(self.lock_file)) as free:
+            if not free:
+                yield False
+                return
+            with _locked_alone(self.used_file) as alone:
+                yield alone
+
+
+@dataclass(frozen=True)
+class OpenStore:
+    """The intact shards of a store, the place (shard and row in it) of each key, and the hold against pruning."""
+
+    shards: tuple[StoredRows, ...]
+    place_of: dict[str, tuple[int, int]]
+    hold: Hold
+
+    def rows(self, keys: Sequence[str]) -> FeatureRows:
+        """The rows with these keys, in this order."""
+        places = np.array([self.place_of[key] for key in keys], np.int64).reshape(-1, 2)
+        return FeatureRows(self.shards, places, (self.hold,))
+
+
+def open_store(store: Store, screen: Screen, *, remove_damaged: bool) -> OpenStore:
+    """Opens all intact shards of a store, whose folder must exist; each is verified once per process.
+
+    With `remove_damaged`, which needs the store's lock, damaged shards are removed, so that their rows are computed
+    again. Threads only compute digests: numpy parses an array's header with `ast`, which in CPython 3.11 fails at
+    random (SystemError) when two threads do so at once.
+    """
+    hold, files = Hold(store.used_file), store.index_files
+    shards: list[StoredRows] = []
+    place_of: dict[str, tuple[int, int]] = {}
+    with ThreadPoolExecutor() as pool, screen.bar("Verifying cached features", len(files), "shards") as advance:
+        for file, index in zip(files, pool.map(_verified_index, files), strict=True):
+            advance(1)
+            shard = None if index is None else _stored_shard(file, index)
+            if shard is not None:
+                keys, rows = shard
+                place_of |= {key: (len(shards), row) for row, key in enumerate(keys)}
+                shards.append(rows)
+            elif remove_damaged:
+                remove(file)
+                remove(_array_file(file))
+    return OpenStore(tuple(shards), place_of, hold)
+
+
+def write_shard(store: Store, rows: Float[np.ndarray, "rows ..."], keys: Sequence[str]) -> None:
+    """Writes a shard of float32 or bfloat16 rows under the store's lock.
+
+    The index is written last: a shard without an index does not exist.
+    """
+    array_file = store.path / f"{hashlib.sha256(''.join(keys).encode()).hexdigest()[:16]}.npy"
+    dtype = str(rows.dtype)
+    with replaced_file(array_file) as temporary, temporary.open("wb") as stream:
+        np.save(stream, rows.view(SAVED_AS[dtype]), allow_pickle=False)
+    content = {"rows": list(keys), "dtype": dtype, "sha256": _sha256(array_file)}
+    write_json(array_file.with_suffix(".json"), {"digest": json_digest(content), "content": content})
+
+
+def row_keys(digests: UInt8[np.ndarray, "examples 16"]) -> list[str]:
+    """The keys of images with these digests."""
+    return [digest.tobytes().hex() for digest in digests]
+
+
+def _verified_index(index_file: Path) -> dict[str, Any] | None:
+    """The index of a shard, or None if it or the array is not as it was written.
+
+    Raises:
+        OSError: the system cannot read the files now, so that nothing is known about them.
+    """
+    try:
+        written = read_json(index_file)
+        index = written["content"]
+        intact = json_digest(index) == written["digest"] and _sha256(_array_file(index_file)) == index["sha256"]
+    except (*DAMAGE, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return index if intact else None
+
+
+def _stored_shard(index_file: Path, index: dict[str, Any]) -> tuple[list[str], StoredRows] | None:
+    """Keys and rows of a verified shard, or None if index and array do not fit each other."""
+    try:
+        rows = open_rows(_array_file(index_file))
+        if rows.dtype != SAVED_AS[index["dtype"]] or len(index["rows"]) != len(rows):
+            return None
+        return index["rows"], rows.view(jnp.dtype(index["dtype"]))
+    except (*DAMAGE, ValueError, KeyError, TypeError):
+        return None
+
+
+def _array_file(index_file: Path) -> Path:
+    return index_file.with_suffix(".npy")
+
+
+def _sha256(file: Path) -> str:
+    state = file.stat()
+    return _sha256_of(file, (state.st_size, state.st_mtime_ns, state.st_ino))
+
+
+@cache
+def _sha256_of(file: Path, state: tuple[int, int, int]) -> str:
+    """Digest of a file, read once per process while size, time and inode stay the same; 1 GB takes about 1 s."""
+    del state
+    return file_sha256(file)
+
+
+@contextmanager
+def _locked_alone(file: Path) -> Iterator[bool]:
+    """Whether nobody shares the lock of a file; True if there is no such file."""
+    try:
+        descriptor = os.open(file, os.O_RDWR)
+    except FileNotFoundError:
+        yield True
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        alone = True
+    except OSError:
+        alone = False
+    try:
+        yield alone
+    finally:
+        os.close(descriptor)
+
+
+def _read_json(file: Path) -> Any:
+    try:
+        return read_json(file)
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,123 @@
+"""Feeds examples to the devices: all of them stay there if they fit, otherwise they are sent a chunk ahead."""
+
+# JAX, Optax and Orbax type their functions on trees only in part.
+# pyright: reportUnknownMemberType=false, reportUnknownLambdaType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false, reportMissingTypeStubs=false
+
+from dataclasses import dataclass
+
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Int32, UInt32
+
+from vision_transfer.models.inference import Rows
+from vision_transfer.runtime.devices import replicate, split_columns, split_rows
+from vision_transfer.training.step import Chunk, Examples, StepOrder
+
+# An accelerator keeps the training data if it takes no more than this share of its memory.
+RESIDENT_SHARE = 0.25
+# Bytes of a chunk that is sent; two are under way at a time.
+CHUNK_BYTES = 64 << 20
+
+
+@dataclass(frozen=True)
+class TrainingRows:
+    """Training data at the start of the program, on the host.
+
+    Attributes:
+        inputs: images or features; the variants of a bank one after the other, each with all examples.
+        labels: `(rows,) int32`.
+        ids: `(rows,) uint32`, what identifies each example in random draws.
+        variants: how many variants there are of each example.
+    """
+
+    inputs: Rows
+    labels: Int32[np.ndarray, "rows"]
+    ids: UInt32[np.ndarray, "rows"]
+    variants: int = 1
+
+    @property
+    def examples(self) -> int:
+        """Number of examples, each counted once."""
+        return self.inputs.shape[0] // self.variants
+
+
+@dataclass(frozen=True)
+class ResidentFeed:
+    """Every device holds all rows; a chunk is only a list of their numbers."""
+
+    mesh: Mesh
+    examples: Examples
+    resident: bool = True
+
+    def chunk(self, order: StepOrder, start: int, count: int) -> Chunk:
+        """The steps `start` to `start + count` of an epoch."""
+        on_devices = StepOrder(
+            split_columns(order.rows, self.mesh),
+            split_columns(order.weights, self.mesh),
+            replicate(order.rates, self.mesh),
+        )
+        return Chunk(self.examples, on_devices, start, count)
+
+    def most_steps(self, order: StepOrder) -> int:
+        """Largest number of steps in a chunk."""
+        return len(order.rates)
+
+
+@dataclass(frozen=True)
+class StreamedFeed:
+    """Rows stay on the host; each chunk carries its own, every device's part of each batch together."""
+
+    mesh: Mesh
+    rows: TrainingRows
+    resident: bool = False
+
+    def chunk(self, order: StepOrder, start: int, count: int) -> Chunk:
+        """The steps `start` to `start + count` of an epoch, in buffers of equal shape for every chunk."""
+        capacity, devices = self.most_steps(order), self.mesh.size
+        batch = order.rows.shape[1]
+        steps = np.minimum(np.arange(start, start + capacity), start + count - 1)
+        # (steps, batch) → each device's rows of all steps, device after device
+        by_device = order.rows[steps].reshape(capacity, devices, batch // devices).swapaxes(0, 1).reshape(-1)
+        own_rows = np.arange(capacity * (batch // devices), dtype=np.int32).reshape(capacity, batch // devices)
+        examples = Examples(
+            *(
+                split_rows(column[by_device], self.mesh)
+                for column in (self.rows.inputs, self.rows.labels, self.rows.ids)
+            )
+        )
+        on_devices = StepOrder(
+            split_columns(np.tile(own_rows, devices), self.mesh),
+            split_columns(order.weights[steps], self.mesh),
+            replicate(order.rates[steps], self.mesh),
+        )
+        return Chunk(examples, on_devices, 0, count)
+
+    def most_steps(self, order: StepOrder) -> int:
+        """Largest number of steps in a chunk."""
+        row_bytes = int(np.prod(self.rows.inputs.shape[1:])) * self.rows.inputs.dtype.itemsize
+        return max(1, min(len(order.rates), CHUNK_BYTES // (row_bytes * order.rows.shape[1])))
+
+
+Feed = ResidentFeed | StreamedFeed
+
+
+def make_feed(rows: TrainingRows, mesh: Mesh) -> Feed:
+    """Holds the rows on the devices if they fit, otherwise streams them.
+
+    Devices that share the host's memory (virtual CPU devices) are streamed to unless there is only one, since each
+    would hold a copy of its own.
+    """
+    size = int(np.prod(rows.inputs.shape)) * rows.inputs.dtype.itemsize
+    if size <= _room(mesh):
+        columns = (rows.inputs[np.arange(rows.inputs.shape[0])], rows.labels, rows.ids)
+        return ResidentFeed(mesh, Examples(*replicate(columns, mesh)))
+    return StreamedFeed(mesh, rows)
+
+
+def _room(mesh: Mesh) -> float:
+    device = mesh.devices.flat[0]
+    if device.platform == "cpu":
+        return CHUNK_BYTES
+    limit: float = (device.memory_stats() or {}).get("bytes_limit", 0)
+    return limit * RESIDENT_SHARE

@@ -1,0 +1,52 @@
+"""Validation after an epoch: metrics of the validation split, and the value that chooses the best epoch."""
+
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Int32
+
+from vision_transfer.config import Config
+from vision_transfer.data.batches import training_batches
+from vision_transfer.metrics.classification import Metrics, metrics
+from vision_transfer.models.inference import TakenRows, infer
+from vision_transfer.models.network import Network, Params
+from vision_transfer.training.stage import Stage, TrainingData
+
+
+def validate(
+    config: Config,
+    network: Network,
+    stage: Stage,
+    variables: dict[str, Params],
+    data: TrainingData,
+    mesh: Mesh,
+    epoch: int,
+) -> Metrics | None:
+    """Metrics of the validation split after an epoch, numbered from 0; None where there is no such split."""
+    if not len(data.validation_labels):
+        return None
+    rows = _validation_rows(config, stage, len(data.validation_labels), epoch)
+    logits = infer(
+        network,
+        variables,
+        TakenRows(data.validation_inputs, rows),
+        mesh,
+        batch_size=config.eval_batch_size,
+        start=stage.evaluation_start,
+    )
+    return metrics(logits, data.validation_labels[rows])
+
+
+def monitored(monitor: str, validation: Metrics | None) -> float | None:
+    """The value that chooses the best epoch, the lower the better; None without validation: each epoch is the best."""
+    if validation is None:
+        return None
+    return -validation.accuracy if monitor == "validation_accuracy" else validation.loss
+
+
+def _validation_rows(config: Config, stage: Stage, examples: int, epoch: int) -> Int32[np.ndarray, "rows"]:
+    """All rows, or as many batches of a reshuffled stream as an epoch's validation takes, as Keras's generators do."""
+    size, steps = config.eval_batch_size, stage.settings.validation_steps
+    if steps is None:
+        return np.arange(examples, dtype=np.int32)
+    rows, weights = training_batches(config.seed, examples, size, size, start=epoch * steps, count=steps)
+    return rows[weights > 0]
