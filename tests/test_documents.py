@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from vision_transfer.cli.flag_errors import load_config
 from vision_transfer.cli.help import FLAG_NAMES
 from vision_transfer.cli.registry import MODES
 from vision_transfer.config import checked, default_config, flatten, stage
+from vision_transfer.config.files import load_config
 from vision_transfer.config.table import markdown
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -194,3 +194,38 @@ def test_last_counts_from_the_end(count):
     assert not trains or not frozen or max(frozen) < min(trains)
     if count < 19:
         assert trainable_layers(f"last:{count}") <= trainable_layers(f"last:{count + 1}")
+
+
+@given(st.data())
+def test_a_tree_of_flags_is_its_own_mask(data):
+    shapes = all_parameter_shapes(CONVNET)
+    tree = {layer: {name: data.draw(st.booleans()) for name in names} for layer, names in shapes.items()}
+    mask = freezing.freeze(tree, CONVNET)
+    assert mask == tree
+    trainable, frozen = freezing.partition(shapes, mask)
+    assert freezing.merge(trainable, frozen).keys() == shapes.keys()
+
+
+def test_a_spec_and_its_layers_as_flags_are_the_same_mask():
+    spec = freezing.freeze("below:block5_conv1", VGG)
+    assert spec == freezing.resolve("below:block5_conv1", VGG)
+    layers = {layer: layer in HEAD | BLOCK5 for layer in all_parameter_shapes(VGG)}
+    assert freezing.freeze(layers, VGG) == spec
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        ({"block5_conv4": True}, "did you mean block5_conv"),
+        ({"block5_conv1": 1}, "give True"),
+        ({"block5_conv1": {"kernel": True}}, "kernel, bias"),
+        ({"block5_conv1": {"kernel": True, "bias": "yes"}}, "give True"),
+    ],
+)
+def test_a_tree_that_does_not_fit_is_refused(change, part):
+    tree = dict.fromkeys(all_parameter_shapes(VGG), False) | change
+    with pytest.raises(UserError, match=part):
+        freezing.freeze(tree, VGG)
+    del tree["block1_conv1"]
+    with pytest.raises(UserError, match="block"):
+        freezing.freeze(tree, VGG)

@@ -63,6 +63,39 @@ def resolve(spec: str, network: Network) -> Mask:
     return mask
 
 
+def freeze(spec: str | Mapping[str, bool | Mapping[str, bool]], network: Network) -> Mask:
+    """The mask of a freeze spec, or of a tree of flags, which are true where something trains.
+
+    >>> freeze({layer: layer == "head_logits" for layer in variables["params"]}, network)
+
+    Args:
+        spec: see `GRAMMAR`; or layer → flag, or layer → parameter → flag, for every layer that has parameters.
+        network: the tables that it refers to.
+
+    Raises:
+        UserError: as `resolve`; or a tree that leaves something out, or has what the network does not have.
+    """
+    if isinstance(spec, str):
+        return resolve(spec, network)
+    shapes = all_parameter_shapes(network)
+    for layer in spec:
+        if layer not in shapes:
+            raise UserError(f"freeze: no layer {layer!r} with parameters; {nearest_names(layer, tuple(shapes))}")
+    mask: dict[str, dict[str, bool]] = {}
+    for layer, parameters in shapes.items():
+        flags = spec.get(layer)
+        by_parameter = flags if isinstance(flags, Mapping) else dict.fromkeys(parameters, flags)
+        if by_parameter.keys() != parameters.keys() or not all(
+            isinstance(flag, bool) for flag in by_parameter.values()
+        ):
+            raise UserError(
+                f"freeze: layer {layer!r} has {flags!r}; give True (it trains), False, or one of them for each of "
+                f"{', '.join(parameters)}"
+            )
+        mask[layer] = {parameter: by_parameter[parameter] is True for parameter in parameters}
+    return mask
+
+
 def partition(params: Params, mask: Mask) -> tuple[Params, Params]:
     """`(trainable, frozen)`: two trees with the leaves of `params`, not copied; layers without leaves are left out."""
     sides: tuple[Params, Params] = ({}, {})

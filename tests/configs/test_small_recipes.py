@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from vision_transfer import freezing
-from vision_transfer.cli.flag_errors import load_config
 from vision_transfer.config import checked
+from vision_transfer.config.files import load_config
 from vision_transfer.errors import UserError
 from vision_transfer.models.network import all_parameter_shapes
 from vision_transfer.runs.build import DataFacts, build_network, resolve_stages

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from vision_transfer import freezing
-from vision_transfer.cli.flag_errors import load_config
 from vision_transfer.config import checked, flatten
+from vision_transfer.config.files import load_config
 from vision_transfer.data.batches import batches_per_pass
 from vision_transfer.errors import UserError
 from vision_transfer.models.network import all_parameter_shapes

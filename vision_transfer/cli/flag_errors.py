@@ -5,20 +5,15 @@ config's file is run once more here, and every `--config.FIELD=VALUE` is checked
 """
 
 import re
-import runpy
-import traceback
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from absl import flags
 
 from vision_transfer.config import ConfigDict, field_at, flatten
 from vision_transfer.config.checks import KIND_NAMES
-from vision_transfer.config.files import config_file, config_names
+from vision_transfer.config.files import config_file, load_config, one_line
 from vision_transfer.errors import UserError, nearest_names
 
-EXAMPLE = "--config=finetune"
-QUOTE = "'"
 TRUTHS = ("true", "t", "1", "false", "f", "0")
 
 
@@ -38,39 +33,7 @@ def explain(error: Exception, arguments: Sequence[str], flag_names: Sequence[str
         config = load_config(config_argument(arguments))
     except UserError as wrong:
         return str(wrong)
-    return "\n".join(_override_mistakes(config, arguments)) or _one_line(error)
-
-
-def load_config(argument: str | None) -> ConfigDict:
-    """The configuration of a file, given as `FILE` or `FILE:KEY=VALUE,...`; a name stands for a file of the package.
-
-    Raises:
-        UserError: there is no such name or file, it cannot be run, or it gives no configuration.
-    """
-    if argument is None:
-        raise UserError(f"--config is missing; give a name or a file, such as {EXAMPLE} (see --help)")
-    file, colon, recipe = argument.partition(":")
-    file = config_file(file)
-    shown = f"--config={argument}"
-    if Path(file).is_dir():
-        raise UserError(f"{shown}: {file} is a folder. {_names_to_choose_from()}")
-    try:
-        get_config = runpy.run_path(file).get("get_config")
-        if not callable(get_config):
-            example = config_file("finetune")
-            raise UserError(f"{shown}: {file} defines no function get_config(); see {example} for an example")
-        config = get_config(recipe) if colon else get_config()
-    except UserError:
-        raise
-    except OSError as error:
-        reason = f"{error.filename or file}: {error.strerror or error}"
-        raise UserError(f"{shown}: {reason}. {_names_to_choose_from()}") from error
-    except Exception as error:  # a config's file is code and can raise anything
-        raise UserError(f"{shown}: {_where(error, file)}: {type(error).__name__}: {_one_line(error)}") from error
-    if not isinstance(config, ConfigDict):
-        got = type(config).__name__
-        raise UserError(f"{shown}: get_config() returned {got}, expected a ConfigDict, as default_config() makes it")
-    return config
+    return "\n".join(_override_mistakes(config, arguments)) or one_line(error)
 
 
 def _illegal_value(error: flags.IllegalFlagValueError) -> str:
@@ -157,23 +120,3 @@ def config_argument(arguments: Sequence[str]) -> str | None:
             following = arguments[position + 1 : position + 2]
             found = value if equals else (following[0] if following else None)
     return found
-
-
-def _where(error: Exception, file: str) -> str:
-    """The file and, if the mistake is in it or came through it, the line."""
-    if isinstance(error, SyntaxError):
-        return f"{error.filename}, line {error.lineno}"
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
-    return f"{file}, line {lines[-1]}" if lines else file
-
-
-def _one_line(error: Exception) -> str:
-    """The text of an error without what libraries add to it: quotes around it, a dump of the fields, a hint below."""
-    text = error.msg if isinstance(error, SyntaxError) else str(error.args[0] if error.args else error)
-    lines = [line for line in text.replace("\\n", "\n").splitlines() if line.strip()] or [type(error).__name__]
-    first = lines[0].partition(' Other fields present: "')[0].removeprefix("'")
-    return f"{first} {lines[-1].rstrip(QUOTE)}" if lines[-1].startswith("Did you mean") else first
-
-
-def _names_to_choose_from() -> str:
-    return f"Give the path of a config's file, or one of the names {', '.join(config_names())}, as in {EXAMPLE}"

@@ -13,9 +13,10 @@ from collections.abc import Sequence
 from absl import flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from vision_transfer.cli.flag_errors import config_argument, explain, load_config, with_files
+from vision_transfer.cli.flag_errors import config_argument, explain, with_files
 from vision_transfer.cli.help import FLAG_NAMES, MODE_FLAGS, help_text
 from vision_transfer.cli.registry import MODES, RUN, Command, find_entry
+from vision_transfer.config.files import load_config
 from vision_transfer.errors import UserError, visible
 from vision_transfer.runtime.cache_folder import cache_folder
 from vision_transfer.runtime.program import program_name

@@ -134,26 +134,33 @@ def all_parameter_shapes(
     return {layer: parameters for layer, parameters in found.items() if parameters}
 
 
-def init(network: Network, key: Key[Array, ""]) -> dict[str, Params]:
+def init(
+    network: Network, key: Key[Array, ""], given: Mapping[str, Mapping[str, Any]] | None = None
+) -> dict[str, Params]:
     """Fresh variables, float32 numpy arrays: Keras's Glorot uniform kernels and zero biases.
 
     Each layer's draw depends only on the key and its name. The bits come from numpy's Philox, since JAX takes 6 s to
-    compile the drawing of 16 kernels of different shapes.
+    compile the drawing of 16 kernels of different shapes. The parameters of layers in `given` are taken from there.
     """
     params: Params = {}
     batch_stats: Params = {}
     for layer, shapes in all_parameter_shapes(network).items():
-        params[layer] = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
-        for name in shapes:
-            if name == "kernel":
-                params[layer][name] = _glorot_uniform(key, layer, shapes[name])
-            elif name.endswith("_kernel"):
-                params[layer][name] = _glorot_uniform(key, f"{layer}/{name}", shapes[name])
+        if given is not None and layer in given:
+            params[layer] = dict(given[layer])
+        else:
+            params[layer] = {name: _initial(key, layer, name, shape) for name, shape in shapes.items()}
         if "scale" in shapes:
-            params[layer]["scale"] += 1
             features = shapes["scale"]
             batch_stats[layer] = {"mean": np.zeros(features, np.float32), "variance": np.ones(features, np.float32)}
     return {"params": params, "batch_stats": batch_stats}
+
+
+def _initial(key: Key[Array, ""], layer: str, name: str, shape: tuple[int, ...]) -> Float[np.ndarray, "..."]:
+    if name == "kernel":
+        return _glorot_uniform(key, layer, shape)
+    if name.endswith("_kernel"):
+        return _glorot_uniform(key, f"{layer}/{name}", shape)
+    return np.full(shape, name == "scale", np.float32)
 
 
 def _glorot_uniform(key: Key[Array, ""], layer: str, shape: tuple[int, ...]) -> Float[np.ndarray, "..."]:

@@ -7,38 +7,24 @@ import numpy as np
 
 from vision_transfer.config import Config
 from vision_transfer.errors import UserError
-from vision_transfer.models.backbones.registry import find_backbone
-from vision_transfer.models.network import Network, Params, all_parameter_shapes, init
-from vision_transfer.models.pretrained.load import PretrainedWeights, load_pretrained
+from vision_transfer.models.load import load_backbone_weights
+from vision_transfer.models.network import Network, Params, all_parameter_shapes
+from vision_transfer.models.pretrained.load import PretrainedWeights
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.provenance import params_sha256
 from vision_transfer.training import checkpoints
 
 
 def load_weights(config: Config, cache_dir: Path, screen: Screen, allow_download: bool = True) -> PretrainedWeights:
-    """The pretrained weights of the config's backbone, all of it, so that their digest can be checked."""
-    path, backbone = config.model.weights_path, find_backbone(config.model.backbone)
-    whole = Network(backbone.rows, (), (backbone.image_size, backbone.image_size, config.dataset.channels))
-    return load_pretrained(
+    """The pretrained weights that the config names: published ones, or those of its file."""
+    return load_backbone_weights(
         config.model.backbone,
-        include_classifier=False,
-        shapes=all_parameter_shapes(whole),
+        channels=config.dataset.channels,
+        path=config.model.weights_path,
         cache_dir=cache_dir,
-        path=path,
         screen=screen,
         allow_download=allow_download,
     )
-
-
-def initial_variables(network: Network, seed: int, weights: PretrainedWeights | None) -> dict[str, Params]:
-    """Parameters drawn from the seed, and running statistics at rest; in the layers that `weights` has, those."""
-    variables = init(network, jax.random.key(seed))
-    if weights is not None:
-        for collection, by_layer in (("params", weights.params), ("batch_stats", weights.batch_stats)):
-            variables[collection] |= {
-                layer: dict(leaves) for layer, leaves in by_layer.items() if layer in variables["params"]
-            }
-    return variables
 
 
 def variables_sha256(params: Params, batch_stats: Params) -> str:

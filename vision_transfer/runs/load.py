@@ -11,6 +11,7 @@ from rich.filesize import decimal
 
 from vision_transfer.config import Config, read_config
 from vision_transfer.errors import UserError
+from vision_transfer.models.load import initial_variables
 from vision_transfer.models.network import Network, all_parameter_shapes
 from vision_transfer.models.pretrained.load import PretrainedWeights
 from vision_transfer.runs.build import (
@@ -20,7 +21,7 @@ from vision_transfer.runs.build import (
     uses_published_weights,
 )
 from vision_transfer.runs.folder import RunFolder
-from vision_transfer.runs.initial_weights import initial_variables, keeps_start, kept_start, load_weights
+from vision_transfer.runs.initial_weights import keeps_start, kept_start, load_weights
 from vision_transfer.runs.manifest import check_files, require_manifest
 from vision_transfer.runtime.console import Screen
 from vision_transfer.training.loop import trained_stage

@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 from vision_transfer.config import Config, digested
 from vision_transfer.data.dataset import Dataset
 from vision_transfer.data.load import load_dataset
+from vision_transfer.models.load import initial_variables
 from vision_transfer.models.network import Network
 from vision_transfer.models.pretrained.hub import on_hub
 from vision_transfer.models.pretrained.load import PretrainedWeights
@@ -22,7 +23,7 @@ from vision_transfer.runs.build import (
 )
 from vision_transfer.runs.folder import Identity, RunFolder, default_folder
 from vision_transfer.runs.init_from import starting_weights_of_run
-from vision_transfer.runs.initial_weights import initial_variables, load_weights
+from vision_transfer.runs.initial_weights import load_weights
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.devices import local_mesh
 from vision_transfer.runtime.files import absolute_path

@@ -3,6 +3,7 @@
 import importlib.util
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import jax
@@ -42,7 +43,9 @@ def configure(cache: Path, *, deterministic: bool = False) -> None:
         _add_xla_flag(CPU_SCHEDULER_FLAG)
     _leave_out_absent_tpus()
     if HOST_DEVICES_FLAG not in os.environ.get("XLA_FLAGS", ""):
-        jax.config.update("jax_num_cpu_devices", cpu_devices())
+        # In another program JAX may have computed already, and then keeps the devices that it has.
+        with suppress(RuntimeError):
+            jax.config.update("jax_num_cpu_devices", cpu_devices())
     jax.config.update("jax_compilation_cache_dir", str(cache / COMPILED_FOLDER))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", SHORTEST_COMPILATION_KEPT_SECONDS)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)

@@ -22,6 +22,8 @@ HARMLESS = (
     "data/doubts.py",
     "errors.py",
     "models/summary.py",
+    "predict/features.py",
+    "predict/run.py",
     "runtime/cache_folder.py",
     "runtime/compilation.py",
     "runtime/console.py",
@@ -47,12 +49,13 @@ HARMLESS = (
     "tasks/show_augmentation.py",
     "tasks/study",
     "tasks/summary_and_fetch.py",
+    "tasks/train/from_python.py",
     "tasks/train/messages.py",
     "tasks/train/tensorboard.py",
 )
 # The code that computes a frozen prefix from given weights, and the parts of it that cannot change the outputs.
 PREFIX = ("models",)
-PREFIX_HARMLESS = ("models/pretrained", "models/summary.py")
+PREFIX_HARMLESS = ("models/load.py", "models/pretrained", "models/summary.py")
 PACKAGE = Path(__file__).parents[1]
 RECORDED_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pillow")
 DIGEST_LENGTH = 16

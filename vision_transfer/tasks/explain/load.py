@@ -3,14 +3,12 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import jax
-
 from vision_transfer.config import Config
 from vision_transfer.errors import UserError
 from vision_transfer.models.backbones.registry import BACKBONES, backbone_rows, find_backbone
-from vision_transfer.models.network import Network, Params, all_parameter_shapes, init
+from vision_transfer.models.load import initial_variables, load_backbone_weights
+from vision_transfer.models.network import Network, Params
 from vision_transfer.models.precision import Numerics
-from vision_transfer.models.pretrained.load import load_pretrained
 from vision_transfer.runs.build import uses_published_weights
 from vision_transfer.runtime.console import Screen
 from vision_transfer.tasks.explain.predictions import imagenet_classes
@@ -74,21 +72,17 @@ def network_of_config(
         preprocessing=model.preprocessing or known.preprocessing,
         numerics=Numerics(config.precision),
     )
-    # with the classifier, all 138 million parameters are loaded, so none is initialised
-    variables = {"params": {}, "batch_stats": {}} if with_classifier else init(network, jax.random.key(config.seed))
+    weights = None
     if published:
-        whole = network if with_classifier else Network(known.rows, (), network.input_shape)
-        weights = load_pretrained(
+        weights = load_backbone_weights(
             model.backbone,
             include_classifier=with_classifier,
-            shapes=all_parameter_shapes(whole),
-            cache_dir=cache_dir,
+            channels=config.dataset.channels,
             path=model.weights_path,
+            cache_dir=cache_dir,
             screen=screen,
         )
-        names = all_parameter_shapes(network)
-        for collection, leaves in (("params", weights.params), ("batch_stats", weights.batch_stats)):
-            variables[collection] |= {layer: dict(leaves[layer]) for layer in names if layer in leaves}
         network = replace(network, preprocessing=model.preprocessing or weights.preprocessing)
+    variables = initial_variables(network, config.seed, weights)
     loaded = LoadedNetwork(network, variables, (), config, Path("explain"))
     return replace(loaded, classes=imagenet_classes(), classes_drawn=IMAGENET_TOP) if with_classifier else loaded

@@ -1,0 +1,83 @@
+"""Features of images for other programs: the outputs of any layer of a network, as one array."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32, Real, UInt8
+from rich.console import Console
+
+from vision_transfer.data.images.decode import UndecodableError, decode_file
+from vision_transfer.data.images.parallel import map_in_order
+from vision_transfer.data.images.resize import resize
+from vision_transfer.errors import UserError
+from vision_transfer.models.inference import infer
+from vision_transfer.models.network import Network, Params
+from vision_transfer.predict.image_files import find_images
+from vision_transfer.runtime.console import Screen
+from vision_transfer.runtime.devices import local_mesh
+
+Images = Real[np.ndarray, "images height width channels"]
+
+
+def features(
+    network: Network,
+    variables: dict[str, Params],
+    images: Images | str | Path | Sequence[str | Path],
+    *,
+    layer: str | None = None,
+    batch_size: int = 32,
+    screen: Screen | None = None,
+) -> Float32[np.ndarray, "images ..."]:
+    """Outputs of a layer for images, each computed once, on all local devices.
+
+    >>> network, variables = load("efficientnet_lite0")
+    >>> features(network, variables, "photos/*.jpg").shape
+    (200, 1280)
+
+    Args:
+        network: as `load` gives it.
+        variables: as `load` gives them.
+        images: `(images, height, width, channels)`, values 0–255, of the network's size; or image files: a file, a
+            folder (all images below it), a pattern, or a list of files. Files are decoded, and resized bilinearly
+            to the network's size, as in training.
+        layer: a row of the network; by default the last of the backbone.
+        batch_size: images that are computed together.
+        screen: shows progress; nothing by default.
+
+    Returns:
+        `(images, ...) float32`, in the order of the images; that of a folder or pattern is alphabetical.
+
+    Raises:
+        UserError: no images, a file that cannot be decoded, images of another shape, or an unknown layer.
+    """
+    screen = screen or Screen(Console(quiet=True, force_terminal=False))
+    if isinstance(images, np.ndarray) or hasattr(images, "__array__"):
+        pixels = np.asarray(images)
+    else:
+        files = find_images(str(images)) if isinstance(images, str | Path) else [str(file) for file in images]
+        pixels = _decoded(files, network, screen)
+    if pixels.shape[1:] != network.input_shape or not len(pixels):
+        raise UserError(
+            f"features: got images of shape {pixels.shape}; this network takes (images, "
+            f"{', '.join(map(str, network.input_shape))}), at least one (load has image_size, files are resized)"
+        )
+    stop = layer or network.backbone[-1].name
+    network.index(stop)
+    batch_size = min(batch_size, len(pixels))
+    return infer(network, variables, pixels, local_mesh(), batch_size=batch_size, stop=stop).astype(np.float32)
+
+
+def _decoded(files: list[str], network: Network, screen: Screen) -> UInt8[np.ndarray, "images height width channels"]:
+    size, _, channels = network.input_shape
+    pixels = np.empty((len(files), *network.input_shape), np.uint8)
+
+    def decode(file: str) -> UInt8[np.ndarray, "height width channels"]:
+        try:
+            return resize(decode_file(Path(file), channels), size, "bilinear")
+        except UndecodableError as reason:
+            raise UserError(f"features: {file}: {reason}") from reason
+
+    for row, image in enumerate(map_in_order(decode, files, screen=screen, title="Decoding")):
+        pixels[row] = image
+    return pixels
