@@ -12,7 +12,7 @@ from vision_transfer.errors import UserError
 from vision_transfer.models.backbones.registry import find_backbone
 from vision_transfer.models.network import Network, init
 from vision_transfer.models.pretrained.load import PretrainedWeights
-from vision_transfer.tasks.explain import draw, load
+from vision_transfer.tasks.explain import draw
 from vision_transfer.tasks.explain.draw import Selection, draw_network_figures
 from vision_transfer.tasks.explain.images import NamedImage
 from vision_transfer.tasks.explain.load import LoadedNetwork
@@ -142,7 +142,7 @@ def random_vgg16(architecture, *, include_classifier, shapes, **_):
 
 def test_vgg16_with_its_imagenet_classifier(tmp_path, screen, image_file, monkeypatch):
     """With random weights: the real ones are 553 MB."""
-    monkeypatch.setattr(load, "load_pretrained", random_vgg16)
+    monkeypatch.setattr("vision_transfer.models.load.load_pretrained", random_vgg16)
     config = backbone_config("vgg16", "imagenet")
     config = replace(config, dataset=replace(config.dataset, channels=3, image_size=224))
     flags = ExplainFlags(
@@ -168,7 +168,7 @@ def test_the_five_likeliest_classes_of_imagenet_are_drawn(tmp_path, screen, imag
         assert include_classifier and list(variables["params"]) == list(shapes)
         return PretrainedWeights(variables["params"], "a test", "", "lite", "", variables["batch_stats"])
 
-    monkeypatch.setattr(load, "load_pretrained", drawn_at_random)
+    monkeypatch.setattr("vision_transfer.models.load.load_pretrained", drawn_at_random)
     config = backbone_config("efficientnet_lite0", "imagenet")
     config = replace(config, dataset=replace(config.dataset, channels=3, image_size=224))
     flags = ExplainFlags(config=config, images=str(image_file), show="grad_cam", out=tmp_path / "out")
