@@ -17,10 +17,10 @@ class UserError(Exception):
     """
 
 
-def nearest_names(name: str, known: Sequence[str], count: int = 3) -> str:
-    """A phrase for an error message: the known names closest to `name`, or all of them if none is close."""
+def nearest_names(name: str, known: Sequence[str], count: int = 3, otherwise: str = "") -> str:
+    """A phrase for an error message: the known names closest to `name`, else `otherwise` or all of them."""
     near = difflib.get_close_matches(name, known, n=count)
-    return f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(known)}"
+    return f"did you mean {' or '.join(near)}?" if near else otherwise or f"known are {', '.join(known)}"
 
 
 def visible(text: str, keep: str = "") -> str:

@@ -226,6 +226,9 @@ def test_what_the_digest_ignores(config):
     assert {path for path in ignored if not path.startswith(others)} == {
         "dataset.root",
         "dataset.value_range",
+        "dataset.splits.train",
+        "dataset.splits.validation",
+        "dataset.splits.test",
         "model.weights_path",
         "init_from",
         "features.budget_gb",

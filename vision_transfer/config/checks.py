@@ -13,7 +13,7 @@ from typing import Any, TypeVar, cast
 
 from vision_transfer.config.config_dict import ConfigDict
 from vision_transfer.config.fields import FIELDS, STAGE_FIELDS, Field, fields_of
-from vision_transfer.config.schema import AugmentConfig, Config, StageConfig
+from vision_transfer.config.schema import AugmentConfig, Config, SplitsConfig, StageConfig
 from vision_transfer.errors import UserError, nearest_names
 
 Group = TypeVar("Group")
@@ -138,7 +138,10 @@ def _problems(config: Config) -> Iterator[str]:
         if name in config.stages:
             yield from _field_problems(config.stages[name], STAGE_FIELDS, f"config.stages.{name}")
     yield from _augment_problems(config.augment)
-    values = config.dataset.value_range
+    dataset = config.dataset
+    if dataset.splits != SplitsConfig() and dataset.name.partition(":")[0] != "tfds":
+        yield f"config.dataset.splits: are for TensorFlow Datasets (tfds:NAME); config.dataset.name is {dataset.name!r}"
+    values = dataset.value_range
     if values and not (len(values) == 2 and values[0] < values[1]):
         yield f"config.dataset.value_range: got {values!r}; allowed are two numbers, the first the smaller"
 

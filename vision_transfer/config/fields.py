@@ -10,10 +10,11 @@ from vision_transfer.config.setting import SETTING, Setting
 
 T = TypeVar("T")
 # Fields that say where, how often or how much is written: they do not change a run's numbers, so its digest omits them.
-# The range of values is part of the data's fingerprint, which is in the digest.
+# The range of values and the splits are part of the data's fingerprint, which is in the digest.
 NOT_IN_DIGEST = (
     "dataset.root",
     "dataset.value_range",
+    "dataset.splits",
     "model.weights_path",
     "init_from",
     "features.budget_gb",

@@ -77,13 +77,25 @@ class StageConfig:
 
 
 @dataclass(frozen=True)
+class SplitsConfig:
+    """Fields of `config.dataset.splits`, in TensorFlow Datasets' notation of sub-splits."""
+
+    train: str | None = setting(
+        None,
+        "what to train on, of a TensorFlow Dataset: train[:80%], train[1000:], train+extra; default: its split train",
+    )
+    validation: str | None = setting(None, "the same for validation, such as train[80%:]; default: its own, if any")
+    test: str | None = setting(None, "the same for the test; default: its own, if any")
+
+
+@dataclass(frozen=True)
 class DatasetConfig:
     """Fields of `config.dataset`."""
 
     name: str = setting(
         "auto",
         "auto (cats_vs_dogs_small if it is there, else embedded), folder, csv, embedded, mnist, fashion_mnist, "
-        "cifar10, idx, npz or tfds:NAME",
+        "cifar10, idx, npz, tfds:NAME (TensorFlow Datasets) or tfds (one that is prepared in root)",
     )
     root: str | None = setting(
         None, "folder of the data set, or a CSV file with the columns path, label and, optionally, split"
@@ -113,6 +125,7 @@ class DatasetConfig:
     group_near_duplicates: bool = setting(
         True, "near-duplicate images of a folder or table stay on one side of splits that are made here"
     )
+    splits: SplitsConfig = group(SplitsConfig)
 
 
 @dataclass(frozen=True)

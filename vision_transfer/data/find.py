@@ -11,7 +11,7 @@ from vision_transfer.data.formats.folder import folder_source, has_splits
 from vision_transfer.data.formats.idx import idx_source
 from vision_transfer.data.formats.image_files import is_folder, with_value_range
 from vision_transfer.data.formats.npz import npz_source
-from vision_transfer.data.formats.tfds import PREFIX, tfds_source
+from vision_transfer.data.formats.tfds import NAME, PREFIX, is_tfds, tfds_source
 from vision_transfer.data.source import Source
 from vision_transfer.errors import UserError, nearest_names
 from vision_transfer.runtime.console import Screen
@@ -88,12 +88,12 @@ def _find(config: DatasetConfig, cache_dir: Path, screen: Screen) -> Source:
         return _automatic(root, screen)
     if name == "embedded":
         return embedded_source()
-    if name.startswith(PREFIX):
-        return tfds_source(name.removeprefix(PREFIX), root, screen)
+    if is_tfds(name):
+        return tfds_source(config, cache_dir, screen)
     if name in KNOWN:
         return _known(name, root, cache_dir, screen)
     if name not in NAMES:
-        raise UserError(f"--config.dataset.name is {name!r}: {nearest_names(name, [*NAMES, PREFIX + 'NAME'])}")
+        raise UserError(f"--config.dataset.name is {name!r}: {nearest_names(name, [*NAMES, NAME, PREFIX + 'NAME'])}")
     if root is None:
         raise UserError(f"--config.dataset.root is empty; --config.dataset.name={name} needs the path of the data.")
     return _read(name, root, None, None, screen)

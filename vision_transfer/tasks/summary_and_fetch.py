@@ -5,6 +5,8 @@ from pathlib import Path
 from vision_transfer.config import Config
 from vision_transfer.data.download import PUBLIC_FILES, fetch_dataset
 from vision_transfer.data.find import find_source
+from vision_transfer.data.formats.tfds import is_tfds
+from vision_transfer.data.tfds_preparation import prepare_tfds
 from vision_transfer.runs.build import (
     DataFacts,
     build_network,
@@ -35,9 +37,12 @@ def fetch(config: Config, cache_dir: Path, screen: Screen) -> None:
         if uses_published_weights(one):
             weights = load_weights(one, cache_dir, screen)
             screen.say(f"{weights.source}\nsha256 {weights.sha256}\n{weights.licence}")
-    if config.dataset.name in PUBLIC_FILES:
+    if is_tfds(config.dataset.name):
+        screen.say(f"{config.dataset.name} is in {prepare_tfds(config.dataset, screen)}.")
+    elif config.dataset.name in PUBLIC_FILES:
         screen.say(f"{config.dataset.name} is in {fetch_dataset(config.dataset.name, cache_dir, screen)}.")
     else:
         screen.say(
-            f"dataset.name={config.dataset.name}: no download; these have one: {', '.join(sorted(PUBLIC_FILES))}."
+            f"dataset.name={config.dataset.name}: no download; these have one: {', '.join(sorted(PUBLIC_FILES))}; "
+            "and TensorFlow Datasets, as tfds:NAME."
         )

@@ -1,4 +1,4 @@
-"""The entries of the cache: weights, data sets, downloads, decoded images, thumbnails, features, compiled programs.
+"""The entries of the cache: weights, data sets and what is known of them, images, features, compiled programs.
 
 Only files that this program writes are listed, and hence deleted: each kind recognises its own by their names.
 """
@@ -12,6 +12,7 @@ from typing import Any
 from vision_transfer.data.dataset import DIGEST_BYTES
 from vision_transfer.data.download import DOWNLOADS_FOLDER, PUBLIC_FILES
 from vision_transfer.data.find import FETCHED_FOLDER
+from vision_transfer.data.formats.tfds import INDEX_FOLDER
 from vision_transfer.data.images.cache import FOLDER as DECODED_FOLDER
 from vision_transfer.data.images.near_duplicates import ROW_BYTES, THUMBNAILS_FOLDER
 from vision_transfer.feature_cache.prefix import computed_by
@@ -25,7 +26,7 @@ from vision_transfer.runtime.jax_setup import COMPILED_FOLDER
 # Names that `provenance.json_digest` and the decoded cache give to folders, and JAX to files.
 _FEATURES_KEY = re.compile(r"[0-9a-f]{16}")
 _DECODED_KEY = re.compile(r"[0-9a-f]{32}")
-_THUMBNAILS_FILE = re.compile(rf"[0-9a-f]{{{2 * DIGEST_BYTES}}}")
+_DIGEST_FILE = re.compile(rf"[0-9a-f]{{{2 * DIGEST_BYTES}}}")
 _DECODED_FILES = ("manifest.json", "images.npy", "labels.npy", "digests.npy")
 _COMPILED_FILE = re.compile(r"(?P<program>.+)-[0-9a-f]{64}-(cache|atime)")
 
@@ -96,9 +97,15 @@ def _about_decoded(manifest: Path) -> str:
 
 def _thumbnails(folder: Path) -> Iterator[Entry]:
     for file in _existing(*sorted(folder.glob("*"))):
-        if _THUMBNAILS_FILE.fullmatch(file.name):
+        if _DIGEST_FILE.fullmatch(file.name):
             about = f"{(file.stat().st_size - DIGEST_BYTES) // ROW_BYTES:,} images, for finding near-duplicates"
             yield _entry(THUMBNAILS_FOLDER, file.name, about, [file])
+
+
+def _tfds_indices(folder: Path) -> Iterator[Entry]:
+    for file in _existing(*sorted(folder.glob("*"))):
+        if _DIGEST_FILE.fullmatch(file.name):
+            yield _entry(INDEX_FOLDER, file.name, "labels and digest of a split of a TensorFlow Dataset", [file])
 
 
 def _features(folder: Path) -> Iterator[Entry]:
@@ -145,6 +152,7 @@ KINDS: dict[str, Callable[[Path], Iterator[Entry]]] = {
     DOWNLOADS_FOLDER: _downloads,
     DECODED_FOLDER: _decoded,
     THUMBNAILS_FOLDER: _thumbnails,
+    INDEX_FOLDER: _tfds_indices,
     FEATURES_FOLDER: _features,
     COMPILED_FOLDER: _compiled,
 }
