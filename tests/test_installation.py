@@ -57,7 +57,7 @@ def test_every_extra_that_a_text_names_exists():
     for file in TEXTS:
         for found in re.findall(r"install_extra\([\"'](\w+)|extras? `?\[(\w+)\]|\.\[([\w,]+)\]'", file.read_text()):
             named |= dict.fromkeys("".join(found).split(","), file)
-    assert {"export", "slurm", "heic", "log", "tpu", "peers"} <= set(named)
+    assert {"export", "slurm", "heic", "tensorboard", "tpu", "peers"} <= set(named)
     assert {extra: file for extra, file in named.items() if extra not in EXTRAS} == {}
 
 

@@ -56,7 +56,10 @@ def read_config(file: Path) -> Config:
         raise UserError(f"{file}: cannot be read ({error})") from error
     if not isinstance(saved, dict) or not isinstance(cast(dict[str, Any], saved).get("stages"), dict):
         raise UserError(f"{file}: is not the configuration of a run")
-    config = _typed(cast(dict[str, Any], saved), f"{file}: ")
+    values = cast(dict[str, Any], saved)
+    if isinstance(values.get("log"), dict):
+        values["log"].pop("tensorboard", None)  # of runs before there was log.tracker
+    config = _typed(values, f"{file}: ")
     try:
         validate(config)
     except UserError as error:

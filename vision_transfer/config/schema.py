@@ -218,7 +218,11 @@ class LogConfig:
     """Fields of `config.log`."""
 
     report: bool = setting(True, "write report.html at the end of the run")
-    tensorboard: bool = setting(False, "also write event files for TensorBoard; needs tensorboardX (extra [log])")
+    tracker: Literal["none", "tensorboard", "wandb", "mlflow"] = setting(
+        "none",
+        "where the metrics, figures and report also go: event files for TensorBoard, Weights & Biases, or MLflow; each "
+        "needs the extra of its name",
+    )
 
 
 @dataclass(frozen=True)

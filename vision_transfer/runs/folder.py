@@ -77,6 +77,7 @@ class RunFolder:
         spent_file: seconds by activity of all attempts at a run that is not finished.
         cached_layers_file: the layer whose cached outputs each stage starts from, or null; kept when the run resumes.
         metrics_file: a line of JSON for each stage and epoch.
+        tracker_file: the run's id at its tracker, and the number of epochs that it was sent.
         manifest_file: digests of the files of a finished run (`manifest.py`).
         result_file: written last: its presence means that the run is finished.
         predictions_file: test logits, labels and file names; validation logits and labels.
@@ -85,7 +86,7 @@ class RunFolder:
         report_file: the page that shows the run.
         figures, confusion_figure, curves_figure: folder of all figures, and two of them.
         start: a copy of the initial weights that the run took from an earlier run, so that it needs that no longer.
-        event_files: folder of the event files for TensorBoard.
+        event_files, wandb_files: folders of the event files for TensorBoard, and of those of Weights & Biases.
     """
 
     path: Path
@@ -95,6 +96,7 @@ class RunFolder:
     spent_file = _Place("spent.json")
     cached_layers_file = _Place("cached_layers.json")
     metrics_file = _Place("metrics.jsonl")
+    tracker_file = _Place("tracker.json")
     manifest_file = _Place("manifest.json")
     result_file = _Place("result.json")
     predictions_file = _Place("predictions.npz")
@@ -106,6 +108,7 @@ class RunFolder:
     curves_figure = _Place("figures/curves.png")
     start = _Place("start")
     event_files = _Place("tensorboard")
+    wandb_files = _Place("wandb")
 
     def checkpoints(self, stage: str) -> Path:
         """Folder of a stage's checkpoints."""
@@ -147,6 +150,7 @@ class RunFolder:
             self.spent_file,
             self.cached_layers_file,
             self.metrics_file,
+            self.tracker_file,
             self.predictions_file,
             self.temperature_file,
             self.coefficients_file,
@@ -155,7 +159,7 @@ class RunFolder:
             self.curves_figure,
         ):
             file.unlink(missing_ok=True)
-        for kept in (self.path / "checkpoints", self.start, self.event_files):
+        for kept in (self.path / "checkpoints", self.start, self.event_files, self.wandb_files):
             shutil.rmtree(kept, ignore_errors=True)
 
     def write_metrics(self, records: list[dict[str, Any]]) -> None:

@@ -51,7 +51,8 @@ HARMLESS = (
     "tasks/summary_and_fetch.py",
     "tasks/train/from_python.py",
     "tasks/train/messages.py",
-    "tasks/train/tensorboard.py",
+    "tasks/train/trackers.py",
+    "tasks/train/tracking.py",
 )
 # The code that computes a frozen prefix from given weights, and the parts of it that cannot change the outputs.
 PREFIX = ("models",)

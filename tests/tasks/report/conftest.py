@@ -157,7 +157,7 @@ def digits_run(tmp_path_factory, caches):
     config.dataset.name = "embedded"
     config.dataset.channels = 1
     config.dataset.train_examples = 200
-    config.log.tensorboard = True
+    config.log.tracker = "tensorboard"
     fast = {"name": "adam", "lr": 3e-3}
     with_stages(config, whole=stage(freeze="none", epochs=6, optimizer=fast), top=stage(freeze="below:conv3", epochs=2))
     options = RunOptions(

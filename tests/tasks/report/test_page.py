@@ -213,7 +213,7 @@ def test_a_run_writes_its_report_and_its_command(digits_run):
 
 
 def test_a_run_writes_event_files_of_each_stage(digits_run):
-    pytest.importorskip("tensorboardX", reason="tensorboardX is not installed (extra [log])")
+    pytest.importorskip("tensorboardX", reason="tensorboardX is not installed (extra [tensorboard])")
     for stage in ("whole", "top"):
         for split in ("train", "validation"):
             (file,) = (digits_run / "tensorboard" / stage / split).iterdir()

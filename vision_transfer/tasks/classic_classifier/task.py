@@ -28,6 +28,7 @@ from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.files import replaced_file
 from vision_transfer.tasks.classic_classifier.fit import Examples, Linear, candidates, chosen
 from vision_transfer.tasks.train.task import claimed_run, finish, run_test
+from vision_transfer.tasks.train.tracking import tracking
 from vision_transfer.training import checkpoints
 from vision_transfer.training.loop import LAST
 from vision_transfer.training.stage import Progress, StageOutcome, Weights, step_program, with_weights
@@ -47,7 +48,10 @@ def classify(config: Config, options: RunOptions, screen: Screen) -> RunFolder:
     _check(config)
     with claimed_run(config, options, screen) as run:
         if run.folder.result() is None:
-            finish(run, _fit(run))
+            with tracking(run) as session:
+                result = _fit(run)
+                finish(run, result)
+                session.finish(result)
     return run.folder
 
 

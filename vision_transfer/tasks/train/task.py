@@ -1,7 +1,7 @@
 """The task `train`: from a config to a finished run folder, stage by stage."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -31,7 +31,7 @@ from vision_transfer.tasks.report.confusion import draw_confusion
 from vision_transfer.tasks.report.curves import write_curves
 from vision_transfer.tasks.report.task import report_of_finished_run
 from vision_transfer.tasks.train.messages import say_end_of_schedule, say_result, say_run, say_stage
-from vision_transfer.tasks.train.tensorboard import can_write_events, event_files
+from vision_transfer.tasks.train.tracking import Session, check_tracker, tracking
 from vision_transfer.training.loop import train_stage
 from vision_transfer.training.stage import (
     StageOutcome,
@@ -54,7 +54,10 @@ def train(config: Config, options: RunOptions, screen: Screen) -> RunFolder:
     with claimed_run(config, options, screen) as run:
         if run.folder.result() is None:
             try:
-                finish(run, train_stages(run))
+                with tracking(run) as session:
+                    result = train_stages(run, session)
+                    finish(run, result)
+                    session.finish(result)
             except Stopped:
                 write_json(run.folder.spent_file, run.timer.so_far())
                 raise
@@ -68,6 +71,7 @@ def claimed_run(config: Config, options: RunOptions, screen: Screen) -> Iterator
     Raises:
         UserError: a config, data, weights or folder that cannot be used, or another process uses the folder.
     """
+    check_tracker(config)
     run = prepare(config, options, screen)
     with claimed(run.folder, run.identity):
         _check_unchanged(run)
@@ -95,12 +99,11 @@ def finish(run: Run, result: dict[str, Any]) -> None:
     say_result(run, result)
 
 
-def train_stages(run: Run) -> dict[str, Any]:
+def train_stages(run: Run, session: Session) -> dict[str, Any]:
     """Trains all stages and tests; returns the content of `result.json`."""
     variables = run.initial_variables()
     starts: list[Variables] = []
     outcomes: list[StageOutcome] = []
-    write_events = can_write_events(run.config.log.tensorboard, run.screen)
     keys = stage_keys(run)
     for position, stage in enumerate(run.stages):
         if ends_before(stage, outcomes):
@@ -109,16 +112,16 @@ def train_stages(run: Run) -> dict[str, Any]:
         if outcomes:
             variables = with_weights(variables, outcomes[-1], stage.settings.start_from)
         starts.append(variables)
-        checkpoints, events_folder = run.folder.checkpoints(stage.name), run.folder.event_files / stage.name
+        checkpoints = run.folder.checkpoints(stage.name)
         shared = shared_stage(run.options.shared_stages, keys[position], checkpoints, run.screen)
-        events = event_files(events_folder) if write_events else nullcontext(lambda history: None)
-        with shared, run.timer.measures("train"), events as record_events:
+        with shared, run.timer.measures("train"):
             say_stage(run, stage)
 
-            def record(history: tuple[dict[str, Any], ...], record_events: Any = record_events) -> None:
-                run.folder.write_metrics([*_records(outcomes), *history])
+            def record(history: tuple[dict[str, Any], ...]) -> None:
+                records = [*_records(outcomes), *history]
+                run.folder.write_metrics(records)
                 write_json(run.folder.spent_file, run.timer.so_far())
-                record_events(history)
+                session.log(records)
 
             def data(position: int = position, variables: Variables = variables) -> TrainingData:
                 with run.timer.measures("features"):
