@@ -112,8 +112,10 @@ def logged_records(log, block=32768, header=7):
 
 def wandb_values(folder):
     """Of the transaction logs of offline runs: (name, step) → values, the config, and the names of artifacts."""
+    import wandb
     from wandb.proto import wandb_internal_pb2
 
+    wandb.teardown()  # ends the process that writes the logs
     found, config, artifacts, ids = {}, {}, set(), set()
     for file in sorted(folder.glob("wandb/offline-run-*/*.wandb")):
         for content in logged_records(file.read_bytes()):
