@@ -1,8 +1,10 @@
 """Settings made before JAX starts."""
 
+import importlib.util
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -31,6 +33,25 @@ def test_the_deterministic_switch_reaches_xla_and_keeps_other_flags(tmp_path, de
     )
     assert done.stdout.startswith(f"3.0 {given}")
     assert (jax_setup.DETERMINISTIC_FLAG in done.stdout) == deterministic
+
+
+@pytest.mark.skipif(jax_setup.has_tpus() or Path("/dev/nvidiactl").exists(), reason="has TPUs or GPUs")
+@pytest.mark.skipif(importlib.util.find_spec("libtpu") is not None, reason="libtpu is installed")
+def test_an_installed_libtpu_is_not_loaded_without_tpus(tmp_path):
+    (tmp_path / "libtpu.py").write_text("def get_library_path(): return '/nowhere/libtpu.so'\n")
+    environment = {name: value for name, value in os.environ.items() if name != "JAX_PLATFORMS"}
+    platforms = []
+    for paths in (sys.path, [str(tmp_path), *sys.path]):
+        done = subprocess.run(
+            [sys.executable, "-c", f"{SCRIPT}\nprint(jax.config.jax_platforms)", str(tmp_path), "False"],
+            env=environment | {"PYTHONPATH": os.pathsep.join(paths)},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stderr == ""
+        platforms.append(done.stdout.splitlines()[-1])
+    assert platforms == ["None", "cpu"]
 
 
 def test_processes_of_other_libraries_see_only_what_the_user_set():

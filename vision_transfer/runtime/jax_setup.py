@@ -61,13 +61,14 @@ def _leave_out_absent_tpus() -> None:
 
     A user who sets `$JAX_PLATFORMS` has chosen.
     """
-    if os.environ.get("JAX_PLATFORMS") or importlib.util.find_spec("libtpu") is None or _has_tpus():
+    if os.environ.get("JAX_PLATFORMS") or importlib.util.find_spec("libtpu") is None or has_tpus():
         return
     has_cuda = any(importlib.util.find_spec(name) for name in ("jax_cuda12_plugin", "jax_cuda13_plugin"))
     jax.config.update("jax_platforms", "cuda,cpu" if has_cuda and Path("/dev/nvidiactl").exists() else "cpu")
 
 
-def _has_tpus() -> bool:
+def has_tpus() -> bool:
+    """Whether this machine has TPUs, by their files; asks no library."""
     return any(any(Path("/dev").glob(pattern)) for pattern in TPU_DEVICES)
 
 

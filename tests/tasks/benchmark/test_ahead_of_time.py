@@ -1,8 +1,12 @@
 """Reading the compiler's text, and the messages when it cannot compile."""
 
 import importlib.util
+import os
+import subprocess
+import sys
 
 import pytest
+from jax.experimental import topologies
 
 from vision_transfer.errors import UserError
 from vision_transfer.tasks.benchmark.ahead_of_time import collectives, compile_cases, estimated_cycles, topology_mesh
@@ -15,6 +19,13 @@ HLO = """
   %fusion = f32[8]{0} fusion(%p), calls=%f, backend_config={"window_config":{"estimated_cycles":"1829","x":0}}
   %fusion.1 = f32[8]{0} fusion(%p), calls=%g, backend_config={"window_config":{"estimated_cycles":"171"}}
 """
+
+# libtpu 0.0.42, with the file made by another process, and with TPUs.
+LIBTPU_IS_IN_USE = (
+    'ABORTED: Internal error when accessing libtpu multi-process lockfile. Run "$ sudo rm /tmp/libtpu_lockfile".',
+    'ABORTED: The TPU is already in use by process with pid 7. If you still get this message, run "$ sudo rm '
+    '/tmp/libtpu_lockfile".',
+)
 
 
 def test_collectives_are_counted_with_the_bytes_of_their_results():
@@ -38,6 +49,31 @@ def test_another_target_is_refused(target):
 def test_without_libtpu_the_message_names_what_to_install():
     with pytest.raises(UserError, match=r"pip install .*(jax)?\[tpu\]"):
         topology_mesh("tpu:v5e:2x2")
+
+
+@pytest.mark.parametrize("words", LIBTPU_IS_IN_USE)
+def test_a_second_process_is_told_which_file_the_first_one_holds(monkeypatch, words):
+    def refused(**_):
+        raise RuntimeError(words)
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: True)
+    monkeypatch.setattr(topologies, "get_topology_desc", refused)
+    with pytest.raises(UserError, match=r"another process uses libtpu, and holds /tmp/libtpu_lockfile; wait"):
+        topology_mesh("tpu:v5e:2x2")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed")
+def test_two_processes_compile_at_a_time_without_a_word_of_libtpu():
+    script = "from vision_transfer.tasks.benchmark.ahead_of_time import topology_mesh; topology_mesh('tpu:v5e:2x2')"
+    command = [sys.executable, "-c", f"{script}; print('ready', flush=True); input()"]
+    guarded = os.environ | {"ALLOW_MULTIPLE_LIBTPU_LOAD": "0"}
+    with subprocess.Popen(command, env=guarded, stdin=-1, stdout=-1, stderr=-1, text=True) as first:
+        assert first.stdout.readline() == "ready\n"
+        second = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+        third = subprocess.run([sys.executable, "-c", script], env=guarded, capture_output=True, text=True)
+        _, said = first.communicate("\n")
+    assert (second.returncode, second.stdout, second.stderr, said) == (0, "", "", "")
+    assert "holds /tmp/libtpu_lockfile" in third.stderr
 
 
 @pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed")

@@ -24,6 +24,7 @@ from jax.sharding import Mesh
 from vision_transfer.errors import UserError
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.devices import BATCH_AXIS
+from vision_transfer.runtime.jax_setup import has_tpus
 from vision_transfer.runtime.program import install_extra
 from vision_transfer.tasks.benchmark.cases import Case
 from vision_transfer.tasks.benchmark.chips import Chip, known_chip
@@ -31,7 +32,15 @@ from vision_transfer.tasks.benchmark.costs import total
 from vision_transfer.tasks.benchmark.programs import abstract_program
 
 # Otherwise libtpu asks a cloud's metadata server which machine this is.
-NO_METADATA_QUERY = "TPU_SKIP_MDS_QUERY"
+NO_METADATA_QUERY = {"TPU_SKIP_MDS_QUERY": "1"}
+# Where there are no TPUs: what the metadata server would say, of any type, since libtpu prints errors otherwise; and
+# that several processes may use libtpu at a time, since they only compile.
+NO_TPUS = {
+    "TPU_ACCELERATOR_TYPE": "v5litepod-4",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+}
+LOCK_FILE = "/tmp/libtpu_lockfile"
 COLLECTIVE = re.compile(
     r"= (?P<shapes>.+?) (?P<kind>all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)(?:-start)?\("
 )
@@ -43,14 +52,15 @@ def topology_mesh(target: str) -> Mesh:
     """The devices of a target such as `tpu:v5e:2x2`, on one axis.
 
     Raises:
-        UserError: the target is no TPU, libtpu is not installed, or it does not know the topology.
+        UserError: the target is no TPU, libtpu is not installed or in use, or it does not know the topology.
     """
     platform, _, topology = target.partition(":")
     if platform != "tpu" or not topology:
         raise UserError(
             f"config.benchmark.target: got {target!r}; allowed is tpu:TOPOLOGY, such as tpu:v5e:2x2 or tpu:v4:2x2x1"
         )
-    os.environ.setdefault(NO_METADATA_QUERY, "1")
+    for name, value in (NO_METADATA_QUERY if has_tpus() else NO_METADATA_QUERY | NO_TPUS).items():
+        os.environ.setdefault(name, value)
     # With libtpu installed, JAX would otherwise look for TPUs on this machine.
     jax.config.update("jax_platforms", "cpu")
     if importlib.util.find_spec("libtpu") is None:
@@ -63,6 +73,11 @@ def topology_mesh(target: str) -> Mesh:
     try:
         described = topologies.get_topology_desc(platform=platform, topology_name=topology)
     except Exception as error:  # libtpu raises errors of no public class
+        if Path(LOCK_FILE).name in str(error):
+            raise UserError(
+                f"config.benchmark.target={target}: another process uses libtpu, and holds {LOCK_FILE}; wait until it "
+                "has ended, or set ALLOW_MULTIPLE_LIBTPU_LOAD=1 if no process uses a TPU of this machine"
+            ) from error
         raise UserError(
             f"config.benchmark.target={target}: libtpu {metadata.version('libtpu')} does not know this topology "
             f"({str(error).splitlines()[0]})"
