@@ -7,10 +7,16 @@ import shutil
 import numpy as np
 import pytest
 
+from vision_transfer.config import default_config, read_config
 from vision_transfer.errors import UserError
 from vision_transfer.runs.folder import RunFolder
 from vision_transfer.runs.load import load_run
-from vision_transfer.runs.manifest import changed_files, check_files
+from vision_transfer.runs.manifest import check_files
+from vision_transfer.runs.prepare import RunOptions
+from vision_transfer.tasks.report.run_files import NO_MANIFEST, read_run_files
+from vision_transfer.tasks.study.plan import PlannedRun
+from vision_transfer.tasks.study.runs import read_finished
+from vision_transfer.tasks.train.task import train
 
 # A sample by default; the long version changes every kind of file this often in all.
 CHANGES = int(os.environ.get("VISION_TRANSFER_CHANGED_BYTES", "60"))
@@ -97,11 +103,18 @@ def test_a_checkpoint_that_was_added_is_refused(finished_run, tmp_path, run_cach
         load_run(copy, run_caches, screen)
 
 
-def test_a_run_without_its_manifest_is_refused(copied_run, run_caches, screen):
+def test_a_run_without_its_manifest_is_refused_and_a_page_says_so(copied_run, run_caches, screen):
     (copied_run / "manifest.json").unlink()
-    with pytest.raises(UserError, match=r"manifest\.json: is missing\. Bring back"):
-        load_run(copied_run, run_caches, screen)
-    assert changed_files(RunFolder(copied_run)) == {}
+    readers = {
+        "predict, evaluate, explain, export, init_from": lambda: load_run(copied_run, run_caches, screen),
+        "the run's command": lambda: train(read_config(copied_run / "config.json"), options, screen),
+        "studies": lambda: read_finished(PlannedRun("run", default_config(), {}), copied_run, None),
+    }
+    options = RunOptions(copied_run, run_caches)
+    for reader, read in readers.items():
+        with pytest.raises(UserError, match=r"manifest\.json: is missing\. Bring back"):
+            pytest.fail(f"{reader}: {read()}")
+    assert read_run_files(copied_run).missing == (NO_MANIFEST,)
 
 
 @pytest.mark.parametrize("part", ["figures", "checkpoints", "predictions.npz"])

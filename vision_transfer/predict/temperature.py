@@ -147,10 +147,10 @@ def calibrate(folder: RunFolder) -> None:
 
 
 def calibration_of(run: TrainedRun, cache_dir: Path, screen: Screen) -> Calibration | None:
-    """The calibration in a finished run's folder; that of a run of an earlier version is computed.
+    """The calibration in a finished run's folder; computed again where its file was removed.
 
-    `predictions.npz` holds the logits of the validation split. Runs from before they were kept need their data.
-    None, after a message, if there are no validation images, or neither their logits nor the data.
+    `predictions.npz` holds the logits of the validation split; where it was removed too, the data are needed. None,
+    after a message, if there are no validation images, or neither their logits nor the data.
 
     Raises:
         UserError: `predictions.npz` or `temperature.json` is damaged.
@@ -173,8 +173,7 @@ def kept_calibration(folder: RunFolder) -> Calibration | None:
     Raises:
         UserError: `temperature.json` is damaged.
     """
-    # A run without a manifest is of an earlier version, which calibrated without cross-validation.
-    kept = read_json(folder.temperature_file) if folder.manifest_file.exists() else None
+    kept = read_json(folder.temperature_file)
     return None if kept is None else _parse(kept, folder.temperature_file)
 
 

@@ -22,7 +22,7 @@ from vision_transfer.runs.build import (
 )
 from vision_transfer.runs.folder import RunFolder
 from vision_transfer.runs.initial_weights import keeps_start, kept_start, load_weights
-from vision_transfer.runs.manifest import check_files, require_manifest
+from vision_transfer.runs.manifest import check_files
 from vision_transfer.runtime.console import Screen
 from vision_transfer.training.loop import trained_stage
 from vision_transfer.training.stage import Stage, StageOutcome, Variables, chosen_variables, ends_before, with_weights
@@ -76,7 +76,6 @@ def load_run(path: Path, cache_dir: Path, screen: Screen, *, allow_download: boo
     result = folder.result()
     if result is None:
         raise UserError(f"{path}: this run is not finished; run the command that started it again to resume it")
-    require_manifest(folder)
     check_files(folder)
     classes, sha256 = _facts(folder, result)
     size = config.dataset.image_size

@@ -31,51 +31,31 @@ def write_result(folder: RunFolder, digest: str, result: dict[str, Any]) -> None
 
 
 def check_files(folder: RunFolder, among: Sequence[Path] | None = None) -> None:
-    """Compares the files of a finished run with its manifest, if it is there; see `require_manifest`.
+    """Compares the files of a finished run with its manifest.
+
+    Files that are missing are left to those who need them. Without the manifest itself nothing is known of the others,
+    which could be those of another run.
 
     Args:
         folder: of a finished run.
         among: check only these files.
 
     Raises:
-        UserError: a file differs from what the run wrote, or a checkpoint is not the run's.
-    """
-    for file, problem in changed_files(folder, among).items():
-        raise _changed(file, problem)
-
-
-def require_manifest(folder: RunFolder) -> None:
-    """Refuses a finished run whose manifest is missing: its parameters could be those of another run.
-
-    Raises:
-        UserError: it is missing.
-    """
-    if not folder.manifest_file.exists():
-        raise _changed(folder.manifest_file, "is missing")
-
-
-def changed_files(folder: RunFolder, among: Sequence[Path] | None = None) -> dict[Path, str]:
-    """The files of a finished run that differ from its manifest, with how; none if it has no manifest.
-
-    Files that are missing are left to those who need them. For `among` see `check_files`.
-
-    Raises:
-        UserError: the manifest is damaged.
+        UserError: a file differs from what the run wrote, a checkpoint is not the run's, or the manifest is missing.
     """
     manifest = read_json(folder.manifest_file)
     if manifest is None:
-        return {}
+        raise _changed(folder.manifest_file, "is missing")
     recorded = _recorded(folder, manifest)
-    found: dict[Path, str] = {}
     for name in _names(folder):
         file = folder.path / name
         if among is not None and file not in among:
             continue
         if name not in recorded:
-            found[file] = "is not a file of this run"
-        elif (digest := _digest(folder, name)) != recorded[name]:
-            found[file] = f"is damaged or was edited (sha256 {digest[:16]}…, the run wrote {recorded[name][:16]}…)"
-    return found
+            raise _changed(file, "is not a file of this run")
+        if (digest := _digest(folder, name)) != recorded[name]:
+            was = recorded[name][:16]
+            raise _changed(file, f"is damaged or was edited (sha256 {digest[:16]}…, the run wrote {was}…)")
 
 
 def _recorded(folder: RunFolder, manifest: dict[str, Any]) -> dict[str, str]:

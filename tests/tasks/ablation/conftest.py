@@ -12,6 +12,7 @@ from vision_transfer.errors import UserError
 from vision_transfer.models.backbones.registry import backbone_rows
 from vision_transfer.models.heads import head_layers
 from vision_transfer.models.network import Network
+from vision_transfer.runs import manifest
 from vision_transfer.runs.folder import FolderBusy, Identity, RunFolder
 from vision_transfer.runs.prepare import RunOptions, device_text
 from vision_transfer.runtime.files import write_json
@@ -110,7 +111,7 @@ def write_result(folder, test, seconds=2.0):
         "dataset": {"sizes": {"validation": 50}, "fingerprint": DATA},
         "seconds": {"total": 3 * seconds},
     }
-    write_json(folder.result_file, result)
+    manifest.write_result(folder, "digest", result)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import pytest
 
 from vision_transfer.config import checked, default_config, stage, with_stages
 from vision_transfer.runs.folder import Identity, RunFolder
+from vision_transfer.runs.manifest import write_result
 from vision_transfer.runs.prepare import device_text
 from vision_transfer.runtime.files import write_json
 from vision_transfer.runtime.provenance import versions
@@ -51,7 +52,7 @@ class Launcher:
         folder.path.mkdir(parents=True, exist_ok=True)
         identity = self.recorded or Identity("digest", CODE, versions(), device_text())
         write_json(folder.identity_file, asdict(identity))
-        write_json(folder.result_file, result_of(0.5 + config.seed / 10))
+        write_result(folder, "digest", result_of(0.5 + config.seed / 10))
         return folder
 
 

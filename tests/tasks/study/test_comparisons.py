@@ -9,6 +9,8 @@ from vision_transfer.config import checked, default_config, stage, with_stages
 from vision_transfer.errors import UserError
 from vision_transfer.metrics.classification import wilson_interval
 from vision_transfer.metrics.significance import mcnemar_exact, paired_over_repeats
+from vision_transfer.runs.folder import RunFolder
+from vision_transfer.runs.manifest import write_result
 from vision_transfer.tasks.study.comparisons import MaskRuns, compare, mask_runs
 from vision_transfer.tasks.study.conclusions import conclusions
 from vision_transfer.tasks.study.plan import PlannedRun
@@ -263,6 +265,7 @@ def test_runs_are_read_from_their_folders(tmp_path, steps, images):
         "tested": {"stage": "head", "epoch": 4, "validation": {"accuracy": 0.9}},
     }
     np.savez(tmp_path / "predictions.npz", logits=np.float32([[1], [-1], [2]]), labels=np.int32([1, 1, 1]))
+    write_result(RunFolder(tmp_path), "digest", result)
     finished = FinishedRun(PlannedRun("run", checked(config), {"freeze": "all", "seed": 3}), tmp_path, result)
     found = mask_runs("all", [finished], "seed")
     assert (found.name, found.trainable, found.validation_examples) == ("all", 7, images)
@@ -271,5 +274,8 @@ def test_runs_are_read_from_their_folders(tmp_path, steps, images):
     assert found.validation_accuracies == (0.9,)
     whole = (tmp_path / "predictions.npz").read_bytes()
     (tmp_path / "predictions.npz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match=r"predictions\.npz: is damaged or was edited"):
+        mask_runs("all", [finished], "seed")
+    write_result(RunFolder(tmp_path), "digest", result)
     with pytest.raises(UserError, match=r"predictions\.npz: cannot be read"):
         mask_runs("all", [finished], "seed")

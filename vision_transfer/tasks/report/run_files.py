@@ -20,6 +20,8 @@ from vision_transfer.runtime.files import read_json
 
 # Errors from using a value that is not of the type or shape that this version writes.
 UNREADABLE = (KeyError, TypeError, ValueError, IndexError, AttributeError)
+# Whatever uses the run's parameters or compares its numbers refuses it; a page can say it.
+NO_MANIFEST = "manifest.json is missing: nothing shows whether these numbers are the ones that the run wrote."
 EPOCH_NUMBERS = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "lr", "seconds")
 
 
@@ -124,7 +126,10 @@ def read_run_files(path: Path) -> RunFiles:
     folder.check_links()
     missing: list[str] = []
     if folder.result_file.exists():
-        check_files(folder)
+        if folder.manifest_file.exists():
+            check_files(folder)
+        else:
+            missing.append(NO_MANIFEST)
     config = _read_object(folder.config_file, "the configuration", missing)
     identity = _read_object(folder.identity_file, "the versions and the device", missing)
     epochs = _read_epochs(folder.metrics_file, missing)
@@ -192,7 +197,7 @@ def _read_predictions(folder: RunFolder, finished: bool, missing: list[str]) -> 
     if not found.files:
         missing.append("predictions.npz has no names of files: no calibration, and no images of mistakes.")
         return None
-    if calibration is None and found.validation is not None:  # of an earlier version
+    if calibration is None and found.validation is not None:  # its file was removed
         calibration = calibrated(found.validation, None)
     temperature = 1.0 if calibration is None else calibration.temperature
     logits, labels = found.test
