@@ -14,14 +14,17 @@ from PIL import Image
 OWN = f"--config={Path(__file__).parent / 'configs' / 'own_images.py'}"
 LAUNCH = Path(__file__).parents[2] / "launch.py"
 PER_CLASS = 14
+# No formula; brackets of patterns and of markup; letters that matplotlib's font lacks; control characters.
+BRIGHT, DIM = "$a$b [red] 猫", "dim\n\x1b[31m"
+SHOWN_DIM = r"dim\n\x1b[31m"
 
 
 @pytest.fixture(scope="module")
 def odd_folder(tmp_path_factory):
-    """Two classes of images under all kinds of names, and what people and systems leave beside them."""
+    """Two classes of hostile names, images under all kinds of names, and what people and systems leave beside them."""
     root = tmp_path_factory.mktemp("odd") / "photos [1]"
     random = np.random.default_rng(0)
-    for name, lowest in (("bright", 110), ("dim", 20)):
+    for name, lowest in ((BRIGHT, 110), (DIM, 20)):
         (root / name / "@eaDir").mkdir(parents=True)
         for number in range(PER_CLASS):
             image = Image.fromarray(random.integers(lowest, lowest + 90, (24, 30, 3), dtype=np.uint8))
@@ -42,7 +45,13 @@ def test_every_mode_takes_the_same_images(place, odd_folder):
     assert "note: " in finished.out and "test images" in finished.out, "a small test split is pointed out"
     result = json.loads((place.cwd / "run/result.json").read_text(encoding="utf-8"))
     assert sum(result["dataset"]["sizes"].values()) == images
-    assert {entry["file"] for entry in result["dataset"]["skipped"]} == {"bright/notes.txt", "dim/notes.txt"}
+    assert {entry["file"] for entry in result["dataset"]["skipped"]} == {
+        f"{BRIGHT}/notes.txt",
+        f"{SHOWN_DIM}/notes.txt",
+    }
+    assert result["dataset"]["classes"] == [BRIGHT, SHOWN_DIM]
+    for figure in ("confusion", "curves"):
+        assert (place.cwd / f"run/figures/{figure}.png").exists(), finished.out
     place.launch("--mode=evaluate", "--workdir=run", f"--images={odd_folder}", "--out=e.json").assert_is_done()
     assert json.loads((place.cwd / "e.json").read_text(encoding="utf-8"))["examples"] == images
     predicted = place.launch("--mode=predict", "--workdir=run", f"--images={odd_folder}", "--out=all.csv")
@@ -52,15 +61,21 @@ def test_every_mode_takes_the_same_images(place, odd_folder):
         rows = list(csv.DictReader(stream))
     assert len(rows) == images
     assert all(row["class"] and row["file"].isprintable() for row in rows)
-    place.launch("--mode=predict", "--workdir=run", f"--images={odd_folder}/dim/*", "--out=dim.csv").assert_is_done()
+    place.launch("--mode=predict", "--workdir=run", f"--images={odd_folder}/dim*/*", "--out=dim.csv").assert_is_done()
     with (place.cwd / "dim.csv").open(encoding="utf-8", newline="") as stream:
         assert len(list(csv.DictReader(stream))) == images // 2 + 1, "a pattern takes the text, too"
     checked = place.launch(OWN, f"--config.dataset.root={odd_folder}", "--mode=check", "--out=found")
     checked.assert_is_done()
     report = json.loads((place.cwd / "found/check.json").read_text(encoding="utf-8"))
     assert sum(map(sum, (counts.values() for counts in report["pictures"].values()))) == images
-    for output in (finished, predicted, checked):
+    explained = place.launch(
+        *("--mode=explain", "--workdir=run", "--show=grad_cam", f"--images={odd_folder}/dim*/new*", "--out=explained")
+    )
+    explained.assert_is_done()
+    for output in (finished, predicted, checked, explained):
         assert "\x1b[31m" not in output.out + output.err
+        assert "Warning" not in output.out + output.err and ".py:" not in output.out + output.err
+        assert output.err == ""
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "ascii"])

@@ -5,6 +5,7 @@ are drawn with the fonts of the system.
 """
 
 import functools
+import textwrap
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,9 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 DASHES = ("-", "--", "-.", ":")
 POINTS_PER_INCH = 72
+# Size of the font of titles, in points; mean width of a letter of matplotlib's DejaVu Sans as a share of it, with some
+# room to spare.
+MEDIUM, LETTER_WIDTH = 10, 0.62
 # Matplotlib's own font, then fonts with the letters that it lacks, of which a system has some or none.
 FONTS = (
     "DejaVu Sans",
@@ -101,6 +105,15 @@ def save_png(figure: "Figure", path: Path, pixels_per_inch: int = 150) -> Path:
 def drawable(text: str) -> str:
     """Text that matplotlib takes: bytes of a foreign file name become escapes; for labels of ticks, set again later."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def wrapped(text: str, inches: float) -> str:
+    """The text in lines of medium size that fit this width; existing line breaks are kept.
+
+    Matplotlib's own `wrap=True` measures a text with two `$` as a formula.
+    """
+    letters = max(1, int(inches * POINTS_PER_INCH / (MEDIUM * LETTER_WIDTH)))
+    return "\n".join(part for line in text.splitlines() for part in textwrap.wrap(line, letters))
 
 
 def draw_or_say_why(path: Path, draw: Callable[[], object], screen: Screen) -> None:

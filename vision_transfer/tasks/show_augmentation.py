@@ -22,7 +22,7 @@ from vision_transfer.data.load import with_held_out_splits
 from vision_transfer.errors import UserError
 from vision_transfer.predict.image_files import find_images
 from vision_transfer.runtime.console import Screen
-from vision_transfer.tasks.figures import new_figure, save_png
+from vision_transfer.tasks.figures import MEDIUM, new_figure, save_png, wrapped
 from vision_transfer.training.loop import stage_key
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def draw_grid(
         axes.set_title(label, fontsize="small")
         axes.set_axis_off()
     title = f"{name}, {size}×{size} pixels\n{describe(augmentation)}"
-    figure.suptitle(title, fontsize="small", wrap=True)
+    figure.suptitle(wrapped(title, figure.get_figwidth()), fontsize=MEDIUM)
     return figure
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from vision_transfer.models.network import Network
 from vision_transfer.tasks.ablation.grid import MASK, MULTIPLIERS, RATE, SCHEDULE
 from vision_transfer.tasks.ablation.masks import MaskFacts, mask_facts
-from vision_transfer.tasks.figures import line_style, new_axes, save_png
+from vision_transfer.tasks.figures import drawable, line_style, new_axes, save_png
 from vision_transfer.tasks.study.figures import draw_summaries
 from vision_transfer.tasks.study.plan import BATCH, SIZE, STATISTICS, Label
 from vision_transfer.tasks.study.statistics import Summary
@@ -124,7 +124,7 @@ def depth_figure(found: Sequence[Point], value: Callable[[Group], Summary | None
             depths, shift = sorted(summaries), SHIFT * (number - (len(lines) - 1) / 2)
             shifted = [depth + shift for depth in depths]
             draw_summaries(axes, shifted, [summaries[depth] for depth in depths], number, label)
-    axes.set_xticks(sorted(names), [names[depth] for depth in sorted(names)], rotation=35, ha="right")
+    axes.set_xticks(sorted(names), [drawable(names[depth]) for depth in sorted(names)], rotation=35, ha="right")
     axes.set_xlabel("the backbone trains from this layer on")
     axes.set_ylabel(axis)
     axes.set_title(f"{title}: mean and 95 % t interval")
@@ -192,8 +192,8 @@ def blocks_figure(found: Sequence[Point], title: str) -> "Figure":
         share = (values[row, column] - lowest) / (highest - lowest) if highest > lowest else 0.0
         colour = "black" if share > BRIGHT else "white"
         axes.text(column, row, f"{values[row, column]:.3f}", ha="center", va="center", color=colour, fontsize=9)
-    axes.set_xticks(range(len(blocks)), blocks)
-    axes.set_yticks(range(len(rows)), list(rows))
+    axes.set_xticks(range(len(blocks)), list(map(drawable, blocks)))
+    axes.set_yticks(range(len(rows)), list(map(drawable, rows)))
     axes.grid(visible=False)
     axes.set_xlabel("the block that trains, with the head")
     axes.set_title(title)

@@ -17,7 +17,7 @@ from vision_transfer.tasks.benchmark.ahead_of_time import compile_cases
 from vision_transfer.tasks.benchmark.cases import comparison_cases, depth_cases
 from vision_transfer.tasks.benchmark.measure import compare, measure, measure_input_path
 from vision_transfer.tasks.benchmark.whole_runs import compare_whole_runs
-from vision_transfer.tasks.figures import COLOURS, draw_or_say_why, line_style, new_axes, save_png
+from vision_transfer.tasks.figures import COLOURS, draw_or_say_why, drawable, line_style, new_axes, save_png
 
 RESULT, FIGURE = "benchmark.json", "depth.png"
 TRACE, TRACE_INDEX = "trace", "README.md"
@@ -106,7 +106,7 @@ def draw_depths(records: list[dict[str, Any]], path: Path) -> None:
                 low, high = ([record["seconds"][name] / MILLI for record in own] for name in quartiles)
                 axes.fill_between(places, low, high, color=COLOURS[number], alpha=0.2, linewidth=0)
         axes.set_title(title)
-        axes.set_xticks(range(len(specs)), specs, rotation=40, ha="right")
+        axes.set_xticks(range(len(specs)), list(map(drawable, specs)), rotation=40, ha="right")
         axes.set_xlabel("frozen")
         axes.set_ylim(bottom=0)
     panels[0].legend(frameon=False)

@@ -1,6 +1,5 @@
 """All figures of `--mode=explain`, as functions from arrays to matplotlib figures."""
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -13,7 +12,7 @@ from vision_transfer.runtime.files import replaced_file
 from vision_transfer.tasks.explain.activation_maximization import shown
 from vision_transfer.tasks.explain.activations import standardised
 from vision_transfer.tasks.explain.teaching import Kernel
-from vision_transfer.tasks.figures import POINTS_PER_INCH, new_figure
+from vision_transfer.tasks.figures import MEDIUM, new_figure, wrapped
 
 # Matplotlib's maps of even lightness, which read in grey and to the colour-blind: for values from low to high, around
 # zero, and for heat.
@@ -21,9 +20,7 @@ SEQUENTIAL, DIVERGING, HEAT_COLOURS = "viridis", "PuOr", "inferno"
 CONSTANT_COLOUR = "#d9d9d9"
 # Weight of the heat's colour where the heat is 1; where it is 0, the image is unchanged.
 HEAT_STRENGTH = 0.75
-SMALL, MEDIUM = 8, 10
-# Mean width of a letter of matplotlib's DejaVu Sans as a share of the font's size, with some room to spare.
-LETTER_WIDTH = 0.62
+SMALL = 8
 # Channels in a row; layers with at most `MANY_CHANNELS` have half as many, drawn twice as large.
 COLUMNS, MANY_CHANNELS = 16, 64
 FILTER_COLUMNS = 8
@@ -52,7 +49,7 @@ def activations_figure(maps: Float[np.ndarray, "map_height map_width channels"],
     constant = sum(bool(np.isnan(cell).all()) for cell in cells)
     note = f"; {constant} constant (grey)" if constant else ""
     title = f"{image_name}: {channels} channels of {layer}, {height} × {width} each{note}"
-    axes.set_title(_wrapped(title, figure.get_figwidth() - 2 * MARGIN), fontsize=MEDIUM)
+    axes.set_title(wrapped(title, figure.get_figwidth() - 2 * MARGIN), fontsize=MEDIUM)
     bar = figure.colorbar(drawn, ax=axes, shrink=min(1.0, 2 / figure.get_figheight()), aspect=10, ticks=[0, 0.5, 1])
     bar.ax.set_yticklabels(["mean − 2 sd", "mean", "mean + 2 sd"])
     bar.set_label("output (own scale each)", fontsize=MEDIUM)
@@ -71,7 +68,7 @@ def filters_figure(
     axes = figure.subplots()
     _show_tiles(axes, cells, columns, numbers, what="filter")
     title = f"images that maximise filters of {layer} (gradient ascent, {way})"
-    axes.set_title(_wrapped(title, figure.get_figwidth() - 2 * MARGIN), fontsize=MEDIUM)
+    axes.set_title(wrapped(title, figure.get_figwidth() - 2 * MARGIN), fontsize=MEDIUM)
     return figure
 
 
@@ -175,15 +172,9 @@ def _grid_figure(cells: int, columns: int, aspect: float) -> Any:
     return new_figure(width, max(LEAST_HEIGHT, (width - 2 * MARGIN) / columns * rows * aspect + MARGIN))
 
 
-def _wrapped(text: str, inches: float) -> str:
-    """The text in lines that fit this width; existing line breaks are kept."""
-    letters = max(1, int(inches * POINTS_PER_INCH / (MEDIUM * LETTER_WIDTH)))
-    return "\n".join(part for line in text.splitlines() for part in textwrap.wrap(line, letters))
-
-
 def _show_image(axes: Any, image: UInt8[np.ndarray, "height width channels"], title: str, inches: float) -> None:
     axes.imshow(image[..., 0] if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=255)
-    axes.set_title(_wrapped(title, inches), fontsize=MEDIUM)
+    axes.set_title(wrapped(title, inches), fontsize=MEDIUM)
     axes.set_axis_off()
 
 
@@ -255,7 +246,7 @@ def _show_numbers(axes: Any, values: np.ndarray, name: str) -> None:
     if high == low:
         high = low + 1
     axes.imshow(values, cmap="gray", vmin=low, vmax=high, interpolation="nearest")
-    axes.set_title(_wrapped(f"{name}\n{height} × {width}", OPERATION_PANEL), fontsize=MEDIUM)
+    axes.set_title(wrapped(f"{name}\n{height} × {width}", OPERATION_PANEL), fontsize=MEDIUM)
     axes.set_xticks([])
     axes.set_yticks([])
     if max(height, width) > MOST_NUMBERED:

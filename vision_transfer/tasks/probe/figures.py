@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from vision_transfer.models.layers import Row, row_numbers
-from vision_transfer.tasks.figures import line_style, new_axes
+from vision_transfer.tasks.figures import drawable, line_style, new_axes
 from vision_transfer.tasks.probe.recommend import Recommendation
 from vision_transfer.tasks.probe.scores import LayerScores
 
@@ -38,7 +38,8 @@ def transfer_figure(
     upper.legend(frameon=False, loc="best")
     upper.set_ylabel("cross-validated accuracy")
     lower.set_ylabel("LogME (nats per image)")
-    lower.set_xticks(range(len(scores)), [one.layer for one in scores], rotation=60, ha="right", rotation_mode="anchor")
+    names = [drawable(one.layer) for one in scores]
+    lower.set_xticks(range(len(scores)), names, rotation=60, ha="right", rotation_mode="anchor")
     upper.set_title(f"{title}\nrecommended: freeze {recommendation.freeze}")
     return figure
 
