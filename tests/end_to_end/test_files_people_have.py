@@ -67,7 +67,7 @@ def test_every_mode_takes_the_same_images(place, odd_folder):
     checked = place.launch(OWN, f"--config.dataset.root={odd_folder}", "--mode=check", "--out=found")
     checked.assert_is_done()
     report = json.loads((place.cwd / "found/check.json").read_text(encoding="utf-8"))
-    assert sum(map(sum, (counts.values() for counts in report["pictures"].values()))) == images
+    assert sum(map(sum, (counts.values() for counts in report["images"].values()))) == images
     explained = place.launch(
         *("--mode=explain", "--workdir=run", "--show=grad_cam", f"--images={odd_folder}/dim*/new*", "--out=explained")
     )

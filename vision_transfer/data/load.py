@@ -32,7 +32,7 @@ def load_dataset(config: DatasetConfig, *, cache_dir: Path, screen: Screen) -> D
     Raises:
         UserError: the data is not there, or not usable; the message tells what to do.
     """
-    source = _source(config, cache_dir, screen)
+    source = source_with_splits(config, cache_dir, screen)
     form = Form(config.image_size or source.default_size, config.channels, config.resampling)
     splits, undecodable = load_images(source, form, cache_dir, screen)
     skipped = source.skipped + undecodable
@@ -63,16 +63,16 @@ def load_dataset(config: DatasetConfig, *, cache_dir: Path, screen: Screen) -> D
 
 
 def data_fingerprint(config: DatasetConfig, *, cache_dir: Path, screen: Screen) -> str:
-    """The fingerprint of a config's data set; decodes no more than is needed to hold out missing splits.
+    """The fingerprint of a config's data set; see `source_with_splits`."""
+    return fingerprint(source_with_splits(config, cache_dir, screen))
+
+
+def source_with_splits(config: DatasetConfig, cache_dir: Path, screen: Screen) -> Source:
+    """The source of a config's data with all three splits; decodes no more than is needed to hold out missing ones.
 
     Raises:
         UserError: the data is not there, or not usable.
     """
-    return fingerprint(_source(config, cache_dir, screen))
-
-
-def _source(config: DatasetConfig, cache_dir: Path, screen: Screen) -> Source:
-    """The source with all three splits."""
     if not 0 < config.test_fraction < 1:
         raise UserError(
             f"--config.dataset.test_fraction is {config.test_fraction}; it must be more than 0 and less than 1."
@@ -83,12 +83,12 @@ def _source(config: DatasetConfig, cache_dir: Path, screen: Screen) -> Source:
             f"{found.name} has {len(found.classes):,} classes; at most {MAX_CLASSES:,} are allowed. Expected "
             f"{found.expected}."
         )
-    source = with_held_out_splits(found, config, cache_dir, screen)
+    source = _with_held_out_splits(found, config, cache_dir, screen)
     check_no_shared_file(source)
     return source
 
 
-def with_held_out_splits(source: Source, config: DatasetConfig, cache_dir: Path, screen: Screen) -> Source:
+def _with_held_out_splits(source: Source, config: DatasetConfig, cache_dir: Path, screen: Screen) -> Source:
     """Adds the missing splits of a source, held out of its training examples class by class.
 
     Near-duplicates stay together if the source may contain them.
@@ -126,7 +126,8 @@ def _groups(
     if train.read is None:
         return source, connected(len(train.files), equal_contents(train.contents))
     thumbnails, decoded = load_thumbnails(train, fingerprint(source), cache_dir, screen)
-    source = source.without("train", [_reason(train, int(place)) for place in np.flatnonzero(~decoded)])
+    problems = [(train.files[place], _problem(train, int(place))) for place in np.flatnonzero(~decoded)]
+    source = source.without("train", [Skipped(file, problem or "does not decode") for file, problem in problems])
     train = source.splits["train"]
     pairs = equal_contents(train.contents)
     if grouped:
@@ -134,21 +135,13 @@ def _groups(
     return source, connected(len(train.files), pairs)
 
 
-def _reason(examples: Examples, place: int) -> Skipped:
-    """Why an example does not decode."""
+def _problem(examples: Examples, place: int) -> str | None:
+    """Why an example does not decode, or None."""
     try:
         examples.pixels(place, 1)
     except UndecodableError as reason:
-        return Skipped(examples.files[place], str(reason))
-    return Skipped(examples.files[place], "does not decode")
-
-
-def _decodes(examples: Examples, place: int) -> bool:
-    try:
-        examples.pixels(place, 1)
-    except UndecodableError:
-        return False
-    return True
+        return str(reason)
+    return None
 
 
 def _together(groups: Int32[np.ndarray, "examples"]) -> str:
@@ -172,7 +165,7 @@ def check_no_shared_file(source: Source) -> None:
             (place, places[second][content]) for content, place in places[first].items() if content in places[second]
         ]
         # What does not decode is no example.
-        shared = [pair for pair in shared if _decodes(one, pair[0])]
+        shared = [pair for pair in shared if _problem(one, pair[0]) is None]
         if shared:
             place, same = shared[-1]
             raise UserError(

@@ -15,7 +15,7 @@ from vision_transfer.models.network import Network, Params
 from vision_transfer.predict.temperature import kept_calibration, probabilities
 from vision_transfer.runs.folder import RunFolder
 from vision_transfer.runs.load import TrainedRun, load_run
-from vision_transfer.runs.manifest import check_files, require_manifest
+from vision_transfer.runs.manifest import check_files
 from vision_transfer.runs.predictions import read_predictions
 from vision_transfer.runtime.cache_folder import cache_folder
 from vision_transfer.runtime.console import Screen
@@ -54,7 +54,6 @@ class Run:
         if result is None:
             read_config(folder.config_file)
             raise UserError(f"{self.path}: this run is not finished; run its command again to resume it")
-        require_manifest(folder)
         check_files(folder)
         return result
 

@@ -18,7 +18,7 @@ from vision_transfer.data.find import find_source
 from vision_transfer.data.formats.image_files import display
 from vision_transfer.data.images.decode import UndecodableError, decode_file
 from vision_transfer.data.images.resize import resize
-from vision_transfer.data.load import with_held_out_splits
+from vision_transfer.data.load import source_with_splits
 from vision_transfer.errors import UserError
 from vision_transfer.predict.image_files import find_images
 from vision_transfer.runtime.console import Screen
@@ -106,7 +106,7 @@ def describe(augmentation: AugmentConfig) -> str:
 
 def _first_training_image(config: Config, cache_dir: Path, screen: Screen) -> tuple[str, Image]:
     data = config.dataset
-    source = with_held_out_splits(find_source(data, cache_dir, screen), data, cache_dir, screen)
+    source = source_with_splits(data, cache_dir, screen)
     examples, size = source.splits["train"], data.image_size or source.default_size
     for index, name in enumerate(examples.files):
         try:

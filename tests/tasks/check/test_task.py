@@ -92,7 +92,7 @@ def test_a_clean_folder_has_no_findings_but_its_small_splits(found, clean_folder
         for split in ("test", "validation")
     ]
     assert not (tmp_path / "found/check.png").exists()
-    assert report["pictures"] == {
+    assert report["images"] == {
         split: {"cat": count, "dog": count} for split, count in (("train", 12), ("validation", 6), ("test", 6))
     }
 
@@ -109,7 +109,7 @@ def test_an_unsplit_folder_and_a_class_named_like_a_split(found, clean_folder):
     (clean_folder / "train/dog").rename(clean_folder / "train/Testing")
     report = found(clean_folder / "train")
     assert [finding["kind"] for finding in report["findings"]] == ["layout"]
-    assert list(report["pictures"]) == ["train"]
+    assert list(report["images"]) == ["train"]
 
 
 def test_copies_are_found_in_arrays_without_files(found, tmp_path, scene):

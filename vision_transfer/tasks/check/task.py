@@ -103,7 +103,7 @@ def _check_labels(
         own, other = answers.probabilities[row, [labels[row], likelier]]
         detail = f"{scan.class_of(place)} {own:.3f}, {scan.classes[likelier]} {other:.3f}"
         findings.append(Finding("suspect_label", detail, (scan.files[place],), (place,), margin))
-    return findings, {"done": True, "accuracy": answers.accuracy, "pictures": int(answers.asked.sum())}
+    return findings, {"done": True, "accuracy": answers.accuracy, "images": int(answers.asked.sum())}
 
 
 def _report(
@@ -114,7 +114,7 @@ def _report(
     return {
         "name": source.name,
         "fingerprint": fingerprint(source),
-        "pictures": {
+        "images": {
             name: {label: int(count) for label, count in zip(scan.classes, counts[split], strict=True)}
             for split, name in enumerate(scan.split_names)
         },
@@ -151,7 +151,7 @@ def _say(source: Source, scan: Scan, findings: list[Finding], labels: dict[str, 
     if labels["done"]:
         screen.say(
             f"Labels: a classifier on VGG16's features agrees with {labels['accuracy']:.3f} of the labels of "
-            f"{labels['pictures']:,} images that it was not trained on."
+            f"{labels['images']:,} images that it was not trained on."
         )
     else:
         screen.say(escape(f"Labels were not checked: {labels['why']}."))

@@ -12,9 +12,8 @@ from jaxtyping import UInt8
 
 from vision_transfer.config import read_config
 from vision_transfer.config.schema import DatasetConfig
-from vision_transfer.data.find import find_source
 from vision_transfer.data.images.decode import UndecodableError
-from vision_transfer.data.load import with_held_out_splits
+from vision_transfer.data.load import source_with_splits
 from vision_transfer.data.source import Examples, fingerprint
 from vision_transfer.data.subset import balanced_subset
 from vision_transfer.errors import UserError
@@ -77,7 +76,7 @@ def images_of(run: RunFiles, cache_dir: Path, screen: Screen, missing: list[str]
         if recorded is None:  # else a stranger's folder could name any folder of this machine to be read and shown
             raise UserError("the run does not say which data it was trained on (result.json has no fingerprint)")
         data = read_config(run.folder.config_file).dataset
-        source = with_held_out_splits(find_source(data, cache_dir, screen), data, cache_dir, screen)
+        source = source_with_splits(data, cache_dir, screen)
         if fingerprint(source) != recorded:
             raise UserError(f"{source.name}: the data has changed since the run (its fingerprint is different)")
     except UserError as error:
