@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -37,9 +38,14 @@ def odd_folder(tmp_path_factory):
     return root
 
 
-def test_every_mode_takes_the_same_images(place, odd_folder):
-    """Training, evaluation, prediction, explanation and the check, with the folder's name as a pattern, too."""
-    images = 2 * (PER_CLASS + 1)
+def test_every_mode_takes_the_same_images(place, odd_folder, tmp_path):
+    """Training, evaluation, prediction, explanation and the check, with the folder's name as a pattern, too.
+
+    None of them writes into the user's home.
+    """
+    images, home = 2 * (PER_CLASS + 1), tmp_path / "home"
+    home.mkdir()
+    place = replace(place, variables={"HOME": str(home)})
     finished = place.launch(OWN, f"--config.dataset.root={odd_folder}", "--workdir=run")
     finished.assert_is_done()
     assert "note: " in finished.out and "test images" in finished.out, "a small test split is pointed out"
@@ -76,6 +82,7 @@ def test_every_mode_takes_the_same_images(place, odd_folder):
         assert "\x1b[31m" not in output.out + output.err
         assert "Warning" not in output.out + output.err and ".py:" not in output.out + output.err
         assert output.err == ""
+    assert list(home.iterdir()) == []
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "ascii"])

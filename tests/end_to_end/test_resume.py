@@ -79,8 +79,12 @@ def test_asked_to_stop_in_training(place, run, small_run, number, status):
     assert not (run.path / "result.json").exists()
     run.assert_nothing_left_behind()
     assert any(run.path.glob("checkpoints/whole/last/*/manifest.json"))
+    spent = json.loads((run.path / "spent.json").read_text(encoding="utf-8"))
     place.launch(*FLAGS).assert_is_done()
     assert run.numbers() == small_run[2].numbers()
+    seconds = run.result()["seconds"]
+    assert seconds["total"] > sum(spent.values()), "the time of both attempts"
+    assert all(seconds[activity] >= round(earlier, 3) for activity, earlier in spent.items())
 
 
 def test_asked_to_stop_before_training(place, run):
