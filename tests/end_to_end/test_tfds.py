@@ -45,8 +45,15 @@ def test_fetched_trained_on_a_part_and_evaluated(place, tmp_path):
     # Another process, without the builder's code.
     flags = [f"--config.dataset.{name}={config.dataset[name]}" for name in ("name", "root")]
     parts = ["--config.dataset.splits.train=train[:70%]", "--config.dataset.splits.validation=train[70%:]"]
-    quick = ["--config.dataset.train_examples=42", "--config.model.backbone=dense", "--config.batch_size=8"]
-    done = place.launch(f"{SMALL}:epochs=6", *flags, *parts, *quick, f"--workdir={tmp_path / 'run'}")
+    quick = {"dataset.train_examples": 42, "model.backbone": "dense", "batch_size": 8, "stages.top.freeze": "all"}
+    quick |= {"stages.whole.steps_per_epoch": 150, "checkpoint.every_seconds": 60}
+    done = place.launch(
+        SMALL,
+        *flags,
+        *parts,
+        *(f"--config.{name}={value}" for name, value in quick.items()),
+        f"--workdir={tmp_path / 'run'}",
+    )
     done.assert_is_done()
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert result["dataset"]["name"] == "two_colours/1.0.0"
