@@ -22,7 +22,7 @@ LINK = re.compile(r"\]\(([^)\s]+)\)")
 PATH = re.compile(r"(?<![\w/.-])(?:\.ci|configs|docs|tests|vision_transfer)/[\w./-]*\w")
 MODULE = re.compile(r"(?:python -m |from |`)(vision_transfer(?:\.\w+)+)")
 FIELD = re.compile(r"(?:--config|(?<![\w.])config)\.(?!json\b)(\w+(?:\.\w+)*)")
-RECIPE = re.compile(r"(?:--config=|(?:configs/)?(?=\w+\.py))(\w+)(?:\.py)?:([\w=,]+)")
+RECIPE = re.compile(r"(?:--config=|(?:configs/)?(?=\w+\.py))(\w+)(?:\.py)?:(\w+=[\w=,]+)")
 MODE = re.compile(r"--mode=(\w+)")
 FLAG = re.compile(r"(?<![\w-])--(\w+)")
 FIELDS, STAGE_FIELDS = flatten(default_config().to_dict()), flatten(stage().to_dict())
@@ -43,6 +43,8 @@ def anchors(file):
 def is_field(path):
     """Whether the schema has the field, or the group of fields, at a dotted path."""
     group, _, rest = path.partition(".")
+    if group == "extra":  # the user's own
+        return True
     if group == "stages":
         _, _, path = rest.partition(".")
     fields = STAGE_FIELDS if group == "stages" else FIELDS

@@ -23,7 +23,7 @@ MODE_FLAGS = {
     "target": "explain: class to draw heat maps for, by name or number",
     "launcher": "ablation: start workers, processes:N or slurm:N (default: train one run after the other, here)",
 }
-FLAG_NAMES = ("config", "workdir", "mode", *MODE_FLAGS, "dry_run", "rerun", "reuse", "debug", "help")
+FLAG_NAMES = ("config", "workdir", "mode", *MODE_FLAGS, "dry_run", "rerun", "reuse", "trust", "debug", "help")
 # Width of the help, and the columns where the meanings of flags, and of modes and tasks, start.
 WIDTH, FLAG_COLUMN, NAME_COLUMN = 80, 33, 23
 
@@ -49,6 +49,8 @@ Flags:
   --rerun                        start a finished or interrupted run again
   --reuse                        show or resume a run although code, versions or
                                  device have changed since
+  --trust                        run the code of your own parts, or of a run's
+                                 (docs/own_parts.md)
   --debug                        show the traceback of an error
 
 Modes (flags that a mode needs are in brackets):

@@ -16,6 +16,7 @@ from ml_collections import ConfigDict, config_flags
 from vision_transfer.cli.flag_errors import config_argument, explain, with_files
 from vision_transfer.cli.help import FLAG_NAMES, MODE_FLAGS, help_text
 from vision_transfer.cli.registry import MODES, RUN, Command, find_entry
+from vision_transfer.config import own_parts
 from vision_transfer.config.files import load_config
 from vision_transfer.errors import UserError, visible
 from vision_transfer.runtime.cache_folder import cache_folder
@@ -46,6 +47,7 @@ def define_flags() -> None:
     flags.DEFINE_bool("dry_run", False, "Print the plan of an ablation and stop.")
     flags.DEFINE_bool("rerun", False, "Start a run again whose code, versions or device have changed since.")
     flags.DEFINE_bool("reuse", False, "Show or resume such a run as it is.")
+    flags.DEFINE_bool("trust", False, "Run the code of parts that a config or a run names.")
     flags.DEFINE_bool("debug", False, "Show the traceback of an error.")
 
 
@@ -90,6 +92,8 @@ def main(arguments: Sequence[str]) -> None:
         cache = cache_folder()
         # Matplotlib makes a folder in the user's home otherwise.
         os.environ.setdefault("MPLCONFIGDIR", str(cache / MATPLOTLIB_FOLDER))
+        if values.trust:
+            own_parts.trust()
         command = Command(values, cache, screen, stop)
         config = command.optional_config
         entry = find_entry(values.mode, config)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal
 from absl import flags
 
 from vision_transfer.config import Config, checked
+from vision_transfer.config.own_parts import FOLDER, with_sources
 from vision_transfer.errors import UserError
 from vision_transfer.runtime.program import program
 
@@ -45,12 +46,15 @@ class Command:
 
     @cached_property
     def optional_config(self) -> Config | None:
-        """`--config`, checked; None where it was not given.
+        """`--config`, checked, with its references to parts tied to their files; None where it was not given.
 
         Raises:
-            UserError: a value that is not allowed.
+            UserError: a value that is not allowed, or a file that is missing.
         """
-        return None if self.flags.config is None else checked(self.flags.config)
+        if self.flags.config is None:
+            return None
+        kept = None if self.workdir is None else self.workdir / FOLDER
+        return with_sources(checked(self.flags.config), kept, self.cache / FOLDER)
 
     @property
     def config(self) -> Config:

@@ -4,7 +4,7 @@ A config file starts from `default_config()` and changes values; behind the flag
 """
 
 from vision_transfer.config.checks import checked, read_config, validate
-from vision_transfer.config.config_dict import ConfigDict, default_config, stage, with_stages
+from vision_transfer.config.config_dict import ConfigDict, default_config, stage, with_extra, with_stages
 from vision_transfer.config.fields import (
     FIELDS,
     STAGE_FIELDS,
@@ -37,6 +37,7 @@ __all__ = [
     "to_dict",
     "validate",
     "value_at",
+    "with_extra",
     "with_stages",
     "with_value",
 ]

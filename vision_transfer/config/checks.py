@@ -13,6 +13,7 @@ from typing import Any, TypeVar, cast
 
 from vision_transfer.config.config_dict import ConfigDict
 from vision_transfer.config.fields import FIELDS, STAGE_FIELDS, Field, fields_of
+from vision_transfer.config.references import is_reference
 from vision_transfer.config.schema import AugmentConfig, Config, SplitsConfig, StageConfig
 from vision_transfer.errors import UserError, nearest_names
 
@@ -82,11 +83,17 @@ def _typed(values: Mapping[str, Any], where: str) -> Config:
     """A `Config` of nested values; every value has its field's type, missing fields have their default."""
     problems: list[str] = []
     stages: Mapping[str, Any] = values.get("stages", {})
-    config = _group(Config, {key: values[key] for key in values if key != "stages"}, where, problems)
+    config = _group(Config, {key: values[key] for key in values if key not in ("stages", "extra")}, where, problems)
+    extra: Any = values.get("extra", {})
+    if not isinstance(extra, Mapping):
+        problems.append(f"{where}extra: got {extra!r}; expected a group of fields")
     made = {name: _group(StageConfig, stages[name], f"{where}stages.{name}.", problems) for name in stages}
     if problems or config is None:
         raise UserError("\n".join(problems))
-    return dataclasses.replace(config, stages={name: stage for name, stage in made.items() if stage is not None})
+    extra = json.loads(json.dumps(dict(cast(Mapping[str, Any], extra))))  # tuples as a run's config.json gives them
+    return dataclasses.replace(
+        config, extra=extra, stages={name: stage for name, stage in made.items() if stage is not None}
+    )
 
 
 def _group(kind: type[Group], values: Any, where: str, problems: list[str]) -> Group | None:
@@ -102,7 +109,7 @@ def _group(kind: type[Group], values: Any, where: str, problems: list[str]) -> G
     for name in values:
         if name in known:
             given[name] = _value(known[name], values[name], f"{where}{name}", problems)
-        elif name in groups and name != "stages":
+        elif name in groups and name not in ("stages", "extra"):
             given[name] = _group(cast(Any, groups[name]), values[name], f"{where}{name}.", problems)
         else:
             problems.append(f"{where}{name}: this version has no such field; {nearest_names(name, [*known, *groups])}")
@@ -197,7 +204,11 @@ def _allowed(field: Field, value: Any) -> str:
     if value is None:
         return ""
     if field.choices:
-        return "" if value in field.choices else f"are {', '.join(map(str, field.choices))}"
+        return (
+            ""
+            if value in field.choices or (bounds.own and is_reference(value))
+            else f"are {', '.join(map(str, field.choices))}"
+        )
     if isinstance(value, float) and not math.isfinite(value):
         return f"is a finite number ({field.meaning})"
     if bounds.minimum is not None and not value >= bounds.minimum:

@@ -26,6 +26,7 @@ else:
 def default_config() -> ConfigDict:
     """All fields at their defaults, no stages; locked, so that an unknown field is an error where it is set."""
     config = _tree(FIELDS)
+    config.extra = ConfigDict()
     config.stages = ConfigDict()
     return config.lock()
 
@@ -42,6 +43,13 @@ def with_stages(config: ConfigDict, **stages: ConfigDict) -> ConfigDict:
     with config.unlocked():
         config.stages = ConfigDict(stages)
     config.schedule = tuple(stages)
+    return config
+
+
+def with_extra(config: ConfigDict, **fields: Any) -> ConfigDict:
+    """Sets fields of the user's own, `config.extra`, which flags can change and the run records."""
+    with config.unlocked():
+        config.extra = ConfigDict(fields)
     return config
 
 

@@ -27,6 +27,8 @@ NOT_IN_DIGEST = (
     "probe",
     "check",
 )
+# Fields that came later; at their default they are left out, so that older runs keep their digests.
+NOT_IN_DIGEST_AT_DEFAULT = ("model.head", "metrics", "loss")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,4 +152,13 @@ def digested(config: Config) -> dict[str, Any]:
         path: value
         for path, value in flatten(config).items()
         if not any(path == omitted or path.startswith(f"{omitted}.") for omitted in NOT_IN_DIGEST)
+        and not _is_later_default(path, value)
     }
+
+
+def _is_later_default(path: str, value: Any) -> bool:
+    field = field_at(path)
+    name = path.split(".", 2)[2] if path.startswith("stages.") else path
+    return (
+        field is not None and name in NOT_IN_DIGEST_AT_DEFAULT and value in (field.default, list(field.default or ()))
+    )

@@ -7,7 +7,7 @@ From these declarations come the `ConfigDict` that config files change, the chec
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from vision_transfer.config.setting import group, setting
 
@@ -18,7 +18,9 @@ OptimizerName = Literal["rmsprop", "adam", "sgd"]
 class OptimizerConfig:
     """Fields of `config.stages.NAME.optimizer`."""
 
-    name: OptimizerName = setting("rmsprop", "Keras's RMSprop, Adam or SGD")
+    name: OptimizerName = setting(
+        "rmsprop", "Keras's RMSprop, Adam or SGD; FILE.py:NAME for an Optax transformation of your own", own=True
+    )
     lr: float = setting(1e-3, "learning rate (the highest, where a schedule changes it)", minimum=0)
     lr_multipliers: tuple[str, ...] = setting(
         (),
@@ -55,6 +57,9 @@ class StageConfig:
     monitor: Literal["validation_loss", "validation_accuracy"] = setting(
         "validation_loss",
         "metric that chooses the best epoch; only a strictly better value replaces it, NaN never does",
+    )
+    loss: Literal["cross_entropy"] = setting(
+        "cross_entropy", "loss that training minimises; FILE.py:NAME for one of your own", own=True
     )
     patience: int | None = setting(
         None, "stop after this many epochs without a better monitored value; default: never", minimum=1
@@ -136,7 +141,11 @@ class ModelConfig:
         "vgg16",
         "vgg16, vgg19, efficientnet_lite0, efficientnet_lite1, efficientnet_lite2, mobilenet_v2, mobilenet_v2_torch, "
         "xception, resnet50, resnet50_torch, densenet121, mnist_convnet, convnet_150, convnet_180 "
-        "or dense (no convolutions)",
+        "or dense (no convolutions); FILE.py:NAME for one of your own (docs/own_parts.md)",
+        own=True,
+    )
+    head: str | None = setting(
+        None, "FILE.py:NAME of a head of your own; default: that of the fields below from pooling on", own=True
     )
     backbone_output: str | None = setting(
         None, "last layer of the backbone to keep, such as block3_pool; default: all layers"
@@ -172,7 +181,10 @@ class AugmentConfig:
     """Fields of `config.augment`."""
 
     preset: Literal["none", "keras_layers", "image_data_generator"] = setting(
-        "none", "convention of augmentation: keras_layers (RandomFlip, …) or image_data_generator"
+        "none",
+        "convention of augmentation: keras_layers (RandomFlip, …) or image_data_generator; FILE.py:NAME for an "
+        "augmentation of your own",
+        own=True,
     )
     flip: Literal["none", "horizontal", "vertical", "horizontal_and_vertical"] = setting("none", "directions of flips")
     rotation: float = setting(
@@ -338,7 +350,7 @@ class CheckpointConfig:
 class Config:
     """One experiment.
 
-    `stages` holds the stages by name; `schedule` gives their order.
+    `stages` holds the stages by name; `schedule` gives their order. `extra` holds fields of the user's own.
     """
 
     name: str = setting("run", "first part of the run folder's name")
@@ -366,6 +378,7 @@ class Config:
     )
     batch_size: int = setting(32, "examples per training step, over all devices", minimum=1)
     eval_batch_size: int = setting(32, "examples per step of evaluation and feature extraction", minimum=1)
+    metrics: tuple[str, ...] = setting((), "FILE.py:NAME of metrics of your own, of validation and test", own=True)
     schedule: tuple[str, ...] = setting(
         (), "names of the stages in the order in which they run; their content is in config.stages"
     )
@@ -387,4 +400,5 @@ class Config:
     probe: ProbeConfig = group(ProbeConfig)
     check: CheckConfig = group(CheckConfig)
     checkpoint: CheckpointConfig = group(CheckpointConfig)
+    extra: Mapping[str, Any] = dataclasses.field(default_factory=dict[str, Any])
     stages: Mapping[str, StageConfig] = dataclasses.field(default_factory=dict[str, StageConfig])

@@ -17,12 +17,14 @@ class Setting:
         minimum: smallest allowed number.
         below: numbers must be less than this.
         maximum: largest allowed number.
+        own: whether a reference to a part of the user's own is allowed (`own_parts.py`).
     """
 
     meaning: str
     minimum: float | None = None
     below: float | None = None
     maximum: float | None = None
+    own: bool = False
 
 
 def setting(
@@ -32,9 +34,10 @@ def setting(
     minimum: float | None = None,
     below: float | None = None,
     maximum: float | None = None,
+    own: bool = False,
 ) -> T:
     """A field of the configuration; `dataclasses.field`, typed as its default."""
-    metadata = {SETTING: Setting(meaning, minimum, below, maximum)}
+    metadata = {SETTING: Setting(meaning, minimum, below, maximum, own)}
     made: Any = dataclasses.field(default=default, metadata=metadata)
     return made
 

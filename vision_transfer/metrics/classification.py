@@ -1,6 +1,7 @@
 """Metrics from logits, in float64 on the host, with intervals; metrics of each class from a confusion matrix."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from statistics import NormalDist
 
 import numpy as np
@@ -9,10 +10,11 @@ from jaxtyping import Float, Float64, Int
 
 @dataclass(frozen=True)
 class Metrics:
-    """Mean cross-entropy in nats, and the share of correctly classified examples."""
+    """Mean cross-entropy in nats, the share of correctly classified examples, and metrics of the user's own by name."""
 
     loss: float
     accuracy: float
+    own: Mapping[str, float | None] = field(default_factory=dict[str, float | None])
 
 
 @dataclass(frozen=True)

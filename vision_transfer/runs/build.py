@@ -3,11 +3,12 @@
 from dataclasses import dataclass, replace
 
 from vision_transfer.config import Config, with_value
+from vision_transfer.config.own_parts import call_part
 from vision_transfer.data.augmentation.augment import augmentation_of
 from vision_transfer.errors import UserError
 from vision_transfer.feature_cache.cacheable import cached_layer
 from vision_transfer.freezing import cut, resolve
-from vision_transfer.models.backbones.registry import backbone_rows, find_backbone
+from vision_transfer.models.backbones.registry import backbone_rows, find_backbone, own_rows
 from vision_transfer.models.heads import head_layers
 from vision_transfer.models.network import Network
 from vision_transfer.models.precision import Numerics
@@ -65,18 +66,22 @@ def build_network(config: Config, facts: DataFacts) -> Network:
             f"config.dataset.channels: got {facts.image_shape[-1]}; the ImageNet weights of {model.backbone} take "
             "RGB images, so set it to 3 (grey images are repeated)"
         )
-    average = model.pooling == "average"
+    average = model.pooling == "average" and model.head is None
     backbone = backbone_rows(
         model.backbone, output=model.backbone_output, batch_norm=model.batch_norm, global_average=average
     )
-    head = head_layers(
-        _outputs(model.output, facts.classes),
-        flatten=not average,
-        hidden=tuple(model.hidden),
-        activation=model.activation,
-        dropout=model.dropout,
-        dropout_place=model.dropout_place,
-    )
+    outputs = _outputs(model.output, facts.classes)
+    if model.head is None:
+        head = head_layers(
+            outputs,
+            flatten=not average,
+            hidden=tuple(model.hidden),
+            activation=model.activation,
+            dropout=model.dropout,
+            dropout_place=model.dropout_place,
+        )
+    else:
+        head = own_rows(model.head, call_part(model.head, outputs))
     return Network(
         backbone,
         head,

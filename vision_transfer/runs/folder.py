@@ -87,6 +87,7 @@ class RunFolder:
         figures, confusion_figure, curves_figure: folder of all figures, and two of them.
         start: a copy of the initial weights that the run took from an earlier run, so that it needs that no longer.
         event_files, wandb_files: folders of the event files for TensorBoard, and of those of Weights & Biases.
+        parts: copies of the files of the user's own parts, named by their digests.
     """
 
     path: Path
@@ -109,6 +110,7 @@ class RunFolder:
     start = _Place("start")
     event_files = _Place("tensorboard")
     wandb_files = _Place("wandb")
+    parts = _Place("parts")
 
     def checkpoints(self, stage: str) -> Path:
         """Folder of a stage's checkpoints."""
@@ -159,7 +161,7 @@ class RunFolder:
             self.curves_figure,
         ):
             file.unlink(missing_ok=True)
-        for kept in (self.path / "checkpoints", self.start, self.event_files, self.wandb_files):
+        for kept in (self.path / "checkpoints", self.start, self.event_files, self.wandb_files, self.parts):
             shutil.rmtree(kept, ignore_errors=True)
 
     def write_metrics(self, records: list[dict[str, Any]]) -> None:

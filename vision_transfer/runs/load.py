@@ -10,6 +10,7 @@ import numpy as np
 from rich.filesize import decimal
 
 from vision_transfer.config import Config, read_config
+from vision_transfer.config.own_parts import with_sources
 from vision_transfer.errors import UserError
 from vision_transfer.models.load import initial_variables
 from vision_transfer.models.network import Network, all_parameter_shapes
@@ -77,6 +78,7 @@ def load_run(path: Path, cache_dir: Path, screen: Screen, *, allow_download: boo
     if result is None:
         raise UserError(f"{path}: this run is not finished; run the command that started it again to resume it")
     check_files(folder)
+    config = with_sources(config, folder.parts)
     classes, sha256 = _facts(folder, result)
     size = config.dataset.image_size
     if size is None:

@@ -90,6 +90,7 @@ def _names(folder: RunFolder) -> list[str]:
     )
     saved = [*folder.path.glob(f"checkpoints/*/*/*/{checkpoints.MANIFEST}")]
     saved += folder.start.glob(f"*/{checkpoints.MANIFEST}")
+    saved += folder.parts.glob("*.py")
     found = [*(file for file in single if file.exists()), *sorted(saved)]
     return [file.relative_to(folder.path).as_posix() for file in found]
 

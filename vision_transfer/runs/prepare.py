@@ -8,6 +8,7 @@ import jax
 from jax.sharding import Mesh
 
 from vision_transfer.config import Config, digested
+from vision_transfer.config.own_parts import FOLDER, keep_sources, part, references, with_sources
 from vision_transfer.data.dataset import Dataset
 from vision_transfer.data.load import load_dataset
 from vision_transfer.models.load import initial_variables
@@ -99,6 +100,7 @@ def prepare(config: Config, options: RunOptions, screen: Screen) -> Run:
         UserError: data or weights that cannot be used, or a config that does not fit them.
     """
     timer = Timer()
+    config = with_own_parts(config, options)
     with timer.measures("data"):
         dataset = load_dataset(config.dataset, cache_dir=options.cache_dir, screen=screen)
         network = build_network(config, DataFacts(len(dataset.classes), dataset.train.images.shape[1:]))
@@ -112,6 +114,22 @@ def prepare(config: Config, options: RunOptions, screen: Screen) -> Run:
     folder = default_folder(config.name, identity.digest) if workdir is None else RunFolder(workdir)
     stages = resolve_stages(config, network)
     return Run(resolved, dataset, network, weights, stages, identity, folder, options, screen, timer, local_mesh())
+
+
+def with_own_parts(config: Config, options: RunOptions) -> Config:
+    """The config with its references tied to files; each is run once here, so that a mistake in it is found at once.
+
+    The cache gets a copy, for the workers of a sweep; the run's folder has one when the run resumes.
+
+    Raises:
+        UserError: a file is missing or fails, or the user does not trust it.
+    """
+    cached = options.cache_dir / FOLDER
+    config = with_sources(config, None if options.workdir is None else RunFolder(options.workdir).parts, cached)
+    for reference in references(config):
+        part(reference)
+    keep_sources(config, cached)
+    return config
 
 
 def _load_weights(

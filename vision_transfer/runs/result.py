@@ -1,7 +1,7 @@
 """`result.json`: what a finished run found, in the form that tools rely on."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,10 @@ from vision_transfer.training.stage import Stage, StageOutcome, chosen_epoch
 ACTIVITIES = ("data", "features", "train", "evaluate")
 
 
-def build_result(run: Run, outcomes: Sequence[StageOutcome], test: TestResult) -> dict[str, Any]:
-    """The content of `result.json`, as JSON values."""
+def build_result(
+    run: Run, outcomes: Sequence[StageOutcome], test: TestResult, own: Mapping[str, float | None] | None = None
+) -> dict[str, Any]:
+    """The content of `result.json`, as JSON values; `own` are metrics of the user's own on the test."""
     dataset, weights, identity = run.dataset, run.weights, run.identity
     seconds = {activity: round(run.timer.seconds.get(activity, 0.0), 3) for activity in ACTIVITIES}
     return {
@@ -51,6 +53,7 @@ def build_result(run: Run, outcomes: Sequence[StageOutcome], test: TestResult) -
             "examples": test.examples,
             "confusion": test.confusion,
             **class_figures(test.confusion, dataset.classes),
+            **({"own": dict(own)} if own else {}),
         },
         "seconds": {"total": round(sum(run.timer.seconds.values()), 3), **seconds},
         "memory": {"process_peak_bytes": dict(run.timer.peak_bytes), "device_peak_bytes": device_peak_bytes()},

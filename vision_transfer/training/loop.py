@@ -238,6 +238,7 @@ def _close_epoch(
         "batch_stats": weights.batch_stats,
     }
     validation = validate(loop.config, loop.program.network, stage, variables, loop.data, loop.mesh, progress.epoch)
+    own = {} if validation is None else validation.own
     totals = jax.device_get(state.totals)
     seconds = progress.seconds + time.perf_counter() - began
     epoch = progress.epoch + 1
@@ -248,6 +249,7 @@ def _close_epoch(
         "train_accuracy": float(totals.hits / totals.weight),
         "validation_loss": None if validation is None else validation.loss,
         "validation_accuracy": None if validation is None else validation.accuracy,
+        **{f"validation_{name}": value for name, value in own.items()},
         "lr": float(loop.rates[int(state.step) - 1]),
         "seconds": round(seconds - sum(past["seconds"] for past in progress.history), 4),
     }

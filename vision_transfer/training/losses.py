@@ -12,6 +12,8 @@ from jaxtyping import Array, Bool, Float, Int, Int32
 
 from vision_transfer.models.network import Params
 
+CROSS_ENTROPY = "cross_entropy"
+
 
 def example_losses(
     logits: Float[Array, "batch outputs"], labels: Int[Array, "batch"], label_smoothing: float = 0.0

@@ -18,6 +18,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
+from vision_transfer.config.own_parts import call_part
 from vision_transfer.config.schema import OptimizerName
 
 # keras/src/optimizers/{rmsprop,adam}.py
@@ -30,7 +31,7 @@ ADAM_DECAYS = (0.9, 0.999)
 class OptimizerSpec:
     """An optimizer without its learning rate; `vision_transfer.config.schema.OptimizerConfig` has the meanings."""
 
-    name: OptimizerName
+    name: OptimizerName | str
     momentum: float = 0.0
     weight_decay: float = 0.0
     clip_norm: float | None = None
@@ -39,7 +40,8 @@ class OptimizerSpec:
 def descent(spec: OptimizerSpec) -> optax.GradientTransformationExtraArgs:
     """Gradients to what is subtracted from the parameters; `update` takes the learning rate as `rate`.
 
-    `rate` is a scalar, or a tree with one for each parameter.
+    `rate` is a scalar, or a tree with one for each parameter. A user's own transformation is one of Optax's with the
+    learning rate 1, whose updates are multiplied by the rate of each step.
 
     With dₜ the direction and λ the decay of kernels: mₜ = momentum · mₜ₋₁ + rateₜ · dₜ, subtracted is
     mₜ + rateₜ · λ · w (keras/src/optimizers/{sgd,rmsprop}.py, and `_apply_weight_decay` of base_optimizer.py).
@@ -52,8 +54,11 @@ def descent(spec: OptimizerSpec) -> optax.GradientTransformationExtraArgs:
             parts.append(scale_by_keras_adam())
         case "sgd":
             pass
+        case own:
+            # Optax's updates are added; ours are subtracted, times the step's rate.
+            parts += [optax.with_extra_args_support(call_part(own)), optax.scale(-1.0)]
     parts.append(_scale_by_rate())
-    if spec.momentum and spec.name != "adam":
+    if spec.momentum and spec.name in ("rmsprop", "sgd"):
         parts.append(optax.trace(decay=spec.momentum))
     if spec.weight_decay:
         parts.append(_add_decayed_kernels(spec.weight_decay))

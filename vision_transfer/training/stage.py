@@ -164,6 +164,7 @@ def step_program(
         l1=settings.l1,
         l2=settings.l2,
         label_smoothing=settings.label_smoothing,
+        loss=settings.loss,
         class_weights=() if weighted is None else class_weights(weighted, max(2, network.outputs)),
         augmentation=None if stage.trains_from_cache else stage.augmentation,
     )

@@ -19,12 +19,13 @@ from jax import lax
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Int, Key, UInt
 
+from vision_transfer.config.own_parts import part
 from vision_transfer.config.schema import AugmentConfig
 from vision_transfer.data.augmentation.augment import augment_epoch
 from vision_transfer.freezing import merge
 from vision_transfer.models.network import Network, Params, apply_train
 from vision_transfer.runtime.devices import BATCH_AXIS
-from vision_transfer.training.losses import example_losses, hits, kernel_penalty
+from vision_transfer.training.losses import CROSS_ENTROPY, example_losses, hits, kernel_penalty
 from vision_transfer.training.optimizers import OptimizerSpec, descent
 
 
@@ -41,6 +42,7 @@ class StepProgram:
         ema: decay of the average of the trainable parameters; 0 for none.
         l1, l2: penalties on the trainable kernels.
         label_smoothing: share of each label that is spread over all classes.
+        loss: of each example: cross-entropy, or a reference to a function of the user's.
         class_weights: what an example's loss counts for, by its class; empty: all for 1.
         augmentation: of the images, inside the step; None where there is none, or where the inputs are features.
     """
@@ -54,6 +56,7 @@ class StepProgram:
     l1: float = 0.0
     l2: float = 0.0
     label_smoothing: float = 0.0
+    loss: str = CROSS_ENTROPY
     class_weights: tuple[float, ...] = ()
     augmentation: AugmentConfig | None = None
 
@@ -212,7 +215,10 @@ def single_step(
             inference_layers=program.inference_layers,
             batch_axis=BATCH_AXIS,
         )
-        losses = example_losses(logits, batch.labels, program.label_smoothing)
+        if program.loss == CROSS_ENTROPY:
+            losses = example_losses(logits, batch.labels, program.label_smoothing)
+        else:
+            losses = part(program.loss)(logits, batch.labels)
         if program.class_weights:
             # as Keras's class_weight: the sum is divided by the number of examples and not by that of their weights
             losses *= jnp.asarray(program.class_weights)[batch.labels]

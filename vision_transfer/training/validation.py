@@ -1,5 +1,7 @@
 """Validation after an epoch: metrics of the validation split, and the value that chooses the best epoch."""
 
+from dataclasses import replace
+
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Int32
@@ -9,6 +11,7 @@ from vision_transfer.data.batches import training_batches
 from vision_transfer.metrics.classification import Metrics, metrics
 from vision_transfer.models.inference import TakenRows, infer
 from vision_transfer.models.network import Network, Params
+from vision_transfer.training.own_metrics import own_metrics
 from vision_transfer.training.stage import Stage, TrainingData
 
 
@@ -33,7 +36,8 @@ def validate(
         batch_size=config.eval_batch_size,
         start=stage.evaluation_start,
     )
-    return metrics(logits, data.validation_labels[rows])
+    labels = data.validation_labels[rows]
+    return replace(metrics(logits, labels), own=own_metrics(config.metrics, logits, labels))
 
 
 def monitored(monitor: str, validation: Metrics | None) -> float | None:

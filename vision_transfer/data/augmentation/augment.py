@@ -12,6 +12,7 @@ Each direction is flipped with probability 1/2, shifts and angles go either way,
 the image's grey, saturation about each pixel's.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -20,6 +21,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float32, Int, Key, Real, UInt8, UInt32
 
+from vision_transfer.config.own_parts import part
+from vision_transfer.config.references import is_reference
 from vision_transfer.config.schema import AugmentConfig
 from vision_transfer.data.augmentation.affine import affine_matrices
 from vision_transfer.data.augmentation.sampling import ColourParameters, draw_parameters
@@ -34,7 +37,7 @@ WHITE = 255.0
 
 def augmentation_of(config: AugmentConfig) -> AugmentConfig | None:
     """The config, or None if it changes no image."""
-    return config if moves_pixels(config) or changes_colours(config) else None
+    return config if is_reference(config.preset) or moves_pixels(config) or changes_colours(config) else None
 
 
 def moves_pixels(config: AugmentConfig) -> bool:
@@ -113,12 +116,27 @@ def augment_batch(
     An image's variant depends on the key of the run or bank, on the epoch or the bank's variant (from 0), its id and
     `config`, not on the rest of the batch. With preset `none`, images are only converted to float32.
     """
+    if is_reference(config.preset):
+        return _own_variants(images, example_ids, key, epoch, part(config.preset))
     height, width = images.shape[1:3]
     affine, colours = draw_parameters(config, key, epoch, example_ids, height, width)
     if moves_pixels(config):
         images = warp(images, affine_matrices(affine, config.preset, height, width), config)
     images = images.astype(jnp.float32)
     return jitter_colours(images, colours, config) if changes_colours(config) else images
+
+
+def _own_variants(
+    images: Real[Array, "batch height width channels"],
+    example_ids: UInt32[Array, "batch"],
+    key: Key[Array, ""],
+    epoch: int | Int[Array, ""],
+    augment: Callable[[Array, Array], Array],
+) -> Float32[Array, "batch height width channels"]:
+    """A user's function of one image and a key, applied to each image with a key of its own."""
+    epoch_key = jax.random.fold_in(key, epoch)
+    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(epoch_key, example_ids)
+    return jax.vmap(augment)(images.astype(jnp.float32), keys)
 
 
 def jitter_colours(

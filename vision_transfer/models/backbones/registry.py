@@ -1,5 +1,10 @@
 """The registry of backbones."""
 
+from functools import cache
+from typing import Any, get_args
+
+from vision_transfer.config.own_parts import call_part
+from vision_transfer.config.references import is_reference
 from vision_transfer.errors import UserError, nearest_names
 from vision_transfer.models.backbones.backbone import Backbone
 from vision_transfer.models.backbones.convnets import convnet
@@ -13,7 +18,7 @@ from vision_transfer.models.backbones.mobilenet_v2 import MOBILENET_V2, MOBILENE
 from vision_transfer.models.backbones.resnet import RESNET50, RESNET50_TORCH
 from vision_transfer.models.backbones.vgg import VGG16_BACKBONE, VGG19_BACKBONE
 from vision_transfer.models.backbones.xception import XCEPTION
-from vision_transfer.models.layers import GlobalAveragePool, Row
+from vision_transfer.models.layers import Block, GlobalAveragePool, Layer, Row
 
 GLOBAL_POOL_NAME = "global_average_pooling2d"
 BACKBONES = {
@@ -34,18 +39,49 @@ BACKBONES = {
     # No convolutions at all: its head sees the pixels.
     "dense": Backbone(()),
 }
+_OURS = frozenset(BACKBONES)
 RELEASES = tuple(release for backbone in BACKBONES.values() for release in backbone.releases)
 
 
 def find_backbone(name: str) -> Backbone:
-    """The registry's entry.
+    """The registry's entry, or the user's own backbone that a reference names.
 
     Raises:
-        UserError: an unknown backbone.
+        UserError: an unknown backbone, or one that no later command would find.
     """
+    if is_reference(name):
+        return _own_backbone(name)
+    if name in BACKBONES and name not in _OURS:
+        raise UserError(
+            f"config.model.backbone: {name!r} was added by a config file, which later commands on the run do not have. "
+            "Give it as --config.model.backbone=FILE.py:FUNCTION, so that the run keeps its code (docs/own_parts.md)"
+        )
     if name not in BACKBONES:
         raise UserError(f"config.model.backbone: unknown {name!r}; known are {', '.join(BACKBONES)}")
     return BACKBONES[name]
+
+
+@cache
+def _own_backbone(reference: str) -> Backbone:
+    made = call_part(reference)
+    return made if isinstance(made, Backbone) else Backbone(own_rows(reference, made))
+
+
+def own_rows(reference: str, made: Any) -> tuple[Row, ...]:
+    """What a user's function returned, as the rows of a table.
+
+    Raises:
+        UserError: it is something else, or two rows have one name.
+    """
+    rows = tuple(made) if isinstance(made, list | tuple) else None
+    if rows is None or not rows or not all(isinstance(row, (*get_args(Layer), Block)) for row in rows):
+        raise UserError(
+            f"{reference}: returned {type(made).__name__}; expected a list of rows (vision_transfer/models/layers.py)"
+        )
+    names = [row.name for row in rows]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise UserError(f"{reference}: two rows have the name {twice[0]!r}")
+    return rows
 
 
 def backbone_rows(

@@ -30,7 +30,7 @@ def hub_file(reference: str, allow_download: bool) -> tuple[Path, str]:
     if parts is None:
         raise UserError(f"{where}: expected hf:OWNER/NAME, hf:OWNER/NAME@REVISION or hf:OWNER/NAME/FILE")
     try:
-        from huggingface_hub import errors, hf_hub_download
+        from huggingface_hub import errors, hf_hub_download  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise UserError(f"{where}: needs huggingface_hub, which is not installed: {install_extra('hub')}") from error
     repository, file = parts["repository"], parts["file"] or DEFAULT_FILE

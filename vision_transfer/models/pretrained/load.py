@@ -8,8 +8,9 @@ from pathlib import Path
 
 from rich.markup import escape
 
+from vision_transfer.config.references import is_reference
 from vision_transfer.errors import UserError
-from vision_transfer.models.backbones.registry import BACKBONES, RELEASES
+from vision_transfer.models.backbones.registry import BACKBONES, RELEASES, find_backbone
 from vision_transfer.models.pretrained.fetch import describe, download_wheel
 from vision_transfer.models.pretrained.hub import hub_file, on_hub
 from vision_transfer.models.pretrained.releases import Download, Release, Wheel, megabytes
@@ -76,7 +77,9 @@ def load_pretrained(
     """
     wanted = (architecture, include_classifier)
     release = next((one for one in releases if (one.architecture, one.include_classifier) == wanted), None)
-    torch_names = BACKBONES[architecture].torch_names if architecture in BACKBONES else ()
+    torch_names = (
+        find_backbone(architecture).torch_names if architecture in BACKBONES or is_reference(architecture) else ()
+    )
     read = partial(read_weights_file, shapes=shapes, torch_names=torch_names)
     if path is not None:
         file, source = hub_file(str(path), allow_download) if on_hub(str(path)) else (Path(path).expanduser(), "")

@@ -23,6 +23,8 @@ from vision_transfer.tasks.study.tables import grouped
 FLOAT32_BYTES = 4
 # Moments that an optimizer keeps for each trainable parameter, without momentum.
 MOMENTS = {"rmsprop": 1, "adam": 2, "sgd": 0}
+# Of an optimizer of the user's own.
+MOST_MOMENTS = 2
 # A matrix product of this size is large enough to reach the machine's full speed, and takes some 10 ms.
 PRODUCT_SIDE, PRODUCT_REPEATS = 1024, 5
 
@@ -136,5 +138,5 @@ def _checkpoint_bytes(config: Config, last: Stage, network: Network) -> int:
     """Best and last weights and the optimizer's moments of the last stage, the one that no other run shares."""
     trainable = counts(all_parameter_shapes(network), last.mask).trainable
     optimizer = config.stages[last.name].optimizer
-    copies = 3 + MOMENTS[optimizer.name] + (optimizer.momentum > 0 and optimizer.name != "adam")
+    copies = 3 + MOMENTS.get(optimizer.name, MOST_MOMENTS) + (optimizer.momentum > 0 and optimizer.name != "adam")
     return trainable * copies * FLOAT32_BYTES

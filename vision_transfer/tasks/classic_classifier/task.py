@@ -96,10 +96,10 @@ def _fit(run: Run) -> dict[str, Any]:
     with replaced_file(run.folder.coefficients_file) as temporary, temporary.open("wb") as stream:
         np.savez_compressed(stream, kernel=kernel, bias=bias, c=best.c, classes=np.array(dataset.classes))
     with run.timer.measures("evaluate"):
-        test = run_test(run, with_weights(variables, outcome, "best"))
+        test, own = run_test(run, with_weights(variables, outcome, "best"))
     tried = [{name: value for name, value in asdict(candidate).items() if name != "classifier"} for candidate in fitted]
     return {
-        **build_result(run, [outcome], test),
+        **build_result(run, [outcome], test, own),
         "classifier": {
             "kind": values.kind,
             # The layer before the average.

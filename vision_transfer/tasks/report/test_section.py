@@ -31,6 +31,8 @@ def headlines(run: RunFiles) -> dict[str, tuple[str, str]]:
     if (counts := confusion_counts(run)) is not None:
         balanced = per_class(counts).balanced_accuracy
         found["Balanced accuracy"] = (_metric(balanced), "mean recall of the classes")
+    for name, value in (get(test, "own") or {}).items():
+        found[name] = ("–" if number(value) is None else f"{value:.4f}", "metric of your own")
     if run.predictions is not None and len(run.predictions.labels):
         error = expected_calibration_error(run.predictions.probabilities, run.predictions.labels)
         found["Calibration error"] = (f"{error:.4f}", f"expected (ECE), {BINS} bins{_scale(run.predictions)}")

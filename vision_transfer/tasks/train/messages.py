@@ -65,7 +65,8 @@ def say_run(run: Run) -> None:
     if dataset.note:
         table.add_row("", escape(dataset.note))
     kind = "one sigmoid" if network.outputs == 1 else f"softmax over {network.outputs}"
-    table.add_row("Network", f"{config.model.backbone}, {config.model.pooling}, {kind}; {network.preprocessing} input")
+    head = config.model.head or config.model.pooling
+    table.add_row("Network", f"{config.model.backbone}, {head}, {kind}; {network.preprocessing} input")
     weights = run.weights
     table.add_row(
         "Weights", "random initialisation" if weights is None else escape(f"{weights.source}; {weights.licence}")

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from rich.markup import escape
 
 from vision_transfer.config import Config, to_dict
+from vision_transfer.config.own_parts import keep_sources
 from vision_transfer.data.dataset import Split
 from vision_transfer.errors import UserError
 from vision_transfer.metrics.classification import TestResult, evaluate_test
@@ -33,6 +34,7 @@ from vision_transfer.tasks.report.task import report_of_finished_run
 from vision_transfer.tasks.train.messages import say_end_of_schedule, say_result, say_run, say_stage
 from vision_transfer.tasks.train.tracking import Session, check_tracker, tracking
 from vision_transfer.training.loop import train_stage
+from vision_transfer.training.own_metrics import own_metrics
 from vision_transfer.training.stage import (
     StageOutcome,
     Surroundings,
@@ -137,12 +139,12 @@ def train_stages(run: Run, session: Session) -> dict[str, Any]:
     title, file = f"{run.config.name} on {run.dataset.name}", run.folder.curves_figure
     draw_or_say_why(file, lambda: write_curves(records, best_epochs, file, title), run.screen)
     with run.timer.measures("evaluate"):
-        test = run_test(run, chosen_variables(starts, outcomes, run.config.evaluate))
-    return build_result(run, outcomes, test)
+        test, own = run_test(run, chosen_variables(starts, outcomes, run.config.evaluate))
+    return build_result(run, outcomes, test, own)
 
 
-def run_test(run: Run, variables: Variables) -> TestResult:
-    """Tests the final parameters: the only place where the test split is used, once.
+def run_test(run: Run, variables: Variables) -> tuple[TestResult, dict[str, float | None]]:
+    """Tests the final parameters, the only place where the test split is used, once; with the user's own metrics.
 
     Their logits of the validation split are kept too, for calibration.
     """
@@ -150,7 +152,7 @@ def run_test(run: Run, variables: Variables) -> TestResult:
     logits = _final_logits(run, variables, test)
     kept = (_final_logits(run, variables, validation), validation.labels) if len(validation) else None
     run.folder.write_predictions(logits, test.labels, test.files, kept)
-    return evaluate_test(logits, test.labels)
+    return evaluate_test(logits, test.labels), own_metrics(run.config.metrics, logits, test.labels)
 
 
 def _final_logits(run: Run, variables: Variables, split: Split) -> Float[np.ndarray, "examples outputs"]:
@@ -182,6 +184,7 @@ def _records(outcomes: list[StageOutcome]) -> list[dict[str, Any]]:
 
 def _describe(run: Run) -> None:
     """Writes what the run is into its folder, and shows it."""
+    keep_sources(run.config, run.folder.parts)
     write_json(run.folder.config_file, to_dict(run.config))
     write_json(run.folder.identity_file, {**asdict(run.identity), "command": run.options.command})
     if keeps_start(run.config) and run.weights is not None:

@@ -1,0 +1,124 @@
+"""References to parts of the user's own: tied to a digest, found again by it, and run only with trust."""
+
+import json
+import os
+
+import pytest
+
+from vision_transfer.config import (
+    checked,
+    default_config,
+    digested,
+    read_config,
+    stage,
+    to_dict,
+    with_extra,
+    with_stages,
+)
+from vision_transfer.config.own_parts import TRUST_VARIABLE, call_part, keep_sources, part, references, with_sources
+from vision_transfer.errors import UserError
+
+TEXT = "def answer(value=42):\n    return value\n\n\ndef fails():\n    raise ValueError('no')\n"
+
+
+@pytest.fixture(autouse=True)
+def no_trust(monkeypatch):
+    monkeypatch.delenv(TRUST_VARIABLE, raising=False)
+
+
+@pytest.fixture
+def parts(tmp_path, request):
+    """A file of parts that no other test has."""
+    file = tmp_path / "mine.py"
+    file.write_text(f"# {request.node.name}\n{TEXT}")
+    return file
+
+
+def config_with(**values):
+    config = with_stages(default_config(), head=stage())
+    for path, value in values.items():
+        config.model[path] = value
+    return checked(config)
+
+
+def test_a_reference_is_tied_to_the_text_and_not_to_the_place(parts, tmp_path):
+    tied = with_sources(config_with(backbone=f"{parts}:answer", head=f"{parts}:fails"))
+    assert tied.model.backbone.startswith("mine.py:answer@")
+    assert references(tied) == [tied.model.backbone, tied.model.head]
+    (tmp_path / "elsewhere").mkdir()
+    copy = tmp_path / "elsewhere" / "mine.py"
+    copy.write_text(parts.read_text())
+    assert digested(with_sources(config_with(backbone=f"{copy}:answer", head=f"{copy}:fails"))) == digested(tied)
+    copy.write_text(parts.read_text() + "# changed")
+    assert with_sources(config_with(backbone=f"{copy}:answer")).model.backbone != tied.model.backbone
+
+
+def test_copies_are_found_by_their_digest_and_the_name_of_the_original(parts, tmp_path):
+    given = config_with(backbone=f"{parts}:answer")
+    tied, kept = with_sources(given), tmp_path / "kept"
+    keep_sources(tied, kept)
+    parts.unlink()
+    assert with_sources(given, kept) == with_sources(tied, kept) == tied
+    with pytest.raises(UserError, match=r"config\.model\.backbone: there is no file .*mine\.py"):
+        with_sources(given)
+
+
+def test_a_copy_that_was_changed_is_not_taken(parts, tmp_path):
+    other = tmp_path / "kept"
+    other.mkdir()
+    (other / f"mine-{'0' * 16}.py").write_text(TEXT)
+    with pytest.raises(UserError, match=r"is not in .*kept, or was changed there; bring back mine-0{16}\.py"):
+        with_sources(config_with(backbone=f"mine.py:answer@{'0' * 16}"), other)
+
+
+def test_nothing_is_run_without_trust(parts, monkeypatch):
+    parts.write_text(parts.read_text() + "import os\nos.environ['RUN'] = 'yes'\n")
+    monkeypatch.delenv("RUN", raising=False)
+    reference = with_sources(config_with(backbone=f"{parts}:answer")).model.backbone
+    with pytest.raises(UserError, match=r"would run the code in .*mine\.py \(function answer\).*--trust"):
+        part(reference)
+    assert "RUN" not in os.environ
+    monkeypatch.setenv(TRUST_VARIABLE, "1")
+    monkeypatch.setenv("RUN", "no")
+    assert call_part(reference) == 42
+    assert call_part(reference, 3) == 3
+    assert os.environ["RUN"] == "yes"
+
+
+def test_mistakes_in_a_part_are_messages(parts, monkeypatch):
+    monkeypatch.setenv(TRUST_VARIABLE, "1")
+    tied = with_sources(config_with(backbone=f"{parts}:fails", head=f"{parts}:missing"))
+    with pytest.raises(UserError, match=r"mine\.py:fails@\w+, line 7: ValueError: no"):
+        call_part(tied.model.backbone)
+    with pytest.raises(UserError, match=r"mine\.py has no function missing"):
+        part(tied.model.head)
+    parts.write_text("import no_such_module\n")
+    with pytest.raises(UserError, match=r"mine\.py, line 1: ModuleNotFoundError"):
+        part(with_sources(config_with(backbone=f"{parts}:answer")).model.backbone)
+
+
+def test_a_module_is_a_file_too():
+    tied = with_sources(config_with(backbone="vision_transfer.errors:visible")).model.backbone
+    assert tied.startswith("errors.py:visible@")
+    with pytest.raises(UserError, match="there is no module vgg"):
+        with_sources(config_with(backbone="vgg:16b".replace("16b", "b")))
+
+
+def test_later_fields_do_not_change_older_digests():
+    paths = digested(config_with())
+    assert not {"model.head", "metrics", "stages.head.loss"} & set(paths)
+    assert "model.head" in digested(config_with(head="x.py:y"))
+
+
+def test_fields_of_the_users_own_are_recorded_and_count(tmp_path):
+    config = with_extra(with_stages(default_config(), head=stage()), camera="left", shape=(3, 4))
+    found = checked(config)
+    assert found.extra == {"camera": "left", "shape": [3, 4]}
+    assert digested(found)["extra.camera"] == "left"
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(to_dict(found)))
+    assert read_config(file) == found
+    config.extra.camera = "right"
+    assert digested(checked(config)) != digested(found)
+    with pytest.raises(AttributeError):
+        config.extra.lens = "wide"
