@@ -104,6 +104,22 @@ def test_a_module_is_a_file_too():
         with_sources(config_with(backbone="vgg:16b".replace("16b", "b")))
 
 
+def test_a_metric_has_a_name_of_its_own():
+    config = with_stages(default_config(), head=stage())
+    for metrics in (("x.py:accuracy",), ("x.py:f1", "y.py:f1"), ("f1",)):
+        config.metrics = metrics
+        with pytest.raises(UserError, match=r"config\.metrics: got .*a name that no other metric has"):
+            checked(config)
+
+
+def test_backbones_that_a_sweep_compares_are_tied_too(parts):
+    config = with_stages(default_config(), head=stage())
+    config.ablation.backbones = ("vgg16", f"{parts}:answer")
+    vgg, own = with_sources(checked(config)).ablation.backbones
+    assert vgg == "vgg16"
+    assert own.startswith("mine.py:answer@")
+
+
 def test_later_fields_do_not_change_older_digests():
     paths = digested(config_with())
     assert not {"model.head", "metrics", "stages.head.loss"} & set(paths)

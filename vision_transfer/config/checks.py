@@ -13,7 +13,7 @@ from typing import Any, TypeVar, cast
 
 from vision_transfer.config.config_dict import ConfigDict
 from vision_transfer.config.fields import FIELDS, STAGE_FIELDS, Field, fields_of
-from vision_transfer.config.references import is_reference
+from vision_transfer.config.references import is_reference, name_of
 from vision_transfer.config.schema import AugmentConfig, Config, SplitsConfig, StageConfig
 from vision_transfer.errors import UserError, nearest_names
 
@@ -148,6 +148,10 @@ def _problems(config: Config) -> Iterator[str]:
         if name in config.stages:
             yield from _field_problems(config.stages[name], STAGE_FIELDS, f"config.stages.{name}")
     yield from _augment_problems(config.augment)
+    names = [name_of(metric) for metric in config.metrics if is_reference(metric)]
+    for metric in config.metrics:
+        if not is_reference(metric) or name_of(metric) in ("loss", "accuracy") or names.count(name_of(metric)) > 1:
+            yield f"config.metrics: got {metric!r}; allowed is FILE.py:NAME with a name that no other metric has"
     dataset = config.dataset
     if dataset.splits != SplitsConfig() and dataset.name.partition(":")[0] != "tfds":
         yield f"config.dataset.splits: are for TensorFlow Datasets (tfds:NAME); config.dataset.name is {dataset.name!r}"

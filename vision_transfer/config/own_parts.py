@@ -59,19 +59,19 @@ def with_sources(config: Config, run: Path | None = None, cached: Path | None = 
     """
     folders = [folder for folder in (run, cached) if folder is not None]
 
-    def tied(value: Any, where: str) -> Any:
+    def all_tied(value: Any, where: str) -> Any:
         if isinstance(value, tuple):
-            return tuple(tied(element, where) for element in cast(tuple[Any, ...], value))
+            return tuple(all_tied(element, where) for element in cast(tuple[Any, ...], value))
         return _tied(value, where, run, folders) if is_reference(value) else value
 
     for path, field in FIELDS.items():
         if field.setting.own:
-            config = with_value(config, path, tied(value_at(config, path), f"config.{path}"))
+            config = with_value(config, path, all_tied(value_at(config, path), f"config.{path}"))
     stages = dict(config.stages)
     for name, stage in stages.items():
         for path, field in STAGE_FIELDS.items():
             if field.setting.own:
-                stage = with_value(stage, path, tied(value_at(stage, path), f"config.stages.{name}.{path}"))
+                stage = with_value(stage, path, all_tied(value_at(stage, path), f"config.stages.{name}.{path}"))
         stages[name] = stage
     return replace(config, stages=stages)
 
@@ -154,7 +154,16 @@ def _frames(error: Exception) -> Iterator[tuple[str, int]]:
         traceback = traceback.tb_next
 
 
+def tied(reference: str) -> str:
+    """The reference with the digest of its file, which is read now if the reference has none."""
+    return reference if _digest_of(reference) in _SOURCES else _tied(reference, reference, None, [])
+
+
 def _digest(reference: str) -> str:
+    return _digest_of(tied(reference))
+
+
+def _digest_of(reference: str) -> str:
     return reference.rpartition("@")[2]
 
 

@@ -290,7 +290,7 @@ class AblationConfig:
         "freeze specs to compare; every_cut: from the head alone to everything, layer by layer; every_block: one block "
         "of the backbone at a time; last_stage: everything from the stage on from which recipes fine-tune the backbone",
     )
-    backbones: tuple[str, ...] = setting((), "backbones to compare; default: model.backbone")
+    backbones: tuple[str, ...] = setting((), "backbones to compare; default: model.backbone", own=True)
     batch_norm_statistics: tuple[Literal["auto", "pretrained", "batch"], ...] = setting(
         (), "values of model.batch_norm_statistics to compare, where a batch norm trains; default: its own"
     )
@@ -322,7 +322,7 @@ class SlurmConfig:
 class ProbeConfig:
     """Fields of `config.probe`."""
 
-    backbones: tuple[str, ...] = setting((), "backbones to probe and compare; default: model.backbone")
+    backbones: tuple[str, ...] = setting((), "backbones to probe and compare; default: model.backbone", own=True)
     large_from: int = setting(1000, "number of training images from which the probe calls a set large", minimum=1)
 
 
