@@ -66,7 +66,8 @@ def resolve(spec: str, network: Network) -> Mask:
 def freeze(spec: str | Mapping[str, bool | Mapping[str, bool]], network: Network) -> Mask:
     """The mask of a freeze spec, or of a tree of flags, which are true where something trains.
 
-    >>> freeze({layer: layer == "head_logits" for layer in variables["params"]}, network)
+    Examples:
+        >>> freeze({layer: layer == "head_logits" for layer in variables["params"]}, network)
 
     Args:
         spec: see `GRAMMAR`; or layer → flag, or layer → parameter → flag, for every layer that has parameters.

@@ -32,9 +32,10 @@ def load(
 ) -> tuple[Network, dict[str, Params]]:
     """A network and its variables, a plain pytree of float32 numpy arrays.
 
-    >>> network, variables = load("efficientnet_lite0", classes=2)
-    >>> variables["params"]["head_logits"]["kernel"].shape
-    (1280, 2)
+    Examples:
+        >>> network, variables = load("efficientnet_lite0", classes=2)
+        >>> variables["params"]["head_logits"]["kernel"].shape
+        (1280, 2)
 
     Args:
         backbone: a name of the registry.

@@ -31,9 +31,10 @@ def features(
 ) -> Float32[np.ndarray, "images ..."]:
     """Outputs of a layer for images, each computed once, on all local devices.
 
-    >>> network, variables = load("efficientnet_lite0")
-    >>> features(network, variables, "photos/*.jpg").shape
-    (200, 1280)
+    Examples:
+        >>> network, variables = load("efficientnet_lite0")
+        >>> features(network, variables, "photos/*.jpg").shape
+        (200, 1280)
 
     Args:
         network: as `load` gives it.

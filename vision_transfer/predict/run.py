@@ -28,9 +28,10 @@ if TYPE_CHECKING:
 class Run:
     """A run's folder. Files are read when they are asked for, and checked against the run's manifest.
 
-    >>> run = Run("runs/finetune-0123456789ab")
-    >>> run.metrics.plot(x="epoch", y="validation_accuracy")
-    >>> run.predictions.query("not correct").head()
+    Examples:
+        >>> run = Run("runs/finetune-0123456789ab")
+        >>> run.metrics.plot(x="epoch", y="validation_accuracy")
+        >>> run.predictions.query("not correct").head()
 
     Every property raises `UserError` where the folder has no run, its file is damaged, or the run has not got so far.
     """
@@ -121,8 +122,9 @@ class Run:
 def results(runs: str | Path | Iterable[str | Path]) -> "pandas.DataFrame":
     """A row for each finished run: test and validation metrics, seconds, and every value of its config.
 
-    >>> table = results("runs/*")
-    >>> table.groupby("stages.tune.freeze").test_accuracy.agg(["mean", "min", "max"])
+    Examples:
+        >>> table = results("runs/*")
+        >>> table.groupby("stages.tune.freeze").test_accuracy.agg(["mean", "min", "max"])
 
     Args:
         runs: a pattern, or folders of runs; folders without a finished run are passed over.

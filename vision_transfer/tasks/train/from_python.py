@@ -26,9 +26,10 @@ def train(
 ) -> Run:
     """Trains the stages of a config and tests once, as the command line does; a finished run is not repeated.
 
-    >>> run = train("recommended", {"dataset.root": "photos", "seed": 1})
-    >>> run.result["test"]["accuracy"]
-    0.992
+    Examples:
+        >>> run = train("recommended", {"dataset.root": "photos", "seed": 1})
+        >>> run.result["test"]["accuracy"]
+        0.992
 
     Args:
         config: as `--config` takes it, `finetune:backbone=resnet50`, say; or a configuration.
