@@ -15,11 +15,15 @@ seed 0:
 - **224 pixels, whatever the size of the images.** Images of 32 pixels are enlarged too: on 1,000 images of the CIFAR-10
   subset 128 pixels (`--config.dataset.image_size=128`) have 0.752, and 224 have 0.824.
 - **Fine-tuning only below 0.98.** On cats and dogs the head alone is there. On the sign-language digits, which look
-  unlike ImageNet's photos, it has 0.913, and training more is worth it.
+  unlike ImageNet's photos, it has 0.913, and training everything is worth it.
+- **128 pixels where small images need fine-tuning** (`--config.dataset.image_size=128`). A step takes a third of the
+  FLOPs of 224 pixels. On the sign-language digits (100 pixels) the head then has 0.893, and stage `tune`
+  0.990 of 300 validation images (test 1.000 of 50; 95 % interval 0.929 to 1.000).
 
 Expected test accuracy, mean (range) over seeds 0 to 2: cats and dogs (2,000 training images) 0.992 (0.991 to 0.993),
 validation 0.991 to 0.992. With seed 0 and the head alone, 1,000 images of CIFAR-10 (`--config.dataset.name=npz`,
-`--config.dataset.train_examples=1000`, `--config.schedule=head`) 0.851 (95 % interval 0.828 to 0.872).
+`--config.dataset.train_examples=1000`, `--config.schedule=head`) 0.851 (95 % interval 0.828 to 0.872), and 1,000
+images of Fashion-MNIST (`--config.dataset.name=fashion_mnist` or `idx`) 0.853 (0.846 to 0.860), validation 0.857.
 On 2 cores (AMD EPYC) cats and dogs take 70 s with an empty cache, the weights' download (17 MB) included.
 """
 
