@@ -3,10 +3,12 @@
 import ast
 import importlib.util
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 
+from vision_transfer.cli.flag_errors import config_argument, override_mistakes
 from vision_transfer.cli.help import FLAG_NAMES
 from vision_transfer.cli.registry import MODES
 from vision_transfer.config import checked, default_config, flatten, stage
@@ -91,6 +93,19 @@ def test_modes_and_flags_exist(document):
 def test_recipes_load(document):
     for name, argument in RECIPE.findall(text_of(document)):
         checked(load_config(f"{ROOT / 'configs' / name}.py:{argument.rstrip(',')}"))
+
+
+def test_commands_are_read_without_a_mistake(document):
+    """Their configs load, and their fields take the values that they are given; other tests run them on small data."""
+    for command in commands(text_of(document)):
+        arguments = shlex.split(command.replace("python launch.py", "vision-transfer"))[1:]
+        given = config_argument(arguments)
+        if given is None or "…" in given:
+            continue
+        # A run of an earlier command stands for itself.
+        config = load_config(re.sub(r",?init_from=[^,]*", "", given))
+        assert list(override_mistakes(config, [one for one in arguments if "…" not in one])) == [], command
+        checked(config)
 
 
 def test_each_config_has_a_command_that_runs_it():

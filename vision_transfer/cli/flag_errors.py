@@ -33,7 +33,7 @@ def explain(error: Exception, arguments: Sequence[str], flag_names: Sequence[str
         config = load_config(config_argument(arguments))
     except UserError as wrong:
         return str(wrong)
-    return "\n".join(_override_mistakes(config, arguments)) or one_line(error)
+    return "\n".join(override_mistakes(config, arguments)) or one_line(error)
 
 
 def _illegal_value(error: flags.IllegalFlagValueError) -> str:
@@ -47,7 +47,7 @@ def _illegal_value(error: flags.IllegalFlagValueError) -> str:
     return f"--{found[1]}: got {found[2]!r}; allowed is {allowed} (see --help)"
 
 
-def _override_mistakes(config: ConfigDict, arguments: Sequence[str]) -> Iterator[str]:
+def override_mistakes(config: ConfigDict, arguments: Sequence[str]) -> Iterator[str]:
     """A line for each `--config.FIELD=VALUE` with an unknown field or a value of the wrong type."""
     known = flatten(config.to_dict())
     for argument in arguments:
