@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ import pytest
 from jax.experimental import topologies
 
 from vision_transfer.errors import UserError
+from vision_transfer.runtime.program import install_extra
 from vision_transfer.tasks.benchmark.ahead_of_time import collectives, compile_cases, estimated_cycles, topology_mesh
 
 HLO = """
@@ -47,7 +49,7 @@ def test_another_target_is_refused(target):
 
 @pytest.mark.skipif(importlib.util.find_spec("libtpu") is not None, reason="libtpu is installed")
 def test_without_libtpu_the_message_names_what_to_install():
-    with pytest.raises(UserError, match=r"pip install .*(jax)?\[tpu\]"):
+    with pytest.raises(UserError, match=re.escape(install_extra("tpu"))):
         topology_mesh("tpu:v5e:2x2")
 
 
