@@ -1,4 +1,4 @@
-"""Compare freeze specs: VGG16 on a small data set under several masks, each with three seeds.
+r"""Compare freeze specs: VGG16 on a small data set under several masks, each with three seeds.
 
     vision-transfer --config=ablation --config.dataset.root=PATH/TO/cats_vs_dogs_small --dry_run
     vision-transfer --config=ablation --config.dataset.root=PATH/TO/cats_vs_dogs_small

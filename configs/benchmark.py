@@ -1,4 +1,4 @@
-"""Measure what training costs: FLOPs, bytes, time, memory and MFU by number of frozen layers.
+r"""Measure what training costs: FLOPs, bytes, time, memory and MFU by number of frozen layers.
 
     vision-transfer --config=benchmark
     vision-transfer --config=benchmark:backbone=convnet_150 --config.batch_size=32

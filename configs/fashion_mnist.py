@@ -1,4 +1,4 @@
-"""Fashion-MNIST with a small convnet.
+r"""Fashion-MNIST with a small convnet.
 
     vision-transfer --config=fashion_mnist --config.dataset.root=FOLDER_WITH_IDX_FILES
 

@@ -1,4 +1,4 @@
-"""Feature extraction: a new head on a frozen ImageNet VGG16, the textbooks' experiment on cats and dogs.
+r"""Feature extraction: a new head on a frozen ImageNet VGG16, the textbooks' experiment on cats and dogs.
 
     vision-transfer --config=feature_extraction:edition=2 --config.dataset.root=cats_vs_dogs_small
     vision-transfer --config=feature_extraction:edition=1 --config.dataset.root=cats_vs_dogs_small

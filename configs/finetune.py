@@ -1,4 +1,4 @@
-"""Fine-tune the last stage of a pretrained network on a small data set: our recipe for VGG16, and the textbooks'.
+r"""Fine-tune the last stage of a pretrained network on a small data set: our recipe for VGG16, and the textbooks'.
 
     vision-transfer --config=finetune
     vision-transfer --config=finetune --config.dataset.root=PATH/TO/cats_vs_dogs_small

@@ -1,4 +1,4 @@
-"""Predict which layers to freeze, in minutes and without fine-tuning.
+r"""Predict which layers to freeze, in minutes and without fine-tuning.
 
     vision-transfer --config=probe --config.dataset.root=FOLDER --config.dataset.image_size=112
 
