@@ -93,7 +93,7 @@ def svg() -> str:
         parts += [
             f'<rect x="{LEFT}" y="{top}" width="{BOX}" height="{ROW - GAP + 8}" rx="5" fill="{SHADE}"/>',
             f'<text x="{LEFT + 12}" y="{top + 24}" font-size="15" font-weight="bold" fill="{TEXT}">{room}</text>',
-            f'<text x="{LEFT + 100}" y="{top + 24}" font-size="13" fill="{DIM}">{escape(meaning)}</text>',
+            f'<text x="{LEFT + 120}" y="{top + 24}" font-size="13" fill="{DIM}">{escape(meaning)}</text>',
         ]
     return "\n".join([*parts, "</svg>"]) + "\n"
 

@@ -22,6 +22,8 @@ MOVED = {
     "configs": "recipes.md",
     "notebooks/python.ipynb": "python.md",
 }
+PAGE = re.compile(r"(?<!\[)`docs/(\w+)\.md`")
+CONFIG = re.compile(r"(?<!\[)`configs/(\w+)\.py`")
 LINK = re.compile(r"\]\((?!https?://|#)(?:\.\./)?([^)#\s]+)(#[^)\s]*)?\)")
 
 
@@ -41,8 +43,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, **_: object) -> str:
-    """Leads links to files of the checkout to the pages made from them."""
-    return LINK.sub(_moved, markdown)
+    """Leads links to files of the checkout to the pages made from them; names of pages and configs become links."""
+    return CONFIG.sub(r"[\g<0>](recipes.md#\1)", PAGE.sub(r"[\g<0>](\1.md)", LINK.sub(_moved, markdown)))
 
 
 def _moved(link: re.Match[str]) -> str:
