@@ -4,10 +4,12 @@ import ast
 import importlib.util
 import re
 import shlex
+import textwrap
 from pathlib import Path
 
 import pytest
 
+from vision_transfer import freezing
 from vision_transfer.cli.flag_errors import config_argument, override_mistakes
 from vision_transfer.cli.help import FLAG_NAMES
 from vision_transfer.cli.registry import MODES
@@ -58,6 +60,14 @@ def commands(text):
     return re.findall(r"(?:python launch\.py|vision-transfer) [^\n`#]*", re.sub(r"\\\n\s*", "", text))
 
 
+def python_blocks(text):
+    """Python in fences, and indented where it starts with an import."""
+    fenced = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    outside = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    indented = re.findall(r"(?:^    .*\n|^\n(?=    ))+", outside, re.MULTILINE)
+    return fenced + [block for block in map(textwrap.dedent, indented) if re.match(r"\n*(import|from) ", block)]
+
+
 @pytest.fixture(params=[*PAGES, *CONFIGS], ids=lambda file: str(file.relative_to(ROOT)))
 def document(request):
     return request.param
@@ -106,6 +116,11 @@ def test_commands_are_read_without_a_mistake(document):
         config = load_config(re.sub(r",?init_from=[^,]*", "", given))
         assert list(override_mistakes(config, [one for one in arguments if "…" not in one])) == [], command
         checked(config)
+
+
+def test_the_freeze_specs_are_those_of_the_code():
+    page = (ROOT / "docs" / "freezing.md").read_text(encoding="utf-8")
+    assert " ".join(freezing.GRAMMAR.split()) in " ".join(page.split())
 
 
 def test_each_config_has_a_command_that_runs_it():

@@ -4,7 +4,7 @@
 >>> network, variables = vt.load("efficientnet_lite0")
 >>> features = vt.features(network, variables, "photos/")
 
-`docs/python.md` shows the names below at work; each is imported when it is first used.
+`notebooks/python.ipynb` shows the names below at work; each is imported when it is first used.
 """
 
 import importlib

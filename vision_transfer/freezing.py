@@ -70,7 +70,7 @@ def freeze(spec: str | Mapping[str, bool | Mapping[str, bool]], network: Network
         >>> freeze({layer: layer == "head_logits" for layer in variables["params"]}, network)
 
     Args:
-        spec: see `GRAMMAR`; or layer → flag, or layer → parameter → flag, for every layer that has parameters.
+        spec: as in docs/freezing.md; or layer → flag, or layer → parameter → flag, for every layer that has parameters.
         network: the tables that it refers to.
 
     Raises:
