@@ -1,7 +1,7 @@
 """Every command of the pages and of the configs' docstrings is run on small data, here or in a test that is named.
 
 What a command needs in data is replaced: RUN by a small run, files by small ones. A command that is not run has a
-reason.
+reason. Python on the pages is run too.
 """
 
 import importlib.util
@@ -83,3 +83,28 @@ def test_the_command_runs(place, small_run, scene, start):
     Image.fromarray(scene(0)).save(place.cwd / "cat.jpg")
     flags = [flag.replace("RUN", str(small_run[2].path)) for flag in shlex.split(command)]
     place.launch(*flags, *RUN_HERE[start]).assert_is_done()
+
+
+# Pages with Python, and what it needs; the README's lines are also in the notebook, whose test needs the weights.
+PYTHON = {"README.md": "tests/end_to_end/test_notebook.py", "own_parts.md": None, "runs.md": None}
+
+
+def test_all_pages_with_python_are_known():
+    found = {file.name for file in documents.PAGES if documents.python_blocks(documents.text_of(file))}
+    assert found == PYTHON.keys()
+    lines = documents.python_blocks((ROOT / "README.md").read_text(encoding="utf-8"))[0].splitlines()
+    notebook = (ROOT / "notebooks" / "python.ipynb").read_text(encoding="utf-8")
+    assert all(line.partition(', "photos/"')[0].replace('"', r"\"") in notebook for line in lines if line)
+
+
+@pytest.mark.parametrize("page", [page for page, elsewhere in PYTHON.items() if elsewhere is None])
+def test_the_python_runs(tmp_path, monkeypatch, small_run, scene, page):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.jpg", "b.png"):
+        Image.fromarray(scene(0)).save(name)
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    for block in documents.python_blocks(text):
+        names = {}
+        exec(re.sub(r'"runs/[^"]*"', repr(str(small_run[2].path)), block), names)
+        if "my_backbone" in names:
+            assert names["my_backbone"]()[-1].name == "block_relu"
