@@ -358,9 +358,7 @@ class Config:
         "train", "what the command does with this config"
     )
     seed: int = setting(0, "seed of initialisation, data order, dropout and augmentation", minimum=0)
-    init_from: str | None = setting(
-        None, "folder of a finished run whose tested parameters are the initial ones; default: see model.weights"
-    )
+    init_from: str | None = setting(None, "folder of a finished run to start from; default: see model.weights")
     init_from_layers: Literal["auto", "all", "backbone"] = setting(
         "auto",
         "layers taken from that run: all, or the backbone with a new head; auto: all if its classes are the same as "
@@ -379,9 +377,7 @@ class Config:
     batch_size: int = setting(32, "examples per training step, over all devices", minimum=1)
     eval_batch_size: int = setting(32, "examples per step of evaluation and feature extraction", minimum=1)
     metrics: tuple[str, ...] = setting((), "FILE.py:NAME of metrics of your own, of validation and test", own=True)
-    schedule: tuple[str, ...] = setting(
-        (), "names of the stages in the order in which they run; their content is in config.stages"
-    )
+    schedule: tuple[str, ...] = setting((), "names of the stages of config.stages, in the order in which they run")
     evaluate: Literal["best", "last", "best_stage"] = setting(
         "best",
         "parameters to test: best (the last stage's best epoch by the monitored value), last (its last epoch), "

@@ -13,9 +13,10 @@ from vision_transfer.data.images.resize import Form
 from vision_transfer.data.source import Source
 from vision_transfer.feature_cache import Prefix, features
 from vision_transfer.models.backbones.registry import backbone_rows
-from vision_transfer.models.network import Network, all_parameter_shapes
+from vision_transfer.models.load import load_backbone_weights
+from vision_transfer.models.network import Network
 from vision_transfer.models.precision import Numerics
-from vision_transfer.models.pretrained.load import PretrainedWeights, load_pretrained
+from vision_transfer.models.pretrained.load import PretrainedWeights
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.devices import local_mesh
 
@@ -34,11 +35,9 @@ def vgg_weights(config: Config, cache_dir: Path, screen: Screen) -> PretrainedWe
         UserError: they are not on this machine, or cannot be fetched.
     """
     path = config.model.weights_path if config.model.backbone == BACKBONE else None
-    whole = Network(backbone_rows(BACKBONE), (), (SMALLEST_SIZE, SMALLEST_SIZE, _RGB))
-    return load_pretrained(
+    return load_backbone_weights(
         BACKBONE,
-        include_classifier=False,
-        shapes=all_parameter_shapes(whole),
+        channels=_RGB,
         cache_dir=cache_dir,
         path=path,
         screen=screen,
