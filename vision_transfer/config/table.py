@@ -11,7 +11,8 @@ HEAD = """\
 
 Every field with its type, default and meaning. `vision-transfer --help=config` prints the same. A config file sets a
 field as in `config.dataset.image_size = 128`, the command line as in `--config.dataset.image_size=128`. A bound or a
-choice of a list holds for each of its elements. This page is made from `vision_transfer/config/schema.py`:
+choice of a list holds for each of its elements. This page is made from `vision_transfer/config/schema.py`
+and `vision_transfer/config/task_schema.py`:
 
     python -m vision_transfer.config.table > docs/configuration.md
 """

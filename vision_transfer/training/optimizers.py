@@ -19,7 +19,7 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from vision_transfer.config.own_parts import call_part
-from vision_transfer.config.schema import OptimizerName
+from vision_transfer.config.task_schema import OptimizerName
 
 # keras/src/optimizers/{rmsprop,adam}.py
 KERAS_EPSILON = 1e-7

@@ -13,7 +13,7 @@ from typing import Any
 
 from rich.markup import escape
 
-from vision_transfer.config.schema import SlurmConfig
+from vision_transfer.config.task_schema import SlurmConfig
 from vision_transfer.errors import UserError
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.program import install_extra

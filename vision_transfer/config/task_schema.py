@@ -1,0 +1,111 @@
+"""The schema of single tasks and modes: the fields of `config.benchmark`, `config.ablation` and their like.
+
+`schema.py` has the fields of a run, and the `Config` that holds both.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from vision_transfer.config.setting import setting
+
+OptimizerName = Literal["rmsprop", "adam", "sgd"]
+
+
+@dataclass(frozen=True)
+class BenchmarkConfig:
+    """Fields of `config.benchmark`."""
+
+    freeze: tuple[str, ...] = setting(("none", "all"), "freeze specs to measure, from nothing frozen to all")
+    forward_batches: tuple[int, ...] = setting((), "batch sizes of the forward pass; default: batch_size", minimum=1)
+    classes: int = setting(2, "classes of the head", minimum=2)
+    optimizer: OptimizerName = setting("rmsprop", "optimizer of the measured steps")
+    repeats: int = setting(10, "timed repeats of each case; the median is reported", minimum=1)
+    seconds_per_repeat: float = setting(1.0, "a repeat runs as often as fills this time, at least once", minimum=0)
+    trace: bool = setting(False, "write a profiler trace and the HLO of each case")
+    target: str = setting("", "compile for this instead of measuring here: tpu:TOPOLOGY, such as tpu:v5e:2x2")
+    peers: tuple[Literal["keras", "torch", "onnxruntime"], ...] = setting(
+        (), "libraries to measure in turns with this one; onnxruntime has forward passes only"
+    )
+    whole_runs: tuple[Literal["extraction", "second_head", "finetuning"], ...] = setting(
+        (), "whole runs to compare with Keras's, on the folder of dataset.root"
+    )
+    peer_python: str | None = setting(None, "interpreter that has the peers; default: this one")
+    peer_freeze: tuple[str, ...] = setting(("none",), "freeze specs whose steps are compared with peers")
+    small_convnet: bool = setting(True, "also compare the training step of convnet_150 with peers")
+
+
+@dataclass(frozen=True)
+class ClassifierConfig:
+    """Fields of `config.classifier`, for the task classic_classifier."""
+
+    kind: Literal["logistic_regression", "svm"] = setting("logistic_regression", "classifier on the pooled features")
+    c_values: tuple[float, ...] = setting(
+        (1e-4, 1e-3, 1e-2, 0.1, 1.0), "values of C, the inverse strength of the l2 penalty; validation chooses one"
+    )
+
+
+@dataclass(frozen=True)
+class StudyConfig:
+    """Fields of `config.study`, for transfer curves and ablations."""
+
+    seeds: tuple[int, ...] = setting((0, 1, 2), "seeds that each run is repeated with")
+    train_examples: tuple[int, ...] = setting((100, 1000, 10000, 0), "sizes of the training sets; 0: all images")
+    least_steps: int = setting(50, "steps that count as an epoch where a pass over the data has fewer", minimum=1)
+    source_name: str = setting("mnist", "dataset.name of a transfer curve's pretraining")
+    source_root: str | None = setting(None, "dataset.root of a transfer curve's pretraining")
+
+
+@dataclass(frozen=True)
+class AblationConfig:
+    """Fields of `config.ablation`."""
+
+    masks: tuple[str, ...] = setting(
+        ("every_cut",),
+        "freeze specs to compare; every_cut: from the head alone to everything, layer by layer; every_block: one block "
+        "of the backbone at a time; last_stage: everything from the stage on from which recipes fine-tune the backbone",
+    )
+    backbones: tuple[str, ...] = setting((), "backbones to compare; default: model.backbone", own=True)
+    batch_norm_statistics: tuple[Literal["auto", "pretrained", "batch"], ...] = setting(
+        (), "values of model.batch_norm_statistics to compare, where a batch norm trains; default: its own"
+    )
+    batch_sizes: tuple[int, ...] = setting((), "values of batch_size to compare; default: its own", minimum=1)
+    learning_rates: tuple[float, ...] = setting((), "learning rates of the stage tune; default: its own")
+    multipliers: tuple[str, ...] = setting(
+        ("none",),
+        "values of stages.tune.optimizer.lr_multipliers; semicolons separate the rules of one value; none: no rules",
+    )
+    schedules: tuple[Literal["head_first", "together", "gradual"], ...] = setting(
+        ("head_first",), "head_first (head, then the whole mask), together (one stage), gradual (layer by layer)"
+    )
+    epochs_a_layer: int = setting(1, "epochs before gradual unfreezing goes one layer deeper", minimum=1)
+
+
+@dataclass(frozen=True)
+class SlurmConfig:
+    """Fields of `config.slurm`, for `--launcher=slurm`."""
+
+    cluster: Literal["slurm", "local"] = setting("slurm", "where jobs are submitted; local: processes on this machine")
+    partition: str | None = setting(None, "partition of the jobs; default: the cluster's default")
+    minutes: int = setting(240, "time limit of a job; a job that reaches it is requeued and resumes", minimum=1)
+    gpus: int = setting(0, "accelerators of a job", minimum=0)
+    cpus: int = setting(8, "cores of a job", minimum=1)
+    memory_gb: int = setting(16, "memory of a job in GB", minimum=1)
+
+
+@dataclass(frozen=True)
+class ProbeConfig:
+    """Fields of `config.probe`."""
+
+    backbones: tuple[str, ...] = setting((), "backbones to probe and compare; default: model.backbone", own=True)
+    large_from: int = setting(1000, "number of training images from which the probe calls a set large", minimum=1)
+
+
+@dataclass(frozen=True)
+class CheckConfig:
+    """Fields of `config.check`, for `--mode=check`."""
+
+    labels: Literal["auto", "always", "never"] = setting(
+        "auto",
+        "look for wrong labels with VGG16's features: auto (if its weights are on this machine), always (fetches "
+        "them), never",
+    )
