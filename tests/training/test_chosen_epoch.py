@@ -18,7 +18,7 @@ def _outcome(*values, best, last):
     """A stage whose epochs had these monitored values, and that trained `w` to `best` and `last`."""
     known = [value for value in values if value is not None]
     epoch = values.index(min(known)) + 1 if known else len(values)
-    progress = Progress(epoch=len(values), best_epoch=epoch, best_value=min(known, default=None))
+    progress = Progress(epoch=len(values), best_epoch=epoch, best_value=[min(known)] if known else None)
     weights = [Weights({"head": {"w": np.float32(value)}}, {}) for value in (best, last)]
     return StageOutcome(*weights, progress)
 

@@ -123,7 +123,7 @@ def test_a_stage_learns_and_says_what_it_did(uninterrupted):
     assert history[-1]["train_loss"] < history[0]["train_loss"]
     assert all(math.isfinite(value) for record in history for value in record.values() if isinstance(value, float))
     assert outcome.progress.finished
-    assert outcome.progress.best_value == min(record["validation_loss"] for record in history)
+    assert outcome.progress.best_value == [min(record["validation_loss"] for record in history)]
 
 
 def test_all_chunks_are_one_program(uninterrupted, train, tmp_path, monkeypatch):
@@ -245,10 +245,10 @@ NAN = math.nan
 @pytest.mark.parametrize(
     ("losses", "best_epoch", "best_value"),
     [
-        ([0.5, 0.4, 0.4], 2, 0.4),
-        ([0.4, 0.5, 0.4], 1, 0.4),
-        ([NAN, 0.5, NAN], 2, 0.5),
-        ([0.5, NAN, 0.4], 3, 0.4),
+        ([0.5, 0.4, 0.4], 2, [0.4]),
+        ([0.4, 0.5, 0.4], 1, [0.4]),
+        ([NAN, 0.5, NAN], 2, [0.5]),
+        ([0.5, NAN, 0.4], 3, [0.4]),
         ([NAN, NAN], 0, None),
     ],
 )
@@ -259,6 +259,12 @@ def test_the_best_is_strictly_less_and_never_nan(scripted, losses, best_epoch, b
 
 def test_the_highest_accuracy_is_best(scripted):
     assert scripted([0.1, 0.2, 0.3], [0.7, 0.8, 0.8], monitor="validation_accuracy").progress.best_epoch == 2
+
+
+@pytest.mark.parametrize(("losses", "best_epoch"), [([0.1, 0.3, 0.2], 3), ([0.1, 0.2, 0.2], 2), ([0.1, NAN, 0.2], 3)])
+def test_of_epochs_with_the_highest_accuracy_the_lowest_loss_is_best(scripted, losses, best_epoch):
+    monitor = "validation_accuracy_then_loss"
+    assert scripted(losses, [0.7, 0.8, 0.8], monitor=monitor).progress.best_epoch == best_epoch
 
 
 def test_the_best_is_a_copy_that_later_steps_leave_alone(scripted):

@@ -62,9 +62,10 @@ class StageConfig:
         None, "steps that count as an epoch; default: one pass over the data", minimum=1
     )
     validation_steps: int | None = setting(None, "batches of validation per epoch; default: the whole split", minimum=1)
-    monitor: Literal["validation_loss", "validation_accuracy"] = setting(
+    monitor: Literal["validation_loss", "validation_accuracy", "validation_accuracy_then_loss"] = setting(
         "validation_loss",
-        "metric that chooses the best epoch; only a strictly better value replaces it, NaN never does",
+        "metric that chooses the best epoch (the third: of those with the highest accuracy that with the lowest loss); "
+        "only a strictly better value replaces it, NaN never does",
     )
     loss: Literal["cross_entropy"] = setting(
         "cross_entropy", "loss that training minimises; FILE.py:NAME for one of your own", own=True
@@ -262,8 +263,8 @@ class Config:
     """
 
     name: str = setting("run", "first part of the run folder's name")
-    task: Literal["train", "benchmark", "classic_classifier", "transfer_curve", "ablation", "probe"] = setting(
-        "train", "what the command does with this config"
+    task: Literal["train", "benchmark", "classic_classifier", "transfer_curve", "ablation", "probe"] = (
+        setting("train", "what the command does with this config")
     )
     seed: int = setting(0, "seed of initialisation, data order, dropout and augmentation", minimum=0)
     init_from: str | None = setting(None, "folder of a finished run to start from; default: see model.weights")

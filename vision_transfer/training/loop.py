@@ -254,7 +254,9 @@ def _close_epoch(
         "seconds": round(seconds - sum(past["seconds"] for past in progress.history), 4),
     }
     value = monitored(settings.monitor, validation)
-    is_best = value is None or (not math.isnan(value) and (progress.best_value is None or value < progress.best_value))
+    is_best = value is None or (
+        not any(map(math.isnan, value)) and (progress.best_value is None or value < progress.best_value)
+    )
     if is_best:
         best = _host_copy(weights)
     best_epoch = epoch if is_best else progress.best_epoch

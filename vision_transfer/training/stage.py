@@ -84,7 +84,7 @@ class Progress:
         step: steps taken in the current epoch.
         history: a record per finished epoch, as in `metrics.jsonl`.
         best_epoch: number of the best epoch, from 1; 0 before the first.
-        best_value: its monitored value, the lower the better; None before the first.
+        best_value: its monitored values, as `monitored` orders them; None before the first.
         seconds: spent in training steps and validation.
         step_ms: median time of a step in milliseconds, or None before it is known.
         finished: whether the stage is done.
@@ -94,7 +94,7 @@ class Progress:
     step: int = 0
     history: tuple[dict[str, Any], ...] = ()
     best_epoch: int = 0
-    best_value: float | None = None
+    best_value: list[float] | None = None
     seconds: float = 0.0
     step_ms: float | None = None
     finished: bool = False

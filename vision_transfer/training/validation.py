@@ -40,11 +40,20 @@ def validate(
     return replace(metrics(logits, labels), own=own_metrics(config.metrics, logits, labels))
 
 
-def monitored(monitor: str, validation: Metrics | None) -> float | None:
-    """The value that chooses the best epoch, the lower the better; None without validation: each epoch is the best."""
+def monitored(monitor: str, validation: Metrics | None) -> list[float] | None:
+    """The values that choose the best epoch, the lower the better, the first one that differs deciding.
+
+    None without validation: each epoch is the best.
+    """
     if validation is None:
         return None
-    return -validation.accuracy if monitor == "validation_accuracy" else validation.loss
+    match monitor:
+        case "validation_accuracy":
+            return [-validation.accuracy]
+        case "validation_accuracy_then_loss":
+            return [-validation.accuracy, validation.loss]
+        case _:
+            return [validation.loss]
 
 
 def _validation_rows(config: Config, stage: Stage, examples: int, epoch: int) -> Int32[np.ndarray, "rows"]:

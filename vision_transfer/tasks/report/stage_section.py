@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from vision_transfer.metrics.classification import Metrics
 from vision_transfer.tasks.report.charts import Chart, Series, line_chart
 from vision_transfer.tasks.report.curves import QUANTITIES, SPLITS, StageCurves, stage_curves
 from vision_transfer.tasks.report.run_files import RunFiles, get
+from vision_transfer.training.validation import monitored
 
 # With fewer epochs, smoothed curves would show nothing that the points do not.
 FEWEST_EPOCHS_SMOOTHED = 5
@@ -44,11 +46,16 @@ def best_epochs(run: RunFiles) -> dict[str, int]:
     best: dict[str, int] = {}
     for name in dict.fromkeys(epoch["stage"] for epoch in run.epochs):
         own = [epoch for epoch in run.epochs if epoch["stage"] == name]
-        sign = -1.0 if get(run.config, "stages", name, "monitor") == "validation_accuracy" else 1.0
-        key = "validation_loss" if sign > 0 else "validation_accuracy"
-        known = [epoch for epoch in own if epoch[key] is not None and math.isfinite(epoch[key])]
-        if known:
-            best[name] = min(known, key=lambda epoch: sign * epoch[key])["epoch"]
+        monitor = str(get(run.config, "stages", name, "monitor"))
+        values: dict[int, list[float]] = {}
+        for epoch in own:
+            loss, accuracy = epoch["validation_loss"], epoch["validation_accuracy"]
+            if loss is not None and accuracy is not None:
+                value = monitored(monitor, Metrics(loss, accuracy)) or []
+                if all(map(math.isfinite, value)):
+                    values[epoch["epoch"]] = value
+        if values:
+            best[name] = min(values, key=values.__getitem__)
     for stage in get(run.result, "stages") or []:
         if isinstance(get(stage, "best_epoch"), int):
             best[str(get(stage, "name"))] = stage["best_epoch"]
