@@ -78,6 +78,7 @@ class RunFolder:
         cached_layers_file: the layer whose cached outputs each stage starts from, or null; kept when the run resumes.
         metrics_file: a line of JSON for each stage and epoch.
         tracker_file: the run's id at its tracker, and the number of epochs that it was sent.
+        trained_file: validation of a run that is trained but not tested (`trained.py`).
         manifest_file: digests of the files of a finished run (`manifest.py`).
         result_file: written last: its presence means that the run is finished.
         predictions_file: test logits, labels and file names; validation logits and labels.
@@ -98,6 +99,7 @@ class RunFolder:
     cached_layers_file = _Place("cached_layers.json")
     metrics_file = _Place("metrics.jsonl")
     tracker_file = _Place("tracker.json")
+    trained_file = _Place("trained.json")
     manifest_file = _Place("manifest.json")
     result_file = _Place("result.json")
     predictions_file = _Place("predictions.npz")
@@ -119,6 +121,10 @@ class RunFolder:
     def result(self) -> dict[str, Any] | None:
         """The result of a finished run, or None."""
         return read_json(self.result_file)
+
+    def trained(self) -> dict[str, Any] | None:
+        """The content of `trained.json`, or None."""
+        return read_json(self.trained_file)
 
     def identity(self) -> dict[str, Any] | None:
         """The recorded identity of the folder's run, or None for a new folder."""
@@ -153,6 +159,7 @@ class RunFolder:
             self.cached_layers_file,
             self.metrics_file,
             self.tracker_file,
+            self.trained_file,
             self.predictions_file,
             self.temperature_file,
             self.coefficients_file,

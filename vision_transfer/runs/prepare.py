@@ -47,6 +47,7 @@ class RunOptions:
         command: the command line, which the report shows; None where the run was not started by one.
         shared_stages: folder of finished stages that runs take from each other; None for a run that trains all of its
             own.
+        test: False to stop before the test, with `trained.json` (`trained.py`).
     """
 
     workdir: Path | None
@@ -56,6 +57,7 @@ class RunOptions:
     stop: StopSignal = field(default_factory=StopSignal)
     command: str | None = None
     shared_stages: Path | None = None
+    test: bool = True
 
 
 @dataclass(frozen=True)

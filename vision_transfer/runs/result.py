@@ -21,7 +21,7 @@ def build_result(
 ) -> dict[str, Any]:
     """The content of `result.json`, as JSON values; `own` are metrics of the user's own on the test."""
     dataset, weights, identity = run.dataset, run.weights, run.identity
-    seconds = {activity: round(run.timer.seconds.get(activity, 0.0), 3) for activity in ACTIVITIES}
+    trained = trained_facts(run, outcomes)
     return {
         "name": run.config.name,
         "digest": identity.digest,
@@ -44,7 +44,7 @@ def build_result(
             "licence": None if weights is None else weights.licence,
         },
         "parameters": _parameters(run, run.stages[-1]),
-        "stages": [_stage(run, stage, outcome) for stage, outcome in zip(run.stages, outcomes, strict=True)],
+        "stages": trained["stages"],
         "tested": _tested(run, outcomes),
         "test": {
             "loss": test.loss,
@@ -55,10 +55,19 @@ def build_result(
             **class_figures(test.confusion, dataset.classes),
             **({"own": dict(own)} if own else {}),
         },
-        "seconds": {"total": round(sum(run.timer.seconds.values()), 3), **seconds},
+        "seconds": trained["seconds"],
         "memory": {"process_peak_bytes": dict(run.timer.peak_bytes), "device_peak_bytes": device_peak_bytes()},
         "device": identity.device,
         "versions": dict(identity.versions),
+    }
+
+
+def trained_facts(run: Run, outcomes: Sequence[StageOutcome]) -> dict[str, Any]:
+    """The fields of `result.json` that are known before the test: the stages, and seconds so far by activity."""
+    seconds = {activity: round(run.timer.seconds.get(activity, 0.0), 3) for activity in ACTIVITIES}
+    return {
+        "stages": [_stage(run, stage, outcome) for stage, outcome in zip(run.stages, outcomes, strict=True)],
+        "seconds": {"total": round(sum(run.timer.seconds.values()), 3), **seconds},
     }
 
 

@@ -22,12 +22,11 @@ from vision_transfer.models.layers import layer_names
 from vision_transfer.models.network import Params
 from vision_transfer.runs.folder import RunFolder
 from vision_transfer.runs.prepare import Run, RunOptions
-from vision_transfer.runs.result import build_result
 from vision_transfer.runs.stage_inputs import split_inputs
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.files import replaced_file
 from vision_transfer.tasks.classic_classifier.fit import Examples, Linear, candidates, chosen
-from vision_transfer.tasks.train.task import claimed_run, finish, run_test
+from vision_transfer.tasks.train.task import claimed_run, finish, is_left_to_do, test_or_validate
 from vision_transfer.tasks.train.tracking import tracking
 from vision_transfer.training import checkpoints
 from vision_transfer.training.loop import LAST
@@ -47,11 +46,12 @@ def classify(config: Config, options: RunOptions, screen: Screen) -> RunFolder:
     """
     _check(config)
     with claimed_run(config, options, screen) as run:
-        if run.folder.result() is None:
+        if is_left_to_do(run):
             with tracking(run) as session:
                 result = _fit(run)
-                finish(run, result)
-                session.finish(result)
+                if result is not None:
+                    finish(run, result)
+                    session.finish(result)
     return run.folder
 
 
@@ -73,7 +73,8 @@ def _check(config: Config) -> None:
         raise UserError("\n".join(problems))
 
 
-def _fit(run: Run) -> dict[str, Any]:
+def _fit(run: Run) -> dict[str, Any] | None:
+    """Fits, and tests the best; returns the content of `result.json`, None for a run that is not to be tested."""
     dataset, values = run.dataset, run.config.classifier
     if not len(dataset.validation):
         raise UserError("config.dataset.validation_fraction: got 0; C is chosen on validation, so give more than 0")
@@ -95,11 +96,12 @@ def _fit(run: Run) -> dict[str, Any]:
     kernel, bias = best.classifier.kernel, best.classifier.bias
     with replaced_file(run.folder.coefficients_file) as temporary, temporary.open("wb") as stream:
         np.savez_compressed(stream, kernel=kernel, bias=bias, c=best.c, classes=np.array(dataset.classes))
-    with run.timer.measures("evaluate"):
-        test, own = run_test(run, with_weights(variables, outcome, "best"))
+    result = test_or_validate(run, [outcome], with_weights(variables, outcome, "best"))
+    if result is None:
+        return None
     tried = [{name: value for name, value in asdict(candidate).items() if name != "classifier"} for candidate in fitted]
     return {
-        **build_result(run, [outcome], test, own),
+        **result,
         "classifier": {
             "kind": values.kind,
             # The layer before the average.

@@ -24,6 +24,7 @@ from vision_transfer.runs.prepare import Run, RunOptions, prepare
 from vision_transfer.runs.result import build_result
 from vision_transfer.runs.shared_stages import shared_stage, stage_keys
 from vision_transfer.runs.stage_inputs import split_inputs, stage_data
+from vision_transfer.runs.trained import write_trained
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.files import write_json
 from vision_transfer.runtime.preemption import Stopped
@@ -47,19 +48,21 @@ from vision_transfer.training.stage import (
 
 
 def train(config: Config, options: RunOptions, screen: Screen) -> RunFolder:
-    """Trains a config's stages to their end, or shows the finished run; returns the run's folder.
+    """Trains a config's stages to their end and tests, or shows the finished run; returns the run's folder.
 
     Raises:
         UserError: a config, data, weights or folder that cannot be used.
         Stopped: asked to stop; the same command resumes from there.
     """
     with claimed_run(config, options, screen) as run:
-        if run.folder.result() is None:
+        if is_left_to_do(run):
             try:
                 with tracking(run) as session:
-                    result = train_stages(run, session)
-                    finish(run, result)
-                    session.finish(result)
+                    run, outcomes, variables = train_stages(run, session)
+                    result = test_or_validate(run, outcomes, variables)
+                    if result is not None:
+                        finish(run, result)
+                        session.finish(result)
             except Stopped:
                 write_json(run.folder.spent_file, run.timer.so_far())
                 raise
@@ -96,13 +99,19 @@ def finish(run: Run, result: dict[str, Any]) -> None:
     draw_or_say_why(file, lambda: draw_confusion(confusion, classes, file), run.screen)
     calibrate(run.folder)
     write_result(run.folder, run.identity.digest, result)
-    run.folder.spent_file.unlink(missing_ok=True)
+    for file in (run.folder.spent_file, run.folder.trained_file):
+        file.unlink(missing_ok=True)
     _write_report(run)
     say_result(run, result)
 
 
-def train_stages(run: Run, session: Session) -> dict[str, Any]:
-    """Trains all stages and tests; returns the content of `result.json`."""
+def is_left_to_do(run: Run) -> bool:
+    """Whether a run that is held has not reached its end: its result or, if it is not to be tested, `trained.json`."""
+    return run.folder.result() is None and (run.options.test or run.folder.trained() is None)
+
+
+def train_stages(run: Run, session: Session) -> tuple[Run, list[StageOutcome], Variables]:
+    """Trains all stages; returns the run with those that the schedule reached, their outcomes, and what is tested."""
     variables = run.initial_variables()
     starts: list[Variables] = []
     outcomes: list[StageOutcome] = []
@@ -138,9 +147,24 @@ def train_stages(run: Run, session: Session) -> dict[str, Any]:
     best_epochs = {stage.name: outcome.progress.best_epoch for stage, outcome in zip(run.stages, outcomes, strict=True)}
     title, file = f"{run.config.name} on {run.dataset.name}", run.folder.curves_figure
     draw_or_say_why(file, lambda: write_curves(records, best_epochs, file, title), run.screen)
+    return run, outcomes, chosen_variables(starts, outcomes, run.config.evaluate)
+
+
+def test_or_validate(run: Run, outcomes: list[StageOutcome], variables: Variables) -> dict[str, Any] | None:
+    """Tests the final parameters; returns the content of `result.json`.
+
+    Of a run that is not to be tested, it writes the validation instead, and returns None.
+    """
+    if run.options.test:
+        with run.timer.measures("evaluate"):
+            test, own = run_test(run, variables)
+        return build_result(run, outcomes, test, own)
+    validation = run.dataset.validation
     with run.timer.measures("evaluate"):
-        test, own = run_test(run, chosen_variables(starts, outcomes, run.config.evaluate))
-    return build_result(run, outcomes, test, own)
+        logits = _final_logits(run, variables, validation)
+    write_json(run.folder.spent_file, run.timer.so_far())
+    write_trained(run, outcomes, logits, validation.labels)
+    return None
 
 
 def run_test(run: Run, variables: Variables) -> tuple[TestResult, dict[str, float | None]]:
