@@ -56,7 +56,7 @@ def work(
         with ExitStack() as claims:
             if not claims.enter_context(held(folder.lock(run_key(run.config)))):
                 return False
-            if finished_run(run, folder, now) is not None or failure(run, folder) is not None:
+            if finished_run(run, folder, now, tested=options.test) is not None or failure(run, folder) is not None:
                 return True
             begun = folder.begun_file(first_stage).exists()
             if not begun and not claims.enter_context(held(folder.lock(f"first-{first_stage}"))):

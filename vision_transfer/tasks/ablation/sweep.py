@@ -21,6 +21,7 @@ from filelock import FileLock
 
 from vision_transfer.config import read_config, to_dict
 from vision_transfer.runs.folder import Identity, read_json
+from vision_transfer.runs.prepare import RunOptions
 from vision_transfer.runtime.files import remove_leftovers, replaced_file, write_json
 from vision_transfer.tasks.ablation.grid import first_stage_key, run_key
 from vision_transfer.tasks.study.plan import PlannedRun, Study
@@ -55,6 +56,18 @@ class SweepFolder:
         folder = self.path / "locks"
         folder.mkdir(parents=True, exist_ok=True)
         return FileLock(folder / f"{name}.lock")
+
+
+def for_workers(options: RunOptions) -> dict[str, Any]:
+    """The options of a command that its workers need, as JSON values."""
+    return {
+        "cache_dir": str(options.cache_dir),
+        "directory": str(Path.cwd()),
+        "command": options.command,
+        "rerun": options.rerun,
+        "reuse": options.reuse,
+        "test": options.test,
+    }
 
 
 def write_plan(study: Study, folder: SweepFolder, options: dict[str, Any]) -> None:
@@ -120,17 +133,17 @@ def failure(run: PlannedRun, folder: SweepFolder) -> str | None:
 
 
 def finished_run(
-    run: PlannedRun, folder: SweepFolder, now: Identity | None, *, beside: bool = False
+    run: PlannedRun, folder: SweepFolder, now: Identity | None, *, beside: bool = False, tested: bool = True
 ) -> FinishedRun | None:
     """A run that was finished earlier on the data that it is planned on, or None.
 
     `now` are the current code, versions and device, which must be those of the run; None accepts any. With `beside`,
-    runs of other sweeps in the same folder count too.
+    runs of other sweeps in the same folder count too; unless `tested`, those that are trained but not tested.
     """
     own = folder.record_file(run)
     others = sorted(folder.path.parent.glob(f"*/{own.parent.name}/{own.name}")) if beside else []
     for file in (own, *others):
         record = read_json(file) or {}
-        if "folder" in record and (finished := read_finished(run, Path(str(record["folder"])), now)):
+        if "folder" in record and (finished := read_finished(run, Path(str(record["folder"])), now, tested=tested)):
             return finished
     return None

@@ -22,7 +22,15 @@ from vision_transfer.tasks.ablation.grid import MASK, ablation, networks_of
 from vision_transfer.tasks.ablation.launchers import PROCESSES, SLURM, read_launcher, run_in_processes
 from vision_transfer.tasks.ablation.queue import work
 from vision_transfer.tasks.ablation.slurm import run_in_jobs
-from vision_transfer.tasks.ablation.sweep import SweepFolder, failure, finished_run, forget, refusal, write_plan
+from vision_transfer.tasks.ablation.sweep import (
+    SweepFolder,
+    failure,
+    finished_run,
+    for_workers,
+    forget,
+    refusal,
+    write_plan,
+)
 from vision_transfer.tasks.ablation.tables import screen_table, write_tables
 from vision_transfer.tasks.figures import draw_or_say_why
 from vision_transfer.tasks.study import tables as study_tables
@@ -138,9 +146,7 @@ def _time_text(plan: Plan, cost: Estimate, finished: list[FinishedRun], kind: st
 
 def _do(plan: Plan, config: Config, options: RunOptions, kind: str, workers: int, screen: Screen) -> None:
     forget(plan.study, plan.folder, finished=False)
-    given = {"cache_dir": str(options.cache_dir), "directory": str(Path.cwd()), "command": options.command}
-    given |= {"rerun": options.rerun, "reuse": options.reuse}
-    write_plan(plan.study, plan.folder, given)
+    write_plan(plan.study, plan.folder, for_workers(options))
     progress = _progress(plan, screen)
     match kind:
         case "":

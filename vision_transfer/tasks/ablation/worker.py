@@ -32,7 +32,7 @@ def main(arguments: list[str]) -> int:
     from vision_transfer.runtime.preemption import Stopped, StopSignal, leave
     from vision_transfer.tasks.ablation.queue import work
     from vision_transfer.tasks.ablation.sweep import SweepFolder, read_plan
-    from vision_transfer.tasks.train import task
+    from vision_transfer.tasks.study.launch import launch
 
     stop, folder = StopSignal(), SweepFolder(Path(path))
     stop.install()
@@ -41,8 +41,8 @@ def main(arguments: list[str]) -> int:
         cache = Path(given["cache_dir"])
         os.chdir(given["directory"])
         jax_setup.configure(cache, deterministic=any(run.config.deterministic for run in study.runs))
-        options = RunOptions(None, cache, given["rerun"], given["reuse"], stop, given["command"])
-        work(study, folder, options, task.train, Screen(check=stop.check))
+        options = RunOptions(None, cache, given["rerun"], given["reuse"], stop, given["command"], test=given["test"])
+        work(study, folder, options, launch, Screen(check=stop.check))
     except UserError as error:
         sys.stderr.write(f"worker: {error}\n")
         return USER_ERROR_STATUS

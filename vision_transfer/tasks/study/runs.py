@@ -68,18 +68,22 @@ def conditions() -> Identity:
     return Identity("", code_digest(), versions(), device_text())
 
 
-def read_finished(run: PlannedRun, folder: Path, now: Identity | None) -> FinishedRun | None:
+def read_finished(run: PlannedRun, folder: Path, now: Identity | None, *, tested: bool = True) -> FinishedRun | None:
     """The finished run in a folder; None if it is not finished or was done on other data or under conditions not `now`.
 
-    With `now` None, any conditions will do.
+    With `now` None, any conditions will do. Unless `tested`, a run that is trained but not tested counts; its `result`
+    is then `trained.json`.
 
     Raises:
         UserError: its files were changed since it was finished.
     """
     run_folder = RunFolder(folder)
     result, identity = run_folder.result(), run_folder.identity()
-    if result is None or identity is None or (now is not None and now.differences(identity)):
+    if identity is None or (now is not None and now.differences(identity)):
         return None
+    if result is None:
+        trained = None if tested else run_folder.trained()
+        return None if trained is None else FinishedRun(run, folder, trained)
     check_files(run_folder, [run_folder.result_file, run_folder.identity_file])
     if run.data is not None and result["dataset"]["fingerprint"] != run.data:
         return None
