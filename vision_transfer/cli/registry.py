@@ -149,6 +149,12 @@ def _ablation(command: Command) -> None:
     run_ablation(command.config, command.options, command.screen, launcher, dry_run=dry_run)
 
 
+def _search(command: Command) -> None:
+    from vision_transfer.tasks.search.task import search
+
+    search(command.config, command.options, command.screen, command.flags.launcher)
+
+
 def _benchmark(command: Command) -> None:
     from vision_transfer.tasks.benchmark.task import benchmark
 
@@ -223,6 +229,7 @@ TASKS: dict[str, Entry] = {
     "classic_classifier": Entry("fit logistic regression or an SVM to pooled features", _classify),
     "probe": Entry("score every layer and recommend a freeze spec, without fine-tuning", _probe),
     "ablation": Entry("train under a grid of masks, rates, schedules, sizes and seeds", _ablation),
+    "search": Entry("find the best model in a number of minutes, by heads and successive halving", _search),
     "transfer_curve": Entry("pretrain on one data set, transfer to another at several sizes", _transfer_curve),
     "benchmark": Entry("measure steps and whole runs, beside peers if you like", _benchmark),
 }

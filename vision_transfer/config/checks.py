@@ -24,6 +24,7 @@ LAYERS_MAXIMUM = {"rotation": 1.0, "shear": 1.0}
 # Stages that a task makes its runs of; the schedule of each run is made by the task.
 STAGES_OF_TASKS = {
     "ablation": ("head", "tune"),
+    "search": ("head", "tune"),
     "transfer_curve": ("pretrain", "head", "whole", "scratch"),
 }
 

@@ -25,6 +25,7 @@ NOT_IN_DIGEST = (
     "ablation",
     "slurm",
     "probe",
+    "search",
     "check",
 )
 # Fields that came later; at their default they are left out, so that older runs keep their digests.

@@ -17,6 +17,7 @@ from vision_transfer.config.task_schema import (
     ClassifierConfig,
     OptimizerName,
     ProbeConfig,
+    SearchConfig,
     SlurmConfig,
     StudyConfig,
 )
@@ -263,7 +264,7 @@ class Config:
     """
 
     name: str = setting("run", "first part of the run folder's name")
-    task: Literal["train", "benchmark", "classic_classifier", "transfer_curve", "ablation", "probe"] = (
+    task: Literal["train", "benchmark", "classic_classifier", "transfer_curve", "ablation", "probe", "search"] = (
         setting("train", "what the command does with this config")
     )
     seed: int = setting(0, "seed of initialisation, data order, dropout and augmentation", minimum=0)
@@ -303,6 +304,7 @@ class Config:
     ablation: AblationConfig = group(AblationConfig)
     slurm: SlurmConfig = group(SlurmConfig)
     probe: ProbeConfig = group(ProbeConfig)
+    search: SearchConfig = group(SearchConfig)
     check: CheckConfig = group(CheckConfig)
     checkpoint: CheckpointConfig = group(CheckpointConfig)
     extra: Mapping[str, Any] = dataclasses.field(default_factory=dict[str, Any])

@@ -81,6 +81,26 @@ class AblationConfig:
 
 
 @dataclass(frozen=True)
+class SearchConfig:
+    """Fields of `config.search`."""
+
+    minutes: float = setting(10.0, "time that all runs of the search may take together; more minutes continue an earlier search", minimum=0)
+    backbones: tuple[str, ...] = setting(
+        ("efficientnet_lite0", "efficientnet_lite2"), "pretrained backbones to try", own=True
+    )
+    image_sizes: tuple[int, ...] = setting((128, 224), "sides of the images in pixels to try", minimum=1)
+    heads: tuple[Literal["linear", "logistic_regression", "svm"], ...] = setting(
+        ("linear", "logistic_regression"), "heads on the frozen backbone to try"
+    )
+    freeze: tuple[str, ...] = setting(
+        ("none", "last_stage"), "freeze specs of fine-tuning to try; last_stage as in ablation.masks"
+    )
+    learning_rates: tuple[float, ...] = setting((3e-4, 1e-4), "learning rates of fine-tuning to try")
+    least_epochs: int = setting(1, "epochs of the first round of fine-tuning, at least", minimum=1)
+    most_epochs: int = setting(15, "epochs of the last round of fine-tuning, at most", minimum=1)
+
+
+@dataclass(frozen=True)
 class SlurmConfig:
     """Fields of `config.slurm`, for `--launcher=slurm`."""
 

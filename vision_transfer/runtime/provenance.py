@@ -46,6 +46,7 @@ HARMLESS = (
     "tasks/predict.py",
     "tasks/probe",
     "tasks/report",
+    "tasks/search",
     "tasks/show_augmentation.py",
     "tasks/study",
     "tasks/summary_and_fetch.py",

@@ -1,0 +1,34 @@
+r"""Find the best model for your images in the minutes that you have, and how good it really is.
+
+    vision-transfer --config=search --config.dataset.root=FOLDER --config.search.minutes=10
+
+The features of each backbone at each image size are computed once, the cheapest first, and heads are trained on them.
+The time left goes to successive halving over ways to fine-tune: several briefly, the best third again for longer, until
+one is left. Everything is compared on the validation split; the cheapest candidate that is within one standard error of
+the best is chosen, and only that one is tested. `search.md` in the search's folder says what was tried, what it cost,
+what was chosen and why, and what ten more minutes would try. The chosen model is a run like any other: predict, export,
+explain and report work on it.
+
+The same command goes on after an interruption; with more minutes, it goes on where it ended. With few images, compare
+by cross-validation what it chose (`docs/own_images.md`).
+"""
+
+from vision_transfer.config import ConfigDict, default_config, stage, with_stages
+
+
+def get_config() -> ConfigDict:
+    """EfficientNet-Lite at two sizes, two heads; the last stage or everything at two rates."""
+    config = default_config()
+    config.name = "search"
+    config.task = "search"
+    config.model.backbone = "efficientnet_lite0"
+    config.model.pooling = "average"
+    config.model.hidden = ()
+    config.model.dropout = 0.0
+    monitor = "validation_accuracy_then_loss"
+    adam = {"name": "adam", "lr_schedule": "cosine"}
+    return with_stages(
+        config,
+        head=stage(freeze="all", epochs=40, monitor=monitor, l2=1e-4, optimizer=adam | {"lr": 3e-3}),
+        tune=stage(freeze="none", epochs=15, monitor=monitor, optimizer=adam | {"lr": 3e-4}),
+    )

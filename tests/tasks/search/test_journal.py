@@ -1,0 +1,33 @@
+"""The file that a search goes on from."""
+
+import pytest
+
+from vision_transfer.errors import UserError
+from vision_transfer.tasks.search.candidates import Base, Candidate, Tuning
+from vision_transfer.tasks.search.journal import Entry, Journal
+from vision_transfer.tasks.search.rounds import Round
+
+HEAD = Candidate(Base("vgg16", 128), "svm")
+TUNED = Candidate(Base("vgg16", 128), tuning=Tuning("below:block5_conv1", 1e-4, 3))
+
+
+def test_a_journal_reads_what_it_wrote(tmp_path):
+    journal = Journal(tmp_path, 1e-11)
+    journal.begin(Round("heads", (HEAD,), 5.0))
+    journal.note(HEAD, Entry(tmp_path / "run", 12.5))
+    journal.begin(Round("fine-tuning", (TUNED,), 60.5))
+    journal.note_test(HEAD)
+    again = Journal(tmp_path, 5e-11)
+    assert again.product_seconds == 1e-11, "the speed is that of the search's beginning"
+    assert (again.rounds, again.entries, again.tested) == (journal.rounds, journal.entries, journal.tested)
+    assert again.seconds == 12.5
+    again.note(TUNED, Entry(None, 0.0, "the loss is not finite"))
+    assert Journal(tmp_path, 1.0).entries[TUNED].error == "the loss is not finite"
+
+
+def test_a_damaged_journal_says_what_to_do(tmp_path):
+    Journal(tmp_path, 1e-11).begin(Round("heads", (HEAD,), 5.0))
+    file = tmp_path / "search.json"
+    file.write_text(file.read_text(encoding="utf-8").replace('"image_size"', '"size"'), encoding="utf-8")
+    with pytest.raises(UserError, match="remove it to search again"):
+        Journal(tmp_path, 1e-11)

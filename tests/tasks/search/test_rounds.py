@@ -1,0 +1,80 @@
+"""Successive halving within a time: what each round may take, and how rounds follow each other."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vision_transfer.tasks.search.candidates import Base, Candidate, Tuning
+from vision_transfer.tasks.search.costs import Measured, Speed, Work, speed_of
+from vision_transfer.tasks.search.rounds import Allowance, first_tuning, next_heads, next_tuning, promising
+
+BASE = Base("efficientnet_lite0", 128)
+SECONDS = st.floats(0.1, 100)
+
+
+def ways(count):
+    return [Candidate(BASE, tuning=Tuning("none", 10.0**-number, 1)) for number in range(1, count + 1)]
+
+
+def allowance(left, epoch=10.0, other=5.0, least=1, most=15):
+    return Allowance(left, least, most, lambda way, epochs: other + epoch * epochs)
+
+
+@given(st.integers(1, 6), st.floats(0, 10_000), SECONDS, SECONDS)
+def test_a_round_never_takes_more_than_what_is_left(count, left, epoch, other):
+    allowed = allowance(left, epoch, other)
+    planned = first_tuning(ways(count), allowed)
+    if planned is None:
+        assert left < epoch + other
+        return
+    taken = sum(allowed.way_seconds(one, one.tuning.epochs) for one in planned.candidates)
+    assert taken <= (left if len(planned.candidates) == 1 else left / 3) + 1e-6
+
+
+def test_the_best_third_goes_on_for_longer_until_one_has_all_the_time(scored):
+    first = first_tuning(ways(3), allowance(400.0))
+    # 133 s for three ways: 15 s besides their epochs, and 30 s for an epoch of all
+    assert [one.tuning.epochs for one in first.candidates] == [3, 3, 3]
+    last = [
+        replace(scored([True] * right + [False] * (10 - right)), candidate=one)
+        for right, one in zip((7, 9, 8), first.candidates, strict=True)
+    ]
+    second = next_tuning(last, allowance(300.0))
+    assert [(one.tuning.lr, one.tuning.epochs) for one in second.candidates] == [(0.01, 15)]
+    final = [replace(last[1], candidate=second.candidates[0])]
+    assert next_tuning(final, allowance(1000.0)) is None, "there is nothing longer than the most epochs"
+
+
+def test_a_few_more_epochs_are_not_worth_a_run(scored):
+    last = [scored([True] * 10, epochs=8)]
+    assert next_tuning(last, allowance(5 + 10 * 11)) is None
+    assert next_tuning(last, allowance(5 + 10 * 12 + 1)).candidates[0].tuning.epochs == 12
+
+
+def test_the_cheapest_base_comes_first_and_an_expensive_one_only_with_enough_time():
+    seconds = {Base("a", 128): 10.0, Base("a", 224): 30.0}
+    first = next_heads(list(seconds), ("linear", "svm"), seconds.__getitem__, float("inf"))
+    assert [(one.base.image_size, one.head) for one in first.candidates] == [(128, "linear"), (128, "svm")]
+    assert next_heads([Base("a", 224)], ("linear",), seconds.__getitem__, 59.0) is None
+    assert next_heads([Base("a", 224)], ("linear",), seconds.__getitem__, 61.0) is not None
+    assert next_heads([], ("linear",), seconds.__getitem__, 61.0) is None
+
+
+def test_bases_to_fine_tune_are_the_cheapest_and_those_with_a_good_head(scored):
+    heads = [scored([True] * 60 + [False] * 40, size=64), scored([True] * 90 + [False] * 10, size=224)]
+    worse = scored([True] * 70 + [False] * 30, size=128)
+    found = promising([*heads, worse], lambda base: float(base.image_size))
+    assert [base.image_size for base in found] == [64, 224]
+
+
+def test_speeds_come_from_runs_that_computed_and_not_from_a_full_cache():
+    product = 1e-11
+    work = Work(forward=1e12, epoch=1e13, epochs=2)
+    cached = Measured("a", work, forward_seconds=0.5, training_seconds=600.0)
+    assert speed_of("a", [], product) == Speed(4e-11, pytest.approx(1.2e-10))
+    assert speed_of("a", [cached], product) == Speed(4e-11, 3e-11)
+    measured = replace(cached, forward_seconds=50.0)
+    assert speed_of("a", [cached, measured], product).forward == 5e-11
+    assert speed_of("b", [measured], product).forward == 5e-11, "another backbone's is better than none"

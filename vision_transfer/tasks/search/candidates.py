@@ -1,0 +1,116 @@
+"""Candidates of a search: what distinguishes one model from another, and the config of the run that trains it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import product
+
+from vision_transfer.config import Config
+from vision_transfer.data.batches import batches_per_pass
+from vision_transfer.models.network import Network
+from vision_transfer.tasks.ablation.masks import EVERYTHING, expanded
+
+# The head that gradient descent trains, as fine-tuning needs it; the others are classic classifiers.
+LINEAR = "linear"
+# Stages of the config that runs are made of.
+HEAD, TUNE = "head", "tune"
+
+
+@dataclass(frozen=True)
+class Base:
+    """A pretrained backbone and the side of its images in pixels: what candidates share features of."""
+
+    backbone: str
+    image_size: int
+
+    @property
+    def name(self) -> str:
+        """`efficientnet_lite0 at 224 px`."""
+        return f"{self.backbone} at {self.image_size} px"
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """Fine-tuning after the head: the freeze spec, the highest learning rate, and the number of epochs."""
+
+    freeze: str
+    lr: float
+    epochs: int
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A model to train: a head on a frozen base and, with `tuning`, the base with it."""
+
+    base: Base
+    head: str = LINEAR
+    tuning: Tuning | None = None
+
+    @property
+    def name(self) -> str:
+        """The candidate in words, different for each."""
+        if self.tuning is None:
+            return f"{self.base.name}, {self.head.replace('_', ' ')} head"
+        what = "everything trains" if self.tuning.freeze == EVERYTHING else f"frozen {self.tuning.freeze}"
+        epochs = "1 epoch" if self.tuning.epochs == 1 else f"{self.tuning.epochs} epochs"
+        return f"{self.base.name}, {what}, rate {self.tuning.lr:g}, {epochs}"
+
+    def after(self, epochs: int) -> "Candidate":
+        """The same fine-tuning with another number of epochs."""
+        assert self.tuning is not None, "only fine-tuning has epochs"
+        return replace(self, tuning=replace(self.tuning, epochs=epochs))
+
+
+def bases(config: Config) -> list[Base]:
+    """The bases that a config lists, without duplicates."""
+    search = config.search
+    return [Base(*pair) for pair in product(dict.fromkeys(search.backbones), dict.fromkeys(search.image_sizes))]
+
+
+def tunings(config: Config, base: Base, network: Network) -> Iterator[Candidate]:
+    """Ways to fine-tune a base, from the config's list of freeze specs and rates, each for one epoch."""
+    specs = expanded(config.search.freeze, network, base.backbone)
+    for spec, lr in product(specs, dict.fromkeys(config.search.learning_rates)):
+        yield Candidate(base, tuning=Tuning(spec, lr, 1))
+
+
+def with_base(config: Config, base: Base) -> Config:
+    """The config for the images and the backbone of a base."""
+    return replace(
+        config,
+        dataset=replace(config.dataset, image_size=base.image_size),
+        model=replace(config.model, backbone=base.backbone),
+    )
+
+
+def run_config(config: Config, candidate: Candidate, train_images: int, validation_images: int) -> Config:
+    """The config of a candidate's run, made of the stages `head` and `tune`; the seed is the search's.
+
+    An epoch of fine-tuning is validated on at most as many images as it trains on, drawn anew for each epoch; what
+    candidates are compared on is the whole split.
+    """
+    own = replace(with_base(config, candidate.base), name=f"{config.name}_run", task="train", evaluate="best_stage")
+    head = replace(config.stages[HEAD], freeze="all")
+    if candidate.head != LINEAR:
+        classifier = replace(config.classifier, kind=candidate.head)
+        return replace(
+            own,
+            task="classic_classifier",
+            classifier=classifier,
+            schedule=(HEAD,),
+            stages={HEAD: head},
+            evaluate="best",
+        )
+    if candidate.tuning is None:
+        return replace(own, schedule=(HEAD,), stages={HEAD: head})
+    tuning, tune = candidate.tuning, config.stages[TUNE]
+    steps = tune.validation_steps
+    if steps is None and validation_images > train_images:
+        steps = batches_per_pass(train_images, config.eval_batch_size)
+    tune = replace(
+        tune,
+        freeze=tuning.freeze,
+        epochs=tuning.epochs,
+        validation_steps=steps,
+        optimizer=replace(tune.optimizer, lr=tuning.lr),
+    )
+    return replace(own, schedule=(HEAD, TUNE), stages={HEAD: head, TUNE: tune})

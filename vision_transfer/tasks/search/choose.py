@@ -1,0 +1,78 @@
+"""The choice among trained candidates: the cheapest that is not shown to be worse than the best on validation."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool
+
+from vision_transfer.tasks.search.candidates import Candidate
+
+ROUNDING = 1e-9
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A trained candidate.
+
+    Attributes:
+        candidate: what was trained.
+        correct: for each validation image, whether it is classified correctly.
+        loss: mean cross-entropy on validation, in nats.
+        cost: floating-point operations to train it from the images.
+        seconds: that its run took, with what it shared with earlier ones counted there.
+    """
+
+    candidate: Candidate
+    correct: Bool[np.ndarray, "examples"]
+    loss: float
+    cost: float
+    seconds: float
+
+    @property
+    def accuracy(self) -> float:
+        """Share of correctly classified validation images."""
+        return float(np.mean(self.correct))
+
+    def rank(self) -> tuple[float, float, float]:
+        """Orders candidates from the best on: by accuracy, then loss, then cost."""
+        return (-self.accuracy, self.loss, self.cost)
+
+
+def best(scored: Sequence[Scored]) -> Scored:
+    """The candidate with the highest validation accuracy; of equals, that with the lowest loss."""
+    return min(scored, key=Scored.rank)
+
+
+def not_worse(one: Scored, top: Scored) -> bool:
+    """Whether a candidate's accuracy is within one standard error of the best one's, on the same images.
+
+    The standard error is that of the mean difference of the paired outcomes: images on which both are right or both
+    are wrong say nothing about their difference.
+    """
+    differences = top.correct.astype(float) - one.correct.astype(float)
+    images = len(differences)
+    if images < 2:
+        return bool(np.mean(differences) <= 0)
+    standard_error = np.std(differences, ddof=1) / np.sqrt(images)
+    # One image in one direction is exactly one standard error, whatever rounding says.
+    return bool(np.mean(differences) <= standard_error * (1 + ROUNDING))
+
+
+def chosen(scored: Sequence[Scored]) -> Scored:
+    """The cheapest candidate within one standard error of the best (Breiman et al. 1984, section 3.4.3).
+
+    Many candidates are compared on the same validation images, so the best one's accuracy flatters it; the rule trades
+    a difference that these images cannot show for a model that costs less to train.
+    """
+    top = best(scored)
+    return min((one for one in scored if not_worse(one, top)), key=lambda one: (one.cost, *one.rank()))
+
+
+def front(scored: Sequence[Scored]) -> list[Scored]:
+    """The Pareto front: candidates such that none is both as cheap and more accurate, from the cheapest on."""
+    found: list[Scored] = []
+    for one in sorted(scored, key=lambda one: (one.cost, *one.rank())):
+        if not found or one.accuracy > found[-1].accuracy:
+            found.append(one)
+    return found

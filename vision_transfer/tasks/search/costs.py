@@ -1,0 +1,116 @@
+"""The time that a candidate will take: its floating-point operations at the speed that the search has measured so far.
+
+A network's speed per operation differs by a factor of ten between kinds of layers, so each backbone's own measurements
+come first. Only times that runs have recorded enter, so that a search that was interrupted plans as it would have done.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from vision_transfer.config import Config
+from vision_transfer.data.batches import batches_per_pass
+from vision_transfer.models.network import Network
+from vision_transfer.runs.build import Stage, resolve_stages
+from vision_transfer.tasks.benchmark.costs import forward_costs, step_costs, total
+
+# Seconds for data, weights and compilation, and for fitting a head on features; measured on 2 cores (AMD EPYC).
+OVERHEAD_SECONDS = 10.0
+# Of the speed of a matrix product: what a forward pass reaches before any is measured. Depthwise convolutions are slow.
+FORWARD_EFFICIENCY = 0.25
+# Time for an operation of training, relative to one of a forward pass, before any training is measured.
+TRAINING_SLOWNESS = 3.0
+
+
+@dataclass(frozen=True)
+class Work:
+    """Floating-point operations of a run: forward passes (features, validation), and training steps of one epoch each.
+
+    `epochs` is the number of epochs of the last stage; the head's steps on cached features are negligible.
+    """
+
+    forward: float
+    epoch: float
+    epochs: int
+
+    @property
+    def training(self) -> float:
+        """Operations of all epochs."""
+        return self.epoch * self.epochs
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a finished run took."""
+
+    backbone: str
+    work: Work
+    forward_seconds: float
+    training_seconds: float
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Seconds per operation of a backbone."""
+
+    forward: float
+    training: float
+
+    def seconds(self, work: Work) -> float:
+        """The expected time of a run."""
+        return OVERHEAD_SECONDS + work.forward * self.forward + work.training * self.training
+
+
+def run_work(config: Config, network: Network, sizes: Mapping[str, int], *, has_features: bool) -> Work:
+    """The work of a run on splits of these sizes; with `has_features`, those of the whole backbone are cached."""
+    examples = config.dataset.train_examples or sizes["train"]
+    stages = resolve_stages(config, network)
+    last = stages[-1]
+    forward = 0.0
+    for stage in stages:
+        whole = stage.cached == network.backbone[-1].name
+        if stage.cached is not None and not (whole and has_features):
+            forward += _up_to(network, stage.cached, examples + sizes["validation"])
+    if last.cached != network.backbone[-1].name:
+        forward += total(forward_costs(network, sizes["validation"], last.evaluation_start)).flops
+        return Work(forward, _epoch(config, last, network, examples, sizes["validation"]), last.settings.epochs)
+    return Work(forward, 0.0, 0)
+
+
+def operations_of_test(config: Config, network: Network, sizes: Mapping[str, int]) -> float:
+    """Operations of the test of a run."""
+    return total(forward_costs(network, sizes["test"])).flops
+
+
+def speed_of(backbone: str, measured: Sequence[Measured], product: float) -> Speed:
+    """The speed of a backbone, from its own runs, else from those of all.
+
+    Without any it is derived from `product`, the seconds per operation of a matrix product. Runs that would have been
+    faster than that found their features in the cache, and say nothing.
+    """
+    own = [one for one in measured if one.backbone == backbone]
+
+    def of(kind: str) -> float | None:
+        return _ratio(own, kind, product) or _ratio(measured, kind, product)
+
+    forward = of("forward") or product / FORWARD_EFFICIENCY
+    return Speed(forward, of("training") or forward * TRAINING_SLOWNESS)
+
+
+def _ratio(measured: Sequence[Measured], kind: str, least: float) -> float | None:
+    """Seconds per operation over all runs that did such work and took at least `least`, None without any."""
+    pairs = [(getattr(one, f"{kind}_seconds"), getattr(one.work, kind)) for one in measured]
+    pairs = [(seconds, work) for seconds, work in pairs if work and seconds >= least * work]
+    return sum(seconds for seconds, _ in pairs) / sum(work for _, work in pairs) if pairs else None
+
+
+def _epoch(config: Config, stage: Stage, network: Network, examples: int, validation: int) -> float:
+    step = total(step_costs(network, stage.mask, config.batch_size, stage.start)).flops
+    steps = stage.settings.validation_steps
+    validated = validation if steps is None else steps * config.eval_batch_size
+    batches = stage.settings.steps_per_epoch or batches_per_pass(examples, config.batch_size)
+    return batches * step + total(forward_costs(network, validated, stage.evaluation_start)).flops
+
+
+def _up_to(network: Network, layer: str, images: int) -> float:
+    after = total(forward_costs(network, images, network.after(layer))).flops
+    return total(forward_costs(network, images)).flops - after

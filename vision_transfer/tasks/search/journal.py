@@ -1,0 +1,125 @@
+"""`search.json`: what a search planned and did, written before each step, so that it goes on where it was stopped.
+
+The runs themselves are in `runs/`. A round is written before its first run starts; a run's entry has its folder and
+seconds, or why it failed. All decisions are functions of these values.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vision_transfer.errors import UserError
+from vision_transfer.runs.folder import read_json
+from vision_transfer.runtime.files import write_json
+from vision_transfer.tasks.search.candidates import LINEAR, Base, Candidate, Tuning
+from vision_transfer.tasks.search.rounds import Round
+
+JOURNAL = "search.json"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A finished run: its folder and the seconds it took; or the error that ended it."""
+
+    folder: Path | None
+    seconds: float
+    error: str | None = None
+
+
+class Journal:
+    """The rounds of a search and the entries of their runs, in the file of its folder."""
+
+    def __init__(self, folder: Path, product_seconds: float) -> None:
+        """Reads the journal in a folder, or begins one, with the seconds per operation of a matrix product here.
+
+        Raises:
+            UserError: the file is damaged.
+        """
+        self.file = folder / JOURNAL
+        self.product_seconds = product_seconds
+        self.rounds: list[Round] = []
+        self.entries: dict[Candidate, Entry] = {}
+        self.tested: list[Candidate] = []
+        content = read_json(self.file)
+        if content is None:
+            return
+        try:
+            self._read(content)
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(
+                f"{self.file}: is damaged or was edited ({error!r}); remove it to search again (finished runs are kept)"
+            ) from error
+
+    def begin(self, planned: Round) -> None:
+        """Records a round before its runs."""
+        self.rounds.append(planned)
+        self._write()
+
+    def note(self, candidate: Candidate, entry: Entry) -> None:
+        """Records what a candidate's run came to."""
+        self.entries[candidate] = entry
+        self._write()
+
+    def note_test(self, candidate: Candidate) -> None:
+        """Records that the test split is used for this candidate."""
+        if candidate not in self.tested:
+            self.tested.append(candidate)
+            self._write()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of all runs so far."""
+        return sum(entry.seconds for entry in self.entries.values())
+
+    def _read(self, content: dict[str, Any]) -> None:
+        self.product_seconds = float(content["product_seconds"])
+        for planned in content["rounds"]:
+            candidates = [_candidate(run) for run in planned["runs"]]
+            self.rounds.append(Round(str(planned["title"]), tuple(candidates), float(planned["seconds"])))
+            for candidate, run in zip(candidates, planned["runs"], strict=True):
+                if "seconds" in run:
+                    folder = run.get("folder")
+                    entry = Entry(None if folder is None else Path(folder), float(run["seconds"]), run.get("error"))
+                    self.entries[candidate] = entry
+        self.tested = [_candidate(run) for run in content["tested"]]
+
+    def _write(self) -> None:
+        rounds = [
+            {
+                "title": planned.title,
+                "seconds": planned.seconds,
+                "runs": [_as_json(one) | self._entry(one) for one in planned.candidates],
+            }
+            for planned in self.rounds
+        ]
+        content = {
+            "product_seconds": self.product_seconds,
+            "rounds": rounds,
+            "tested": list(map(_as_json, self.tested)),
+        }
+        write_json(self.file, content)
+
+    def _entry(self, candidate: Candidate) -> dict[str, Any]:
+        entry = self.entries.get(candidate)
+        if entry is None:
+            return {}
+        found: dict[str, Any] = {"seconds": round(entry.seconds, 3)}
+        if entry.folder is not None:
+            found["folder"] = str(entry.folder)
+        return found | ({} if entry.error is None else {"error": entry.error})
+
+
+def _as_json(candidate: Candidate) -> dict[str, Any]:
+    base, tuning = candidate.base, candidate.tuning
+    values: dict[str, Any] = {"name": candidate.name, "backbone": base.backbone, "image_size": base.image_size}
+    values["head"] = candidate.head
+    if tuning is not None:
+        values |= {"freeze": tuning.freeze, "lr": tuning.lr, "epochs": tuning.epochs}
+    return values
+
+
+def _candidate(values: dict[str, Any]) -> Candidate:
+    base = Base(str(values["backbone"]), int(values["image_size"]))
+    if "freeze" not in values:
+        return Candidate(base, str(values.get("head", LINEAR)))
+    return Candidate(base, tuning=Tuning(str(values["freeze"]), float(values["lr"]), int(values["epochs"])))

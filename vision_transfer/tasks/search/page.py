@@ -1,0 +1,153 @@
+"""`search.md` and its figure: what a search tried, what each candidate cost, which it chose, and what would be next."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.markup import escape
+
+from vision_transfer.metrics.classification import wilson_interval
+from vision_transfer.metrics.significance import paired
+from vision_transfer.runs.folder import RunFolder
+from vision_transfer.runtime.console import Screen, duration
+from vision_transfer.runtime.files import replaced_file
+from vision_transfer.tasks.figures import COLOURS, draw_or_say_why, new_axes, save_png
+from vision_transfer.tasks.search.choose import Scored, best, front
+from vision_transfer.tasks.search.journal import Journal
+from vision_transfer.tasks.search.rounds import Round
+from vision_transfer.tasks.study.tables import interval_text, markdown_table, screen_table
+
+PAGE, FIGURE = "search.md", "front.png"
+HEADER = ("Candidate", "Validation", "95 %", "Loss", "TFLOP", "Time")
+TERA = 1e12
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The end of a search.
+
+    Attributes:
+        scored: all candidates that were trained, in their order.
+        winner: the chosen one.
+        folder: of its run, tested.
+        journal: rounds and entries.
+        budget: seconds that were allowed.
+        ahead: the round that ten more minutes would begin with, or None.
+    """
+
+    scored: Sequence[Scored]
+    winner: Scored
+    folder: RunFolder
+    journal: Journal
+    budget: float
+    ahead: Round | None
+
+
+def write_page(outcome: Outcome, folder: Path, screen: Screen) -> None:
+    """Writes `search.md` and the figure of the front, and shows the table and the sentences."""
+    rows, paragraphs = table_rows(outcome), sentences(outcome)
+    draw_or_say_why(folder / FIGURE, lambda: draw_front(outcome, folder / FIGURE), screen)
+    note = (
+        "* on the Pareto front of training cost and accuracy. 95 %: Wilson interval of the accuracy on validation. "
+        "TFLOP: to train it from the images. Time: of its run, without what earlier runs had left it."
+    )
+    figure = f"![Validation accuracy against training cost]({FIGURE})\n"
+    failures = [f"{one.name} failed: {entry.error}" for one, entry in outcome.journal.entries.items() if entry.error]
+    parts = ["# Search\n", *(f"{text}\n" for text in paragraphs), figure, markdown_table(HEADER, rows, 1, note)]
+    with replaced_file(folder / PAGE) as temporary:
+        temporary.write_text("\n".join([*parts, *failures]), encoding="utf-8")
+    screen.say()
+    screen.say(screen_table("Candidates, the best on validation first", HEADER, rows, 1, note))
+    for text in paragraphs:
+        screen.say(escape(text))
+    screen.say(escape(f"Page: {folder / PAGE}. The model: {outcome.folder.path}."))
+
+
+def table_rows(outcome: Outcome) -> list[list[str]]:
+    """The cells below `HEADER`, the best candidate first."""
+    on_front = front(outcome.scored)
+    return [
+        [
+            one.candidate.name + (" *" if one in on_front else ""),
+            f"{one.accuracy:.4f}",
+            interval_text(wilson_interval(int(one.correct.sum()), len(one.correct))),
+            f"{one.loss:.4f}",
+            f"{one.cost / TERA:,.1f}",
+            duration(one.seconds),
+        ]
+        for one in sorted(outcome.scored, key=Scored.rank)
+    ]
+
+
+def sentences(outcome: Outcome) -> list[str]:
+    """What was chosen and why, how good it is, what the search cost, and what more time would try."""
+    winner, top, result = outcome.winner, best(outcome.scored), outcome.folder.result()
+    assert result is not None, "the chosen run is tested"
+    images = len(winner.correct)
+    if winner is top:
+        why = f"It has the highest accuracy on {images:,} validation images, {winner.accuracy:.4f}"
+        cheaper = [one for one in outcome.scored if one.cost < winner.cost]
+        why += ", and every cheaper candidate is more than one standard error below it." if cheaper else "."
+    else:
+        compared = paired(winner.correct, top.correct)
+        why = (
+            f"On {images:,} validation images it has {winner.accuracy:.4f}; the highest is {top.accuracy:.4f} "
+            f"({top.candidate.name}). The difference is within one standard error (p = {compared.p_value:.2g}, "
+            f"McNemar's exact test), and training it costs {winner.cost / top.cost:.2g} times as much."
+        )
+    test = result["test"]
+    low, high = test["accuracy_ci95"]
+    used = (
+        f"Test, used once for this run: {test['accuracy']:.4f} on {test['examples']:,} images (95 % {low:.4f} to "
+        f"{high:.4f})."
+    )
+    if len(outcome.journal.tested) > 1:
+        used += f" Earlier, with fewer minutes, {len(outcome.journal.tested) - 1} other choices were tested."
+    runs = len(outcome.scored)
+    spent = (
+        f"{runs} candidates took {duration(outcome.journal.seconds)} of {duration(outcome.budget)}, without the test."
+    )
+    if outcome.ahead is None:
+        ahead = "Ten more minutes would try nothing else: add backbones, sizes or rates to config.search."
+    else:
+        names = "; ".join(one.name for one in outcome.ahead.candidates)
+        ahead = f"Ten more minutes (--config.search.minutes={outcome.budget / 60 + 10:g}) would try: {names}."
+    return [f"Chosen: {winner.candidate.name}. {why}", used, spent, ahead]
+
+
+def draw_front(outcome: Outcome, path: Path) -> None:
+    """Writes a PNG: validation accuracy against training cost, the front, and the chosen candidate."""
+    figure, axes = new_axes(9, 5)
+    steps = front(outcome.scored)
+    groups = {"frozen backbone, a head": False, "fine-tuned": True}
+    for number, (label, tuned) in enumerate(groups.items()):
+        own = [one for one in outcome.scored if (one.candidate.tuning is not None) == tuned]
+        for place, one in enumerate(own):
+            low, high = wilson_interval(int(one.correct.sum()), len(one.correct))
+            axes.errorbar(
+                one.cost / TERA,
+                one.accuracy,
+                yerr=[[one.accuracy - low], [high - one.accuracy]],
+                fmt="os"[number],
+                color=COLOURS[number],
+                elinewidth=0.8,
+                label=label if place == 0 else None,
+            )
+    axes.plot(
+        [one.cost / TERA for one in steps], [one.accuracy for one in steps], color="0.5", linestyle="--", zorder=0
+    )
+    winner = outcome.winner
+    axes.annotate(
+        f"chosen: {winner.candidate.name}",
+        (winner.cost / TERA, winner.accuracy),
+        xytext=(8, -16),
+        textcoords="offset points",
+        arrowprops={"arrowstyle": "-"},
+        fontsize=8,
+    )
+    axes.set_xscale("log")
+    axes.set_xlabel("operations to train it from the images, TFLOP")
+    axes.set_ylabel("validation accuracy, 95 % interval")
+    axes.legend(frameon=False, loc="lower right")
+    figure.suptitle("Search: accuracy against training cost; dashed: the Pareto front")
+    save_png(figure, path)

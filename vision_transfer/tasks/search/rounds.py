@@ -1,0 +1,113 @@
+"""The order of a search: which candidates it trains next, from what the earlier ones reached and what time is left.
+
+Heads come first, base by base from the cheapest on, as long as a base takes at most half of the time left. Then
+successive halving (Jamieson and Talwalkar 2016, arXiv:1502.07943) over ways to fine-tune the best bases: a round trains
+several of them briefly, its best third trains again for longer, until one is left; that one gets the time left. Each
+round trains from the pretrained weights with a schedule of its own, so that its learning rate ends at 0.
+
+Everything here is a function of recorded values, so that a search that was killed goes on as it would have done.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from vision_transfer.tasks.search.candidates import Base, Candidate
+from vision_transfer.tasks.search.choose import Scored, best, not_worse
+
+# Share of the time left that the heads of one base may take.
+HEADS_SHARE = 0.5
+# Of the time left for a round that is not the last one, and the share of its candidates that go on.
+ROUND_SHARE, KEPT_SHARE = 1 / 3, 1 / 3
+# More epochs than this multiple of the last round's are worth a new run.
+LEAST_GROWTH = 1.5
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """The time for fine-tuning.
+
+    Attributes:
+        left: seconds until the end.
+        least, most: epochs of a run.
+        way_seconds: of a way for a number of epochs, 0 for what it takes besides them.
+    """
+
+    left: float
+    least: int
+    most: int
+    way_seconds: Callable[[Candidate, int], float]
+
+    def seconds(self, ways: Sequence[Candidate], epochs: int) -> float:
+        """The expected time of these ways, each for this number of epochs."""
+        return sum(self.way_seconds(way, epochs) for way in ways)
+
+    def share(self, ways: Sequence[Candidate]) -> float:
+        """The seconds that a round of these ways may take: all that are left for a single one."""
+        return self.left if len(ways) == 1 else self.left * ROUND_SHARE
+
+
+@dataclass(frozen=True)
+class Round:
+    """Candidates to train, independent of each other, a title, and the seconds that they are expected to take."""
+
+    title: str
+    candidates: tuple[Candidate, ...]
+    seconds: float
+
+
+def next_heads(
+    waiting: Sequence[Base], heads: Sequence[str], seconds: Callable[[Base], float], left: float
+) -> Round | None:
+    """The heads of the cheapest of the bases that have none yet; None where it takes too much of the time left."""
+    base = min(waiting, key=seconds, default=None)
+    if base is None or seconds(base) > HEADS_SHARE * left:
+        return None
+    return Round(f"heads on {base.name}", tuple(Candidate(base, head) for head in heads), seconds(base))
+
+
+def promising(done: Sequence[Scored], seconds: Callable[[Base], float]) -> list[Base]:
+    """Bases to fine-tune: the cheapest of each backbone, and those whose best head is not shown to be worse."""
+    heads = [one for one in done if one.candidate.tuning is None]
+    if not heads:
+        return []
+    top = best(heads)
+    kept = [one.candidate.base for one in heads if not_worse(one, top)]
+    backbones = dict.fromkeys(one.candidate.base.backbone for one in heads)
+    cheapest = [
+        min((one.candidate.base for one in heads if one.candidate.base.backbone == name), key=seconds)
+        for name in backbones
+    ]
+    return sorted(dict.fromkeys([*cheapest, *kept]), key=seconds)
+
+
+def first_tuning(ways: Sequence[Candidate], allowance: Allowance) -> Round | None:
+    """The first round of fine-tuning: as many ways as fit, the cheapest first; None where not even that one fits."""
+    fitting: list[Candidate] = []
+    for way in sorted(ways, key=lambda way: allowance.seconds([way], allowance.least)):
+        tried = [*fitting, way]
+        if allowance.seconds(tried, allowance.least) > allowance.share(tried):
+            break
+        fitting = tried
+    return _round(fitting, allowance) if fitting else None
+
+
+def next_tuning(last: Sequence[Scored], allowance: Allowance) -> Round | None:
+    """The round after one of fine-tuning: its best third, for longer; None where that is not worth a run or the time.
+
+    `last` are the candidates of that round that were trained, at least one.
+    """
+    kept = sorted(last, key=Scored.rank)[: max(1, int(len(last) * KEPT_SHARE))]
+    found = _round([one.candidate for one in kept], allowance)
+    before = max(one.candidate.tuning.epochs for one in last if one.candidate.tuning is not None)
+    grows = [one.tuning is not None and one.tuning.epochs >= LEAST_GROWTH * before for one in found.candidates]
+    return found if any(grows) else None
+
+
+def _round(ways: Sequence[Candidate], allowance: Allowance) -> Round:
+    """These ways for as many epochs, within the bounds, as their share of the time allows; none for too little."""
+    of_one = allowance.seconds(ways, 1) - allowance.seconds(ways, 0)
+    affordable = int((allowance.share(ways) - allowance.seconds(ways, 0)) / of_one)
+    epochs = min(affordable, allowance.most)
+    trained = [way.after(epochs) for way in ways] if epochs >= allowance.least else []
+    title = f"fine-tuning, {len(ways)} {'way' if len(ways) == 1 else 'ways'}"
+    return Round(title, tuple(trained), allowance.seconds(ways, epochs))

@@ -1,0 +1,293 @@
+"""The task `search`: trains candidates round by round within a number of minutes, chooses one, and tests it once."""
+
+import math
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import chain
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+
+from vision_transfer.config import Config, digested
+from vision_transfer.data.dataset import Dataset
+from vision_transfer.data.load import load_dataset
+from vision_transfer.errors import UserError
+from vision_transfer.models.network import Network
+from vision_transfer.runs.build import DataFacts, build_network
+from vision_transfer.runs.folder import RunFolder, default_folder
+from vision_transfer.runs.prepare import RunOptions
+from vision_transfer.runs.trained import Validated, read_validated
+from vision_transfer.runtime.console import Screen, duration
+from vision_transfer.runtime.files import absolute_path, claimed_folder
+from vision_transfer.runtime.provenance import json_digest
+from vision_transfer.tasks.ablation.estimate import flops_per_second
+from vision_transfer.tasks.ablation.launchers import SLURM, read_launcher, run_in_processes
+from vision_transfer.tasks.ablation.queue import SHARED_STAGES
+from vision_transfer.tasks.ablation.slurm import run_in_jobs
+from vision_transfer.tasks.ablation.sweep import SweepFolder, failure, finished_run, for_workers, write_plan
+from vision_transfer.tasks.search.candidates import Base, Candidate, bases, run_config, tunings, with_base
+from vision_transfer.tasks.search.choose import Scored, chosen
+from vision_transfer.tasks.search.costs import Measured, Speed, Work, operations_of_test, run_work, speed_of
+from vision_transfer.tasks.search.journal import Entry, Journal
+from vision_transfer.tasks.search.page import Outcome, write_page
+from vision_transfer.tasks.search.rounds import Allowance, Round, first_tuning, next_heads, next_tuning, promising
+from vision_transfer.tasks.study.launch import launch
+from vision_transfer.tasks.study.plan import PlannedRun, Study
+
+LOGS = "logs"
+# Part of the time that is not planned, because a run may take longer than expected.
+MARGIN = 0.1
+
+
+@dataclass(frozen=True)
+class Workers:
+    """The processes that do the runs: their kind, empty for this process, and their number."""
+
+    kind: str
+    count: int
+
+
+@dataclass(frozen=True)
+class Search:
+    """A search before it starts: its config, networks, the sizes of the splits, and its folder.
+
+    `networks` has the network of each base. The config is without the number of minutes where that must not matter.
+    """
+
+    config: Config
+    networks: dict[Base, Network]
+    sizes: dict[str, int]
+    folder: Path
+
+    def run_config(self, candidate: Candidate) -> Config:
+        """The config of a candidate's run."""
+        examples = self.config.dataset.train_examples or self.sizes["train"]
+        return run_config(self.config, candidate, examples, self.sizes["validation"])
+
+    def work(self, candidate: Candidate, *, has_features: bool = True) -> Work:
+        """The work of a candidate's run; see `run_work`."""
+        return run_work(
+            self.run_config(candidate), self.networks[candidate.base], self.sizes, has_features=has_features
+        )
+
+    def ways(self, base: Base) -> list[Candidate]:
+        """Ways to fine-tune a base."""
+        return list(tunings(self.config, base, self.networks[base]))
+
+    def cost(self, candidate: Candidate) -> float:
+        """Operations to train a candidate from the images."""
+        work = self.work(candidate, has_features=False)
+        return work.forward + work.training
+
+
+def search(config: Config, options: RunOptions, screen: Screen, launcher: str | None = None) -> Path:
+    """Searches for the best model within `search.minutes`, or what remains of them; returns the search's folder.
+
+    `search.md` there says what was tried, what was chosen and why; `search.json` has the same for programs. With more
+    minutes than before the search goes on where it ended. For `launcher` see `read_launcher`; the time is that of all
+    runs together, so that several workers do not change what a search finds.
+
+    Raises:
+        UserError: an invalid config, unusable data, too little time for a single head, or no run that did not fail.
+        Stopped: asked to stop; the same command goes on.
+    """
+    work = Workers(*read_launcher(launcher))
+    plan = _prepare(config, options, screen)
+    busy = UserError(f"{plan.folder}: this search is in use by another process; wait for it to end")
+    with claimed_folder(plan.folder, busy):
+        journal = Journal(plan.folder, 1 / flops_per_second())
+        own = replace(options, workdir=None, shared_stages=SHARED_STAGES, test=False)
+        budget = 60 * config.search.minutes
+        screen.say(escape(f"Search in {plan.folder}: {duration(journal.seconds)} of {duration(budget)} used so far."))
+        for planned in journal.rounds:
+            _do_round(plan, planned, journal, own, work, screen)
+        while (planned := next_round(plan, journal, budget)) is not None:
+            journal.begin(planned)
+            _do_round(plan, planned, journal, own, work, screen)
+        scored = all_scored(plan, journal)
+        if not scored:
+            errors = [f"  {one.name}: {entry.error}" for one, entry in journal.entries.items()]
+            raise UserError("\n".join(["every run of the search failed:", *errors]))
+        winner = chosen(scored)
+        journal.note_test(winner.candidate)
+        screen.say(escape(f"Chosen: {winner.candidate.name}; it is tested now."), style="bold")
+        folder = launch(plan.run_config(winner.candidate), replace(own, test=True), screen.silent())
+        ahead = next_round(plan, journal, budget + 600)
+        outcome = Outcome(scored, winner, folder, journal, budget, ahead)
+        write_page(outcome, plan.folder, screen)
+    return plan.folder
+
+
+def next_round(plan: Search, journal: Journal, budget: float) -> Round | None:
+    """The round that follows those in the journal, within a budget of seconds; None where the search ends."""
+    search, scored = plan.config.search, all_scored(plan, journal)
+    measured: dict[Base, list[Measured]] = {}
+    for one, entry in journal.entries.items():
+        if entry.folder is not None:
+            of_base = measured.setdefault(one.base, [])
+            of_base.append(_measured(plan, one, entry.folder, first=not of_base))
+    everything = list(chain.from_iterable(measured.values()))
+    speed = {base: speed_of(base.backbone, everything, journal.product_seconds) for base in plan.networks}
+    left = (1 - MARGIN) * budget - journal.seconds
+    by_base = partial(_heads_seconds, plan, speed)
+    if not journal.rounds:
+        _check_time(min(map(by_base, plan.networks)), left, budget)
+    tried = {one.base for planned in journal.rounds for one in planned.candidates}
+    waiting = [base for base in plan.networks if base not in tried]
+    if not journal.rounds or journal.rounds[-1].candidates[0].tuning is None:
+        # the first base may take all of the time
+        allowed = left - _test_seconds(plan, speed) if tried else math.inf
+        found = next_heads(waiting, search.heads, by_base, allowed)
+        if found is not None:
+            return found
+
+    def way_seconds(way: Candidate, epochs: int) -> float:
+        return speed[way.base].seconds(replace(plan.work(way), epochs=epochs))
+
+    allowance = Allowance(left - _test_seconds(plan, speed), search.least_epochs, search.most_epochs, way_seconds)
+    if journal.rounds[-1].candidates[0].tuning is None:
+        chosen_bases = promising(scored, by_base)
+        return first_tuning([way for base in chosen_bases for way in plan.ways(base)], allowance)
+    last = [one for one in scored if one.candidate in journal.rounds[-1].candidates]
+    return next_tuning(last, allowance) if last else None
+
+
+def all_scored(plan: Search, journal: Journal) -> list[Scored]:
+    """What the journal's runs reached on validation, in their order, without those that failed."""
+    found: list[Scored] = []
+    for candidate, entry in journal.entries.items():
+        if entry.folder is not None:
+            validated = _validated(entry.folder)
+            cost = plan.cost(candidate)
+            found.append(Scored(candidate, validated.correct, validated.loss, cost, entry.seconds))
+    return found
+
+
+def _prepare(config: Config, options: RunOptions, screen: Screen) -> Search:
+    listed = bases(config)
+    if not listed or not config.search.heads:
+        raise UserError("config.search: backbones, image_sizes and heads must each have at least one value")
+    data = _load(with_base(config, listed[0]), options, screen)
+    if not len(data.validation):
+        raise UserError(
+            "config.dataset.validation_fraction: got 0; a search chooses on validation, so give more than 0"
+        )
+    networks = {base: _network(config, base, data) for base in listed}
+    sizes = {"train": len(data.train), "validation": len(data.validation), "test": len(data.test)}
+    spaces = replace(config.search, minutes=0.0)
+    digest = json_digest([digested(config), repr(spaces), data.fingerprint])
+    folder = options.workdir or default_folder(config.name, digest).path
+    return Search(config, networks, sizes, folder)
+
+
+def _load(config: Config, options: RunOptions, screen: Screen) -> Dataset:
+    return load_dataset(config.dataset, cache_dir=options.cache_dir, screen=screen)
+
+
+def _network(config: Config, base: Base, data: Dataset) -> Network:
+    shape = (base.image_size, base.image_size, data.train.images.shape[-1])
+    return build_network(with_base(config, base), DataFacts(len(data.classes), shape))
+
+
+def _check_time(needed: float, left: float, budget: float) -> None:
+    if needed > left:
+        raise UserError(
+            f"config.search.minutes: got {budget / 60:g}; the heads of the cheapest backbone and image size alone need "
+            f"about {duration(needed / (1 - MARGIN))}; give more minutes, fewer images "
+            "(--config.dataset.train_examples) or smaller ones (--config.search.image_sizes)"
+        )
+
+
+def _heads_seconds(plan: Search, speed: dict[Base, Speed], base: Base) -> float:
+    heads = [Candidate(base, head) for head in plan.config.search.heads]
+    first = speed[base].seconds(plan.work(heads[0], has_features=False))
+    return first + sum(speed[base].seconds(plan.work(head)) for head in heads[1:])
+
+
+def _test_seconds(plan: Search, speed: dict[Base, Speed]) -> float:
+    """The most that the test of the chosen run may take."""
+    return max(
+        speed[base].forward * operations_of_test(plan.config, network, plan.sizes)
+        for base, network in plan.networks.items()
+    )
+
+
+def _measured(plan: Search, candidate: Candidate, folder: Path, *, first: bool) -> Measured:
+    """What a run took; `first` if it is the first one of its base, which computes the features."""
+    validated = _validated(folder)
+    work, seconds = plan.work(candidate, has_features=not first), validated.seconds
+    forward = seconds["features"] + (0.0 if candidate.tuning is None else seconds["evaluate"])
+    return Measured(candidate.base.backbone, work, forward, validated.stages[-1]["seconds"])
+
+
+def _validated(folder: Path) -> Validated:
+    found = read_validated(RunFolder(folder))
+    if found is None:
+        raise UserError(f"{folder}: the run of a search is not there any more; remove search.json to search again")
+    return found
+
+
+def _do_round(
+    plan: Search, planned: Round, journal: Journal, options: RunOptions, work: Workers, screen: Screen
+) -> None:
+    """Trains the candidates of a round that are not in the journal yet, here or by the workers."""
+    waiting = [candidate for candidate in planned.candidates if candidate not in journal.entries]
+    if not waiting:
+        return
+    number = journal.rounds.index(planned) + 1
+    screen.say(escape(f"Round {number}: {planned.title}, about {duration(planned.seconds)}"), style="bold")
+    if work.kind:
+        _do_by_workers(plan, number, waiting, journal, options, work, screen)
+        return
+    (plan.folder / LOGS).mkdir(exist_ok=True)
+    for candidate in waiting:
+        with (plan.folder / LOGS / f"{number}.txt").open("a", encoding="utf-8") as stream:
+            own = replace(screen, console=Console(file=stream, width=120, force_terminal=False))
+            try:
+                folder = launch(plan.run_config(candidate), options, own)
+            except UserError as error:
+                _note(journal, candidate, str(error), screen)
+                continue
+        _note(journal, candidate, folder.path, screen)
+
+
+def _do_by_workers(
+    plan: Search,
+    number: int,
+    waiting: list[Candidate],
+    journal: Journal,
+    options: RunOptions,
+    work: Workers,
+    screen: Screen,
+) -> None:
+    folder = SweepFolder(plan.folder / "rounds" / str(number))
+    runs = tuple(PlannedRun(one.name, plan.run_config(one), {"candidate": one.name}) for one in waiting)
+    study = Study(f"{plan.config.name} round {number}", runs)
+    write_plan(study, folder, for_workers(options))
+    records = folder.path / "records"
+
+    def finished() -> int:
+        screen.check()
+        return len(list(records.glob("*.json")))
+
+    if work.kind == SLURM:
+        run_in_jobs(folder, work.count, plan.config.slurm, finished, screen)
+    else:
+        run_in_processes(folder, work.count, finished, screen)
+    for candidate, run in zip(waiting, runs, strict=True):
+        done = finished_run(run, folder, None, tested=False)
+        _note(journal, candidate, failure(run, folder) or "not done" if done is None else done.folder, screen)
+
+
+def _note(journal: Journal, candidate: Candidate, found: Path | str, screen: Screen) -> None:
+    """Records the folder of a candidate's run, or the error that ended it."""
+    if isinstance(found, str):
+        journal.note(candidate, Entry(None, 0.0, found))
+        screen.say(escape(f"  {candidate.name}: failed: {found}"), style="red")
+        return
+    validated = _validated(found)
+    entry = Entry(Path(absolute_path(str(found))), validated.seconds["total"])
+    journal.note(candidate, entry)
+    figures = f"validation {validated.accuracy:.4f}, loss {validated.loss:.4f}, {duration(entry.seconds)}"
+    screen.say(escape(f"  {candidate.name}: {figures}"))
