@@ -236,6 +236,9 @@ def test_what_the_digest_ignores(config):
         # Later fields, at their defaults.
         "model.head",
         "metrics",
+        "dataset.grouped_by",
+        "dataset.folds",
+        "dataset.fold",
         *(f"stages.{name}.loss" for name in config.stages),
     }
 

@@ -21,6 +21,8 @@ Group = TypeVar("Group")
 KIND_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", tuple: "a list"}
 # Largest values in the units of a preset: turns and columns per row, instead of degrees.
 LAYERS_MAXIMUM = {"rotation": 1.0, "shear": 1.0}
+# Tasks that cross-validate by themselves.
+TASKS_WITH_FOLDS = ("train", "classic_classifier")
 # Stages that a task makes its runs of; the schedule of each run is made by the task.
 STAGES_OF_TASKS = {
     "ablation": ("head", "tune"),
@@ -156,6 +158,18 @@ def _problems(config: Config) -> Iterator[str]:
     dataset = config.dataset
     if dataset.splits != SplitsConfig() and dataset.name.partition(":")[0] != "tfds":
         yield f"config.dataset.splits: are for TensorFlow Datasets (tfds:NAME); config.dataset.name is {dataset.name!r}"
+    if dataset.folds == 1:
+        yield "config.dataset.folds: got 1; allowed are 0 (no cross-validation) and 2 or more"
+    if dataset.fold is not None and dataset.fold >= dataset.folds:
+        yield (
+            f"config.dataset.fold: got {dataset.fold} with {dataset.folds} folds; allowed is less than "
+            "config.dataset.folds (counted from 0)"
+        )
+    if dataset.folds > 1 and dataset.fold is None and config.task not in TASKS_WITH_FOLDS:
+        yield (
+            f"config.dataset.folds: the task {config.task} has no folds of its own; set config.dataset.fold, or choose "
+            f"the task {' or '.join(TASKS_WITH_FOLDS)}"
+        )
     values = dataset.value_range
     if values and not (len(values) == 2 and values[0] < values[1]):
         yield f"config.dataset.value_range: got {values!r}; allowed are two numbers, the first the smaller"

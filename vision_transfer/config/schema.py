@@ -140,6 +140,13 @@ class DatasetConfig:
     group_near_duplicates: bool = setting(
         True, "near-duplicate images of a folder or table stay on one side of splits that are made here"
     )
+    grouped_by: str | None = setting(
+        None,
+        "what belongs together and is never divided by a split made here, such as all images of a patient: a regular "
+        "expression over file names whose first (...) names the group, or a CSV's column (default: its column group)",
+    )
+    folds: int = setting(0, "cross-validation: the number of folds, 2 or more; 0: none", minimum=0)
+    fold: int | None = setting(None, "number of the fold, from 0, that is the test of a single run", minimum=0)
     splits: SplitsConfig = group(SplitsConfig)
 
 

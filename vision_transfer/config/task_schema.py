@@ -84,7 +84,9 @@ class AblationConfig:
 class SearchConfig:
     """Fields of `config.search`."""
 
-    minutes: float = setting(10.0, "time that all runs of the search may take together; more minutes continue an earlier search", minimum=0)
+    minutes: float = setting(
+        10.0, "time that all runs of the search may take together; more minutes continue an earlier search", minimum=0
+    )
     backbones: tuple[str, ...] = setting(
         ("efficientnet_lite0", "efficientnet_lite2"), "pretrained backbones to try", own=True
     )

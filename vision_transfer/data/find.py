@@ -85,7 +85,7 @@ def find_source(config: DatasetConfig, cache_dir: Path, screen: Screen) -> Sourc
 def _find(config: DatasetConfig, cache_dir: Path, screen: Screen) -> Source:
     name, root = config.name, None if config.root is None else Path(config.root).expanduser()
     if name == "auto":
-        return _automatic(root, screen)
+        return _automatic(root, screen, config.grouped_by)
     if name == "embedded":
         return embedded_source()
     if is_tfds(name):
@@ -96,7 +96,7 @@ def _find(config: DatasetConfig, cache_dir: Path, screen: Screen) -> Source:
         raise UserError(f"--config.dataset.name is {name!r}: {nearest_names(name, [*NAMES, NAME, PREFIX + 'NAME'])}")
     if root is None:
         raise UserError(f"--config.dataset.root is empty; --config.dataset.name={name} needs the path of the data.")
-    return _read(name, root, None, None, screen)
+    return _read(name, root, None, None, screen, config.grouped_by)
 
 
 def data_folder() -> Path | None:
@@ -110,11 +110,13 @@ def fetched_folder(name: str, cache_dir: Path) -> Path:
     return cache_dir / FETCHED_FOLDER / name
 
 
-def _read(kind: str, root: Path, name: str | None, classes: tuple[str, ...] | None, screen: Screen) -> Source:
+def _read(
+    kind: str, root: Path, name: str | None, classes: tuple[str, ...] | None, screen: Screen, group: str | None = None
+) -> Source:
+    if kind == "csv" or (kind == "folder" and is_csv(root)):
+        return csv_source(root, screen, group)
     if kind == "folder":
-        return csv_source(root, screen) if is_csv(root) else folder_source(root, screen)
-    if kind == "csv":
-        return csv_source(root, screen)
+        return folder_source(root, screen)
     if kind == "npz":
         return npz_source(root, name, classes)
     if not is_folder(root):
@@ -137,13 +139,13 @@ def _known(name: str, root: Path | None, cache_dir: Path, screen: Screen) -> Sou
     return _read(known.kind, place, place.name if place.name in known.folders else name, known.classes, screen)
 
 
-def _automatic(root: Path | None, screen: Screen) -> Source:
+def _automatic(root: Path | None, screen: Screen, group: str | None = None) -> Source:
     """The data in `root`, if given; else `cats_vs_dogs_small` if it is there; else the embedded digits."""
     use_embedded = "--config.dataset.name=embedded uses the embedded digits instead."
     if root is not None:
         inside = root / CLASSIC
         place = inside if is_folder(inside) and not has_splits(root) else root
-        return _read("folder", place, None, None, screen).with_note(use_embedded)
+        return _read("folder", place, None, None, screen, group).with_note(use_embedded)
     data = data_folder()
     if data is not None and is_folder(data / CLASSIC):
         return folder_source(data / CLASSIC, screen).with_note(use_embedded)

@@ -12,6 +12,7 @@ from vision_transfer.config.schema import DatasetConfig
 from vision_transfer.data.dataset import SPLITS, Dataset, Skipped, Split
 from vision_transfer.data.doubts import say_too_small, say_without_contrast, without_contrast
 from vision_transfer.data.find import find_source
+from vision_transfer.data.folds import named_groups, pairs_of_groups, pooled, taken, with_fold_as_test
 from vision_transfer.data.formats.arrays import MAX_CLASSES
 from vision_transfer.data.images.cache import load_images
 from vision_transfer.data.images.decode import UndecodableError
@@ -34,7 +35,12 @@ def load_dataset(config: DatasetConfig, *, cache_dir: Path, screen: Screen) -> D
     """
     source = source_with_splits(config, cache_dir, screen)
     form = Form(config.image_size or source.default_size, config.channels, config.resampling)
-    splits, undecodable = load_images(source, form, cache_dir, screen)
+    if config.fold is None:
+        splits, undecodable = load_images(source, form, cache_dir, screen)
+    else:
+        # decoded together, and so only once for all folds
+        whole, undecodable = load_images(pooled(source, SPLITS), form, cache_dir, screen)
+        splits = taken(whole["train"], source.splits)
     skipped = source.skipped + undecodable
     _check_no_empty_class(source, splits, skipped)
     train, count = splits["train"], config.train_examples
@@ -78,6 +84,8 @@ def source_with_splits(config: DatasetConfig, cache_dir: Path, screen: Screen) -
             f"--config.dataset.test_fraction is {config.test_fraction}; it must be more than 0 and less than 1."
         )
     found = find_source(config, cache_dir, screen)
+    if config.fold is not None:
+        found = pooled(found, ("train", "validation"))
     if len(found.classes) > MAX_CLASSES:
         raise UserError(
             f"{found.name} has {len(found.classes):,} classes; at most {MAX_CLASSES:,} are allowed. Expected "
@@ -96,9 +104,12 @@ def _with_held_out_splits(source: Source, config: DatasetConfig, cache_dir: Path
     if all(split in source.splits for split in SPLITS):
         return source
     grouped = source.has_near_duplicates and config.group_near_duplicates
-    source, groups = _groups(source, grouped, cache_dir, screen)
-    splits, notes = dict(source.splits), []
+    source, groups = _groups(source, grouped, config.grouped_by, cache_dir, screen)
     together = _together(groups) if grouped else ""
+    if config.fold is not None:
+        source, kept = with_fold_as_test(source, config.fold, config.folds, config.split_seed, groups)
+        groups = groups[kept]
+    splits, notes = dict(source.splits), []
     for split, fraction in (("test", config.test_fraction), ("validation", config.validation_fraction)):
         if split in splits:
             continue
@@ -116,20 +127,21 @@ def _with_held_out_splits(source: Source, config: DatasetConfig, cache_dir: Path
 
 
 def _groups(
-    source: Source, grouped: bool, cache_dir: Path, screen: Screen
+    source: Source, grouped: bool, pattern: str | None, cache_dir: Path, screen: Screen
 ) -> tuple[Source, Int32[np.ndarray, "examples"]]:
     """The source without training files that do not decode, and groups of training examples that no split may divide.
 
-    A group has equal files and, if requested, near-duplicates.
+    A group has equal files, what the user names together and, if requested, near-duplicates.
     """
     train = source.splits["train"]
     if train.read is None:
-        return source, connected(len(train.files), equal_contents(train.contents))
+        pairs = np.concatenate([equal_contents(train.contents), pairs_of_groups(named_groups(train, pattern))])
+        return source, connected(len(train.files), pairs)
     thumbnails, decoded = load_thumbnails(train, fingerprint(source), cache_dir, screen)
     problems = [(train.files[place], _problem(train, int(place))) for place in np.flatnonzero(~decoded)]
     source = source.without("train", [Skipped(file, problem or "does not decode") for file, problem in problems])
     train = source.splits["train"]
-    pairs = equal_contents(train.contents)
+    pairs = np.concatenate([equal_contents(train.contents), pairs_of_groups(named_groups(train, pattern))])
     if grouped:
         pairs = np.concatenate([pairs, near_duplicates(thumbnails[decoded]).pairs])
     return source, connected(len(train.files), pairs)

@@ -17,7 +17,8 @@ PixelsOf = Callable[[int, int], UInt8[np.ndarray, "height width channels"]]
 class Examples:
     """The undecoded examples of one split: names, indices into the source's `classes`, and what decodes one of them.
 
-    Where examples are files, `contents` has the digest of each, and `read` returns the bytes of one.
+    Where examples are files, `contents` has the digest of each, and `read` returns the bytes of one. `groups` names
+    what each belongs to, such as a patient, where the data says so; an empty name is none.
     """
 
     files: tuple[str, ...]
@@ -25,6 +26,7 @@ class Examples:
     pixels: PixelsOf
     contents: tuple[bytes, ...] = ()
     read: Callable[[int], bytes] | None = None
+    groups: tuple[str, ...] = ()
 
     def take(self, indices: Int32[np.ndarray, "chosen"]) -> "Examples":
         """The examples at `indices`, in that order."""
@@ -35,7 +37,31 @@ class Examples:
             pixels=lambda index, channels: pixels(chosen[index], channels),
             contents=tuple(self.contents[index] for index in chosen) if self.contents else (),
             read=None if read is None else lambda index: read(chosen[index]),
+            groups=tuple(self.groups[index] for index in chosen) if self.groups else (),
         )
+
+
+def joined(parts: Sequence[Examples]) -> Examples:
+    """The examples of all parts, which are of one source, one part after the other."""
+    places = [(part, index) for part in parts for index in range(len(part.files))]
+
+    def pixels(index: int, channels: int) -> UInt8[np.ndarray, "height width channels"]:
+        part, place = places[index]
+        return part.pixels(place, channels)
+
+    def read(index: int) -> bytes:
+        part, place = places[index]
+        assert part.read is not None, "either all parts are files or none is"
+        return part.read(place)
+
+    return Examples(
+        files=tuple(file for part in parts for file in part.files),
+        labels=np.concatenate([part.labels for part in parts]),
+        pixels=pixels,
+        contents=tuple(content for part in parts for content in part.contents),
+        read=None if parts[0].read is None else read,
+        groups=tuple(group for part in parts for group in part.groups),
+    )
 
 
 @dataclass(frozen=True)

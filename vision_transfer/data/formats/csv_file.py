@@ -1,7 +1,8 @@
 """A table of images: a CSV file with the columns `path`, `label` and, if the data is already split, `split`.
 
-Paths are relative to the CSV's folder, with `/` between their parts, or backslashes as on Windows. Other columns are
-ignored. Commas, semicolons or tabs separate the values.
+Paths are relative to the CSV's folder, with `/` between their parts, or backslashes as on Windows. A column `group`, or
+one that the config names, says which images belong together. Other columns are ignored. Commas, semicolons or tabs
+separate the values.
 """
 
 import csv
@@ -19,7 +20,7 @@ from vision_transfer.data.source import Source
 from vision_transfer.errors import UserError, nearest_names
 from vision_transfer.runtime.console import Screen
 
-PATH, LABEL, SPLIT = "path", "label", "split"
+PATH, LABEL, SPLIT, GROUP = "path", "label", "split", "group"
 SUFFIXES = (".csv", ".tsv")
 EXPECTED = "a CSV file whose first line names the columns path, label and, optionally, split"
 _SEPARATORS = ",;\t"
@@ -32,20 +33,23 @@ class _Row:
     path: str
     label: str
     split: str
+    group: str
 
 
-def csv_source(file: Path, screen: Screen) -> Source:
+def csv_source(file: Path, screen: Screen, group: str | None = None) -> Source:
     """Reads the table and digests its files; decodes nothing. Unreadable files are left out.
+
+    `group` is the column that names what images belong to; by default the column `group`, if there is one.
 
     Raises:
         UserError: no such file, not text, a missing column or value, a repeated path, an unknown split, a class missing
             from a split, or fewer than two classes; the message names line and column.
     """
-    rows = list(_rows(file))
+    rows = list(_rows(file, group))
     classes = _classes(file, rows)
     named: dict[str, list[Named]] = {split: [] for split in SPLITS if any(row.split == split for row in rows)}
     for row in rows:
-        item = Named(file.parent / row.path, display(row.path), classes[row.label], where=f"line {row.line}: ")
+        item = Named(file.parent / row.path, display(row.path), classes[row.label], f"line {row.line}: ", row.group)
         named[row.split].append(item)
     note = f"images listed in {display(str(file))}."
     return files_source(file.resolve().stem, tuple(classes), named, note=note, expected=EXPECTED, screen=screen)
@@ -56,7 +60,7 @@ def is_csv(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES
 
 
-def _rows(file: Path) -> Iterator[_Row]:
+def _rows(file: Path, group: str | None) -> Iterator[_Row]:
     """The lines of the table, checked one by one."""
     text = _text(file)
     header_line = text.partition("\n")[0]
@@ -66,7 +70,7 @@ def _rows(file: Path) -> Iterator[_Row]:
     seen: dict[str, _Row] = {}
     try:
         header = [name.strip().lower() for name in next(reader, [])]
-        columns = _columns(where, header)
+        columns = _columns(where, header, group)
         for values in reader:
             if not any(value.strip() for value in values):
                 continue
@@ -87,14 +91,14 @@ def _row(where: str, line: int, columns: Mapping[str, int], values: list[str], f
     found: dict[str, str] = {}
     for name, place in columns.items():
         found[name] = values[place].strip() if place < len(values) else ""
-        if not found[name]:
+        if not found[name] and name != GROUP:
             raise UserError(f"{where}, column {name}: is empty. Every image needs one.")
         if "\0" in found[name]:
             raise UserError(f"{where}, column {name}: contains a zero byte.")
     split = split_named(found.get(SPLIT, "train"))
     if split is None:
         raise UserError(f"{where}, column {SPLIT}: is {found[SPLIT]!r}; {nearest_names(found[SPLIT], _SPLIT_NAMES)}")
-    return _Row(line, _with_slashes(found[PATH], folder), class_name(found[LABEL]), split)
+    return _Row(line, _with_slashes(found[PATH], folder), class_name(found[LABEL]), split, found.get(GROUP, ""))
 
 
 def _with_slashes(path: str, folder: Path) -> str:
@@ -102,16 +106,21 @@ def _with_slashes(path: str, folder: Path) -> str:
     return path.replace("\\", "/") if "\\" in path and not os.path.lexists(folder / path) else path
 
 
-def _columns(where: str, header: list[str]) -> dict[str, int]:
+def _columns(where: str, header: list[str], group: str | None) -> dict[str, int]:
     """The index of each column that is read."""
     for name in (PATH, LABEL):
         if name not in header:
             columns = ", ".join(filter(None, header)) or "nothing"
             raise UserError(f"{where}, line 1: has no column {name} (it has {columns}). Expected {EXPECTED}.")
-    twice = next((name for name in (PATH, LABEL, SPLIT) if header.count(name) > 1), None)
+    wanted = (group or GROUP).strip().lower()
+    if group is not None and wanted not in header:
+        columns = ", ".join(filter(None, header))
+        raise UserError(f"config.dataset.grouped_by: the table has no column {group!r}; it has {columns}")
+    twice = next((name for name in (PATH, LABEL, SPLIT, wanted) if header.count(name) > 1), None)
     if twice is not None:
         raise UserError(f"{where}, line 1: has the column {twice} twice. Keep one of them.")
-    return {name: header.index(name) for name in (PATH, LABEL, SPLIT) if name in header}
+    columns_of = {PATH: PATH, LABEL: LABEL, SPLIT: SPLIT, GROUP: wanted}
+    return {name: header.index(column) for name, column in columns_of.items() if column in header}
 
 
 def _classes(file: Path, rows: list[_Row]) -> dict[str, int]:

@@ -36,12 +36,13 @@ _PSEUDO_FILE_SYSTEMS = tuple(map(Path, ("/proc", "/sys", "/dev")))
 
 @dataclass(frozen=True)
 class Named:
-    """A file, its name for display, its class, and where it is listed, for messages (such as `line 3: `)."""
+    """A file, its name for display, its class, where it is listed, for messages (such as `line 3: `), and its group."""
 
     path: Path
     file: str
     label: int
     where: str = ""
+    group: str = ""
 
 
 def files_source(
@@ -211,4 +212,5 @@ def _examples(found: Sequence[tuple[Named, bytes]]) -> Examples:
         pixels=lambda index, channels: decode_image(read(index), channels),
         contents=tuple(content for _, content in found),
         read=read,
+        groups=tuple(item.group for item, _ in found) if any(item.group for item, _ in found) else (),
     )

@@ -1,0 +1,137 @@
+"""Folds: every image is tested once, groups are whole, classes are spread, and what is impossible is said."""
+
+import csv
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.model_selection import StratifiedGroupKFold
+
+from vision_transfer.data.folds import deal
+from vision_transfer.errors import UserError
+
+FOLDS = st.integers(2, 6)
+LABELS = st.lists(st.integers(0, 3), min_size=12, max_size=60).map(np.array)
+
+
+def names(count):
+    return [f"images/{number}.jpg" for number in range(count)]
+
+
+@given(LABELS, FOLDS, st.integers(0, 2**32))
+def test_without_groups_classes_and_sizes_differ_by_at_most_one(labels, folds, seed):
+    dealt = deal(labels, names(len(labels)), folds, seed, np.arange(len(labels)))
+    for label in np.unique(labels):
+        counts = np.bincount(dealt[labels == label], minlength=folds)
+        assert counts.max() - counts.min() <= 1
+    assert set(dealt) <= set(range(folds))
+
+
+@given(LABELS, FOLDS, st.data())
+def test_no_group_is_divided_and_no_fold_has_much_more_than_its_share(labels, folds, data):
+    groups = np.array(data.draw(st.lists(st.integers(0, 15), min_size=len(labels), max_size=len(labels))))
+    dealt = deal(labels, names(len(labels)), folds, 0, groups)
+    assert all(len(set(dealt[groups == group])) == 1 for group in groups)
+    largest = np.bincount(groups).max()
+    for label in np.unique(labels):
+        counts = np.bincount(dealt[labels == label], minlength=folds)
+        assert counts.max() <= np.sum(labels == label) / folds + largest
+
+
+@given(st.permutations(range(24)))
+def test_the_order_of_the_files_does_not_matter(order):
+    labels, order = np.arange(24) % 3, np.array(order)
+    files, groups = np.array(names(24)), np.arange(24) // 2
+    dealt = dict(zip(files, deal(labels, list(files), 4, 1, groups), strict=True))
+    shuffled = deal(labels[order], list(files[order]), 4, 1, groups[order])
+    assert dealt == dict(zip(files[order], shuffled, strict=True))
+
+
+def test_folds_are_about_as_balanced_as_those_of_scikit_learn():
+    random = np.random.default_rng(0)
+    groups = random.integers(0, 40, 300)
+    labels = (groups + random.integers(0, 2, 300)) % 3
+
+    def imbalance(dealt):
+        table = np.zeros((5, 3))
+        np.add.at(table, (dealt, labels), 1)
+        return np.std(table / table.sum(axis=0), axis=0).sum()
+
+    theirs = np.empty(300, int)
+    for fold, (_, held) in enumerate(StratifiedGroupKFold(5).split(labels, labels, groups)):
+        theirs[held] = fold
+    assert imbalance(deal(labels, names(300), 5, 0, groups)) <= 1.1 * imbalance(theirs)
+
+
+def test_each_image_is_the_test_of_one_fold_and_is_decoded_once(load, image_folder, tmp_path):
+    whole = load(name="folder", root=image_folder, image_size=16)
+    tested = []
+    for fold in range(2):
+        dataset = load(name="folder", root=image_folder, image_size=16, folds=2, fold=fold, validation_fraction=0.3)
+        parts = [set(getattr(dataset, split).files) for split in ("train", "validation", "test")]
+        assert sum(map(len, parts)) == len(set.union(*parts))
+        assert set.union(*parts) == set(whole.train.files) | set(whole.validation.files), "not the data's own test"
+        assert f"Fold {fold} of 2" in dataset.note
+        for split in (dataset.train, dataset.validation, dataset.test):
+            for file, label, digest in zip(split.files, split.labels, split.digests, strict=True):
+                own = whole.train if file in whole.train.files else whole.validation
+                place = own.files.index(file)
+                assert (label, digest.tolist()) == (own.labels[place], own.digests[place].tolist())
+        tested += dataset.test.files
+    assert sorted(tested) == sorted((*whole.train.files, *whole.validation.files))
+
+
+def test_near_duplicates_and_the_user_s_groups_are_in_one_fold(load, unsplit):
+    pattern = r"/(\d)\d*\.png"
+    for fold in range(2):
+        dataset = load(root=unsplit, image_size=16, folds=2, fold=fold, grouped_by=pattern, validation_fraction=0)
+        held = {file.split("/")[1][0] for file in dataset.test.files}
+        assert not held & {file.split("/")[1][0] for file in (*dataset.train.files, *dataset.validation.files)}
+
+
+def test_groups_hold_for_splits_without_folds_too(load, unsplit):
+    dataset = load(root=unsplit, image_size=16, grouped_by=r"/(\d)\d*\.png", test_fraction=0.4, validation_fraction=0)
+    held = {file.split("/")[1][0] for file in dataset.test.files}
+    assert not held & {file.split("/")[1][0] for file in dataset.train.files}
+
+
+@pytest.mark.parametrize(("column", "grouped_by"), [("group", None), ("Patient", "patient")])
+def test_a_table_s_column_names_groups(load, unsplit, tmp_path, column, grouped_by):
+    table = unsplit / "images.csv"
+    with table.open("w", newline="", encoding="utf-8") as stream:
+        rows = csv.writer(stream)
+        rows.writerow(["path", "label", column])
+        for name in ("cat", "dog"):
+            for place, file in enumerate(sorted((unsplit / name).iterdir())):
+                rows.writerow([f"{name}/{file.name}", name, f"{name} {place // 2}"])
+    fields = {"image_size": 16, "folds": 2, "grouped_by": grouped_by, "validation_fraction": 0}
+    sets = [load(root=table, fold=fold, **fields) for fold in range(2)]
+    groups = {}
+    for fold, dataset in enumerate(sets):
+        for file in dataset.test.files:
+            name = file.split("/")[0]
+            place = sorted(path.name for path in (unsplit / name).iterdir()).index(file.split("/")[1])
+            groups.setdefault((name, place // 2), set()).add(fold)
+    assert all(len(folds) == 1 for folds in groups.values())
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"folds": 9, "fold": 0}, "at most [0-9]+ folds are possible"),
+        ({"folds": 2, "fold": 0, "grouped_by": "^(.)"}, "no folds are possible|at most 1|try fewer folds"),
+        ({"grouped_by": "patient-([0-9]+)"}, "matches none of 21 names"),
+        ({"grouped_by": "("}, "no regular expression"),
+    ],
+)
+def test_what_is_impossible_is_said(load, unsplit, fields, message):
+    with pytest.raises(UserError, match=message):
+        load(root=unsplit, image_size=16, **fields)
+
+
+def test_a_column_that_is_not_there_is_named(load, unsplit):
+    table = unsplit / "images.csv"
+    table.write_text("path,label\ncat/0.png,cat\ndog/0.png,dog\n", encoding="utf-8")
+    with pytest.raises(UserError, match="has no column 'patient'; it has path, label"):
+        load(root=table, grouped_by="patient")
