@@ -47,8 +47,8 @@ def named_groups(examples: Examples, pattern: str | None) -> list[str | None]:
     if not any(found):
         such = f", such as {examples.files[0]}" if examples.files else ""
         raise UserError(
-            f"config.dataset.grouped_by: {pattern!r} matches none of {len(examples.files):,} names{such}; its first group "
-            "(...) names what belongs together"
+            f"config.dataset.grouped_by: {pattern!r} matches none of {len(examples.files):,} names{such}; its first "
+            "group (...) names what belongs together"
         )
     return [None if match is None else match.group(1 if expression.groups else 0) for match in found]
 
