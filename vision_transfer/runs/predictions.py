@@ -43,6 +43,8 @@ def read_predictions(file: Path) -> SavedPredictions | None:
         files = found.get("files")
         if test is None or (files is not None and files.shape != test[1].shape):
             raise ValueError("its arrays do not fit together")
+    except MemoryError:  # says nothing about the file
+        raise
     except Exception as error:  # a damaged zip raises almost anything
         reason = " ".join(str(error).split())
         raise UserError(

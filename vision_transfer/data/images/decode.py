@@ -162,6 +162,8 @@ def wide_values(content: bytes) -> tuple[float, float] | None:
                 return None
             values = np.asarray(image)
             return float(values.min()), float(values.max())
+    except MemoryError:  # says nothing about the file
+        raise
     except Exception:  # Pillow's plugins may raise anything on damaged bytes.
         return None
 

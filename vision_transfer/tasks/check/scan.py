@@ -151,6 +151,8 @@ def inspected(content: bytes) -> dict[str, Any]:
     with Image.open(io.BytesIO(content), formats=formats_read()) as image:
         try:
             oddities = tuple(_oddities(image, content))
+        except MemoryError:  # says nothing about the file
+            raise
         except Exception as error:  # Pillow's plugins raise almost anything if bytes after the pixels are damaged.
             oddities = (f"damaged in a part that is not needed ({type(error).__name__})",)
         is_grey = image.mode in ("1", "L", "LA", "F") or image.mode.startswith("I")
