@@ -14,6 +14,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from hypothesis import settings
 from jax.sharding import Mesh
 from PIL import Image
 from rich.console import Console
@@ -42,6 +43,9 @@ from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.devices import BATCH_AXIS
 
 REFERENCE = Path(__file__).parent / "reference"
+# The first example of a test pays for imports, which on a busy machine takes longer than any deadline.
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
 
 
 @pytest.fixture

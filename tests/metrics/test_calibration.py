@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.calibration import calibration_curve
 
@@ -53,8 +53,6 @@ def test_different_lengths_are_refused():
         reliability(np.ones((3, 1)), np.array([0, 0]))
 
 
-# Imports on a busy machine can exceed the deadline of hypothesis.
-@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.integers(2, 5), st.integers(1, 20))
 def test_properties(seed, examples, classes, bins):
     rng = np.random.default_rng(seed)

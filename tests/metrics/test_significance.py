@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from vision_transfer.metrics.significance import mcnemar_exact, paired
@@ -18,8 +18,6 @@ def test_by_hand(first, second, expected):
     assert mcnemar_exact(first, second) == pytest.approx(expected)
 
 
-# Imports on a busy machine can exceed the deadline of hypothesis.
-@settings(deadline=None)
 @given(st.integers(0, 60), st.integers(0, 60))
 def test_twice_the_smaller_tail_of_fair_coins(first, second):
     flips = first + second

@@ -12,6 +12,7 @@ from jaxtyping import Int32, UInt32
 
 from vision_transfer.models.inference import Rows
 from vision_transfer.runtime.devices import replicate, split_columns, split_rows
+from vision_transfer.runtime.read_ahead import will_need
 from vision_transfer.training.step import Chunk, Examples, StepOrder
 
 # An accelerator keeps the training data if it takes no more than this share of its memory.
@@ -79,6 +80,7 @@ class StreamedFeed:
         steps = np.minimum(np.arange(start, start + capacity), start + count - 1)
         # (steps, batch) → each device's rows of all steps, device after device
         by_device = order.rows[steps].reshape(capacity, devices, batch // devices).swapaxes(0, 1).reshape(-1)
+        will_need(self.rows.inputs, by_device)
         own_rows = np.arange(capacity * (batch // devices), dtype=np.int32).reshape(capacity, batch // devices)
         examples = Examples(
             *(

@@ -14,6 +14,7 @@ from vision_transfer.data.images.decode import decode_file
 from vision_transfer.data.images.near_duplicates import (
     LEAST_CORRELATION,
     MOST_BITS_APART,
+    _similar_hashes,
     connected,
     gradient_correlation,
     near_duplicates,
@@ -98,6 +99,17 @@ def test_correlation_is_that_of_the_differences(scene):
 def test_images_of_one_colour_are_like_nothing():
     thumbnails = np.stack([thumbnail(np.full((20, 20, 3), level, np.uint8)) for level in (0, 0, 128)])
     assert len(near_duplicates(thumbnails).pairs) == 0
+
+
+def test_pairs_of_hashes_are_those_of_a_comparison_of_all_with_all():
+    random = np.random.default_rng(0)
+    hashes = random.integers(0, 2**63, 5000, dtype=np.uint64)
+    for place in range(0, 5000, 50):  # near ones in other blocks of rows and of columns
+        hashes[(place * 7 + 4200) % 5000] = hashes[place] ^ np.uint64(random.integers(0, 2**10))
+    found = np.concatenate(list(_similar_hashes(hashes)))
+    apart = np.array([np.bitwise_count(hashes ^ one) for one in hashes])
+    expected = np.argwhere(np.triu(apart <= MOST_BITS_APART, 1))
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_none_and_one(scene):

@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from vision_transfer.metrics.calibration import reliability
@@ -21,7 +21,6 @@ def chart(ys, **more):
 
 
 # imports and a busy machine take longer than hypothesis allows
-@settings(deadline=None)
 @given(st.lists(st.floats(1e-8, 1e8) | st.just(math.nan), min_size=1, max_size=60))
 def test_all_is_inside_the_view_box(values):
     drawn = chart(values, dots=True)

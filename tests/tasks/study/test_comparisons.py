@@ -18,7 +18,7 @@ from vision_transfer.tasks.study.runs import FinishedRun
 from vision_transfer.tasks.study.statistics import holm, summarised
 
 # imports and a busy machine take longer than hypothesis allows
-unhurried = settings(deadline=None, max_examples=60)
+unhurried = settings(max_examples=60)
 p_values = st.lists(st.floats(0, 1), min_size=1, max_size=12)
 
 

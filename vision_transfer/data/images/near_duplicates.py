@@ -10,12 +10,12 @@ hashes differed by at most 12 bits and gradients correlated by at least 0.907. O
 `tests/data/images/measure_near_duplicates.py` prints these numbers.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int32, UInt8, UInt64
+from jaxtyping import Bool, Float32, Int32, Int64, UInt8, UInt64
 
 from vision_transfer.data.dataset import DIGEST_BYTES, digest
 from vision_transfer.data.images.decode import UndecodableError, decoder_version
@@ -36,8 +36,9 @@ MOST_BITS_APART = 12
 LEAST_CORRELATION = 0.9
 # The number of lowest frequencies along each axis that the hash uses.
 _FREQUENCIES = 8
-# Rows of hashes compared at a time, and candidates confirmed at a time: both bound memory.
-_ROWS, _CANDIDATES = 256, 8192
+# Hashes compared with hashes at a time, so that their differences stay in a core's cache (400 to 500 million pairs a
+# second; four times as many as with all columns at once), and candidates confirmed at a time, which bounds memory.
+_ROWS, _COLUMNS, _CANDIDATES = 32, 4096, 8192
 
 
 @dataclass(frozen=True)
@@ -80,10 +81,7 @@ def near_duplicates(thumbnails: UInt8[np.ndarray, "n 32 32"], usable: Bool[np.nd
     hashes = perceptual_hashes(thumbnails[chosen])
     pairs: list[np.ndarray] = [np.empty((0, 2), np.int32)]
     similarity: list[np.ndarray] = [np.empty(0, np.float32)]
-    for first in range(0, len(chosen), _ROWS):
-        apart = np.bitwise_count(hashes[first : first + _ROWS, None] ^ hashes[None, first:])
-        rows, columns = np.nonzero(apart <= MOST_BITS_APART)
-        candidates = np.stack([rows, columns], axis=1)[columns > rows] + first
+    for candidates in _similar_hashes(hashes):
         for start in range(0, len(candidates), _CANDIDATES):
             some = chosen[candidates[start : start + _CANDIDATES]].astype(np.int32)
             found = gradient_correlation(thumbnails[some[:, 0]], thumbnails[some[:, 1]])
@@ -91,6 +89,20 @@ def near_duplicates(thumbnails: UInt8[np.ndarray, "n 32 32"], usable: Bool[np.nd
             pairs.append(some[confirmed])
             similarity.append(found[confirmed])
     return NearPairs(np.concatenate(pairs), np.concatenate(similarity))
+
+
+def _similar_hashes(hashes: UInt64[np.ndarray, "n"]) -> Iterator[Int64[np.ndarray, "pairs 2"]]:
+    """Pairs of indices (ascending) of hashes that differ by at most `MOST_BITS_APART`, for a few rows at a time."""
+    for first in range(0, len(hashes), _ROWS):
+        found = [np.empty((0, 2), np.int64)]
+        for left in range(first, len(hashes), _COLUMNS):
+            apart = np.bitwise_count(hashes[first : first + _ROWS, None] ^ hashes[None, left : left + _COLUMNS])
+            similar = apart <= MOST_BITS_APART
+            if similar.any():
+                found.append(np.argwhere(similar) + np.array([first, left]))
+        pairs = np.concatenate(found)
+        pairs = pairs[pairs[:, 1] > pairs[:, 0]]
+        yield pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
 
 
 def gradient_correlation(
