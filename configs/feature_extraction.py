@@ -10,10 +10,10 @@ r"""Feature extraction: a new head on a frozen ImageNet VGG16, the textbooks' ex
         --config.dataset.root=cats_vs_dogs_small
 
 Reproduces chapter 5.3 of Chollet's "Deep Learning with Python" (2017; `edition=1`) and chapter 8.3 of its second
-edition (2021; `edition=2`). Published: edition 1 validation 0.90 to 0.907, with augmentation 0.90 to 0.906; edition 2
-validation about 0.9, with augmentation test 0.975. With `augment=True` every epoch draws fresh variants, as in the
-books; `bank=K` keeps K fixed variants of each image, so the frozen layers are computed K times instead of once per
-epoch.
+edition (2021; `edition=2`). Published: edition 1 validation 0.90 to 0.907, with augmentation about 0.96 (readers with
+newer Keras report 0.90 to 0.906; `docs/results.md`); edition 2 validation about 0.9, with augmentation test 0.975. With
+`augment=True` every epoch draws fresh variants, as in the books; `bank=K` keeps K fixed variants of each image, so the
+frozen layers are computed K times instead of once per epoch.
 
 Expected on cats and dogs, mean (range) over seeds 0 to 2. Times are for 2 cores (AMD EPYC): the first seed, and another
 seed that finds the features in the cache.

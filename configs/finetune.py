@@ -37,7 +37,7 @@ The textbooks' recipes:
         --config.dataset.root=cats_vs_dogs_small
 
 They reproduce chapter 5.3 of Chollet's "Deep Learning with Python" (2017; `edition=1`) and chapter 8.3 of its second
-edition (2021; `edition=2`). Published: edition 1 test 0.939 to 0.97, validation 0.948; edition 2 test 0.985. Both
+edition (2021; `edition=2`). Published: edition 1 test 0.968 (readers report 0.939 to 0.97); edition 2 test 0.985. Both
 continue from the augmented run of `configs/feature_extraction.py`, whose values are in
 `vision_transfer/config/chollet.py`:
 
