@@ -2,8 +2,9 @@
 
 Heads come first, base by base from the cheapest on, as long as a base takes at most half of the time left. Then
 successive halving (Jamieson and Talwalkar 2016, arXiv:1502.07943) over ways to fine-tune the best bases: a round trains
-several of them briefly, its best third trains again for longer, until one is left; that one gets the time left. Each
-round trains from the pretrained weights with a schedule of its own, so that its learning rate ends at 0.
+several of them briefly, its best third trains again for longer, until one is left; that one gets the time left. If it
+needs less, the ways that have not been tried begin such a series of their own. Each round trains from the pretrained
+weights with a schedule of its own, so that its learning rate ends at 0.
 
 Everything here is a function of recorded values, so that a search that was killed goes on as it would have done.
 """

@@ -133,11 +133,11 @@ def next_round(plan: Search, journal: Journal, budget: float) -> Round | None:
     by_base = partial(_heads_seconds, plan, speed)
     if not journal.rounds:
         _check_time(min(map(by_base, plan.networks)), left, budget)
-    tried = {one.base for planned in journal.rounds for one in planned.candidates}
-    waiting = [base for base in plan.networks if base not in tried]
+    with_heads = {one.base for planned in journal.rounds for one in planned.candidates}
+    waiting = [base for base in plan.networks if base not in with_heads]
     if not journal.rounds or journal.rounds[-1].candidates[0].tuning is None:
         # the first base may take all of the time
-        allowed = left - _test_seconds(plan, speed) if tried else math.inf
+        allowed = left - _test_seconds(plan, speed) if with_heads else math.inf
         found = next_heads(waiting, search.heads, by_base, allowed)
         if found is not None:
             return found
@@ -146,11 +146,13 @@ def next_round(plan: Search, journal: Journal, budget: float) -> Round | None:
         return speed[way.base].seconds(replace(plan.work(way), epochs=epochs))
 
     allowance = Allowance(left - _test_seconds(plan, speed), search.least_epochs, search.most_epochs, way_seconds)
-    if journal.rounds[-1].candidates[0].tuning is None:
-        chosen_bases = promising(scored, by_base)
-        return first_tuning([way for base in chosen_bases for way in plan.ways(base)], allowance)
-    last = [one for one in scored if one.candidate in journal.rounds[-1].candidates]
-    return next_tuning(last, allowance) if last else None
+    last = [one for one in scored if one.candidate in journal.rounds[-1].candidates and one.candidate.tuning]
+    longer = next_tuning(last, allowance) if last else None
+    if longer is not None:
+        return longer
+    tried = {one.after(1) for planned in journal.rounds for one in planned.candidates if one.tuning is not None}
+    ways = [way for base in promising(scored, by_base) for way in plan.ways(base)]
+    return first_tuning([way for way in ways if way not in tried], allowance)
 
 
 def all_scored(plan: Search, journal: Journal) -> list[Scored]:
