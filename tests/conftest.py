@@ -34,6 +34,7 @@ from vision_transfer.models.layers import (
     GlobalAveragePool,
     MaxPool,
     Merge,
+    PoolLayers,
     SeparableConv,
     ZeroPad,
 )
@@ -138,7 +139,7 @@ def every_row():
         Activate("last", "swish", stage="second"),
     )
     head = (
-        GlobalAveragePool("global"),
+        PoolLayers("pooled", ("grown", "halved", "last")),
         Flatten("flat"),
         Dense("hidden", 6, "sigmoid"),
         Dropout("dropout", 0.5),

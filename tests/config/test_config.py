@@ -235,6 +235,7 @@ def test_what_the_digest_ignores(config):
         "checkpoint.every_seconds",
         # Later fields, at their defaults.
         "model.head",
+        "model.pooled_layers",
         "metrics",
         "dataset.grouped_by",
         "dataset.folds",

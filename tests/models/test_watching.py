@@ -40,6 +40,8 @@ def test_norms_activations_and_sums_follow_from_the_layers_before_them(seen):
     np.testing.assert_allclose(found["scaled"], found["residual_sum"] * found["expand"], atol=1e-5)
     np.testing.assert_allclose(found["joined"], np.concatenate([found["scaled"], found["separable"]], -1), atol=1e-5)
     np.testing.assert_allclose(found["halved_sum"], found["short"] + found["mix"], atol=1e-5)
+    means = [found[name].mean((1, 2)) for name in ("joined", "halved_sum", "last")]
+    np.testing.assert_allclose(found["pooled"], np.concatenate(means, -1), rtol=1e-5, atol=1e-6)
     assert sum(isinstance(layer, Activate) for layer in network.layers) == 2
 
 

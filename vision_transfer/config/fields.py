@@ -29,7 +29,15 @@ NOT_IN_DIGEST = (
     "check",
 )
 # Fields that came later; at their default they are left out, so that older runs keep their digests.
-NOT_IN_DIGEST_AT_DEFAULT = ("model.head", "metrics", "loss", "dataset.grouped_by", "dataset.folds", "dataset.fold")
+NOT_IN_DIGEST_AT_DEFAULT = (
+    "model.head",
+    "model.pooled_layers",
+    "metrics",
+    "loss",
+    "dataset.grouped_by",
+    "dataset.folds",
+    "dataset.fold",
+)
 
 
 @dataclasses.dataclass(frozen=True)

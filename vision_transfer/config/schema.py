@@ -183,9 +183,10 @@ class ModelConfig:
         None,
         "transformation of pixels of 0–255; default: that of the weights, rescale without any",
     )
-    pooling: Literal["flatten", "average"] = setting(
-        "flatten", "between backbone and head: flatten the map, or average over it"
+    pooling: Literal["flatten", "average", "layers"] = setting(
+        "flatten", "between backbone and head: flatten the map, average over it, or over the maps of several layers"
     )
+    pooled_layers: tuple[str, ...] = setting((), "rows that pooling='layers' averages; default: pools, ends of stages")
     hidden: tuple[int, ...] = setting((256,), "features of the head's hidden dense layers", minimum=1)
     activation: Literal["linear", "relu"] = setting("linear", "activation of the hidden layers")
     dropout: float = setting(0.5, "rate of the head's dropout; 0: none", minimum=0, below=1)

@@ -3,14 +3,15 @@
 A row can be cached where all rows up to it are frozen and it is a pool or the last of a stage of the backbone. Inside a
 stage of VGG a map has two to four times as many values as at its end, so the rows between the last frozen stage and the
 cut are computed in every step rather than cached. An end whose output has twice as many values as that of an earlier
-one, or more, is left out too. Global average pooling counts as a stage: its outputs are the smallest.
+one, or more, is left out too. Global average pooling counts as a stage: its outputs are the smallest. Where the end of
+the backbone pools several layers, steps cannot start between the first of them and that end.
 """
 
 import math
 from collections.abc import Iterator
 
 from vision_transfer.freezing import Mask, cut
-from vision_transfer.models.layers import GlobalAveragePool, MaxPool, Row, stage_of
+from vision_transfer.models.layers import stage_ends
 from vision_transfer.models.network import Network
 
 # A map that is larger by this factor costs more to store and read than the rows after the earlier one cost to compute.
@@ -31,16 +32,10 @@ def _deepest_first(network: Network, stop: int) -> Iterator[str]:
     """Cacheable rows among the first `stop` of the network."""
     smallest = math.inf
     found: list[str] = []
-    for row, following in zip(network.rows[:stop], (*network.rows[1:], None), strict=False):
+    ends = stage_ends(network.rows)
+    for position, row in enumerate(network.rows[:stop], start=1):
         size = math.prod(network.shape_after(row.name))
-        if _ends_stage(row, following) and size < TOO_LARGE * smallest:
+        if row in ends and size < TOO_LARGE * smallest and network.start_before(position) == position:
             found.append(row.name)
             smallest = min(smallest, size)
     return reversed(found)
-
-
-def _ends_stage(row: Row, following: Row | None) -> bool:
-    if isinstance(row, MaxPool | GlobalAveragePool):
-        return True
-    named = bool(getattr(row, "stage", ""))
-    return named and (following is None or stage_of(row) != stage_of(following))

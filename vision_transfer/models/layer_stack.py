@@ -34,6 +34,7 @@ from vision_transfer.models.layers import (
     Layer,
     MaxPool,
     Merge,
+    PoolLayers,
     Row,
     SeparableConv,
     ZeroPad,
@@ -88,10 +89,12 @@ class LayerStack(nn.Module):
         Dropout has a random key per example; without keys this is inference, with the running statistics of batch
         norms. Examples count in batch statistics by their weights (0 for padding; default: all ones).
         """
+        # what is pooled later must lie behind the first row here (`Network.start_before`)
         return self._run(self.rows, inputs.astype(self.numerics.dtype), _Mode(example_keys, example_weights))
 
     def _run(self, rows: Sequence[Row], values: Array, mode: _Mode) -> Array:
         position = 0
+        outputs: dict[str, Array] = {}
         while position < len(rows):
             row = rows[position]
             match row:
@@ -103,12 +106,16 @@ class LayerStack(nn.Module):
                     values = self._normalise(row, values, mode)
                 case Dense():
                     values = FullyConnected(row, self.numerics, name=row.name)(values)
+                case PoolLayers():
+                    values = jnp.concatenate([jnp.mean(outputs[name], axis=(1, 2)) for name in row.layers], axis=-1)
                 case Dropout():
                     values = values if mode.example_keys is None else _drop(values, row, mode.example_keys)
                 case _:
                     values = _without_parameters(row, values)
             last = rows[position]
             values = self._watch(last.merge if isinstance(last, Block) else last, values)
+            if last.name in self._pooled:
+                outputs[last.name] = values
             position += 1
         return values
 
@@ -164,7 +171,12 @@ class LayerStack(nn.Module):
 
     def _joins(self, row: Row) -> bool:
         """Whether the row may be computed with the next one: its own output is of no interest."""
-        return row.name not in self.watched
+        return row.name not in self.watched and row.name not in self._pooled
+
+    @property
+    def _pooled(self) -> frozenset[str]:
+        """Names of the rows whose outputs a later row pools."""
+        return frozenset(name for row in self.rows if isinstance(row, PoolLayers) for name in row.layers)
 
     def _moves(self, norm: BatchNorm, mode: _Mode) -> bool:
         return mode.example_keys is not None and norm.name not in self.inference_layers

@@ -119,6 +119,17 @@ class GlobalAveragePool:
 
 
 @dataclass(frozen=True)
+class PoolLayers:
+    """The means over height and width of the outputs of earlier rows, one after the other (Head2Toe, Evci et al. 2022).
+
+    It ends a backbone, so that a head sees all depths; `layers` names rows of the table that it is in.
+    """
+
+    name: str
+    layers: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Flatten:
     """Height, width and channels in one axis, in that order."""
 
@@ -173,6 +184,7 @@ Layer = (
     | BatchNorm
     | Activate
     | GlobalAveragePool
+    | PoolLayers
     | Flatten
     | Dense
     | Dropout
@@ -182,7 +194,7 @@ Row = Layer | Block
 
 CONVOLUTIONS = (Conv, DepthwiseConv, SeparableConv)
 # Keras's `layers[:-N]` of a base counts the input and all layers but these, which belong to heads.
-NOT_COUNTED_BY_KERAS = (Flatten, Dense, Dropout)
+NOT_COUNTED_BY_KERAS = (PoolLayers, Flatten, Dense, Dropout)
 
 
 def layer_names(rows: Iterable[Row]) -> tuple[str, ...]:
@@ -207,6 +219,16 @@ def layers_of(rows: Iterable[Row]) -> tuple[Layer, ...]:
 def stages(rows: Iterable[Row]) -> list[tuple[str, tuple[Layer, ...]]]:
     """The name and the layers of each stage of a table, in order."""
     return [(name, layers_of(members)) for name, members in groupby(rows, stage_of)]
+
+
+def stage_ends(rows: Sequence[Row]) -> tuple[Row, ...]:
+    """The pools, and the last row of each stage that is named."""
+    return tuple(
+        row
+        for row, following in zip(rows, (*rows[1:], None), strict=False)
+        if isinstance(row, MaxPool | GlobalAveragePool | PoolLayers)
+        or (getattr(row, "stage", "") and (following is None or stage_of(row) != stage_of(following)))
+    )
 
 
 def row_numbers(rows: Iterable[Row]) -> dict[str, int]:

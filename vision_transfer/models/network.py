@@ -19,6 +19,7 @@ from vision_transfer.models.layers import (
     Conv,
     DepthwiseConv,
     Layer,
+    PoolLayers,
     Row,
     SeparableConv,
     layer_names,
@@ -97,6 +98,17 @@ class Network:
     def after(self, name: str) -> str:
         """The name of the row that follows another, which is not the last."""
         return self.rows[self.index(name) + 1].name
+
+    def start_before(self, position: int) -> int:
+        """The last position, at most `position`, from which on the rows need no other output than the one before them.
+
+        It differs from `position` only where a row behind it pools the output of one before it.
+        """
+        pooled = [
+            self.index(name) for row in self.rows[position:] if isinstance(row, PoolLayers) for name in row.layers
+        ]
+        first = min([position, *pooled])
+        return position if first == position else self.start_before(first)
 
     def between(self, start: str | None = None, stop: str | None = None) -> tuple[Row, ...]:
         """The rows from `start` to `stop`, both included; None means the first and the last."""
@@ -218,10 +230,10 @@ def apply_train(
 
     The rows before `cut` are frozen.
     """
-    position = 0 if cut is None else network.index(cut)
+    position = 0 if cut is None else network.start_before(network.index(cut))
     if network.index(start or network.rows[0].name) < position and _is_light(network.rows[:position]):
         inputs = apply(network, variables, inputs, start=start, stop=network.rows[position - 1].name)
-        start = cut
+        start = network.rows[position].name
     stack, values = _stack_and_inputs(network, inputs, start, None, inference_layers, batch_axis)
     logits, updated = cast(
         tuple[Array, dict[str, Params]],

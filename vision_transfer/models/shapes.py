@@ -1,10 +1,10 @@
 """Shapes that follow from a table: of each layer's inputs and output for one example, and of its parameters."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from vision_transfer.errors import UserError
+from vision_transfer.errors import UserError, nearest_names
 from vision_transfer.models.layers import (
     AveragePool,
     BatchNorm,
@@ -18,6 +18,7 @@ from vision_transfer.models.layers import (
     MaxPool,
     Merge,
     Padding,
+    PoolLayers,
     Row,
     SeparableConv,
     ZeroPad,
@@ -37,7 +38,7 @@ class Place:
         layer: its row.
         entry: name of the row of the table that it is, or that it is inside of.
         stage: of that row.
-        inputs: shapes of one example before it; more than one only for a merge.
+        inputs: shapes of one example before it; more than one only for a merge and for pooled layers.
         output: shape of one example after it.
     """
 
@@ -60,20 +61,23 @@ def places(rows: Sequence[Row], shape: Shape) -> tuple[Place, ...]:
         UserError: a layer does not fit the shape before it, such as a 3×3 `valid` convolution on a 2×2 map.
     """
     found: list[Place] = []
+    earlier: dict[str, Shape] = {}
     for row in rows:
         shapes: dict[str, tuple[tuple[Shape, ...], Shape]] = {}
-        shape = _enter(row, shape, shapes)
+        earlier[row.name] = shape = _enter(row, shape, shapes, earlier)
         found += [Place(layer, row.name, stage_of(row), *shapes[layer.name]) for layer in layers_of([row])]
     return tuple(found)
 
 
-def output_shape(row: Row, shape: Shape) -> Shape:
+def output_shape(row: Row, shape: Shape, earlier: Mapping[str, Shape] | None = None) -> Shape:
     """Shape of one example after `row`, given its shape before: `(height, width, channels)` or `(features,)`.
+
+    `earlier` has the shapes after earlier rows by name, for a row that pools them.
 
     Raises:
         UserError: the row does not fit the shape.
     """
-    return _enter(row, shape, {})
+    return _enter(row, shape, {}, earlier or {})
 
 
 def parameter_shapes(layer: Layer, before: Shape) -> dict[str, Shape]:
@@ -105,8 +109,14 @@ def zeros_around(layer: ZeroPad, extents: tuple[int, ...]) -> Margins:
     return margins_of(layer.padding, extents, (layer.size, layer.size), (layer.strides, layer.strides))
 
 
-def _enter(row: Row, shape: Shape, shapes: dict[str, tuple[tuple[Shape, ...], Shape]]) -> Shape:
+def _enter(
+    row: Row, shape: Shape, shapes: dict[str, tuple[tuple[Shape, ...], Shape]], earlier: Mapping[str, Shape]
+) -> Shape:
     """The shape after `row`; enters each layer's inputs and output into `shapes`."""
+    if isinstance(row, PoolLayers):
+        pooled = _pooled(row, earlier)
+        shapes[row.name] = (pooled, (sum(shape[-1] for shape in pooled),))
+        return shapes[row.name][1]
     if not isinstance(row, Block):
         after = _after(row, shape)
         shapes[row.name] = ((shape,), after)
@@ -115,11 +125,21 @@ def _enter(row: Row, shape: Shape, shapes: dict[str, tuple[tuple[Shape, ...], Sh
     for branch in row.branches:
         after = shape
         for inner in branch:
-            after = _enter(inner, after, shapes)
+            after = _enter(inner, after, shapes, {})
         inputs.append(after)
     merged = _merged(row.merge, inputs)
     shapes[row.merge.name] = (tuple(inputs), merged)
     return merged
+
+
+def _pooled(layer: PoolLayers, earlier: Mapping[str, Shape]) -> tuple[Shape, ...]:
+    """Shapes of the outputs that are pooled."""
+    for name in layer.layers:
+        if name not in earlier:
+            raise UserError(f"layer {layer.name!r}: no row {name!r} before it; {nearest_names(name, tuple(earlier))}")
+    if not layer.layers:
+        raise UserError(f"layer {layer.name!r}: there is no layer to pool")
+    return tuple(_require_map(layer, earlier[name]) for name in layer.layers)
 
 
 def _merged(merge: Merge, inputs: list[Shape]) -> Shape:

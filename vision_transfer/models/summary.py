@@ -18,6 +18,7 @@ from vision_transfer.models.layers import (
     Layer,
     MaxPool,
     Merge,
+    PoolLayers,
     SeparableConv,
 )
 from vision_transfer.models.network import Network
@@ -90,6 +91,8 @@ def _kind(layer: Layer) -> str:
             return f"Dropout {layer.rate:g}"
         case GlobalAveragePool():
             return "Average"
+        case PoolLayers():
+            return f"Average of {len(layer.layers)} layers"
         case _:
             return type(layer).__name__
 

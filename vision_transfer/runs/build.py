@@ -66,15 +66,19 @@ def build_network(config: Config, facts: DataFacts) -> Network:
             f"config.dataset.channels: got {facts.image_shape[-1]}; the ImageNet weights of {model.backbone} take "
             "RGB images, so set it to 3 (grey images are repeated)"
         )
-    average = model.pooling == "average" and model.head is None
+    pooling = None if model.head else model.pooling
     backbone = backbone_rows(
-        model.backbone, output=model.backbone_output, batch_norm=model.batch_norm, global_average=average
+        model.backbone,
+        output=model.backbone_output,
+        batch_norm=model.batch_norm,
+        global_average=pooling == "average",
+        pooled_layers=tuple(model.pooled_layers) if pooling == "layers" else None,
     )
     outputs = _outputs(model.output, facts.classes)
     if model.head is None:
         head = head_layers(
             outputs,
-            flatten=not average,
+            flatten=pooling == "flatten",
             hidden=tuple(model.hidden),
             activation=model.activation,
             dropout=model.dropout,

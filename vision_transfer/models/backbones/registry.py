@@ -18,9 +18,10 @@ from vision_transfer.models.backbones.mobilenet_v2 import MOBILENET_V2, MOBILENE
 from vision_transfer.models.backbones.resnet import RESNET50, RESNET50_TORCH
 from vision_transfer.models.backbones.vgg import VGG16_BACKBONE, VGG19_BACKBONE
 from vision_transfer.models.backbones.xception import XCEPTION
-from vision_transfer.models.layers import Block, GlobalAveragePool, Layer, Row
+from vision_transfer.models.layers import Block, GlobalAveragePool, Layer, PoolLayers, Row, layer_names, stage_ends
 
 GLOBAL_POOL_NAME = "global_average_pooling2d"
+POOLED_LAYERS_NAME = "pooled_layers"
 BACKBONES = {
     "vgg16": VGG16_BACKBONE,
     "vgg19": VGG19_BACKBONE,
@@ -85,15 +86,22 @@ def own_rows(reference: str, made: Any) -> tuple[Row, ...]:
 
 
 def backbone_rows(
-    name: str, *, output: str | None = None, batch_norm: bool = False, global_average: bool = False
+    name: str,
+    *,
+    output: str | None = None,
+    batch_norm: bool = False,
+    global_average: bool = False,
+    pooled_layers: tuple[str, ...] | None = None,
 ) -> tuple[Row, ...]:
     """The table of a backbone, up to the layer `output` if one is named.
 
     `batch_norm` puts a batch norm between each convolution and its activation (small convnets only). `global_average`
     ends it with global average pooling, as Keras's `pooling="avg"` does; that then counts as a layer of the base.
+    `pooled_layers` ends it with the averages of these rows, in the order of the table; if it is empty, of the pools and
+    the ends of stages.
 
     Raises:
-        UserError: an unknown backbone or output layer, or batch norm for a backbone that has none.
+        UserError: an unknown backbone or layer, or batch norm for a backbone that has none.
     """
     backbone = find_backbone(name)
     if batch_norm and not backbone.batch_norm_rows:
@@ -108,4 +116,18 @@ def backbone_rows(
             hint = nearest_names(output, names)
             raise UserError(f"config.model.backbone_output: {name} has no layer {output!r}; {hint}")
         rows = rows[: names.index(output) + 1]
+    if pooled_layers is not None:
+        return (*rows, PoolLayers(POOLED_LAYERS_NAME, _pooled(name, rows, pooled_layers)))
     return (*rows, GlobalAveragePool(GLOBAL_POOL_NAME)) if global_average else rows
+
+
+def _pooled(backbone: str, rows: tuple[Row, ...], wanted: tuple[str, ...]) -> tuple[str, ...]:
+    """The names of the rows to pool, in the order of the table."""
+    names = layer_names(rows)
+    for name in wanted:
+        if name not in names:
+            raise UserError(
+                f"config.model.pooled_layers: {backbone} has no row {name!r} to pool; {nearest_names(name, names)}"
+            )
+    wanted = wanted or layer_names((*stage_ends(rows), *rows[-1:]))
+    return tuple(name for name in names if name in wanted)

@@ -132,6 +132,7 @@ def peer_request(case: Case) -> dict[str, Any]:
 def _described(rows: Sequence[Row], before: Shape) -> list[dict[str, Any]]:
     """The rows as JSON values, with what other libraries ask for: shapes before layers, and paddings as numbers."""
     found: list[dict[str, Any]] = []
+    earlier: dict[str, Shape] = {}
     for row in rows:
         values = description(row)
         match row:
@@ -147,7 +148,7 @@ def _described(rows: Sequence[Row], before: Shape) -> list[dict[str, Any]]:
             case _:
                 pass
         found.append({**values, "before": before})
-        before = output_shape(row, before)
+        earlier[row.name] = before = output_shape(row, before, earlier)
     return found
 
 

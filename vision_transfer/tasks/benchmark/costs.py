@@ -24,6 +24,7 @@ from vision_transfer.models.layers import (
     Layer,
     MaxPool,
     Merge,
+    PoolLayers,
     Row,
     SeparableConv,
     layer_names,
@@ -186,7 +187,7 @@ def _elementwise(layer: Layer, inputs: int, outputs: int, folded: bool) -> int:
             return outputs * OPERATIONS[layer.activation]
         case MaxPool():
             return outputs * (layer.size**2 - 1)
-        case GlobalAveragePool() | AveragePool():
+        case GlobalAveragePool() | AveragePool() | PoolLayers():
             return inputs
         case BatchNorm():
             return outputs * ((0 if folded else NORM_OPERATIONS) + OPERATIONS[layer.activation])

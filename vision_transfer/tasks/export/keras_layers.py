@@ -23,6 +23,7 @@ from vision_transfer.models.layers import (
     Layer,
     MaxPool,
     Merge,
+    PoolLayers,
     Row,
     SeparableConv,
     ZeroPad,
@@ -83,7 +84,8 @@ def keras_layers(plain: PlainNetwork) -> list[KerasLayer]:
     last = _connect(rows, last, plain, found)
     softmax = {"units": len(plain.classes), "activation": "softmax", "use_bias": False, "trainable": False}
     probabilities = _layer("Dense", "probabilities", {"kernel": plain.class_kernel}, **softmax)
-    return [*layers, *(found[layer.name] for layer in layers_of(rows)), replace(probabilities, inputs=(last,))]
+    order = [name for layer in layers_of(rows) for name in (*_averages(layer), layer.name)]
+    return [*layers, *(found[name] for name in order), replace(probabilities, inputs=(last,))]
 
 
 def _in_terms_of_keras(rows: Sequence[Row], *, rectified: bool) -> tuple[tuple[Row, ...], bool]:
@@ -96,13 +98,19 @@ def _in_terms_of_keras(rows: Sequence[Row], *, rectified: bool) -> tuple[tuple[R
         UserError: a max-pooling with margins of values that may be negative, since Keras can only add zeros.
     """
     spelt_out: list[Row] = []
+    ends: dict[str, str] = {}
     for row in rows:
+        if isinstance(row, PoolLayers):
+            spelt_out.append(replace(row, layers=tuple(ends[name] for name in row.layers)))
+            continue
         if isinstance(row, Block):
             branches = [_in_terms_of_keras(branch, rectified=rectified) for branch in row.branches]
             spelt_out.append(replace(row, branches=tuple(branch for branch, _ in branches)))
             rectified = all(is_rectified for _, is_rectified in branches)
+            ends[row.name] = row.name
             continue
         spelt_out += _spelt_out(row, rectified)
+        ends[row.name] = spelt_out[-1].name
         if not isinstance(row, KEEPS_SIGN):
             rectified = getattr(row, "activation", "linear") in ("relu", "relu6", "sigmoid")
     return tuple(spelt_out), rectified
@@ -127,12 +135,28 @@ def _spelt_out(layer: Layer, rectified: bool) -> list[Row]:
 
 def _connect(rows: Sequence[Row], last: Tensor, plain: PlainNetwork, found: dict[str, KerasLayer]) -> Tensor:
     """The output of the rows for the input `last`; enters their layers into `found`."""
+    outputs: dict[str, Tensor] = {}
     for row in rows:
-        ends = [_connect(branch, last, plain, found) for branch in row.branches] if isinstance(row, Block) else [last]
+        match row:
+            case Block():
+                ends = [_connect(branch, last, plain, found) for branch in row.branches]
+            case PoolLayers():
+                maps = [outputs[name] for name in row.layers]
+                ends = [Tensor(name, of.shape[-1:]) for name, of in zip(_averages(row), maps, strict=True)]
+                for end, of in zip(ends, maps, strict=True):
+                    found[end.name] = replace(_layer("GlobalAveragePooling2D", end.name), inputs=(of,))
+            case _:
+                ends = [last]
         layer = row.merge if isinstance(row, Block) else row
         found[layer.name] = replace(_keras_layer(layer, plain, last.shape), inputs=tuple(ends))
-        last = Tensor(layer.name, output_shape(row, last.shape))
+        shapes = {name: tensor.shape for name, tensor in outputs.items()}
+        outputs[row.name] = last = Tensor(layer.name, output_shape(row, last.shape, shapes))
     return last
+
+
+def _averages(layer: Layer) -> list[str]:
+    """The names of the layers that average the maps of pooled layers."""
+    return [f"{layer.name}_{name}" for name in layer.layers] if isinstance(layer, PoolLayers) else []
 
 
 def _keras_layer(layer: Layer, plain: PlainNetwork, before: Shape) -> KerasLayer:
@@ -172,6 +196,8 @@ def _without_weights(layer: Layer, before: Shape) -> KerasLayer:
         case GlobalAveragePool():
             keep: dict[str, Any] = {"keepdims": True} if layer.keep_axes else {}
             return _layer("GlobalAveragePooling2D", name, **keep)
+        case PoolLayers():
+            return _layer("Concatenate" if len(layer.layers) > 1 else "Flatten", name)
         case Flatten():
             return _layer("Flatten", name)
         case Dropout():

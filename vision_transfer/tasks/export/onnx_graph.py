@@ -26,6 +26,7 @@ from vision_transfer.models.layers import (
     MaxPool,
     Merge,
     Padding,
+    PoolLayers,
     Row,
     SeparableConv,
     ZeroPad,
@@ -112,12 +113,27 @@ def onnx_model(plain: PlainNetwork) -> bytes:
 
 def _add_rows(graph: _Graph, rows: Sequence[Row], plain: PlainNetwork, shape: Shape) -> None:
     """Adds rows; `shape` is that of one example before them. Maps are NCHW from here on."""
+    outputs: dict[str, str] = {}
+    shapes: dict[str, Shape] = {}
     for row in rows:
-        if isinstance(row, Block):
-            _add_block(graph, row, plain, shape)
-        else:
-            _add_layer(graph, row, plain, shape)
-        shape = output_shape(row, shape)
+        match row:
+            case Block():
+                _add_block(graph, row, plain, shape)
+            case PoolLayers():
+                _pool_layers(graph, row, outputs)
+            case _:
+                _add_layer(graph, row, plain, shape)
+        outputs[row.name] = graph.last
+        shapes[row.name] = shape = output_shape(row, shape, shapes)
+
+
+def _pool_layers(graph: _Graph, layer: PoolLayers, outputs: Mapping[str, str]) -> None:
+    ends = []
+    for name in layer.layers:
+        graph.combine("GlobalAveragePool", f"{layer.name}/{name}", [outputs[name]])
+        ends.append(graph.last)
+    graph.combine("Concat", f"{layer.name}/map", ends, axis=1)
+    graph.add("Flatten", layer.name, axis=1)
 
 
 def _add_block(graph: _Graph, block: Block, plain: PlainNetwork, shape: Shape) -> None:

@@ -54,15 +54,22 @@ def build(request: dict[str, Any]) -> Work:
 
 def _connect(keras: Any, request: dict[str, Any], rows: list[dict[str, Any]], tensor: Any) -> Any:
     """The output of rows for a symbolic input."""
+    outputs: dict[str, Any] = {}
     for row in rows:
         if row["kind"] == "Block":
             ends = [_connect(keras, request, branch, tensor) for branch in row["branches"]]
             tensor = getattr(keras.layers, MERGES[row["merge"]["kind"]])(name=row["merge"]["name"])(ends)
+            outputs[row["name"]] = tensor
+            continue
+        if row["kind"] == "PoolLayers":
+            average, joined = layers_of_row(keras.layers, row)
+            tensor = joined([average(outputs[name]) for name in row["layers"]])
             continue
         for layer in layers_of_row(keras.layers, row):
             layer.trainable = row["name"] in request["trainable"]
             is_fixed = row["name"] in request["inference_layers"] and row["kind"] == "BatchNorm"
             tensor = layer(tensor, training=False) if is_fixed else layer(tensor)
+        outputs[row["name"]] = tensor
     return tensor
 
 
@@ -81,6 +88,8 @@ def layers_of_row(layers: Any, row: dict[str, Any]) -> list[Any]:
             return [layers.Activation(row["activation"], name=name)]
         case "MaxPool" | "AveragePool" | "GlobalAveragePool" | "ZeroPad":
             return [_pool(layers, row)]
+        case "PoolLayers":
+            return [layers.GlobalAveragePooling2D(), layers.Concatenate(name=name)]
         case "Flatten" | "Dropout":
             return [layers.Flatten(name=name) if row["kind"] == "Flatten" else layers.Dropout(row["rate"], name=name)]
         case "Dense":

@@ -69,15 +69,38 @@ def _sequence(torch: Any, request: dict[str, Any], rows: list[dict[str, Any]], f
     for row in rows:
         if row["kind"] == "Block":
             branches = [_sequence(torch, request, branch, fixed) for branch in row["branches"]]
-            modules.append(_block(torch, branches, row["merge"]["kind"]))
+            modules.append([_block(torch, branches, row["merge"]["kind"])])
             continue
         made = modules_of_row(torch.nn, row)
         for module in made:
             module.requires_grad_(row["name"] in request["trainable"])
-        modules += made
+        modules.append(made)
         if row["kind"] == "BatchNorm" and row["name"] in request["inference_layers"]:
             fixed.append(made[0])
-    return torch.nn.Sequential(*modules)
+    if any(row["kind"] == "PoolLayers" for row in rows):
+        return _pooling(torch, rows, [torch.nn.Sequential(*made) for made in modules])
+    return torch.nn.Sequential(*(module for made in modules for module in made))
+
+
+def _pooling(torch: Any, rows: list[dict[str, Any]], modules: list[Any]) -> Any:
+    """The module of rows of which one pools the outputs of earlier ones."""
+
+    class Pooling(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rows = torch.nn.ModuleList(modules)
+
+        def forward(self, values: Any) -> Any:
+            outputs = {}
+            for row, module in zip(rows, self.rows, strict=True):
+                if row["kind"] == "PoolLayers":
+                    values = torch.cat([module(outputs[name]) for name in row["layers"]], 1)
+                else:
+                    values = module(values)
+                outputs[row["name"]] = values
+            return values
+
+    return Pooling()
 
 
 def _block(torch: Any, branches: list[Any], merge: str) -> Any:
@@ -125,8 +148,8 @@ def modules_of_row(nn: Any, row: dict[str, Any]) -> list[Any]:
             return [kind(channels, eps=row["epsilon"], momentum=1 - row["momentum"]), *activation]
         case "Activate":
             return activation
-        case "GlobalAveragePool":
-            return [nn.AdaptiveAvgPool2d(1), *([] if row["keep_axes"] else [nn.Flatten()])]
+        case "GlobalAveragePool" | "PoolLayers":
+            return [nn.AdaptiveAvgPool2d(1), *([] if row.get("keep_axes") else [nn.Flatten()])]
         case "Flatten" | "Dropout":
             return [nn.Flatten() if row["kind"] == "Flatten" else nn.Dropout(row["rate"])]
         case "Dense":
