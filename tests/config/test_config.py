@@ -236,6 +236,7 @@ def test_what_the_digest_ignores(config):
         # Later fields, at their defaults.
         "model.head",
         "model.pooled_layers",
+        "classifier.pooled_layers",
         "metrics",
         "dataset.grouped_by",
         "dataset.folds",

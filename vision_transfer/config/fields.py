@@ -32,6 +32,7 @@ NOT_IN_DIGEST = (
 NOT_IN_DIGEST_AT_DEFAULT = (
     "model.head",
     "model.pooled_layers",
+    "classifier.pooled_layers",
     "metrics",
     "loss",
     "dataset.grouped_by",

@@ -39,6 +39,9 @@ class ClassifierConfig:
     """Fields of `config.classifier`, for the task classic_classifier."""
 
     kind: Literal["logistic_regression", "svm"] = setting("logistic_regression", "classifier on the pooled features")
+    pooled_layers: Literal["all", "select"] = setting(
+        "all", "select: with model.pooling='layers', validation chooses the layers whose features the classifier sees"
+    )
     c_values: tuple[float, ...] = setting(
         (1e-4, 1e-3, 1e-2, 0.1, 1.0), "values of C, the inverse strength of the l2 penalty; validation chooses one"
     )

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float
 
+ROUNDING = 1e-9
+
 
 @dataclass(frozen=True)
 class Paired:
@@ -30,6 +32,22 @@ def mcnemar_exact(first_only: int, second_only: int) -> float:
 
     disagreements = first_only + second_only
     return float(binomtest(first_only, disagreements, 0.5).pvalue) if disagreements else 1.0
+
+
+def within_one_standard_error(one: Bool[np.ndarray, "examples"], best: Bool[np.ndarray, "examples"]) -> bool:
+    """Whether a classifier is at most one standard error less accurate than the best, given what each has right.
+
+    The one-standard-error rule (Breiman et al. 1984, section 3.4.3), for choosing a simpler or cheaper classifier. The
+    standard error is that of the mean difference of the paired outcomes: examples on which both are right or both are
+    wrong say nothing about their difference.
+    """
+    differences = best.astype(float) - one.astype(float)
+    examples = len(differences)
+    if examples < 2:
+        return bool(np.mean(differences) <= 0)
+    standard_error = np.std(differences, ddof=1) / np.sqrt(examples)
+    # One example in one direction is exactly one standard error, whatever rounding says.
+    return bool(np.mean(differences) <= standard_error * (1 + ROUNDING))
 
 
 def paired_over_repeats(

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from vision_transfer.errors import UserError
 
@@ -97,8 +97,13 @@ def chosen(fitted: Sequence[Candidate]) -> Candidate:
     return max(fitted, key=lambda candidate: (candidate.validation_accuracy, -candidate.c))
 
 
-def accuracy(classifier: Linear, examples: Examples) -> float:
-    """Share of correctly classified examples."""
+def outcomes(classifier: Linear, examples: Examples) -> Bool[np.ndarray, "examples"]:
+    """Whether each example is classified correctly."""
     logits = classifier.logits(examples.features)
     predicted = logits[:, 0] > 0 if logits.shape[1] == 1 else np.argmax(logits, axis=1)
-    return float(np.mean(predicted == examples.labels))
+    return predicted == examples.labels
+
+
+def accuracy(classifier: Linear, examples: Examples) -> float:
+    """Share of correctly classified examples."""
+    return float(np.mean(outcomes(classifier, examples)))

@@ -18,14 +18,15 @@ from vision_transfer.errors import UserError
 from vision_transfer.metrics.classification import metrics
 from vision_transfer.models.heads import LOGITS
 from vision_transfer.models.inference import infer
-from vision_transfer.models.layers import layer_names
-from vision_transfer.models.network import Params
+from vision_transfer.models.layers import PoolLayers, layer_names
+from vision_transfer.models.network import Network, Params
 from vision_transfer.runs.folder import RunFolder
 from vision_transfer.runs.prepare import Run, RunOptions
 from vision_transfer.runs.stage_inputs import split_inputs
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.files import replaced_file
-from vision_transfer.tasks.classic_classifier.fit import Examples, Linear, candidates, chosen
+from vision_transfer.tasks.classic_classifier.fit import Examples, Linear
+from vision_transfer.tasks.classic_classifier.select_layers import Columns, Fitting, chosen_set, layer_sets
 from vision_transfer.tasks.train.task import claimed_run, finish, is_left_to_do, test_or_validate
 from vision_transfer.tasks.train.tracking import tracking
 from vision_transfer.training import checkpoints
@@ -61,8 +62,10 @@ def _check(config: Config) -> None:
     problems = []
     if len(stages) != 1 or stages[0].freeze != "all" or stages[0].optimizer.ema:
         problems.append("config.schedule: a classic classifier needs one stage with freeze='all' and ema=0")
-    if config.model.pooling != "average":
-        problems.append(f"config.model.pooling: got {config.model.pooling!r}; a classic classifier needs 'average'")
+    if config.model.head or config.model.pooling == "flatten":
+        problems.append("config.model.pooling: a classic classifier needs 'average' or 'layers', and no own head")
+    if config.classifier.pooled_layers == "select" and config.model.pooling != "layers":
+        problems.append("config.classifier.pooled_layers: select needs config.model.pooling='layers'")
     if tuple(config.model.hidden):
         problems.append(f"config.model.hidden: got {config.model.hidden!r}; a classic classifier needs ()")
     if augmentation_of(config.augment) is not None:
@@ -84,11 +87,17 @@ def _fit(run: Run) -> dict[str, Any] | None:
     began = time.perf_counter()
     with run.timer.measures("train"):
         balanced = run.config.balance == "class_weights"
-        fitted = candidates(values.kind, values.c_values, train, validation, balanced=balanced)
-    best = chosen(fitted)
+        fitting = Fitting(values.kind, values.c_values, train, validation, _columns(run.network), balanced)
+        sets = layer_sets(fitting) if values.pooled_layers == "select" else [fitting.fit(fitting.columns)]
+        selected = chosen_set(sets)
+        best = selected.best
     run.screen.say()
-    for one in fitted:
-        notes = ("  best" if one is best else "") + ("" if one.converged else "  did not converge")
+    if len(sets) > 1:
+        for one in sets:
+            note = "  selected" if one is selected else ""
+            run.screen.say(f"  validation {one.best.validation_accuracy:.4f}  {', '.join(one.layers)}{note}")
+    for one in selected.fitted:
+        notes = ("  best" if one.c == best.c else "") + ("" if one.converged else "  did not converge")
         scores = f"train {one.train_accuracy:.4f}  validation {one.validation_accuracy:.4f}"
         run.screen.say(f"  C {one.c:<8g} {scores}{notes}")
     outcome = _as_stage(run, variables, best.classifier, train, validation, time.perf_counter() - began)
@@ -99,21 +108,39 @@ def _fit(run: Run) -> dict[str, Any] | None:
     result = test_or_validate(run, [outcome], with_weights(variables, outcome, "best"))
     if result is None:
         return None
-    tried = [{name: value for name, value in asdict(candidate).items() if name != "classifier"} for candidate in fitted]
+    tried = [
+        {name: value for name, value in asdict(candidate).items() if name != "classifier"}
+        for candidate in selected.fitted
+    ]
     return {
         **result,
         "classifier": {
             "kind": values.kind,
-            # The layer before the average.
+            # The last layer before the average.
             "layer": layer_names(run.network.backbone)[-2:][0],
+            "layers": list(selected.layers),
             "c": best.c,
             "candidates": tried,
+            "layer_sets": [
+                {"layers": list(one.layers), "c": one.best.c, "validation_accuracy": one.best.validation_accuracy}
+                for one in sets
+            ],
         },
     }
 
 
+def _columns(network: Network) -> Columns:
+    """The columns of each layer's features."""
+    last = network.backbone[-1]
+    if not isinstance(last, PoolLayers):
+        return {layer_names(network.backbone)[-2:][0]: np.arange(network.shape_after(last.name)[-1])}
+    ends = np.cumsum([network.shape_after(name)[-1] for name in last.layers])
+    starts = [0, *ends[:-1]]
+    return {name: np.arange(*span) for name, *span in zip(last.layers, starts, ends, strict=True)}
+
+
 def _pooled(run: Run, variables: dict[str, Params], split: Split) -> Examples:
-    """Global averages of a split's feature maps, from the cache if possible."""
+    """The pooled features of a split, from the cache if possible."""
     stage = run.stages[0]
     inputs, last = split_inputs(run, stage, variables, split), run.network.backbone[-1].name
     if stage.cached == last:

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool
 
+from vision_transfer.metrics.significance import within_one_standard_error
 from vision_transfer.tasks.search.candidates import Candidate
-
-ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -45,18 +44,8 @@ def best(scored: Sequence[Scored]) -> Scored:
 
 
 def not_worse(one: Scored, top: Scored) -> bool:
-    """Whether a candidate's accuracy is within one standard error of the best one's, on the same images.
-
-    The standard error is that of the mean difference of the paired outcomes: images on which both are right or both
-    are wrong say nothing about their difference.
-    """
-    differences = top.correct.astype(float) - one.correct.astype(float)
-    images = len(differences)
-    if images < 2:
-        return bool(np.mean(differences) <= 0)
-    standard_error = np.std(differences, ddof=1) / np.sqrt(images)
-    # One image in one direction is exactly one standard error, whatever rounding says.
-    return bool(np.mean(differences) <= standard_error * (1 + ROUNDING))
+    """Whether a candidate's accuracy is within one standard error of the best one's, on the same images."""
+    return within_one_standard_error(one.correct, top.correct)
 
 
 def chosen(scored: Sequence[Scored]) -> Scored:
