@@ -122,3 +122,12 @@ def _tested(run: Run, outcomes: Sequence[StageOutcome]) -> dict[str, Any]:
 def _parameters(run: Run, stage: Stage) -> dict[str, int]:
     counts = freezing.counts(all_parameter_shapes(run.network), stage.mask)
     return {"total": counts.total, "trainable": counts.trainable, "frozen": counts.frozen}
+
+
+def classifier_in_words(result: Mapping[str, Any]) -> str | None:
+    """The fitted classifier of a run, its C and the layers that it sees; None of a run that trained by steps."""
+    found = result.get("classifier")
+    if not isinstance(found, dict):
+        return None
+    layers = found.get("layers") or [found.get("layer")]
+    return f"{str(found.get('kind')).replace('_', ' ')}, C {found.get('c')}, on {', '.join(map(str, layers))}"

@@ -8,6 +8,7 @@ import numpy as np
 from vision_transfer.metrics.classification import wilson_interval
 from vision_transfer.predict.temperature import Calibration
 from vision_transfer.runs.load import TrainedRun
+from vision_transfer.runs.result import classifier_in_words
 from vision_transfer.tasks.export.agreement import Agreement
 
 TEMPLATE = Path(__file__).with_name("model_card.md.jinja")
@@ -76,9 +77,8 @@ def _stages(run: TrainedRun) -> str:
     for stage in run.result["stages"]:
         optimizer, trainable = run.config.stages[stage["name"]].optimizer, stage["parameters"]["trainable"]
         best = f"{stage['best_epoch']} of {stage['epochs']}"
-        rows.append(
-            (stage["name"], f"`{stage['freeze']}`", f"{trainable:,}", f"{optimizer.name}, {optimizer.lr:g}", best)
-        )
+        how = classifier_in_words(run.result) or f"{optimizer.name}, {optimizer.lr:g}"
+        rows.append((stage["name"], f"`{stage['freeze']}`", f"{trainable:,}", how, best))
     return _table(("stage", "frozen", "trainable parameters", "optimizer, rate", "best epoch"), rows)
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from vision_transfer.config import FIELDS, STAGE_FIELDS, meaning_of
+from vision_transfer.runs.result import classifier_in_words
 from vision_transfer.runtime.console import duration
 from vision_transfer.tasks.report.run_files import RunFiles, get, number
 
@@ -72,7 +73,7 @@ def stage_rows(run: RunFiles) -> list[tuple[str, ...]]:
                 _count(get(stage, "parameters", "trainable")),
                 _count(get(stage, "parameters", "frozen")),
                 _start(stage),
-                _optimizer(plan),
+                classifier_in_words(run.result) or _optimizer(plan),
                 f"{done} of at most {plan['epochs']}" if plan.get("epochs") else str(done),
             )
         )
