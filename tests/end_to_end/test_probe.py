@@ -22,6 +22,9 @@ def test_probe_scores_every_layer_and_recommends_a_spec(place):
     for one in found["layers"]:
         assert one["probe_ci95"][0] <= one["probe"] <= one["probe_ci95"][1]
         assert one["probe"] > 2 * found["chance"]  # random filters do better than chance on digits
+    # The averages at the ends of all stages, side by side.
+    assert (found["all_stages"]["layer"], found["all_stages"]["features"]) == ("all stages", 32 + 64 + 64)
+    assert "all stages" in finished.out
     advice = found["recommendation"]
     assert f"Recommended: --config.stages.<stage>.freeze={advice['freeze']}" in finished.out
     assert advice["best"] in advice["as_good"]

@@ -13,7 +13,17 @@ from vision_transfer.feature_cache.extraction import check_free_space, missing_r
 from vision_transfer.feature_cache.prefix import Prefix
 from vision_transfer.feature_cache.store import FOLDER, Store, open_store, row_keys, write_shard
 from vision_transfer.models.inference import Rows, on_devices
-from vision_transfer.models.layers import Activate, BatchNorm, Block, Conv, GlobalAveragePool, MaxPool, Row, stage_of
+from vision_transfer.models.layers import (
+    Activate,
+    BatchNorm,
+    Block,
+    Conv,
+    GlobalAveragePool,
+    MaxPool,
+    PoolLayers,
+    Row,
+    stage_of,
+)
 from vision_transfer.models.network import Network, Params, outputs_at
 from vision_transfer.runtime.console import Advance, Screen
 from vision_transfer.runtime.devices import BATCH_AXIS, padded_batch, split_rows
@@ -37,7 +47,8 @@ def probed_layers(backbone: Sequence[Row]) -> tuple[str, ...]:
         last = last if isinstance(row, BatchNorm | Activate) else row
         ends_stage = following is None or stage_of(following) != stage_of(row)
         wanted = isinstance(last, Block) or ends_stage if has_blocks else isinstance(last, MaxPool | Conv)
-        if wanted and not isinstance(following, BatchNorm | Activate) and not isinstance(row, GlobalAveragePool):
+        averages = isinstance(row, GlobalAveragePool | PoolLayers)
+        if wanted and not averages and not isinstance(following, BatchNorm | Activate):
             found.append(row.name)
     return tuple(found)
 

@@ -13,7 +13,7 @@ from vision_transfer.errors import UserError
 from vision_transfer.feature_cache import Prefix
 from vision_transfer.models.backbones.registry import find_backbone
 from vision_transfer.models.inference import TakenRows
-from vision_transfer.models.layers import CONVOLUTIONS, layers_of
+from vision_transfer.models.layers import CONVOLUTIONS, layer_names, layers_of, stage_ends
 from vision_transfer.runs.build import with_each_backbone
 from vision_transfer.runs.folder import default_folder
 from vision_transfer.runs.prepare import Run, RunOptions, prepare
@@ -29,6 +29,8 @@ from vision_transfer.tasks.probe.scores import LayerScores, best_layer, layer_sc
 from vision_transfer.tasks.study.tables import screen_table
 
 RESULT, FIGURE = "probe.json", "probe.png"
+# The row of a head that sees the averages at the ends of all stages (`model.pooling="layers"`).
+ALL_STAGES = "all stages"
 
 
 def probe(config: Config, options: RunOptions, screen: Screen) -> Path:
@@ -80,6 +82,8 @@ def _probe_network(config: Config, options: RunOptions, screen: Screen) -> Probe
     pooled = pooled_features(prefix, layers, TakenRows(train.images, kept), train.digests[kept], screen)
     features_seconds = time.monotonic() - began
     scores = layer_scores(pooled, labels, screen)
+    ends = [name for name in layers if name in layer_names(stage_ends(backbone)) or name == layers[-1]]
+    (together,) = layer_scores({ALL_STAGES: np.concatenate([pooled[name] for name in ends], axis=1)}, labels, screen)
     chance = float(np.max(np.bincount(labels)) / len(labels))
     large_from = config.probe.large_from
     last_stage = find_backbone(config.model.backbone).fine_tune_from
@@ -88,16 +92,21 @@ def _probe_network(config: Config, options: RunOptions, screen: Screen) -> Probe
     folder = options.workdir or default_folder(config.name, digest).path
     seconds = {"total": time.monotonic() - began, "features": features_seconds}
     title = f"{run.dataset.name}, {len(kept):,} images of {run.config.dataset.image_size} pixels"
-    write_json(folder / RESULT, _result(run, scores, advice, chance, seconds))
+    write_json(folder / RESULT, _result(run, scores, together, advice, chance, seconds))
     file = folder / FIGURE
     draw_or_say_why(file, lambda: save_png(transfer_figure(scores, advice, backbone, chance, title), file), screen)
-    _say(scores, advice, title, screen)
+    _say(scores, together, advice, title, screen)
     screen.say(escape(f"Results in {folder}: {RESULT}, {FIGURE}. Time: {duration(seconds['total'])}."))
     return ProbedNetwork(config.model.backbone, scores, advice, folder, digest, seconds["total"])
 
 
 def _result(
-    run: Run, scores: list[LayerScores], advice: Recommendation, chance: float, seconds: dict[str, float]
+    run: Run,
+    scores: list[LayerScores],
+    together: LayerScores,
+    advice: Recommendation,
+    chance: float,
+    seconds: dict[str, float],
 ) -> dict[str, Any]:
     """The content of `probe.json`, as JSON values."""
     return {
@@ -113,18 +122,8 @@ def _result(
         },
         "weights": None if run.weights is None else {"source": run.weights.source, "sha256": run.weights.sha256},
         "chance": chance,
-        "layers": [
-            {
-                "layer": one.layer,
-                "features": one.width,
-                "probe": one.probe,
-                "probe_ci95": list(one.probe_interval),
-                "nearest_mean": one.nearest_mean,
-                "logme": one.logme,
-                "as_good_as_best": one.layer in advice.as_good,
-            }
-            for one in scores
-        ],
+        "layers": [{**_entry(one), "as_good_as_best": one.layer in advice.as_good} for one in scores],
+        "all_stages": _entry(together),
         "recommendation": asdict(advice) | {"as_good": list(advice.as_good), "reasons": list(advice.reasons)},
         "large_from": run.config.probe.large_from,
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
@@ -133,9 +132,20 @@ def _result(
     }
 
 
-def _say(scores: list[LayerScores], advice: Recommendation, title: str, screen: Screen) -> None:
+def _entry(one: LayerScores) -> dict[str, Any]:
+    return {
+        "layer": one.layer,
+        "features": one.width,
+        "probe": one.probe,
+        "probe_ci95": list(one.probe_interval),
+        "nearest_mean": one.nearest_mean,
+        "logme": one.logme,
+    }
+
+
+def _say(scores: list[LayerScores], together: LayerScores, advice: Recommendation, title: str, screen: Screen) -> None:
     rows = []
-    for one in scores:
+    for one in (*scores, together):
         (low, high), mark = one.probe_interval, "*" if one.layer in advice.as_good else " "
         probe, interval = f"{one.probe:.3f}{mark}", f"{low:.3f}–{high:.3f}"
         rows.append([one.layer, probe, interval, f"{one.nearest_mean:.3f}", f"{one.logme:.3f}"])
