@@ -6,7 +6,9 @@
 
 The maps of `layer` (`block2_pool` to `block5_pool`) are averaged over height and width. The resulting 128 to 512
 features go to a dense head, or, standardised, to scikit-learn's logistic regression or linear support vector machine,
-whose C is chosen on validation. FOLDER is, for example, that of cats and dogs or of the sign-language digits.
+whose C is chosen on validation. FOLDER is, for example, that of cats and dogs or of the sign-language digits. With
+another backbone (`--config.model.backbone=efficientnet_lite0`) `layer` is `last`, `all` (the averages at the ends of
+all stages, side by side) or `selected` (those of them that validation selects; `docs/freezing.md` compares the three).
 
 Expected with seed 0 on cats and dogs at 180 pixels (1,000 validation and 1,000 test images) and on the sign-language
 digits at 128 pixels (`size=128`; 300 validation images, and 50 test images, so that one image is 2 points); test with
@@ -40,17 +42,21 @@ from vision_transfer.config import ConfigDict, default_config, stage, with_stage
 from vision_transfer.config.arguments import check_choices, parse_recipe
 
 CLASSIC = {"logistic": "logistic_regression", "svm": "svm"}
+# The ends of all stages, or those of them that validation selects.
+SEVERAL = ("all", "selected")
 
 
 def get_config(argument: str | None = None) -> ConfigDict:
-    """`layer` is a pooling layer of VGG16; `head` is dense, logistic or svm; `size` is the images' side in pixels."""
+    """`layer` is a pool of VGG16, last, all or selected; `head` is dense, logistic or svm; `size` is in pixels."""
     recipe = parse_recipe(argument, layer="block4_pool", head="dense", size=180)
-    check_choices(argument, recipe, head=("dense", *CLASSIC))
+    check_choices(argument, recipe, head=tuple(CLASSIC) if recipe.layer == "selected" else ("dense", *CLASSIC))
     config = default_config()
     config.name = f"lower_layers_{recipe.layer}_{recipe.head}"
     config.dataset.image_size = recipe.size
-    config.model.backbone_output = recipe.layer
-    config.model.pooling = "average"
+    config.model.pooling = "layers" if recipe.layer in SEVERAL else "average"
+    config.classifier.pooled_layers = "select" if recipe.layer == "selected" else "all"
+    if recipe.layer not in (*SEVERAL, "last"):
+        config.model.backbone_output = recipe.layer
     if recipe.head in CLASSIC:
         config.task = "classic_classifier"
         config.classifier.kind = CLASSIC[recipe.head]

@@ -52,6 +52,7 @@ RECIPES = [
     ("lower_layers", None),
     *[("lower_layers", f"layer=block{block}_pool,head=dense") for block in (2, 3, 4)],
     *[("lower_layers", f"layer=block3_pool,head={head}") for head in ("logistic", "svm")],
+    *[("lower_layers", f"layer={layer},head=logistic") for layer in ("last", "all", "selected")],
 ]
 IMAGE_SIZES = {"cifar10": 32}
 
@@ -102,9 +103,14 @@ def test_the_backbone_ends_at_the_chosen_lower_layer(block):
     assert all_parameter_shapes(network)["head_logits"]["kernel"] == ({2: 128, 3: 256, 4: 512}[block], 10)
 
 
-@pytest.mark.parametrize("argument", ["head=forest", "layer=block3_pool,head=random"])
+def test_a_head_over_all_stages_has_their_features_side_by_side():
+    network = network_of(load("lower_layers", "layer=all"), "lower_layers")
+    assert network.shape_after(network.backbone[-1].name) == (64 + 128 + 256 + 512 + 512,)
+
+
+@pytest.mark.parametrize("argument", ["head=forest", "layer=block3_pool,head=random", "layer=selected"])
 def test_an_unknown_head_is_refused(argument):
-    with pytest.raises(UserError, match="dense, logistic, svm"):
+    with pytest.raises(UserError, match="logistic, svm"):
         load("lower_layers", argument)
 
 
