@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -126,8 +126,8 @@ def _parameters(run: Run, stage: Stage) -> dict[str, int]:
 
 def classifier_in_words(result: Mapping[str, Any]) -> str | None:
     """The fitted classifier of a run, its C and the layers that it sees; None of a run that trained by steps."""
-    found = result.get("classifier")
-    if not isinstance(found, dict):
+    if not isinstance(result.get("classifier"), dict):
         return None
+    found = cast(dict[str, Any], result["classifier"])
     layers = found.get("layers") or [found.get("layer")]
     return f"{str(found.get('kind')).replace('_', ' ')}, C {found.get('c')}, on {', '.join(map(str, layers))}"
