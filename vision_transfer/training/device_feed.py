@@ -80,7 +80,7 @@ class StreamedFeed:
         steps = np.minimum(np.arange(start, start + capacity), start + count - 1)
         # (steps, batch) → each device's rows of all steps, device after device
         by_device = order.rows[steps].reshape(capacity, devices, batch // devices).swapaxes(0, 1).reshape(-1)
-        will_need(self.rows.inputs, by_device)
+        will_need(self.rows.inputs, np.asarray(by_device))
         own_rows = np.arange(capacity * (batch // devices), dtype=np.int32).reshape(capacity, batch // devices)
         examples = Examples(
             *(
