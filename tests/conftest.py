@@ -42,11 +42,18 @@ from vision_transfer.models.network import Network, all_parameter_shapes, init
 from vision_transfer.models.pretrained.load import load_pretrained
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.devices import BATCH_AXIS
+from vision_transfer.runtime.jax_setup import DETERMINISTIC_FLAG
 
 REFERENCE = Path(__file__).parent / "reference"
 # The first example of a test pays for imports, which on a busy machine takes longer than any deadline.
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
+
+
+def pytest_configure(config):
+    """Makes a GPU repeat bits where `pytest -m accelerator` compares them; it must be told before its first use."""
+    if config.option.markexpr == "accelerator":
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {DETERMINISTIC_FLAG}".strip()
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """The loop of a stage: best and last, patience, exact resumption, failures, one program for all chunks."""
 
+import gc
 import math
 import signal
 from contextlib import contextmanager
@@ -126,6 +127,7 @@ def test_a_stage_learns_and_says_what_it_did(uninterrupted):
     assert outcome.progress.best_value == [min(record["validation_loss"] for record in history)]
 
 
+@pytest.mark.accelerator
 def test_all_chunks_are_one_program(uninterrupted, train, tmp_path, monkeypatch):
     _, programs = uninterrupted
     assert programs == 1
@@ -142,6 +144,7 @@ def test_chunks_change_no_bit(uninterrupted, train, tmp_path, monkeypatch):
 
 
 # Inside the first epoch, at its end (before validation), one and some steps into the second, in the last.
+@pytest.mark.accelerator
 @pytest.mark.parametrize("after", [1, STEPS, STEPS + 1, 2 * STEPS - 2, 3 * STEPS])
 def test_a_stopped_stage_goes_on_bit_for_bit(uninterrupted, train, tmp_path, after):
     stop = StopSignal()
@@ -179,6 +182,21 @@ def test_a_stage_that_is_killed_behind_an_epoch_goes_on_bit_for_bit(uninterrupte
     assert_same_bits(train(tmp_path, screen=rest, record=records.append), uninterrupted[0])
     assert rest.steps == STEPS
     assert len(records[-1]) == EPOCHS
+
+
+@pytest.mark.accelerator
+def test_a_finished_stage_leaves_nothing_on_the_device(train, mesh, tmp_path):
+    device = mesh.devices.flat[0]
+
+    def bytes_held():
+        gc.collect()
+        return sum(array.nbytes for array in jax.live_arrays() if device in array.devices())
+
+    train(tmp_path / "first")  # what JAX and the fixtures keep is there from now on
+    before = bytes_held()
+    outcome = train(tmp_path / "second")
+    assert bytes_held() <= before
+    assert outcome.progress.finished
 
 
 def test_a_finished_stage_is_found(uninterrupted, train, tmp_path):

@@ -41,7 +41,7 @@ def normed_network():
 def case_of(network):
     """Builds a case of the network."""
 
-    def build(work="step", freeze="none", source="images", *, batch=4, precision="float32", **fields):
-        return Case(work, network(precision), freeze, source, batch, OptimizerSpec("rmsprop"), **fields)
+    def build(work="step", freeze="none", source="images", *, batch=4, precision="float32", optimizer=None, **fields):
+        return Case(work, network(precision), freeze, source, batch, optimizer or OptimizerSpec("rmsprop"), **fields)
 
     return build
