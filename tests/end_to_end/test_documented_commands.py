@@ -44,6 +44,8 @@ RUN_ELSEWHERE = {
     r"--config=probe\b": ("test_probe.py", "probe.py"),
     r"--config=mnist_to_fashion\b": ("test_study.py", "small_curve.py"),
     r"--config=benchmark\b": ("../tasks/benchmark/test_task.py", "benchmark("),
+    r"--config=accelerator\b": ("../tasks/benchmark/test_suite.py", "accelerator:small=True"),
+    r"--mode=report --workdir=runs/before,": ("../tasks/benchmark/test_difference.py", "report("),
     r"--config=finetune --trust\b": ("test_own_parts.py", "--trust"),
     r"--config=lower_layers\b": ("../tasks/classic_classifier/test_task.py", "classify("),
 }

@@ -247,7 +247,9 @@ MODES: dict[str, Entry] = {
         "workdir",
     ),
     "export": Entry("export --workdir=RUN: StableHLO, Keras, ONNX and a model card", _export, "workdir"),
-    "report": Entry("write report.html of --workdir=RUN, or compare several (--workdir=A,B)", _report, "workdir"),
+    "report": Entry(
+        "write report.html of --workdir=RUN, or compare several, or benchmarks (--workdir=A,B)", _report, "workdir"
+    ),
     "explain": Entry("draw what a run (--workdir) or a pretrained backbone (--config) sees", _explain, ""),
     "cache": Entry("list the contents of the cache folder; --prune=… removes from it", _cache, ""),
 }

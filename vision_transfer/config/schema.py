@@ -16,6 +16,7 @@ from vision_transfer.config.task_schema import (
     CheckConfig,
     ClassifierConfig,
     OptimizerName,
+    PrecisionName,
     ProbeConfig,
     SearchConfig,
     SlurmConfig,
@@ -282,7 +283,7 @@ class Config:
         "layers taken from that run: all, or the backbone with a new head; auto: all if its classes are the same as "
         "here, else the backbone",
     )
-    precision: Literal["float32", "tf32", "bfloat16"] = setting(
+    precision: PrecisionName = setting(
         "float32",
         "float32 with float32 products, tf32 (the device's fast products), bfloat16 (activations and products)",
     )

@@ -9,22 +9,39 @@ from typing import Literal
 from vision_transfer.config.setting import setting
 
 OptimizerName = Literal["rmsprop", "adam", "sgd"]
+PrecisionName = Literal["float32", "tf32", "bfloat16"]
+PeerName = Literal["keras", "keras_jax", "keras_torch", "torch", "torch_compile", "onnxruntime"]
 
 
 @dataclass(frozen=True)
 class BenchmarkConfig:
     """Fields of `config.benchmark`."""
 
-    freeze: tuple[str, ...] = setting(("none", "all"), "freeze specs to measure, from nothing frozen to all")
+    backbones: tuple[str, ...] = setting((), "backbones to measure; default: model.backbone", own=True)
+    precisions: tuple[PrecisionName, ...] = setting((), "precisions to measure; default: precision")
+    batches: tuple[int, ...] = setting(
+        (), "batch sizes of the steps, up to what fits; the ones nearest to batch_size come first", minimum=1
+    )
+    minutes: float = setting(0.0, "time after which no case is begun; the same command continues; 0: no end", minimum=0)
+    freeze: tuple[str, ...] = setting(
+        ("none", "all"),
+        "freeze specs to measure, from nothing frozen to all; last_stage: as recipes fine-tune the backbone",
+    )
     forward_batches: tuple[int, ...] = setting((), "batch sizes of the forward pass; default: batch_size", minimum=1)
     classes: int = setting(2, "classes of the head", minimum=2)
     optimizer: OptimizerName = setting("rmsprop", "optimizer of the measured steps")
     repeats: int = setting(10, "timed repeats of each case; the median is reported", minimum=1)
     seconds_per_repeat: float = setting(1.0, "a repeat runs as often as fills this time, at least once", minimum=0)
     trace: bool = setting(False, "write a profiler trace and the HLO of each case")
-    target: str = setting("", "compile for this instead of measuring here: tpu:TOPOLOGY, such as tpu:v5e:2x2")
-    peers: tuple[Literal["keras", "torch", "onnxruntime"], ...] = setting(
-        (), "libraries to measure in turns with this one; onnxruntime has forward passes only"
+    target: str = setting(
+        "",
+        "compile for this instead of measuring here: tpu:TOPOLOGY, such as tpu:v5e:2x2; or compute what the chip needs "
+        "at least: cuda:h100, cuda:a100, cuda:l4",
+    )
+    peers: tuple[PeerName, ...] = setting(
+        (),
+        "libraries to measure in turns with this one; keras has TensorFlow below it, keras_jax and keras_torch these; "
+        "torch_compile is torch after torch.compile; onnxruntime has forward passes only",
     )
     whole_runs: tuple[Literal["extraction", "second_head", "finetuning"], ...] = setting(
         (), "whole runs to compare with Keras's, on the folder of dataset.root"

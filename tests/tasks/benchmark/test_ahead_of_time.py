@@ -12,6 +12,7 @@ from jax.experimental import topologies
 from vision_transfer.errors import UserError
 from vision_transfer.runtime.program import install_extra
 from vision_transfer.tasks.benchmark.ahead_of_time import collectives, compile_cases, estimated_cycles, topology_mesh
+from vision_transfer.tasks.benchmark.tables import cases_markdown
 
 HLO = """
   %psum = f32[]{:T(128)} all-reduce(%x), channel_id=1, to_apply=%add
@@ -41,7 +42,7 @@ def test_expected_cycles_are_summed():
     assert estimated_cycles(HLO) == 2000
 
 
-@pytest.mark.parametrize("target", ["v5e:2x2", "gpu:h100", "tpu:", "tpu"])
+@pytest.mark.parametrize("target", ["v5e:2x2", "gpu:h100", "cuda:b300", "tpu:", "tpu"])
 def test_another_target_is_refused(target):
     with pytest.raises(UserError, match=r"config\.benchmark\.target.*tpu:v5e:2x2"):
         topology_mesh(target)
@@ -82,9 +83,23 @@ def test_two_processes_compile_at_a_time_without_a_word_of_libtpu():
 def test_a_step_compiles_for_an_absent_tpu(case_of, screen):
     cases = [case_of(freeze="all", source="features", batch=8, precision="bfloat16")]
     (record,) = compile_cases(cases, "tpu:v5e:2x2", None, screen)
-    assert record["compiled_not_measured"]
+    assert (record["status"], record["seconds"], record["fits"]) == ("compiled", None, True)
     assert record["device"] == "TPU v5 lite × 4"
     assert record["collectives"]["all-reduce"]["count"] >= 1
-    assert record["memory_bytes"] > 0
+    assert record["program_bytes"] > 0
     assert record["compiler"]["flops"] > 0
     assert record["roofline"]["bound"] in ("products", "memory", "links")
+
+
+@pytest.mark.parametrize("source", ["images", "features"])
+def test_a_step_is_lowered_for_an_absent_gpu_and_its_roofline_computed(case_of, screen, tmp_path, source):
+    cases = [case_of(freeze="below:block3_conv1", source=source, precision=name) for name in ("bfloat16", "float32")]
+    fast, exact = compile_cases(cases, "cuda:h100", tmp_path / "trace", screen)
+    assert (fast["status"], fast["device"], fast["seconds"]) == ("computed", "NVIDIA H100", None)
+    products, memory = (fast["roofline"]["seconds"][name] for name in ("products", "memory"))
+    assert products == pytest.approx(fast["table"]["flops"] / 989e12)
+    assert memory == pytest.approx(fast["table"]["bytes"] / 3.35e12)
+    assert exact["roofline"]["seconds"]["products"] == pytest.approx(products * 989 / 67)
+    assert fast["compiler"]["flops"] == pytest.approx(fast["table"]["flops"], rel=0.2)
+    assert "convolution" in (tmp_path / "trace" / "00.hlo.txt").read_text()
+    assert "neither compiled nor measured" in cases_markdown([fast, exact])

@@ -1,4 +1,4 @@
-"""Cases compiled ahead of time for absent TPUs: the compiler's estimates, not measurements.
+"""Cases compiled ahead of time for absent TPUs, and computed for absent GPUs: estimates, not measurements.
 
 `libtpu` compiles on any machine. Every number here is per chip. The roofline is the longest of: the table's FLOPs at
 the chip's peak for the network's precision, the compiled program's bytes at the memory's bandwidth, and the
@@ -12,10 +12,10 @@ import math
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -27,10 +27,13 @@ from vision_transfer.runtime.devices import BATCH_AXIS
 from vision_transfer.runtime.jax_setup import has_tpus
 from vision_transfer.runtime.program import install_extra
 from vision_transfer.tasks.benchmark.cases import Case
-from vision_transfer.tasks.benchmark.chips import Chip, known_chip
+from vision_transfer.tasks.benchmark.chips import COMPUTED, chip_peaks, known_chip
 from vision_transfer.tasks.benchmark.costs import total
-from vision_transfer.tasks.benchmark.programs import abstract_program
+from vision_transfer.tasks.benchmark.programs import abstract_program, compilers_facts
+from vision_transfer.tasks.benchmark.roofline import roofline
 
+T = TypeVar("T")
+LIBRARY = f"jax {jax.__version__}"
 # Otherwise libtpu asks a cloud's metadata server which machine this is.
 NO_METADATA_QUERY = {"TPU_SKIP_MDS_QUERY": "1"}
 # Where there are no TPUs: what the metadata server would say, of any type, since libtpu prints errors otherwise; and
@@ -56,8 +59,10 @@ def topology_mesh(target: str) -> Mesh:
     """
     platform, _, topology = target.partition(":")
     if platform != "tpu" or not topology:
+        chips = ", ".join(f"cuda:{name}" for name in COMPUTED)
         raise UserError(
-            f"config.benchmark.target: got {target!r}; allowed is tpu:TOPOLOGY, such as tpu:v5e:2x2 or tpu:v4:2x2x1"
+            f"config.benchmark.target: got {target!r}; allowed are tpu:TOPOLOGY, such as tpu:v5e:2x2 or tpu:v4:2x2x1, "
+            f"and {chips}"
         )
     for name, value in (NO_METADATA_QUERY if has_tpus() else NO_METADATA_QUERY | NO_TPUS).items():
         os.environ.setdefault(name, value)
@@ -88,24 +93,41 @@ def topology_mesh(target: str) -> Mesh:
 def compile_cases(cases: list[Case], target: str, trace: Path | None, screen: Screen) -> list[dict[str, Any]]:
     """A record per case, all numbers per chip; the optimised HLO of each is written to the folder `trace`, if given.
 
+    Its `status` is "compiled" by the compiler of a TPU. For CUDA there is no compiler without a GPU: there it is
+    "computed", the roofline of the layer table's FLOPs and bytes, and the program is only lowered.
+
     Raises:
-        UserError: see `topology_mesh`.
+        UserError: see `topology_mesh`, or a chip that is not in the table.
     """
-    mesh = topology_mesh(target)
+    platform, _, name = target.partition(":")
+    is_cuda = platform == "cuda" and name in COMPUTED
+    mesh = Mesh(np.array(jax.devices("cpu")[:1]), (BATCH_AXIS,)) if is_cuda else topology_mesh(target)
     records = []
     with screen.bar(f"Compiling for {target}", len(cases), "cases") as advance:
         for number, case in enumerate(cases):
-            program, shapes = abstract_program(case, mesh)
-            began = time.perf_counter()
-            compiled = program.lower(*shapes).compile()
-            seconds = time.perf_counter() - began
-            text = compiled.as_text() or ""
+            lowered, seconds = _timed(lambda case=case: _lowered(case, mesh, "cuda" if is_cuda else None))
+            if is_cuda:
+                record, text = _computed(case, COMPUTED[name], lowered), lowered.as_text()
+            else:
+                compiled, more = _timed(lowered.compile)
+                text, seconds = compiled.as_text() or "", seconds + more
+                record = _compiled(case, mesh, compiled, text)
             if trace is not None:
                 trace.mkdir(parents=True, exist_ok=True)
                 (trace / f"{number:02d}.hlo.txt").write_text(text, encoding="utf-8")
-            records.append({**case.facts, **_report(case, mesh, compiled, text, seconds)})
+            records.append({**case.facts, "seconds": None, "library": LIBRARY, "compile_seconds": seconds, **record})
             advance(1, case.name)
     return records
+
+
+def _timed(work: Callable[[], T]) -> tuple[T, float]:
+    began = time.perf_counter()
+    return work(), time.perf_counter() - began
+
+
+def _lowered(case: Case, mesh: Mesh, platform: str | None) -> Any:
+    program, shapes = abstract_program(case, mesh)
+    return program.trace(*shapes).lower(**({} if platform is None else {"lowering_platforms": (platform,)}))
 
 
 def collectives(text: str) -> dict[str, dict[str, int]]:
@@ -123,38 +145,45 @@ def estimated_cycles(text: str) -> int:
     return sum(map(int, CYCLES.findall(text)))
 
 
-def _report(case: Case, mesh: Mesh, compiled: Any, text: str, seconds: float) -> dict[str, Any]:
-    kind = mesh.devices.flat[0].device_kind
-    analysis, memory = compiled.cost_analysis(), compiled.memory_analysis()
-    used = (
-        memory.argument_size_in_bytes
-        + memory.output_size_in_bytes
-        - memory.alias_size_in_bytes
-        + memory.temp_size_in_bytes
-        + memory.generated_code_size_in_bytes
-    )
-    exchanged, cycles, chip = collectives(text), estimated_cycles(text), known_chip(kind)
+def _computed(case: Case, kind: str, lowered: Any) -> dict[str, Any]:
+    chip, cost = known_chip(kind), total(case.costs)
+    assert chip is not None
+    analysis = lowered.cost_analysis()
     return {
-        "compiled_not_measured": True,
+        "status": "computed",
+        "device": kind,
+        "devices": 1,
+        # before fusion, so that the table's bytes are nearer to what a compiled program moves
+        "compiler": {"flops": analysis["flops"], "bytes": analysis["bytes accessed"]},
+        "roofline": roofline(cost.flops, cost.bytes, chip_peaks(chip, case.network.numerics.name, 1)),
+    }
+
+
+def _compiled(case: Case, mesh: Mesh, compiled: Any, text: str) -> dict[str, Any]:
+    kind = mesh.devices.flat[0].device_kind
+    facts = compilers_facts(compiled)
+    exchanged, cycles, chip = collectives(text), estimated_cycles(text), known_chip(kind)
+    record = {
+        "status": "compiled",
         "device": f"{kind} × {mesh.size}",
-        "compile_seconds": seconds,
-        "compiler": {"flops": analysis["flops"], "bytes": analysis["bytes accessed"], "cycles": cycles},
-        "memory_bytes": used,
+        "devices": mesh.size,
+        **facts,
         "collectives": exchanged,
-        "compiler_seconds": cycles / chip.clock if chip is not None and chip.clock and cycles else None,
-        "roofline": None if chip is None else _roofline(case, chip, mesh.size, analysis["bytes accessed"], exchanged),
+        "compiler_seconds": None,
+        "roofline": None,
     }
-
-
-def _roofline(case: Case, chip: Chip, chips: int, moved: float, exchanged: dict[str, dict[str, int]]) -> dict[str, Any]:
+    if chip is None:
+        return record
     # A ring sends each byte of an all-reduce twice, except the share that stays on its chip.
-    sent = 2 * (chips - 1) / chips * sum(entry["bytes"] for entry in exchanged.values())
-    bounds = {
-        "products": total(case.costs).flops / chips / chip.flops[case.network.numerics.name],
-        "memory": moved / chip.bandwidth,
-        "links": sent / chip.interconnect if chip.interconnect else 0.0,
+    sent = 2 * (mesh.size - 1) / mesh.size * sum(entry["bytes"] for entry in exchanged.values())
+    links = sent / chip.interconnect if chip.interconnect else 0.0
+    peak = chip_peaks(chip, case.network.numerics.name, 1)
+    bounds = roofline(total(case.costs).flops / mesh.size, facts["compiler"]["bytes"], peak, links)
+    return record | {
+        "roofline": bounds,
+        "compiler_seconds": cycles / chip.clock if chip.clock and cycles else None,
+        "fits": facts["program_bytes"] <= chip.memory,
     }
-    return {"seconds": bounds, "bound": max(bounds, key=lambda name: bounds[name]), "source": chip.source}
 
 
 def _array_bytes(shapes: str) -> Iterator[int]:

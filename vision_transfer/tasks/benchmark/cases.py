@@ -1,16 +1,17 @@
 """Cases, the forward passes and training steps that a config asks to measure; no data are read."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from vision_transfer.config import Config
+from vision_transfer.config import Config, with_value
 from vision_transfer.config.schema import AugmentConfig
 from vision_transfer.data.augmentation.augment import augmentation_of
 from vision_transfer.errors import UserError
 from vision_transfer.feature_cache.cacheable import cached_layer
 from vision_transfer.freezing import Mask, counts, cut, inference_layers, resolve
-from vision_transfer.models.backbones.registry import backbone_rows
+from vision_transfer.models.backbones.registry import backbone_rows, find_backbone
 from vision_transfer.models.heads import head_layers
 from vision_transfer.models.layers import (
     Block,
@@ -28,6 +29,7 @@ from vision_transfer.models.ops.windows import Margins, margins_of
 from vision_transfer.models.precision import Numerics
 from vision_transfer.models.shapes import Shape, output_shape, zeros_around
 from vision_transfer.runs.build import DataFacts, build_network
+from vision_transfer.tasks.ablation.masks import expanded
 from vision_transfer.tasks.benchmark.costs import LayerCost, forward_costs, step_costs, total
 from vision_transfer.training.optimizers import OptimizerSpec
 from vision_transfer.training.stage import keeps_pretrained_statistics
@@ -55,6 +57,7 @@ class Case:
     augmentation: AugmentConfig | None = None
     name: str = ""
     pretrained_statistics: bool = False
+    backbone: str = ""
 
     @property
     def mask(self) -> Mask:
@@ -103,13 +106,21 @@ class Case:
         return step_costs(self.network, self.mask, self.batch, self.start)
 
     @property
+    def identity(self) -> dict[str, Any]:
+        """What tells the case from others, and its name, as JSON values."""
+        own = ("name", "backbone", "work", "freeze", "source", "batch")
+        return {name: getattr(self, name) for name in own} | {"precision": self.network.numerics.name}
+
+    @property
     def facts(self) -> dict[str, Any]:
-        """Facts for `benchmark.json` that need no measuring: name, parameters, FLOPs and bytes, as JSON values."""
-        costs, parameters = self.costs, counts(all_parameter_shapes(self.network), self.mask)
+        """Facts for `benchmark.json` that need no measuring: identity, parameters, FLOPs and bytes, as JSON values."""
+        parameters = counts(all_parameter_shapes(self.network), self.mask)
         return {
-            **{name: getattr(self, name) for name in ("name", "work", "freeze", "source", "cached", "start", "batch")},
+            **self.identity,
+            "cached": self.cached,
+            "start": self.start,
             "parameters": {"trainable": parameters.trainable, "frozen": parameters.frozen},
-            "table": {**asdict(total(costs)), "layers": [asdict(row) for row in costs]},
+            "table": asdict(total(self.costs)),
         }
 
 
@@ -157,12 +168,27 @@ def _zeros(padding: Padding, before: Shape, size: int, strides: int) -> Margins:
 
 
 def depth_cases(config: Config) -> list[Case]:
-    """The forward pass of each batch, and the step under each freeze spec, from images and from cached features.
+    """The forward pass, and the step under each freeze spec, from images and from cached features.
+
+    Each backbone, precision and batch that the config lists is combined with each other. The cases at `batch_size`
+    in the first precision come first, then those with a batch twice or half that or in the second precision, and so
+    on, since the time may not suffice for all.
 
     Raises:
         UserError: a freeze spec that does not fit the network.
     """
-    return _cases(config, "freeze", config.benchmark.freeze)
+    settings = config.benchmark
+    found: list[tuple[float, Case]] = []
+    for rank, precision in enumerate(settings.precisions or (config.precision,)):
+        for backbone in settings.backbones or (config.model.backbone,):
+            own = with_value(with_value(config, "precision", precision), "model.backbone", backbone)
+            cases = [
+                *_forward_cases(own, settings.forward_batches or settings.batches or (config.batch_size,)),
+                *_steps(own, "freeze", settings.freeze, settings.batches or (config.batch_size,)),
+            ]
+            found += [(rank + abs(math.log2(case.batch / config.batch_size)), case) for case in cases]
+    is_sweep = bool(settings.backbones or settings.precisions or settings.batches)
+    return [case for _, case in (sorted(found, key=lambda entry: entry[0]) if is_sweep else found)]
 
 
 def comparison_cases(config: Config) -> list[Case]:
@@ -171,7 +197,8 @@ def comparison_cases(config: Config) -> list[Case]:
     Raises:
         UserError: a freeze spec that does not fit the network.
     """
-    cases = _cases(config, "peer_freeze", config.benchmark.peer_freeze)
+    cases = _forward_cases(config, config.benchmark.forward_batches or (config.batch_size,))
+    cases += _steps(config, "peer_freeze", config.benchmark.peer_freeze, (config.batch_size,))
     return [*cases, small_convnet_step(config)] if config.benchmark.small_convnet else cases
 
 
@@ -189,24 +216,40 @@ def small_convnet_step(config: Config) -> Case:
     return Case("step", network, "none", "images", config.batch_size, optimizer, name=name)
 
 
-def _cases(config: Config, field: str, specs: Sequence[str]) -> list[Case]:
-    size, batch = config.dataset.image_size or DEFAULT_IMAGE_SIZE, config.batch_size
-    optimizer = OptimizerSpec(config.benchmark.optimizer)
-    network = build_network(config, DataFacts(config.benchmark.classes, (size, size, config.dataset.channels)))
-    cases = [
-        Case("forward", network, "none", "images", images, optimizer, name=f"forward, batch {images}")
-        for images in config.benchmark.forward_batches or (batch,)
+def _network(config: Config) -> Network:
+    backbone = find_backbone(config.model.backbone)
+    size = config.dataset.image_size or (backbone.image_size if config.benchmark.backbones else DEFAULT_IMAGE_SIZE)
+    return build_network(config, DataFacts(config.benchmark.classes, (size, size, config.dataset.channels)))
+
+
+def _forward_cases(config: Config, batches: Sequence[int]) -> list[Case]:
+    network, optimizer, backbone = _network(config), OptimizerSpec(config.benchmark.optimizer), config.model.backbone
+    return [
+        Case(
+            "forward", network, "none", "images", images, optimizer, name=f"forward, batch {images}", backbone=backbone
+        )
+        for images in batches
     ]
-    augmentation, keeps = augmentation_of(config.augment), keeps_pretrained_statistics(config)
-    for spec in specs:
+
+
+def _steps(config: Config, field: str, specs: Sequence[str], batches: Sequence[int]) -> list[Case]:
+    network, backbone = _network(config), config.model.backbone
+    shared = {
+        "optimizer": OptimizerSpec(config.benchmark.optimizer),
+        "augmentation": augmentation_of(config.augment),
+        "pretrained_statistics": keeps_pretrained_statistics(config),
+        "backbone": backbone,
+    }
+    cases: list[Case] = []
+    for spec in expanded(specs, network, backbone):
         try:
             cached = cached_layer(network, resolve(spec, network))
         except UserError as error:
             raise UserError(f"config.benchmark.{field}: {error}") from error
-        name = f"step, frozen: {spec}, from {{}}, batch {batch}"
-        step = ("step", network, spec)
-        cases.append(Case(*step, "images", batch, optimizer, augmentation, name.format("images"), keeps))
-        if cached is not None:
-            name = name.format(f"cached {cached}")
-            cases.append(Case(*step, "features", batch, optimizer, augmentation, name, keeps))
+        for batch in batches:
+            name = f"step, frozen: {spec}, from {{}}, batch {batch}"
+            step = ("step", network, spec)
+            cases.append(Case(*step, "images", batch, name=name.format("images"), **shared))
+            if cached is not None:
+                cases.append(Case(*step, "features", batch, name=name.format(f"cached {cached}"), **shared))
     return cases

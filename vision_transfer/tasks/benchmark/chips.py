@@ -1,8 +1,10 @@
-"""Peaks of known chips, for MFU and rooflines, and the measured peak of an unknown one."""
+"""Peaks of known chips, for MFU and rooflines, and the measured peaks of an unknown one."""
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,9 +17,12 @@ from vision_transfer.runtime.devices import split_rows
 
 # bfloat16 passes of a TPU for one product at `lax.Precision.HIGHEST`, `HIGH` and `DEFAULT`.
 TPU_PASSES: dict[PrecisionName, int] = {"float32": 6, "tf32": 3, "bfloat16": 1}
-# Side of the square matrices of the measured peak, and number of attempts.
+# Side of the square matrices of the measured peak, values of the array of the measured bandwidth, number of attempts.
 MEASURED_SIDE = 2048
+MEASURED_VALUES = 16 << 20
 MEASURED_TRIES = 5
+# Chips to compute rooflines for without having one, by their names in `config.benchmark.target`.
+COMPUTED = {"h100": "NVIDIA H100", "a100": "NVIDIA A100-SXM4-80GB", "l4": "NVIDIA L4"}
 
 
 @dataclass(frozen=True)
@@ -70,28 +75,38 @@ def known_chip(device_kind: str) -> Chip | None:
     return next((chip for kind, chip in CHIPS.items() if device_kind.startswith(kind)), None)
 
 
-def peak_flops(mesh: Mesh, numerics: Numerics) -> tuple[float, str]:
-    """FLOP/s of all devices of a mesh together, and the source of the number."""
+def peaks(mesh: Mesh, numerics: Numerics) -> dict[str, Any]:
+    """FLOP/s (`flops`) and bytes/s (`bandwidth`) of all devices of a mesh together, and the `source` of both."""
     chip = known_chip(mesh.devices.flat[0].device_kind)
     if chip is not None:
-        return chip.flops[numerics.name] * mesh.size, chip.source
-    return _measured_peak(mesh, numerics), f"measured: products of {MEASURED_SIDE}×{MEASURED_SIDE} matrices"
+        return chip_peaks(chip, numerics.name, mesh.size)
+    # each device its own matrices
+    matrices = split_rows(np.ones((mesh.size, MEASURED_SIDE, MEASURED_SIDE), np.float32), mesh).astype(numerics.dtype)
+    values = split_rows(np.ones((mesh.size, MEASURED_VALUES), np.float32), mesh)
 
-
-def _measured_peak(mesh: Mesh, numerics: Numerics) -> float:
-    """The best of several attempts; every device multiplies its own matrices."""
-    shape = (mesh.size, MEASURED_SIDE, MEASURED_SIDE)
-    matrices = split_rows(np.ones(shape, np.float32), mesh).astype(numerics.dtype)
-
-    @jax.jit
     def multiply(matrices: jax.Array) -> jax.Array:
         products = lax.dot_general(matrices, matrices, (((2,), (1,)), ((0,), (0,))), precision=numerics.precision)
         return jnp.asarray(products)
 
-    jax.block_until_ready(multiply(matrices))
+    return {
+        "flops": 2 * mesh.size * MEASURED_SIDE**3 / _best_seconds(multiply, matrices),
+        "bandwidth": 2 * values.nbytes / _best_seconds(lambda values: values + 1, values),
+        "source": f"measured: products of {MEASURED_SIDE}×{MEASURED_SIDE} matrices, and a sum read and written",
+    }
+
+
+def chip_peaks(chip: Chip, precision: PrecisionName, chips: int) -> dict[str, Any]:
+    """`peaks` of some chips of a kind together."""
+    return {"flops": chip.flops[precision] * chips, "bandwidth": chip.bandwidth * chips, "source": chip.source}
+
+
+def _best_seconds(operation: Callable[[jax.Array], jax.Array], operand: jax.Array) -> float:
+    """The shortest time of several attempts."""
+    compiled = jax.jit(operation)
+    jax.block_until_ready(compiled(operand))
     best = math.inf
     for _ in range(MEASURED_TRIES):
         began = time.perf_counter()
-        jax.block_until_ready(multiply(matrices))
+        jax.block_until_ready(compiled(operand))
         best = min(best, time.perf_counter() - began)
-    return 2 * mesh.size * MEASURED_SIDE**3 / best
+    return best

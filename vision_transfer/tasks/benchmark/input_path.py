@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 from rich.console import Console
 
 from vision_transfer.config.schema import DatasetConfig
@@ -40,18 +41,28 @@ def build(request: dict[str, Any]) -> Work:
 
 
 def _epoch(split: Split, batch: int, epoch: int) -> float:
-    """Images per second until all chunks of an epoch are on the devices."""
-    mesh = local_mesh()
-    feed = StreamedFeed(mesh, TrainingRows(split.images, split.labels, split.example_ids))
-    steps = batches_per_pass(len(split), batch)
-    rows, weights = training_batches(0, len(split), batch, padded_batch(batch, mesh), start=epoch * steps, count=steps)
+    rows = TrainingRows(split.images, split.labels, split.example_ids)
+    return feed_epoch(rows, batch, epoch, local_mesh())["images_per_second"]
+
+
+def feed_epoch(train: TrainingRows, batch: int, epoch: int, mesh: Mesh) -> dict[str, float]:
+    """Images per second until all chunks of an epoch are on the devices, and bytes sent to them for each batch."""
+    feed = StreamedFeed(mesh, train)
+    steps = batches_per_pass(train.examples, batch)
+    rows, weights = training_batches(
+        0, train.examples, batch, padded_batch(batch, mesh), start=epoch * steps, count=steps
+    )
     order = StepOrder(rows, weights, np.zeros(steps, np.float32))
-    began, done = time.perf_counter(), 0
+    began, done, sent = time.perf_counter(), 0, 0
     while done < steps:
         count = min(feed.most_steps(order), steps - done)
-        jax.block_until_ready(feed.chunk(order, done, count))
+        chunk = jax.block_until_ready(feed.chunk(order, done, count))
+        sent += sum(leaf.nbytes for leaf in jax.tree.leaves(chunk) if isinstance(leaf, jax.Array))
         done += count
-    return len(split) / (time.perf_counter() - began)
+    return {
+        "images_per_second": train.examples / (time.perf_counter() - began),
+        "host_to_device_bytes": sent / steps,
+    }
 
 
 if __name__ == "__main__":

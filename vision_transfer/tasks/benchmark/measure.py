@@ -1,7 +1,8 @@
-"""Measures cases one after the other, ours alone or in turns with peers; each worker is a process of its own."""
+"""Measures a case, ours alone or in turns with peers; each worker is a process of its own."""
 
 import base64
 import pickle
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,9 +11,11 @@ from typing import Any
 import numpy as np
 
 from vision_transfer.config import Config
+from vision_transfer.errors import UserError
 from vision_transfer.models.network import all_parameter_shapes
 from vision_transfer.runtime.console import Screen
 from vision_transfer.tasks.benchmark.cases import Case, peer_request, small_convnet_step
+from vision_transfer.tasks.benchmark.roofline import roofline
 from vision_transfer.tasks.benchmark.worker import Worker, spread, take_turns, worker
 from vision_transfer.tasks.export.inference_network import plain_network
 from vision_transfer.tasks.export.onnx_graph import onnx_model
@@ -21,35 +24,56 @@ OURS = "ours"
 MODULES = "vision_transfer.tasks.benchmark"
 # Peers that run our export and cannot train.
 INFERENCE_ONLY = frozenset({"onnxruntime"})
+# Several processes on one GPU: none takes memory that it does not use (by default JAX takes three quarters of it all).
+SHARED_DEVICE = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
 
 
-def measure(config: Config, cases: list[Case], cache: Path, folder: Path, screen: Screen) -> list[dict[str, Any]]:
-    """A record per case for `benchmark.json`; with `config.benchmark.trace`, traces and HLO in `folder`."""
-    records: list[dict[str, Any]] = []
-    peak: dict[str, Any] = {}
-    with screen.bar("Measuring", len(cases), "cases") as advance:
-        for number, case in enumerate(cases):
-            trace = folder / "trace" / f"{number:02d}" if config.benchmark.trace else None
-            with our_worker(config, case, cache, trace, measure_peak=not peak) as ours:
-                seconds = _in_turns(config, {OURS: ours})[OURS]
-                last = ours.end()
-            peak = peak or {"flops": last["peak_flops"], "source": last["peak_source"]}
-            times, facts = spread(seconds), case.facts
-            records.append(
-                {
-                    **facts,
-                    **ours.facts,
-                    "seconds": times,
-                    "images_per_second": case.batch / times["median"],
-                    "mfu": facts["table"]["flops"] / times["median"] / peak["flops"],
-                    "peak": peak,
-                    "peak_memory_bytes": last["peak_memory_bytes"],
-                    "device_memory_bytes": last["device_memory_bytes"],
-                    "trace": None if trace is None else str(trace),
-                }
-            )
-            advance(1, case.name)
-    return records
+def measure_case(
+    config: Config,
+    case: Case,
+    cache: Path,
+    trace: Path | None = None,
+    peak: dict[str, Any] | None = None,
+    feed: dict[str, float] | None = None,
+) -> dict[str, Any]:
+    """The record of a case; `status` is "measured", or "out of memory" with a `reason`.
+
+    Args:
+        config: its repeats.
+        case: what to measure.
+        cache: root of the caches.
+        trace: folder for a profiler trace and the HLO, or None.
+        peak: the devices' `chips.peaks` for the precision; None to measure them after the case.
+        feed: of the input path alone; None to measure it after the case.
+
+    Raises:
+        UserError: the process that measures failed.
+    """
+    facts = {**case.facts, "seconds": None}
+    with our_worker(config, case, cache, trace, measure_peak=peak is None, measure_feed=feed is None) as ours:
+        if "out_of_memory" in ours.facts:
+            return {**facts, "status": "out of memory", "reason": ours.facts["out_of_memory"]}
+        seconds = _in_turns(config, {OURS: ours})[OURS]
+        last = ours.end()
+    times, peak = spread(seconds), peak or last["peak"]
+    assert peak is not None
+    # a CPU's compiler does not see into our kernels
+    moved = ours.facts["compiler"]["bytes"] * ours.facts["devices"] or facts["table"]["bytes"]
+    return {
+        **facts,
+        **ours.facts,
+        **last,
+        "status": "measured",
+        "seconds": times,
+        "repeats": seconds,
+        "images_per_second": case.batch / times["median"],
+        "mfu": facts["table"]["flops"] / times["median"] / peak["flops"],
+        "bandwidth_share": moved / times["median"] / peak["bandwidth"],
+        "peak": peak,
+        "feed": feed or last["feed"],
+        "roofline": roofline(facts["table"]["flops"], moved, peak),
+        "trace": None if trace is None else str(trace),
+    }
 
 
 def measure_input_path(config: Config, root: str, cache: Path) -> dict[str, Any]:
@@ -84,21 +108,24 @@ def compare(
         for case in cases:
             able = [peer for peer in peers if case.work == "forward" or peer not in INFERENCE_ONLY]
             with ExitStack() as running:
-                workers = {OURS: running.enter_context(our_worker(config, case, cache))}
+                workers = {OURS: running.enter_context(our_worker(config, case, cache, variables=SHARED_DEVICE))}
                 request = peer_request(case)
                 if INFERENCE_ONLY.intersection(able):
                     request["model"] = str(_exported(case, Path(running.enter_context(TemporaryDirectory()))))
                 for peer in able:
-                    module = f"{MODULES}.peers.{peer}_peer"
-                    other = worker(f"{case.name} in {peer}", module, request, python)
+                    library, _, variant = peer.partition("_")
+                    module, asked = f"{MODULES}.peers.{library}_peer", {**request, "variant": variant}
+                    other = worker(f"{case.name} in {peer}", module, asked, python, SHARED_DEVICE)
                     workers[peer] = running.enter_context(other)
+                workers = {name: one for name, one in workers.items() if "out_of_memory" not in one.facts}
+                if OURS not in workers:
+                    raise UserError(f"{case.name}: needs more memory than the device has; give a smaller batch_size")
                 seconds = _in_turns(config, workers)
-                peaks = {name: one.end()["peak_memory_bytes"] for name, one in workers.items()}
+                last = {name: one.end() for name, one in workers.items()}
             libraries = {
-                name: {**one.facts, "seconds": spread(seconds[name]), "peak_memory_bytes": peaks[name]}
-                for name, one in workers.items()
+                name: {**one.facts, **last[name], "seconds": spread(seconds[name])} for name, one in workers.items()
             }
-            ratios = {peer: _ratio(libraries, seconds, peer) for peer in able}
+            ratios = {peer: _ratio(libraries, seconds, peer) for peer in able if peer in libraries}
             records.append({**case.facts, "libraries": libraries, "ratios": ratios})
             advance(1, case.name)
     return [_with_ratios_to_images(record, records) for record in records]
@@ -121,7 +148,14 @@ def _exported(case: Case, folder: Path) -> Path:
 
 
 def our_worker(
-    config: Config, case: Case, cache: Path, trace: Path | None = None, *, measure_peak: bool = False
+    config: Config,
+    case: Case,
+    cache: Path,
+    trace: Path | None = None,
+    *,
+    measure_peak: bool = False,
+    measure_feed: bool = False,
+    variables: Mapping[str, str] | None = None,
 ) -> AbstractContextManager[Worker]:
     """A worker that runs a case of this package; see `ours`."""
     request = {
@@ -130,8 +164,9 @@ def our_worker(
         "deterministic": config.deterministic,
         "trace": None if trace is None else str(trace),
         "measure_peak": measure_peak,
+        "measure_feed": measure_feed,
     }
-    return worker(case.name, f"{MODULES}.ours", request)
+    return worker(case.name, f"{MODULES}.ours", request, variables=variables)
 
 
 def _in_turns(config: Config, workers: dict[str, Worker]) -> dict[str, list[float]]:
@@ -144,8 +179,14 @@ def _ratio(libraries: dict[str, dict[str, Any]], seconds: dict[str, list[float]]
     return {
         "time": own["seconds"]["median"] / other["seconds"]["median"],
         "time_quartiles": [pairs["first_quartile"], pairs["third_quartile"]],
-        "peak_memory": own["peak_memory_bytes"] / other["peak_memory_bytes"],
+        "peak_memory": _memory(own, other) / _memory(other, own),
     }
+
+
+def _memory(library: dict[str, Any], other: dict[str, Any]) -> float:
+    """Peak memory of the device where both libraries tell it, otherwise of the process."""
+    on_device = library.get("device_memory_bytes") and other.get("device_memory_bytes")
+    return library["device_memory_bytes" if on_device else "peak_memory_bytes"]
 
 
 def _with_ratios_to_images(record: dict[str, Any], records: list[dict[str, Any]]) -> dict[str, Any]:
@@ -161,8 +202,9 @@ def _with_ratios_to_images(record: dict[str, Any], records: list[dict[str, Any]]
         peer: ratio
         | {
             "time_beside_images": own["seconds"]["median"] / others[peer]["seconds"]["median"],
-            "peak_memory_beside_images": own["peak_memory_bytes"] / others[peer]["peak_memory_bytes"],
+            "peak_memory_beside_images": _memory(own, others[peer]) / _memory(others[peer], own),
         }
         for peer, ratio in record["ratios"].items()
+        if peer in others
     }
     return record | {"ratios": ratios}

@@ -1,6 +1,7 @@
 """The worker of a case of this package: compiles it and runs it as training or inference does."""
 
 import base64
+import math
 import pickle
 import time
 from collections.abc import Callable
@@ -9,16 +10,22 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
 
 from vision_transfer.runs.prepare import device_text
 from vision_transfer.runtime import jax_setup
-from vision_transfer.runtime.devices import local_mesh
+from vision_transfer.runtime.devices import device_peak_bytes, local_mesh
 from vision_transfer.tasks.benchmark.cases import Case
-from vision_transfer.tasks.benchmark.chips import peak_flops
-from vision_transfer.tasks.benchmark.programs import MOST_STEPS, running_forward, running_step
-from vision_transfer.tasks.benchmark.protocol import Work, serve
+from vision_transfer.tasks.benchmark.chips import peaks
+from vision_transfer.tasks.benchmark.energy import EnergyCounter
+from vision_transfer.tasks.benchmark.input_path import feed_epoch
+from vision_transfer.tasks.benchmark.programs import MOST_STEPS, compilers_facts, running_forward, running_step
+from vision_transfer.tasks.benchmark.protocol import OUT_OF_MEMORY, Work, serve
+from vision_transfer.training.device_feed import CHUNK_BYTES, TrainingRows
 from vision_transfer.training.step import Chunk, Constants, TrainState
 
+FED_EPOCHS = 3
 # A trace is for people to read; more steps only make it longer.
 TRACED_RUNS = 3
 
@@ -42,27 +49,52 @@ def build(request: dict[str, Any]) -> Work:
         (folder / "program.hlo.txt").write_text(compiled.as_text() or "", encoding="utf-8")
         with jax.profiler.trace(str(folder)):
             run(TRACED_RUNS)
-    device = mesh.devices.flat[0]
+    energy, runs, joules = EnergyCounter(mesh.size), 0, 0.0
+
+    def metered(times: int) -> None:
+        nonlocal runs, joules
+        before = energy.joules()
+        run(times)
+        if before is not None:
+            runs, joules = runs + times, joules + (energy.joules() or before) - before
 
     def last_facts() -> dict[str, Any]:
-        flops, source = peak_flops(mesh, case.network.numerics) if request["measure_peak"] else (None, None)
+        # before the feed and the peak need memory of their own
+        own_memory = device_peak_bytes()
         return {
-            "device_memory_bytes": (device.memory_stats() or {}).get("peak_bytes_in_use"),
-            "peak_flops": flops,
-            "peak_source": source,
+            "device_memory_bytes": own_memory,
+            "joules_per_image": joules / runs / case.batch if runs else None,
+            "feed": _feed(case, mesh) if request["measure_feed"] else None,
+            "peak": peaks(mesh, case.network.numerics) if request["measure_peak"] else None,
         }
 
-    memory: Any = compiled.memory_analysis()
     facts = {
         "device": device_text(),
+        "devices": mesh.size,
         "library": f"jax {jax.__version__}",
         "compile_seconds": compile_seconds,
-        "program_bytes": memory.argument_size_in_bytes
-        + memory.output_size_in_bytes
-        + memory.temp_size_in_bytes
-        - memory.alias_size_in_bytes,
+        **compilers_facts(compiled),
     }
-    return run, facts, last_facts
+    return metered, facts, last_facts
+
+
+def _feed(case: Case, mesh: Mesh) -> dict[str, float] | None:
+    """The input path alone: about a chunk's bytes, in batches, from the host to the devices; the best of some epochs.
+
+    None where the case leaves no memory for it.
+    """
+    dtype = np.dtype(np.uint8 if case.start is None else case.network.numerics.dtype)
+    batches = max(1, CHUNK_BYTES // (case.batch * math.prod(case.input_shape) * dtype.itemsize))
+    count = batches * case.batch
+    labels = np.zeros(count, np.int32)
+    rows = TrainingRows(np.ones((count, *case.input_shape), dtype), labels, labels.astype(np.uint32))
+    try:
+        epochs = [feed_epoch(rows, case.batch, epoch, mesh) for epoch in range(FED_EPOCHS)]
+    except jax.errors.JaxRuntimeError as error:
+        if OUT_OF_MEMORY.search(str(error)) is None:
+            raise
+        return None
+    return max(epochs, key=lambda fed: fed["images_per_second"])
 
 
 def _forward(compiled: jax.stages.Compiled, arguments: tuple[Any, ...]) -> Callable[[int], None]:

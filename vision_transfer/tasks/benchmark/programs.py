@@ -110,6 +110,17 @@ def abstract_program(case: Case, mesh: Mesh) -> tuple[Any, tuple[Any, ...]]:
     return jax.jit(step, donate_argnums=0), tuple(placed)
 
 
+def compilers_facts(compiled: jax.stages.Compiled) -> dict[str, Any]:
+    """FLOPs and bytes that the compiler counts, and the memory that its program holds in bytes; all per device."""
+    analysis: Any = compiled.cost_analysis() or {}
+    memory: Any = compiled.memory_analysis()
+    held = ("argument_size", "output_size", "temp_size", "generated_code_size")
+    return {
+        "compiler": {"flops": analysis.get("flops", 0.0), "bytes": analysis.get("bytes accessed", 0.0)},
+        "program_bytes": sum(getattr(memory, f"{name}_in_bytes") for name in held) - memory.alias_size_in_bytes,
+    }
+
+
 def _sharded_forward(case: Case, mesh: Mesh) -> Any:
     sharded = jax.shard_map(
         partial(apply, case.network, start=case.start, stop=None),

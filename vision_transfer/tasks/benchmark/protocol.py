@@ -2,11 +2,13 @@
 
 This module imports only the standard library, since interpreters without this package's dependencies run it too.
 The first line is the request; the reply to it means that all is compiled and warm. Then `{"run": N}` runs the work N
-times and replies `{"seconds": …}` for all N together, and `{"end": true}` replies the peak memory and ends.
+times and replies `{"seconds": …}` for all N together, and `{"end": true}` replies the peak memory and ends. Work that
+needs more memory than the device has is replied to with `{"out_of_memory": REASON}`.
 """
 
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -14,6 +16,9 @@ from typing import Any
 
 from vision_transfer.runtime.timer import process_peak_bytes
 
+# Of the errors of JAX, TensorFlow, PyTorch and ONNX Runtime.
+OUT_OF_MEMORY = re.compile("RESOURCE_EXHAUSTED|out of memory|failed to allocate memory", re.IGNORECASE)
+REASON_LENGTH = 200
 # What runs the work N times, facts for the first reply, and facts for the last.
 Work = tuple[Callable[[int], None], dict[str, Any], Callable[[], dict[str, Any]]]
 
@@ -30,7 +35,13 @@ def serve(build: Callable[[dict[str, Any]], Work]) -> None:
         replies.write(json.dumps(values) + "\n")
         replies.flush()
 
-    run, facts, last_facts = build(json.loads(sys.stdin.readline()))
+    try:
+        run, facts, last_facts = build(json.loads(sys.stdin.readline()))
+    except Exception as error:
+        if OUT_OF_MEMORY.search(str(error)) is None and not isinstance(error, MemoryError):
+            raise
+        reply({"out_of_memory": str(error)[:REASON_LENGTH]})
+        return
     reply(facts)
     for line in sys.stdin:
         command = json.loads(line)

@@ -1,6 +1,8 @@
 """The task `benchmark`: runs what the config asks for and writes tables, `benchmark.json` and a figure."""
 
+import json
 import math
+import re
 import sys
 import time
 from pathlib import Path
@@ -10,16 +12,23 @@ from vision_transfer.config import Config, flatten
 from vision_transfer.errors import UserError
 from vision_transfer.runs.folder import DEFAULT_ROOT
 from vision_transfer.runtime.console import Screen
-from vision_transfer.runtime.files import replaced_file, write_json
+from vision_transfer.runtime.files import json_text, read_json, replaced_file, write_json
 from vision_transfer.runtime.provenance import code_digest, versions
 from vision_transfer.tasks.benchmark import tables
 from vision_transfer.tasks.benchmark.ahead_of_time import compile_cases
 from vision_transfer.tasks.benchmark.cases import comparison_cases, depth_cases
-from vision_transfer.tasks.benchmark.measure import compare, measure, measure_input_path
+from vision_transfer.tasks.benchmark.costs import total
+from vision_transfer.tasks.benchmark.difference import RESULT
+from vision_transfer.tasks.benchmark.measure import compare, measure_input_path
+from vision_transfer.tasks.benchmark.suite import measure
 from vision_transfer.tasks.benchmark.whole_runs import compare_whole_runs
 from vision_transfer.tasks.figures import COLOURS, draw_or_say_why, drawable, line_style, new_axes, save_png
 
-RESULT, FIGURE = "benchmark.json", "depth.png"
+FIGURE, MARKDOWN, CSV = "depth.png", "benchmark.md", "benchmark.csv"
+# May differ between the commands that measure parts of one benchmark.
+NOT_COMPARED = frozenset({"benchmark.minutes"})
+DRAWN = ("measured", "compiled", "computed")
+DRIVER = Path("/proc/driver/nvidia/version")
 TRACE, TRACE_INDEX = "trace", "README.md"
 TRACE_HELP = (
     "# Traces",
@@ -35,30 +44,31 @@ LABELS = {"images": "from images", "features": "from cached features"}
 
 
 def benchmark(config: Config, cache: Path, workdir: Path | None, screen: Screen) -> Path:
-    """Runs the benchmark that the config describes; returns its folder, which is always a new one.
+    """Runs the benchmark that the config describes; returns its folder, a new one or that of one with cases left.
 
-    Cases are measured here; with `config.benchmark.target` compiled for absent chips; with `config.benchmark.peers`
-    measured in turns with other libraries; `config.benchmark.whole_runs` compares whole runs instead. This process
-    computes nothing itself, so that accelerators are free for the workers.
+    Cases are measured here; with `config.benchmark.target` compiled or computed for absent chips; with
+    `config.benchmark.peers` measured in turns with other libraries; `config.benchmark.whole_runs` compares whole runs
+    instead. This process computes nothing itself, so that accelerators are free for the workers.
 
     Raises:
-        UserError: a config that cannot be measured, or a peer that cannot be run.
+        UserError: a config that cannot be measured, a peer that cannot be run, or a folder of another benchmark.
     """
-    peers = _listed(config.benchmark.peers)
-    if peers and config.benchmark.target:
+    peers, target = _listed(config.benchmark.peers), config.benchmark.target
+    if peers and target:
         raise UserError("config.benchmark: peers are measured but a target is only compiled; give one of the two")
     python = config.benchmark.peer_python or sys.executable
-    folder = _new_folder(config, workdir)
+    folder = workdir or DEFAULT_ROOT / f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     result: dict[str, Any] = {
-        "config": flatten(config),
+        "config": {name: value for name, value in flatten(config).items() if name not in NOT_COMPARED},
         "code_digest": code_digest(),
         "versions": versions(),
+        "machine": {"driver": _driver()},
         "began": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
-    if config.benchmark.target:
+    earlier = _unfinished(folder, result)
+    if target:
         trace = folder / TRACE if config.benchmark.trace else None
-        result["compiled"] = compile_cases(depth_cases(config), config.benchmark.target, trace, screen)
-        screen.say(tables.compiled_table(result["compiled"]))
+        result["compiled"] = compile_cases(depth_cases(config), target, trace, screen)
     elif whole_runs := _listed(config.benchmark.whole_runs):
         result["whole_runs"] = compare_whole_runs(config, whole_runs, python, cache, screen)
         screen.say(tables.whole_runs_table(result["whole_runs"]))
@@ -66,26 +76,75 @@ def benchmark(config: Config, cache: Path, workdir: Path | None, screen: Screen)
         result["compared"] = compare(config, comparison_cases(config), peers, python, cache, screen)
         screen.say(tables.comparison_table(result["compared"]))
     else:
-        result["measured"] = measure(config, depth_cases(config), cache, folder, screen)
-        screen.say(tables.layer_table(max(result["measured"], key=lambda record: record["table"]["flops"])))
-        screen.say(tables.measured_table(result["measured"]))
+        result |= earlier
+        cases = depth_cases(config)
+
+        def keep(records: list[dict[str, Any]], left: int) -> None:
+            failed = sum(record["status"] == "failed" for record in records)
+            device = next((record["device"] for record in records if "device" in record), None)
+            result["machine"]["device"] = device
+            result.update(measured=records, left=left + failed)
+            write_json(folder / RESULT, result)
+
+        largest = max(cases, key=lambda case: total(case.costs).flops)
+        screen.say(tables.layer_table(largest.name, largest.costs))
+        result["measured"] = measure(config, cases, cache, folder, screen, earlier.get("measured", ()), keep)
         if config.dataset.root is not None:
             result["input_path"] = measure_input_path(config, config.dataset.root, cache)
             screen.say(tables.input_path_table(result["input_path"]))
     write_json(folder / RESULT, result)
-    records = result.get("compiled") or result.get("measured") or []
-    if config.benchmark.trace and records:
-        _index_traces(folder / TRACE, records)
-        screen.say(f"Traces: {folder / TRACE / TRACE_INDEX} says which is which, and how to open them.")
-    if any(record["work"] == "step" for record in records):
-        draw_or_say_why(folder / FIGURE, lambda: draw_depths(records, folder / FIGURE), screen)
+    if records := result.get("compiled") or result.get("measured"):
+        _show(config, records, folder, screen)
     screen.say(f"Benchmark: {folder}")
     return folder
 
 
+def _show(config: Config, records: list[dict[str, Any]], folder: Path, screen: Screen) -> None:
+    """Prints the cases and writes them as Markdown, CSV and figures."""
+    screen.say(tables.cases_table(records))
+    for doubt in tables.doubts_of(records):
+        screen.say(f"* {doubt}", style="yellow")
+    for name, text in ((MARKDOWN, tables.cases_markdown(records)), (CSV, tables.cases_csv(records))):
+        with replaced_file(folder / name) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    if config.benchmark.trace:
+        _index_traces(folder / TRACE, records)
+        screen.say(f"Traces: {folder / TRACE / TRACE_INDEX} says which is which, and how to open them.")
+    steps = [record for record in records if record["work"] == "step" and record["status"] in DRAWN]
+    if len({tuple(record[name] for name in ("backbone", "precision", "batch")) for record in steps}) == 1:
+        draw_or_say_why(folder / FIGURE, lambda: draw_depths(steps, folder / FIGURE), screen)
+
+
+def _unfinished(folder: Path, result: dict[str, Any]) -> dict[str, Any]:
+    """What the folder holds of the same benchmark, with cases left; empty if it holds none."""
+    if not (folder / RESULT).exists():
+        return {}
+    earlier = read_json(folder / RESULT)
+    if not earlier.get("left"):
+        raise UserError(f"--workdir={folder}: already holds a benchmark; they are never reused, give another folder")
+    same = json.loads(json_text(result))
+    differing = [name for name in ("config", "code_digest", "versions") if earlier[name] != same[name]]
+    differing += ["driver"] if earlier["machine"]["driver"] != same["machine"]["driver"] else []
+    if differing:
+        raise UserError(
+            f"--workdir={folder}: holds a benchmark with cases left, of another {' and '.join(differing)}; continue it "
+            "as it was begun, or give another folder"
+        )
+    return earlier
+
+
+def _driver() -> str | None:
+    """Version of NVIDIA's driver; None where there is none."""
+    found = re.search(r"Module\s+([\d.]+)", DRIVER.read_text(encoding="utf-8")) if DRIVER.exists() else None
+    return None if found is None else found[1]
+
+
 def _index_traces(folder: Path, records: list[dict[str, Any]]) -> None:
     """Writes which case each trace is of, and what opens it."""
-    lines = [f"- `{number:02d}`: {' '.join(tables.case_name(record).split())}" for number, record in enumerate(records)]
+    names = [Path(record.get("trace") or f"{number:02d}").name for number, record in enumerate(records)]
+    lines = [
+        f"- `{name}`: {' '.join(tables.case_name(record).split())}" for name, record in zip(names, records, strict=True)
+    ]
     with replaced_file(folder / TRACE_INDEX) as temporary:
         temporary.write_text("\n".join([*TRACE_HELP, *lines, ""]), encoding="utf-8")
 
@@ -110,18 +169,18 @@ def draw_depths(records: list[dict[str, Any]], path: Path) -> None:
         axes.set_xlabel("frozen")
         axes.set_ylim(bottom=0)
     panels[0].legend(frameon=False)
-    measured = "compiled, not measured" if "compiled_not_measured" in steps[0] else "median and quartiles"
+    measured = "median and quartiles" if steps[0]["seconds"] else f"{steps[0]['status']}, not measured"
     figure.suptitle(f"{steps[0]['device']}, batch {steps[0]['batch']}: {measured}")
     save_png(figure, path)
 
 
 def _panels(steps: list[dict[str, Any]]) -> dict[str, Any]:
-    if "compiled_not_measured" in steps[0]:
+    if steps[0]["seconds"] is None:
         # a chip with unknown peaks leaves a gap
         unknown = {"seconds": {"": math.nan}}
         return {
             "Roofline, ms per chip": lambda record: max((record["roofline"] or unknown)["seconds"].values()) / MILLI,
-            "Memory, GB per chip": lambda record: record["memory_bytes"] / GIGA,
+            "Memory, GB per chip": lambda record: record.get("program_bytes", math.nan) / GIGA,
             "GFLOP per chip": lambda record: record["compiler"]["flops"] / GIGA,
         }
     return {
@@ -134,10 +193,3 @@ def _panels(steps: list[dict[str, Any]]) -> dict[str, Any]:
 def _listed(values: tuple[str, ...]) -> tuple[str, ...]:
     """The names in a field that lists some; `keras,torch` arrives as one text from the command line."""
     return tuple(name.strip() for text in values for name in text.split(",") if name.strip())
-
-
-def _new_folder(config: Config, workdir: Path | None) -> Path:
-    folder = workdir or DEFAULT_ROOT / f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    if (folder / RESULT).exists():
-        raise UserError(f"--workdir={folder}: already holds a benchmark; they are never reused, give another folder")
-    return folder

@@ -73,11 +73,17 @@ class Worker:
 
 
 @contextmanager
-def worker(name: str, module: str, request: Mapping[str, Any], python: str | None = None) -> Iterator[Worker]:
+def worker(
+    name: str,
+    module: str,
+    request: Mapping[str, Any],
+    python: str | None = None,
+    variables: Mapping[str, str] | None = None,
+) -> Iterator[Worker]:
     """Runs a module that serves `request` by `protocol.serve` in a process of its own, which ends with the context.
 
     The interpreter `python` of another library gets the environment without this program's own settings; default: this
-    interpreter and environment.
+    interpreter and environment. Both get the `variables`, too.
 
     Raises:
         UserError: the interpreter does not start, or the process ended before it replied.
@@ -90,7 +96,7 @@ def worker(name: str, module: str, request: Mapping[str, Any], python: str | Non
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
-                env=None if python is None else environment_of_others(os.environ),
+                env=(dict(os.environ) if python is None else environment_of_others(os.environ)) | dict(variables or {}),
             )
         except OSError as error:
             raise UserError(

@@ -1,17 +1,19 @@
-"""The worker of a case in Keras on TensorFlow, with its defaults; run by an interpreter that has both.
+"""The worker of a case in Keras on TensorFlow, JAX or PyTorch; run by an interpreter that has both.
 
 To be fair to Keras: the batch is a preprocessed float32 tensor, so that no input pipeline is counted (ours casts and
 preprocesses uint8 images inside its step); the steps are Keras's own `train_on_batch` and `predict_on_batch`, which
-compile the same graph as `fit` and `predict`, with `jit_compile="auto"`; channels come last, as TensorFlow's CPU
-kernels expect; frozen layers are `trainable = False` before `compile`, so that no gradient of them is computed.
+compile the same graph as `fit` and `predict`, with `jit_compile="auto"`; channels come last, Keras's default (and the
+only order of TensorFlow's CPU kernels); frozen layers are `trainable = False` before `compile`, so that no gradient of
+them is computed.
 """
 
+import importlib
 import os
 from typing import Any
 
 from vision_transfer.tasks.benchmark.protocol import Work, serve
 
-os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+TENSORFLOW = "tensorflow"
 RATE = 1e-6
 MERGES = {"add": "Add", "concat": "Concatenate", "multiply": "Multiply"}
 KERAS_OPTIMIZERS = {"rmsprop": "RMSprop", "adam": "Adam", "sgd": "SGD"}
@@ -19,17 +21,20 @@ KERAS_OPTIMIZERS = {"rmsprop": "RMSprop", "adam": "Adam", "sgd": "SGD"}
 
 def build(request: dict[str, Any]) -> Work:
     """Builds the model of a request from its layer table, compiles it and warms it up."""
+    backend = os.environ["KERAS_BACKEND"] = request["variant"] or TENSORFLOW
     import keras  # pyright: ignore[reportMissingImports, reportMissingModuleSource]
-    import tensorflow as tf  # pyright: ignore[reportMissingImports, reportMissingModuleSource]
+    import numpy as np
 
+    below = importlib.import_module(backend)
     if request["precision"] == "bfloat16":
         keras.config.set_dtype_policy("mixed_bfloat16")
     images = keras.Input(tuple(request["input_shape"]), batch_size=request["batch"])
     model = keras.Model(images, _connect(keras, request, request["layers"], images))
     shape = (request["batch"], *request["input_shape"])
-    inputs = tf.random.stateless_normal(shape, seed=(0, 0))
-    inputs = tf.abs(inputs) if request["source"] == "features" else inputs
-    labels = tf.range(request["batch"]) % max(2, request["outputs"])
+    drawn = np.random.default_rng(0).standard_normal(shape, np.float32)
+    inputs: Any = keras.ops.convert_to_tensor(np.abs(drawn) if request["source"] == "features" else drawn)
+    classes = np.arange(request["batch"]) % max(2, request["outputs"])
+    labels = keras.ops.convert_to_tensor(classes[:, None].astype(np.float32) if request["outputs"] == 1 else classes)
     loss = (
         keras.losses.BinaryCrossentropy(from_logits=True)
         if request["outputs"] == 1
@@ -37,7 +42,6 @@ def build(request: dict[str, Any]) -> Work:
     )
     optimizer = getattr(keras.optimizers, KERAS_OPTIMIZERS[request["optimizer"]])(RATE)
     model.compile(optimizer=optimizer, loss=loss)
-    labels = tf.cast(labels[:, None], tf.float32) if request["outputs"] == 1 else labels
 
     def run(times: int) -> None:
         for _ in range(times):
@@ -47,9 +51,9 @@ def build(request: dict[str, Any]) -> Work:
                 model.train_on_batch(inputs, labels)
 
     run(2)
-    devices = tf.config.list_logical_devices()
-    facts = {"device": devices[-1].device_type.lower(), "library": f"keras {keras.__version__}, tf {tf.__version__}"}
-    return run, facts, dict
+    library = f"keras {keras.__version__}, {'tf' if backend == TENSORFLOW else backend} {below.__version__}"
+    is_gpu = any(name in str(inputs.device).lower() for name in ("cuda", "gpu"))
+    return run, {"device": "gpu" if is_gpu else "cpu", "library": library}, dict
 
 
 def _connect(keras: Any, request: dict[str, Any], rows: list[dict[str, Any]], tensor: Any) -> Any:

@@ -1,8 +1,9 @@
-"""The worker of a case in PyTorch, eager, with its defaults; run by an interpreter that has it.
+"""The worker of a case in PyTorch, eager or after `torch.compile`; run by an interpreter that has it.
 
 To be fair to PyTorch: the batch is a preprocessed float32 tensor on the device; images and kernels are in the
 `channels_last` layout, which PyTorch recommends for convolutions; inference is in `inference_mode`; gradients
-are set to None between steps; frozen parameters have `requires_grad` off, so that no gradient of them is computed.
+are set to None between steps; frozen parameters have `requires_grad` off, so that no gradient of them is computed;
+bfloat16 is automatic mixed precision (`autocast`), and cuDNN may choose its algorithms by timing.
 """
 
 import math
@@ -23,6 +24,9 @@ def build(request: dict[str, Any]) -> Work:
     import torch  # pyright: ignore[reportMissingImports, reportMissingModuleSource]
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    # PyTorch's default lets convolutions of float32 round to TF32, but not matrix products
+    torch.backends.cudnn.benchmark = True
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = request["precision"] == "tf32"
     fixed: list[Any] = []
     model = _sequence(torch, request, request["layers"], fixed).to(device, memory_format=torch.channels_last)
     batch, outputs = request["batch"], request["outputs"]
@@ -35,16 +39,17 @@ def build(request: dict[str, Any]) -> Work:
     if outputs == 1:
         labels, loss_of = labels[:, None].float(), torch.nn.functional.binary_cross_entropy_with_logits
     optimizer = _optimizer(torch, request["optimizer"], model)
+    called = torch.compile(model) if request["variant"] == "compile" else model
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=request["precision"] == "bfloat16")
 
     def forward() -> None:
         with torch.inference_mode(), autocast:
-            model(inputs)
+            called(inputs)
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
         with autocast:
-            logits = model(inputs)
+            logits = called(inputs)
         loss_of(logits.float(), labels).backward()
         optimizer.step()
 
@@ -59,8 +64,12 @@ def build(request: dict[str, Any]) -> Work:
         if device.type == "cuda":
             torch.cuda.synchronize()
 
+    def last_facts() -> dict[str, Any]:
+        return {"device_memory_bytes": torch.cuda.max_memory_allocated() if device.type == "cuda" else None}
+
     run(2)
-    return run, {"device": device.type, "library": f"torch {torch.__version__}"}, dict
+    library = " ".join(filter(None, ("torch", torch.__version__, request["variant"])))
+    return run, {"device": device.type, "library": library}, last_facts
 
 
 def _sequence(torch: Any, request: dict[str, Any], rows: list[dict[str, Any]], fixed: list[Any]) -> Any:
