@@ -15,6 +15,7 @@ from vision_transfer.config.config_dict import ConfigDict
 from vision_transfer.config.fields import FIELDS, STAGE_FIELDS, Field, fields_of
 from vision_transfer.config.references import is_reference, name_of
 from vision_transfer.config.schema import AugmentConfig, Config, SplitsConfig, StageConfig
+from vision_transfer.config.task_schema import DecisionConfig
 from vision_transfer.errors import UserError, nearest_names
 
 Group = TypeVar("Group")
@@ -155,6 +156,7 @@ def _problems(config: Config) -> Iterator[str]:
     for metric in config.metrics:
         if not is_reference(metric) or name_of(metric) in ("loss", "accuracy") or names.count(name_of(metric)) > 1:
             yield f"config.metrics: got {metric!r}; allowed is FILE.py:NAME with a name that no other metric has"
+    yield from _decision_problems(config.decision)
     dataset = config.dataset
     if dataset.splits != SplitsConfig() and dataset.name.partition(":")[0] != "tfds":
         yield f"config.dataset.splits: are for TensorFlow Datasets (tfds:NAME); config.dataset.name is {dataset.name!r}"
@@ -173,6 +175,16 @@ def _problems(config: Config) -> Iterator[str]:
     values = dataset.value_range
     if values and not (len(values) == 2 and values[0] < values[1]):
         yield f"config.dataset.value_range: got {values!r}; allowed are two numbers, the first the smaller"
+
+
+def _decision_problems(decision: DecisionConfig) -> Iterator[str]:
+    cost = decision.cost
+    if cost and not (len(cost) == 2 and min(cost) > 0):
+        yield f"config.decision.cost: got {cost!r}; allowed are two numbers > 0, such as 1,5"
+    rules = ("least_recall", "least_precision", "abstain_risk")
+    found = [*(["cost"] if cost else []), *(name for name in rules if getattr(decision, name) is not None)]
+    if len(found) > 1:
+        yield f"config.decision: sets {' and '.join(found)}; allowed is one of cost, {', '.join(rules)}"
 
 
 def _schedule_problems(config: Config) -> Iterator[str]:

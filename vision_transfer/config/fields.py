@@ -20,6 +20,7 @@ NOT_IN_DIGEST = (
     "features.budget_gb",
     "checkpoint",
     "log",
+    "decision",
     "benchmark",
     "study",
     "ablation",

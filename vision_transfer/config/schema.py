@@ -15,6 +15,7 @@ from vision_transfer.config.task_schema import (
     BenchmarkConfig,
     CheckConfig,
     ClassifierConfig,
+    DecisionConfig,
     OptimizerName,
     PrecisionName,
     ProbeConfig,
@@ -309,6 +310,7 @@ class Config:
     log: LogConfig = group(LogConfig)
     benchmark: BenchmarkConfig = group(BenchmarkConfig)
     classifier: ClassifierConfig = group(ClassifierConfig)
+    decision: DecisionConfig = group(DecisionConfig)
     study: StudyConfig = group(StudyConfig)
     ablation: AblationConfig = group(AblationConfig)
     slurm: SlurmConfig = group(SlurmConfig)

@@ -65,6 +65,28 @@ class ClassifierConfig:
 
 
 @dataclass(frozen=True)
+class DecisionConfig:
+    """Fields of `config.decision`, of which one besides `positive` may be set."""
+
+    positive: str | None = setting(None, "the class that a threshold for two classes accepts; default: the second")
+    cost: tuple[float, ...] = setting(
+        (), "costs of a false positive and of a false negative, such as 1,5: the threshold of least cost on validation"
+    )
+    least_recall: float | None = setting(
+        None, "the highest threshold that has this recall on validation", minimum=0, maximum=1
+    )
+    least_precision: float | None = setting(
+        None, "the lowest threshold that has this precision on validation", minimum=0, maximum=1
+    )
+    abstain_risk: float | None = setting(
+        None,
+        "no decision below a confidence from which at most this share of the validation images is wrong",
+        minimum=0,
+        below=1,
+    )
+
+
+@dataclass(frozen=True)
 class StudyConfig:
     """Fields of `config.study`, for transfer curves and ablations."""
 

@@ -7,6 +7,8 @@ from statistics import NormalDist
 import numpy as np
 from jaxtyping import Float, Float64, Int
 
+from vision_transfer.metrics.ranking import Ranking, ranking
+
 
 @dataclass(frozen=True)
 class Metrics:
@@ -26,16 +28,28 @@ class TestResult:
     accuracy_ci95: tuple[float, float]
     examples: int
     confusion: list[list[int]]
+    ranking: Ranking
 
 
 @dataclass(frozen=True)
 class PerClass:
-    """Metrics of each class, NaN where undefined, and its number of examples, the support."""
+    """Metrics of each class, NaN where undefined; its number of examples, the support, and of predictions."""
 
     precision: Float64[np.ndarray, "classes"]
     recall: Float64[np.ndarray, "classes"]
     f1: Float64[np.ndarray, "classes"]
     support: Int[np.ndarray, "classes"]
+    predicted: Int[np.ndarray, "classes"]
+
+    @property
+    def recall_ci95(self) -> list[tuple[float, float] | None]:
+        """95 % Wilson intervals of the recalls; None where the recall is not defined."""
+        return _intervals(self.recall, self.support)
+
+    @property
+    def precision_ci95(self) -> list[tuple[float, float] | None]:
+        """95 % Wilson intervals of the precisions; None where the precision is not defined."""
+        return _intervals(self.precision, self.predicted)
 
     @property
     def balanced_accuracy(self) -> float:
@@ -62,19 +76,45 @@ def metrics(logits: Float[np.ndarray, "examples outputs"], labels: Int[np.ndarra
 
 
 def evaluate_test(logits: Float[np.ndarray, "examples outputs"], labels: Int[np.ndarray, "examples"]) -> TestResult:
-    """Loss, accuracy with its interval, and confusion matrix."""
+    """Loss, accuracy with its interval, confusion matrix, and metrics of ranking."""
     log_probabilities, found = class_log_probabilities(logits), metrics(logits, labels)
     classes = log_probabilities.shape[1]
     confusion = np.zeros((classes, classes), np.int64)
     np.add.at(confusion, (labels, np.argmax(log_probabilities, axis=1)), 1)
     interval = wilson_interval(int(np.trace(confusion)), len(labels))
-    return TestResult(found.loss, found.accuracy, interval, len(labels), confusion.tolist())
+    ranked = ranking(log_probabilities, labels)
+    return TestResult(found.loss, found.accuracy, interval, len(labels), confusion.tolist(), ranked)
 
 
 def per_class(confusion: Int[np.ndarray, "classes classes"]) -> PerClass:
     """Precision, recall and F1 from counts `[label][predicted]`."""
     hits, support, predicted = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
-    return PerClass(ratio(hits, predicted), ratio(hits, support), ratio(2 * hits, support + predicted), support)
+    f1 = ratio(2 * hits, support + predicted)
+    return PerClass(ratio(hits, predicted), ratio(hits, support), f1, support, predicted)
+
+
+def cohen_kappa(confusion: Int[np.ndarray, "classes classes"]) -> float:
+    """Agreement beyond chance (Cohen 1960): 0 by chance, 1 if all are right; NaN where chance leaves nothing over."""
+    total = confusion.sum()
+    chance = float(confusion.sum(axis=1) @ confusion.sum(axis=0)) / float(total) ** 2 if total else 1.0
+    return (float(np.trace(confusion)) / float(total) - chance) / (1 - chance) if chance < 1 else float("nan")
+
+
+def matthews(confusion: Int[np.ndarray, "classes classes"]) -> float:
+    """Correlation of labels and predictions (Gorodkin 2004); NaN where one class has all labels or predictions."""
+    total, support, predicted = float(confusion.sum()), confusion.sum(axis=1), confusion.sum(axis=0)
+    spread = (total**2 - float(support @ support)) * (total**2 - float(predicted @ predicted))
+    covariance = float(np.trace(confusion)) * total - float(support @ predicted)
+    return covariance / float(np.sqrt(spread)) if spread else float("nan")
+
+
+def _intervals(
+    shares: Float64[np.ndarray, "classes"], trials: Int[np.ndarray, "classes"]
+) -> list[tuple[float, float] | None]:
+    return [
+        wilson_interval(round(float(share) * count), count) if count else None
+        for share, count in zip(shares, trials.tolist(), strict=True)
+    ]
 
 
 def ratio(part: np.ndarray, whole: Int[np.ndarray, "entries"]) -> Float64[np.ndarray, "entries"]:

@@ -33,12 +33,16 @@ ERRORS_KEPT = 5
 
 @dataclass(frozen=True)
 class Table:
-    """The file of predictions, which grows by `batch_size` rows; `digest` is of all that determines the numbers."""
+    """The file of predictions, which grows by `batch_size` rows; `digest` is of all that determines the numbers.
+
+    The last column is `decision` if the run `decides` by a threshold.
+    """
 
     out: Path
     classes: tuple[str, ...]
     digest: str
     batch_size: int
+    decides: bool = False
 
     @property
     def unfinished(self) -> Path:
@@ -53,7 +57,12 @@ class Table:
     @property
     def columns(self) -> tuple[str, ...]:
         """The header."""
-        return (*FIXED_COLUMNS, *(f"probability_{name}" for name in self.classes))
+        return (*FIXED_COLUMNS, *(f"probability_{name}" for name in self.classes), *self.decision_column)
+
+    @property
+    def decision_column(self) -> tuple[str, ...]:
+        """The header of the last column, if there is one for decisions."""
+        return ("decision",) if self.decides else ()
 
 
 @dataclass
@@ -111,7 +120,7 @@ def append(table: Table, chunks: Iterable[list[Prediction]], content: Content) -
     synced = time.monotonic()
     with table.unfinished.open("ab") as stream, table.digests.open("a", encoding="ascii") as digests:
         for chunk in chunks:
-            rows = [_row(prediction, len(table.classes)) for prediction in chunk]
+            rows = [_row(prediction, table) for prediction in chunk]
             lines = [_line(row) for row in rows]
             stream.write(b"".join(lines))
             stream.flush()
@@ -160,12 +169,20 @@ def _chained(table: Table, content: Content, lines: Sequence[bytes]) -> str:
     return hashlib.sha256(before.encode() + b"".join(lines)).hexdigest()
 
 
-def _row(prediction: Prediction, classes: int) -> list[str]:
+def _row(prediction: Prediction, table: Table) -> list[str]:
     file = shown(prediction.file)
     if prediction.probabilities is None:
-        return [file, "", "", prediction.error or "", *[""] * classes]
+        return [file, "", "", prediction.error or "", *[""] * (len(table.columns) - len(FIXED_COLUMNS))]
     shares = [f"{share:.{SIGNIFICANT_DIGITS}g}" for share in prediction.probabilities]
-    return [file, prediction.class_name or "", f"{prediction.probability:.{SIGNIFICANT_DIGITS}g}", "", *shares]
+    decision = [prediction.decision or ""] if table.decides else []
+    return [
+        file,
+        prediction.class_name or "",
+        f"{prediction.probability:.{SIGNIFICANT_DIGITS}g}",
+        "",
+        *shares,
+        *decision,
+    ]
 
 
 def _line(row: Sequence[str]) -> bytes:

@@ -22,6 +22,7 @@ from vision_transfer.data.images.parallel import map_in_order
 from vision_transfer.data.images.resize import Form, resize
 from vision_transfer.models.inference import infer_stream, on_devices
 from vision_transfer.models.network import Params
+from vision_transfer.predict.decision import Decision, decide, kept_decision
 from vision_transfer.predict.temperature import Calibration, calibration_of, probabilities
 from vision_transfer.runs.load import TrainedRun, load_run
 from vision_transfer.runtime.cache_folder import cache_folder
@@ -38,6 +39,7 @@ class Prediction:
         probability: of that class, calibrated if the run can be.
         probabilities: of each class, in the order of the run's classes.
         logits: the output of the network itself.
+        decision: the class that the run's threshold decides for, or `abstain`; None where the run has none.
         error: why the file cannot be decoded, or None.
     """
 
@@ -47,11 +49,14 @@ class Prediction:
     probabilities: Float64[np.ndarray, "classes"] | None = None
     logits: Float[np.ndarray, "outputs"] | None = None
     error: str | None = None
+    decision: str | None = None
 
 
 @dataclass(frozen=True)
 class Predictor:
     """A finished run's network, ready to classify images; `calibration` is None if probabilities are not calibrated.
+
+    `decision` is the threshold that the run was given, or None.
 
     The `variables` are on the devices, with kernels prepared for `batch_size`.
     """
@@ -62,6 +67,7 @@ class Predictor:
     batch_size: int
     calibration: Calibration | None
     mesh: Mesh
+    decision: Decision | None = None
 
     @staticmethod
     def load(folder: str | Path, cache_dir: Path | None = None, screen: Screen | None = None) -> "Predictor":
@@ -79,7 +85,7 @@ class Predictor:
         variables = on_devices(run.network, run.variables, mesh, batch_size=batch_size)
         data = run.config.dataset
         form = Form(run.network.input_shape[0], data.channels, data.resampling)
-        return Predictor(run, variables, form, batch_size, calibration, mesh)
+        return Predictor(run, variables, form, batch_size, calibration, mesh, kept_decision(run.folder))
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -134,8 +140,16 @@ class Predictor:
     def _completed(self, chunk: list[Prediction], logits: Float[np.ndarray, "batch outputs"]) -> list[Prediction]:
         shares, classes = probabilities(logits, self.temperature), self.classes
         best = shares.argmax(axis=1)
+        decided = [None] * len(shares) if self.decision is None else decide(self.decision, classes, shares)
         return [
-            Prediction(one.file, classes[best[row]], float(shares[row, best[row]]), shares[row], logits[row])
+            Prediction(
+                one.file,
+                classes[best[row]],
+                float(shares[row, best[row]]),
+                shares[row],
+                logits[row],
+                decision=decided[row],
+            )
             if one.error is None
             else one
             for row, one in enumerate(chunk)

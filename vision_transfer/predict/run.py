@@ -12,6 +12,7 @@ import numpy as np
 from vision_transfer.config import Config, flatten, read_config
 from vision_transfer.errors import UserError
 from vision_transfer.models.network import Network, Params
+from vision_transfer.predict.decision import decide, kept_decision
 from vision_transfer.predict.temperature import kept_calibration, probabilities
 from vision_transfer.runs.folder import RunFolder
 from vision_transfer.runs.load import TrainedRun, load_run
@@ -75,7 +76,7 @@ class Run:
         """A row for each test image: file, label, predicted class, whether that is correct, and probabilities.
 
         The probabilities are calibrated, as those of `Predictor` are: that of the predicted class in `probability`,
-        all in columns `p(CLASS)`.
+        all in columns `p(CLASS)`. Where the run has a threshold (`config.decision`), `decision` is what it decides.
         """
         import pandas
 
@@ -96,6 +97,9 @@ class Run:
                 "probability": shares.max(axis=1),
             }
         )
+        decision = kept_decision(folder)
+        if decision is not None:
+            table["decision"] = decide(decision, classes.tolist(), shares)
         return table.join(pandas.DataFrame(shares, columns=[f"p({name})" for name in classes]))
 
     @property
@@ -131,6 +135,7 @@ def results(runs: str | Path | Iterable[str | Path]) -> "pandas.DataFrame":
 
     Returns:
         Columns `run`, `test_accuracy`, `test_low` and `test_high` (95 % interval), `test_loss`, `test_examples`,
+        `test_roc_auc`, `test_average_precision` and `test_kappa` (None in runs of earlier versions),
         `validation_accuracy`, `validation_loss` (of the tested epoch), `tested_stage`, `seconds`; then the fields of
         the config by their dotted paths.
 
@@ -163,6 +168,7 @@ def _row(run: Run) -> dict[str, Any]:
         "test_high": high,
         "test_loss": test["loss"],
         "test_examples": test["examples"],
+        **{f"test_{name}": test.get(name) for name in ("roc_auc", "average_precision", "kappa")},
         "validation_accuracy": tested.get("validation", {}).get("accuracy"),
         "validation_loss": tested.get("validation", {}).get("loss"),
         "tested_stage": tested.get("stage"),

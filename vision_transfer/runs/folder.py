@@ -83,6 +83,7 @@ class RunFolder:
         result_file: written last: its presence means that the run is finished.
         predictions_file: test logits, labels and file names; validation logits and labels.
         temperature_file: the temperature that calibrates probabilities.
+        decision_file: the threshold on probabilities that was chosen on validation, if one was asked for.
         coefficients_file: of a classic classifier, for other programs.
         report_file: the page that shows the run.
         figures, confusion_figure, curves_figure: folder of all figures, and two of them.
@@ -104,6 +105,7 @@ class RunFolder:
     result_file = _Place("result.json")
     predictions_file = _Place("predictions.npz")
     temperature_file = _Place("temperature.json")
+    decision_file = _Place("decision.json")
     coefficients_file = _Place("classifier.npz")
     report_file = _Place("report.html")
     figures = _Place("figures")
@@ -162,6 +164,7 @@ class RunFolder:
             self.trained_file,
             self.predictions_file,
             self.temperature_file,
+            self.decision_file,
             self.coefficients_file,
             self.confusion_figure,
             self.report_file,

@@ -86,6 +86,7 @@ def _names(folder: RunFolder) -> list[str]:
         folder.result_file,
         folder.predictions_file,
         folder.temperature_file,
+        folder.decision_file,
         folder.coefficients_file,
     )
     saved = [*folder.path.glob(f"checkpoints/*/*/*/{checkpoints.MANIFEST}")]

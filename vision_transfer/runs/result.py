@@ -7,7 +7,8 @@ from typing import Any, cast
 import numpy as np
 
 from vision_transfer import freezing
-from vision_transfer.metrics.classification import TestResult, per_class
+from vision_transfer.metrics.classification import TestResult, cohen_kappa, matthews, per_class
+from vision_transfer.metrics.ranking import mean_defined
 from vision_transfer.models.network import all_parameter_shapes
 from vision_transfer.runs.prepare import Run
 from vision_transfer.runtime.devices import device_peak_bytes
@@ -47,12 +48,7 @@ def build_result(
         "stages": trained["stages"],
         "tested": _tested(run, outcomes),
         "test": {
-            "loss": test.loss,
-            "accuracy": test.accuracy,
-            "accuracy_ci95": list(test.accuracy_ci95),
-            "examples": test.examples,
-            "confusion": test.confusion,
-            **class_figures(test.confusion, dataset.classes),
+            **test_figures(test, dataset.classes),
             **({"own": dict(own)} if own else {}),
         },
         "seconds": trained["seconds"],
@@ -71,15 +67,37 @@ def trained_facts(run: Run, outcomes: Sequence[StageOutcome]) -> dict[str, Any]:
     }
 
 
-def class_figures(confusion: list[list[int]], classes: Sequence[str]) -> dict[str, Any]:
-    """Balanced accuracy, and precision, recall, F1 and support of each class; None where a figure is not defined."""
-    figures = per_class(np.asarray(confusion))
-    columns = {"precision": figures.precision, "recall": figures.recall, "f1": figures.f1}
+def test_figures(test: TestResult, classes: Sequence[str]) -> dict[str, Any]:
+    """All metrics of a split and of each class as JSON values; None where a metric is not defined.
+
+    ROC-AUC and average precision are of one class against the rest; those of the split are the mean over classes.
+    """
+    confusion, ranked = np.asarray(test.confusion), test.ranking
+    figures = per_class(confusion)
+    columns = {
+        "precision": figures.precision,
+        "recall": figures.recall,
+        "f1": figures.f1,
+        "roc_auc": ranked.roc_auc,
+        "average_precision": ranked.average_precision,
+    }
+    intervals = {"precision_ci95": figures.precision_ci95, "recall_ci95": figures.recall_ci95}
     return {
+        "loss": test.loss,
+        "accuracy": test.accuracy,
+        "accuracy_ci95": list(test.accuracy_ci95),
+        "examples": test.examples,
+        "confusion": test.confusion,
         "balanced_accuracy": _defined(figures.balanced_accuracy),
+        "kappa": _defined(cohen_kappa(confusion)),
+        "matthews": _defined(matthews(confusion)),
+        "roc_auc": _defined(mean_defined(ranked.roc_auc)),
+        "average_precision": _defined(mean_defined(ranked.average_precision)),
+        "top_k": None if ranked.top_accuracy is None else {"k": ranked.k, "accuracy": ranked.top_accuracy},
         "per_class": [
             {"class": name, "support": int(figures.support[label])}
             | {column: _defined(float(values[label])) for column, values in columns.items()}
+            | {column: values[label] for column, values in intervals.items()}
             for label, name in enumerate(classes)
         ],
     }

@@ -16,13 +16,16 @@ from vision_transfer.data.formats.class_names import class_name
 from vision_transfer.data.formats.image_files import display, is_folder, is_passed_over, refuse_pseudo_folder
 from vision_transfer.data.load import load_dataset
 from vision_transfer.errors import UserError
-from vision_transfer.metrics.classification import evaluate_test, per_class, wilson_interval
+from vision_transfer.metrics.classification import evaluate_test
 from vision_transfer.models.inference import infer_stream
 from vision_transfer.predict import Predictor
+from vision_transfer.predict.decision import Decision, Outcome, meaning, outcome_of, reason, results_of
 from vision_transfer.predict.image_files import shown, sorted_files
-from vision_transfer.predict.temperature import fit_of
+from vision_transfer.predict.temperature import fit_of, probabilities
+from vision_transfer.runs.result import test_figures
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.files import write_json
+from vision_transfer.training.own_metrics import own_metrics
 
 
 @dataclass(frozen=True)
@@ -127,20 +130,21 @@ def _logits_of_split(predictor: Predictor, split: Split, screen: Screen) -> Floa
 
 def _metrics(predictor: Predictor, labelled: _Labelled) -> dict[str, Any]:
     """All metrics as JSON values."""
-    result = evaluate_test(labelled.logits, labelled.labels)
-    classes = per_class(np.array(result.confusion))
-    columns = {"recall": classes.recall, "precision": classes.precision, "f1": classes.f1}
+    figures = test_figures(evaluate_test(labelled.logits, labelled.labels), predictor.classes)
+    for row in figures["per_class"]:
+        row["examples"] = row.pop("support")
+    own = own_metrics(predictor.run.config.metrics, labelled.logits, labelled.labels)
+    decision, outcome = predictor.decision, None
+    if decision is not None:
+        shares = probabilities(labelled.logits, predictor.temperature)
+        outcome = outcome_of(decision, predictor.classes, shares, labelled.labels)
     return {
         "run": predictor.run.result["digest"],
         "data": labelled.name,
         "classes": list(predictor.classes),
-        **asdict(result),
-        "balanced_accuracy": classes.balanced_accuracy,
-        "per_class": [
-            {"class": name, "examples": int(classes.support[place])}
-            | {key: None if np.isnan(column[place]) else float(column[place]) for key, column in columns.items()}
-            for place, name in enumerate(predictor.classes)
-        ],
+        **figures,
+        **({"own": own} if own else {}),
+        **({} if decision is None or outcome is None else {"decision": _decided(decision, outcome)}),
         "temperature": predictor.temperature,
         "calibrated": asdict(fit_of(labelled.logits, labelled.labels, predictor.temperature)),
         "skipped": [asdict(skipped) for skipped in labelled.skipped],
@@ -150,22 +154,43 @@ def _metrics(predictor: Predictor, labelled: _Labelled) -> dict[str, Any]:
 def _say(predictor: Predictor, labelled: _Labelled, metrics: dict[str, Any], screen: Screen) -> None:
     table = Table(title=escape(labelled.name), title_justify="left")
     table.add_column("Class")
-    for column in ("Images", "Recall", "95 % interval", "Precision", "F1"):
+    for column in ("Images", "Recall", "95 %", "Precision", "95 %", "F1", "AUC", "AP"):
         table.add_column(column, justify="right", no_wrap=True)
-    for place, row in enumerate(metrics["per_class"]):
-        recall, precision, f1 = (
-            "–" if row[name] is None else f"{row[name]:.4f}" for name in ("recall", "precision", "f1")
+    for row in metrics["per_class"]:
+        intervals = (row["recall_ci95"], row["precision_ci95"])
+        recall_ends, precision_ends = ("–" if ends is None else "{:.3f} to {:.3f}".format(*ends) for ends in intervals)
+        recall, precision, f1, auc, average = (
+            _shown(row[name]) for name in ("recall", "precision", "f1", "roc_auc", "average_precision")
         )
-        interval = "–"
-        if row["examples"]:
-            interval = "{:.3f} to {:.3f}".format(*wilson_interval(metrics["confusion"][place][place], row["examples"]))
-        table.add_row(escape(row["class"]), f"{row['examples']:,}", recall, interval, precision, f1)
+        table.add_row(
+            escape(row["class"]),
+            f"{row['examples']:,}",
+            recall,
+            recall_ends,
+            precision,
+            precision_ends,
+            f1,
+            auc,
+            average,
+        )
     screen.say(table)
     low, high = metrics["accuracy_ci95"]
     screen.say(
         f"Accuracy {metrics['accuracy']:.4f}, 95 % interval {low:.4f} to {high:.4f} (Wilson), balanced "
         f"{metrics['balanced_accuracy']:.4f}, loss {metrics['loss']:.4f}, {metrics['examples']:,} images."
     )
+    top = metrics["top_k"]
+    screen.say(
+        f"One class against the rest, mean: ROC-AUC {_shown(metrics['roc_auc'])}, average precision "
+        f"{_shown(metrics['average_precision'])}. Cohen's kappa {_shown(metrics['kappa'])}, Matthews "
+        f"{_shown(metrics['matthews'])}{'' if top is None else ', top-{k} accuracy {accuracy:.4f}'.format(**top)}."
+    )
+    for name, value in metrics.get("own", {}).items():
+        screen.say(escape(f"{name}: {_shown(value)} (a metric of your own)"))
+    if predictor.decision is not None:
+        decided = metrics["decision"]
+        screen.say(escape(f"Decision: {decided['meaning']} (chosen on validation: {decided['reason']})."))
+        screen.say(escape(f"  here: {decided['result']}"))
     (nll, new_nll), (ece, new_ece) = metrics["calibrated"]["nll"], metrics["calibrated"]["ece"]
     if predictor.calibration is None:
         screen.say(f"Calibration error {ece:.4f}; the probabilities are not calibrated.")
@@ -181,6 +206,16 @@ def _say(predictor: Predictor, labelled: _Labelled, metrics: dict[str, Any], scr
     if labelled.is_own_test:
         test = predictor.run.result["test"]
         screen.say(f"In result.json: accuracy {test['accuracy']:.4f}, loss {test['loss']:.4f}.")
+
+
+def _decided(decision: Decision, outcome: Outcome) -> dict[str, Any]:
+    """The decision and its outcome as JSON values, and in words."""
+    words = {"meaning": meaning(decision), "reason": reason(decision), "result": results_of(decision, outcome)}
+    return {"threshold": decision.threshold, "positive": decision.positive} | asdict(outcome) | words
+
+
+def _shown(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
 
 
 def _listed(classes: Sequence[str], most: int = 10) -> str:

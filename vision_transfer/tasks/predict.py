@@ -1,6 +1,7 @@
 """`--mode=predict`: a table of classes and probabilities for any number of image files."""
 
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 from filelock import FileLock
@@ -10,6 +11,7 @@ from rich.table import Table as ScreenTable
 from vision_transfer.errors import UserError
 from vision_transfer.predict import Predictor
 from vision_transfer.predict.csv_table import Content, Table, append, resume
+from vision_transfer.predict.decision import meaning, reason
 from vision_transfer.predict.image_files import find_images, shown
 from vision_transfer.predict.temperature import Calibration
 from vision_transfer.runs.prepare import device_text
@@ -41,7 +43,10 @@ def predict(workdir: Path, images: str | None, out: str | None, cache_dir: Path,
 def _predict(predictor: Predictor, files: list[str], out: Path, screen: Screen) -> None:
     if predictor.calibration is not None:
         _say_calibration(predictor.calibration, screen)
-    table = Table(out, predictor.classes, _digest(predictor), predictor.batch_size)
+    if predictor.decision is not None:
+        screen.say(escape(f"Decision: {meaning(predictor.decision)} ({reason(predictor.decision)})."))
+    decides = predictor.decision is not None
+    table = Table(out, predictor.classes, _digest(predictor), predictor.batch_size, decides)
     content = resume(table, files)
     done = content.rows
     if done:
@@ -60,6 +65,7 @@ def _digest(predictor: Predictor) -> str:
             "classes": predictor.classes,
             "config": predictor.run.result["digest"],
             "temperature": predictor.temperature,
+            "decision": None if predictor.decision is None else asdict(predictor.decision),
             "batch_size": predictor.batch_size,
             "code": code_digest(),
             "versions": versions(),

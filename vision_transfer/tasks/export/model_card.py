@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from vision_transfer.metrics.classification import wilson_interval
+from vision_transfer.predict.decision import kept_decision, meaning, reason, results_of
 from vision_transfer.predict.temperature import Calibration
 from vision_transfer.runs.load import TrainedRun
 from vision_transfer.runs.result import classifier_in_words
@@ -36,6 +37,7 @@ def model_card(
         metrics=_metrics(run),
         calibration=calibration,
         fits=_fits(calibration),
+        decision=_decision(run),
         stages=_stages(run),
         versions=", ".join(f"{name} {version}" for name, version in versions),
         agreements=_agreements(agreements),
@@ -70,6 +72,17 @@ def _fits(calibration: Calibration | None) -> str:
         if fit is not None
     ]
     return _table(("", "images", "negative log-likelihood", "calibration error (15 bins)"), rows)
+
+
+def _decision(run: TrainedRun) -> list[str]:
+    """The run's decision and its results in words, if it has one."""
+    decision = kept_decision(run.folder)
+    if decision is None:
+        return []
+    found = [f"The run decides for {meaning(decision)} (chosen on validation: {reason(decision)}). The files give"]
+    found[0] += " probabilities only; apply the threshold to them."
+    outcomes = {"validation": decision.validation, "test": decision.test}
+    return found + [f"{split}: {results_of(decision, outcome)}" for split, outcome in outcomes.items() if outcome]
 
 
 def _stages(run: TrainedRun) -> str:

@@ -108,6 +108,21 @@ def line_chart(title: str, description: str, x_label: str, y_label: str, series:
     }
 
 
+def share_chart(title: str, x_label: str, y_label: str, series: Sequence[Series]) -> Chart:
+    """A chart of lines whose both axes go from 0 to 1; its description is the names of the lines."""
+    x_scale, y_scale = Scale(0, 1, LEFT, WIDTH - RIGHT), Scale(0, 1, HEIGHT - BOTTOM, TOP)
+    return EMPTY | {
+        "title": title,
+        "description": f"Lines: {'; '.join(one.name for one in series)}.",
+        "x_label": x_label,
+        "y_label": y_label,
+        "x_ticks": [(x_scale.place(share), f"{share:g}") for share in SHARES],
+        "y_ticks": [(y_scale.place(share), f"{share:g}") for share in SHARES],
+        "lines": [_drawn(one, x_scale, y_scale) for one in series],
+        "legend": [(one.name, one.style) for one in series],
+    }
+
+
 def reliability_chart(found: Reliability, error: float) -> Chart:
     """Accuracy against confidence over a histogram of the confidences.
 
@@ -131,15 +146,11 @@ def reliability_chart(found: Reliability, error: float) -> Chart:
         f"confidence {x:.2f}, accuracy {y:.2f}, {count} images"
         for x, y, count in zip(confidence, accuracy, counts, strict=True)
     ]
-    return EMPTY | {
-        "title": "Calibration on the test images",
+    title, x_label = "Calibration on the test images", "confidence (probability of the predicted class)"
+    chart = share_chart(title, x_label, "accuracy", series)
+    return chart | {
         "description": f"Expected calibration error {error:.3f}. By bin: {'; '.join(bins)}.",
-        "x_label": "confidence (probability of the predicted class)",
-        "y_label": "accuracy",
-        "x_ticks": [(x_scale.place(share), f"{share:g}") for share in SHARES],
-        "y_ticks": [(y_scale.place(share), f"{share:g}") for share in SHARES],
-        "lines": [_drawn(one, x_scale, y_scale) for one in series],
-        "legend": [*((one.name, one.style) for one in series), ("number of images with this confidence", "histogram")],
+        "legend": [*chart["legend"], ("number of images with this confidence", "histogram")],
         "spans": [
             (x_scale.place(x), y_scale.place(low), y_scale.place(high))
             for x, (low, high) in zip(confidence, intervals, strict=True)

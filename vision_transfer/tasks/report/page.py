@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.files import replaced_file
 from vision_transfer.tasks.report.image_section import NO_IMAGES, image_section
+from vision_transfer.tasks.report.ranking_section import decision_sentences, ranking_charts
 from vision_transfer.tasks.report.run_files import UNREADABLE, RunFiles, read_run_files
 from vision_transfer.tasks.report.run_section import (
     command,
@@ -21,7 +22,13 @@ from vision_transfer.tasks.report.run_section import (
     total_time,
 )
 from vision_transfer.tasks.report.stage_section import RULE, stage_sections
-from vision_transfer.tasks.report.test_section import calibration_section, class_rows, confusion_table, headlines
+from vision_transfer.tasks.report.test_section import (
+    CLASS_COLUMNS,
+    calibration_section,
+    class_rows,
+    confusion_table,
+    headlines,
+)
 
 Part = TypeVar("Part")
 
@@ -39,6 +46,7 @@ def write_report(path: Path, cache_dir: Path, screen: Screen, out: Path | None =
 def run_page(run: RunFiles, cache_dir: Path, screen: Screen) -> dict[str, Any]:
     """The values for the template of a run."""
     missing = list(run.missing)
+    positive = None if run.decision is None else run.decision.positive
     changed, kept = part(missing, "config.json", lambda: config_rows(run), ([], []))
     images = part(missing, "predictions.npz", lambda: image_section(run, cache_dir, screen, missing), NO_IMAGES)
     return {
@@ -50,8 +58,11 @@ def run_page(run: RunFiles, cache_dir: Path, screen: Screen) -> dict[str, Any]:
         "curves": part(missing, "metrics.jsonl", lambda: stage_sections(run), []),
         "rule": RULE,
         "confusion": part(missing, "the confusion matrix in result.json", lambda: confusion_table(run), None),
+        "class_columns": CLASS_COLUMNS,
         "class_rows": part(missing, "the confusion matrix in result.json", lambda: class_rows(run), []),
         "calibration": part(missing, "predictions.npz", lambda: calibration_section(run.predictions), None),
+        "ranking": part(missing, "predictions.npz", lambda: ranking_charts(run.predictions, run.classes, positive), []),
+        "decision": decision_sentences(run.decision),
         "images": images,
         "times": part(missing, "the seconds in result.json", lambda: time_costs(run), []),
         "total_time": total_time(run),

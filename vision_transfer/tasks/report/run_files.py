@@ -12,6 +12,7 @@ from scipy.special import logsumexp
 
 from vision_transfer.errors import UserError
 from vision_transfer.metrics.classification import class_log_probabilities
+from vision_transfer.predict.decision import Decision, kept_decision
 from vision_transfer.predict.temperature import calibrated, kept_calibration
 from vision_transfer.runs.folder import RunFolder
 from vision_transfer.runs.manifest import check_files
@@ -80,6 +81,7 @@ class RunFiles:
     epochs: tuple[dict[str, Any], ...]
     predictions: Predictions | None
     missing: tuple[str, ...]
+    decision: Decision | None = None
 
     @property
     def finished(self) -> bool:
@@ -141,7 +143,11 @@ def read_run_files(path: Path) -> RunFiles:
     if not (config or identity or epochs or result):
         raise UserError(f"--workdir={path}: is not a run's folder; it has no config.json, metrics.jsonl or result.json")
     predictions = _read_predictions(folder, bool(result), missing)
-    return RunFiles(folder, config, identity, result, epochs, predictions, tuple(missing))
+    try:
+        decision = kept_decision(folder)
+    except UserError as error:
+        decision = missing.append(f"{error}.")
+    return RunFiles(folder, config, identity, result, epochs, predictions, tuple(missing), decision)
 
 
 def _read_object(file: Path, what: str, missing: list[str]) -> dict[str, Any]:

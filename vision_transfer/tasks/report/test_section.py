@@ -15,6 +15,15 @@ from vision_transfer.tasks.report.run_files import Predictions, RunFiles, get, n
 # With more classes, the most frequent confusions are listed instead of the matrix.
 CLASSES_IN_MATRIX = 20
 CONFUSED_PAIRS = 15
+AREAS = ("roc_auc", "average_precision")
+INTERVAL = "95 % interval"
+CLASS_COLUMNS = ("Class", "Precision", INTERVAL, "Recall", INTERVAL, "F1", "ROC-AUC", "Average precision", "Images")
+# Further metrics of `result.json` at the top of the page: name, remark.
+FURTHER = {
+    "roc_auc": ("ROC-AUC", "one class against the rest, mean over classes"),
+    "average_precision": ("Average precision", "one class against the rest, mean over classes"),
+    "kappa": ("Cohen's kappa", "agreement beyond chance"),
+}
 
 
 def headlines(run: RunFiles) -> dict[str, tuple[str, str]]:
@@ -31,6 +40,7 @@ def headlines(run: RunFiles) -> dict[str, tuple[str, str]]:
     if (counts := confusion_counts(run)) is not None:
         balanced = per_class(counts).balanced_accuracy
         found["Balanced accuracy"] = (_metric(balanced), "mean recall of the classes")
+    found |= _further(test)
     for name, value in (get(test, "own") or {}).items():
         found[name] = ("–" if number(value) is None else f"{value:.4f}", "metric of your own")
     if run.predictions is not None and len(run.predictions.labels):
@@ -42,6 +52,15 @@ def headlines(run: RunFiles) -> dict[str, tuple[str, str]]:
     if parameters := get(run.result, "parameters"):
         total, trainable = parameters["total"], parameters["trainable"]
         found["Trainable"] = (f"{trainable:,}", f"of {total:,} parameters in the last stage")
+    return found
+
+
+def _further(test: Any) -> dict[str, tuple[str, str]]:
+    """Metrics that runs of earlier versions have not recorded."""
+    values = {key: number(get(test, key)) for key in FURTHER}
+    found = {FURTHER[key][0]: (f"{value:.4f}", FURTHER[key][1]) for key, value in values.items() if value is not None}
+    if (top := number(get(test, "top_k", "accuracy"))) is not None:
+        found[f"Top-{test['top_k']['k']} accuracy"] = (f"{top:.4f}", "the label is among the most probable classes")
     return found
 
 
@@ -80,16 +99,25 @@ def confusion_table(run: RunFiles) -> dict[str, list[Any]] | None:
     return {"counts": [], "shares": [], "mistakes": [mistake for mistake in mistakes if mistake[2]]}
 
 
-def class_rows(run: RunFiles) -> list[tuple[str, str, str, str, int]]:
-    """Name, precision, recall, F1 and number of images of each class; a dash for a metric that is not defined."""
+def class_rows(run: RunFiles) -> list[tuple[str | int, ...]]:
+    """Name, metrics and number of images of each class, as the columns of `CLASS_COLUMNS`; a dash where undefined."""
     counts = confusion_counts(run)
     if counts is None:
         return []
     found = per_class(counts)
-    rows = zip(run.classes, found.precision, found.recall, found.f1, found.support, strict=True)
+    recorded = get(run.result, "test", "per_class") or [{}] * len(run.classes)
     return [
-        (name, _metric(precision), _metric(recall), _metric(f1), int(images))
-        for name, precision, recall, f1, images in rows
+        (
+            name,
+            _metric(found.precision[place]),
+            _interval(found.precision_ci95[place]),
+            _metric(found.recall[place]),
+            _interval(found.recall_ci95[place]),
+            _metric(found.f1[place]),
+            *("–" if (area := number(get(recorded[place], key))) is None else _metric(area) for key in AREAS),
+            int(found.support[place]),
+        )
+        for place, name in enumerate(run.classes)
     ]
 
 
@@ -107,6 +135,10 @@ def calibration_section(predictions: Predictions | None) -> tuple[str, Chart] | 
         f"network is {opinion}."
     )
     return verdict, reliability_chart(reliability(predictions.probabilities, predictions.labels), error)
+
+
+def _interval(ends: tuple[float, float] | None) -> str:
+    return "–" if ends is None else "{:.3f} to {:.3f}".format(*ends)
 
 
 def _metric(value: float) -> str:

@@ -15,6 +15,7 @@ from vision_transfer.data.dataset import Split
 from vision_transfer.errors import UserError
 from vision_transfer.metrics.classification import TestResult, evaluate_test
 from vision_transfer.models.inference import infer
+from vision_transfer.predict.decision import check_decision, is_asked_for, kept_decision, write_decision
 from vision_transfer.predict.temperature import calibrate
 from vision_transfer.runs.cache_plan import with_cached_layers
 from vision_transfer.runs.folder import OtherConditions, RunFolder, claimed, read_json
@@ -78,6 +79,7 @@ def claimed_run(config: Config, options: RunOptions, screen: Screen) -> Iterator
     """
     check_tracker(config)
     run = prepare(config, options, screen)
+    check_decision(config.decision, run.dataset.classes, len(run.dataset.validation))
     with claimed(run.folder, run.identity):
         _check_unchanged(run)
         result = run.folder.result()
@@ -87,17 +89,25 @@ def claimed_run(config: Config, options: RunOptions, screen: Screen) -> Iterator
             run = with_cached_layers(run)
         else:
             check_files(run.folder)
-            if not run.folder.report_file.exists():  # a process that was killed after its result
+            if is_asked_for(run.config.decision, kept_decision(run.folder)):
+                write_decision(run.folder, run.config.decision, run.dataset.classes)
+                write_result(run.folder, run.identity.digest, result)
+                _write_report(run)
+            elif not run.folder.report_file.exists():  # a process that was killed after its result
                 _write_report(run)
             _say_finished(run, result)
         yield run
 
 
 def finish(run: Run, result: dict[str, Any]) -> None:
-    """Draws the confusion matrix, writes the calibration, the manifest, `result.json` and then the page; shows them."""
+    """Draws the confusion matrix, writes calibration, decision, manifest, `result.json` and the page; shows them."""
     confusion, classes, file = result["test"]["confusion"], run.dataset.classes, run.folder.confusion_figure
     draw_or_say_why(file, lambda: draw_confusion(confusion, classes, file), run.screen)
     calibrate(run.folder)
+    try:
+        write_decision(run.folder, run.config.decision, run.dataset.classes)
+    except UserError as error:  # a wish that cannot be fulfilled must not cost what was trained
+        run.screen.say(escape(f"No threshold was chosen. {error}"), style="yellow")
     write_result(run.folder, run.identity.digest, result)
     for file in (run.folder.spent_file, run.folder.trained_file):
         file.unlink(missing_ok=True)

@@ -1,0 +1,112 @@
+"""Decisions: chosen on validation, kept in the run, and the same everywhere; bad wishes end in one message."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from vision_transfer.config.task_schema import DecisionConfig
+from vision_transfer.errors import UserError
+from vision_transfer.predict import Predictor
+from vision_transfer.predict.decision import (
+    check_decision,
+    chosen_decision,
+    decide,
+    is_asked_for,
+    kept_decision,
+    write_decision,
+)
+from vision_transfer.predict.run import Run
+from vision_transfer.predict.temperature import probabilities
+from vision_transfer.runs.folder import RunFolder
+from vision_transfer.tasks.evaluate import evaluate
+from vision_transfer.tasks.predict import predict
+
+PAIR = ("cat", "dog")
+
+
+def drawn(seed, examples=200):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 2, examples)
+    return rng.normal(2 * labels - 1, 2)[:, None], labels
+
+
+@pytest.mark.parametrize("positive", PAIR)
+def test_validation_has_the_recall_wanted_and_test_is_only_reported(positive):
+    config = DecisionConfig(least_recall=0.95, positive=positive)
+    found = chosen_decision(config, PAIR, 1.0, drawn(0), drawn(1))
+    outcome = found.validation
+    assert outcome.true_positives >= 0.95 * (outcome.true_positives + outcome.false_negatives)
+    assert found.threshold == chosen_decision(config, PAIR, 1.0, drawn(0), None).threshold
+    label = PAIR.index(positive)
+    decided = np.array(decide(found, PAIR, probabilities(drawn(1)[0])))
+    assert found.test.true_positives == np.sum((decided == positive) & (drawn(1)[1] == label))
+    assert found.test.right == np.sum(decided == np.array(PAIR)[drawn(1)[1]])
+
+
+@pytest.mark.parametrize("config", [DecisionConfig(least_recall=0.9), DecisionConfig(abstain_risk=0.1)])
+def test_the_threshold_is_of_calibrated_probabilities_so_a_temperature_changes_no_decision(config):
+    found = [chosen_decision(config, PAIR, temperature, drawn(0), None) for temperature in (1.0, 3.0)]
+    assert found[0].threshold != found[1].threshold
+    cold, hot = (decide(one, PAIR, probabilities(drawn(0)[0], one.temperature)) for one in found)
+    assert cold == hot
+
+
+def test_a_run_keeps_a_decision_that_all_follow(copied_run, seal, class_folders, run_caches, screen, tmp_path):
+    classes = json.loads((copied_run / "result.json").read_text())["dataset"]["classes"]
+    folder = RunFolder(copied_run)
+    made = write_decision(folder, DecisionConfig(abstain_risk=0.3), classes)
+    with pytest.raises(UserError, match=r"decision\.json: is not a file of this run"):
+        Predictor.load(copied_run, run_caches, screen)
+    seal(copied_run)
+    assert kept_decision(folder) == made
+    assert not is_asked_for(DecisionConfig(abstain_risk=0.3), made)
+    assert is_asked_for(DecisionConfig(abstain_risk=0.2), made)
+    evaluate(copied_run, None, None, str(tmp_path / "out.json"), run_caches, screen)
+    found = json.loads((tmp_path / "out.json").read_text())["decision"]
+    assert (found["threshold"], found["answered"], found["right"]) == (
+        made.threshold,
+        made.test.answered,
+        made.test.right,
+    )
+    predict(copied_run, str(class_folders / "test"), str(tmp_path / "out.csv"), run_caches, screen)
+    with (tmp_path / "out.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert sum(row["decision"] != "abstain" for row in rows) == made.test.answered
+    assert list(rows[0])[-1] == "decision"
+    assert (Run(copied_run).predictions.decision != "abstain").sum() == made.test.answered
+
+
+@pytest.mark.parametrize(
+    ("config", "classes", "images", "message"),
+    [
+        (DecisionConfig(cost=(1.0, 5.0)), PAIR, 0, "no validation images"),
+        (DecisionConfig(cost=(1.0, 5.0)), ("a", "b", "c"), 9, "abstain_risk works for any number"),
+        (DecisionConfig(least_recall=0.9, positive="cow"), PAIR, 9, "allowed are cat, dog"),
+        (DecisionConfig(abstain_risk=0.1), ("abstain", "dog"), 9, "rename"),
+    ],
+)
+def test_what_cannot_be_chosen_is_refused_before_training(config, classes, images, message):
+    with pytest.raises(UserError, match=message):
+        check_decision(config, classes, images)
+
+
+@pytest.mark.parametrize(
+    ("config", "labels", "message"),
+    [
+        (DecisionConfig(least_recall=0.9), [0, 0, 0], "validation has no images of dog"),
+        (DecisionConfig(least_precision=0.9), [1, 1, 0], "the highest precision on validation is 0.6667"),
+        (DecisionConfig(abstain_risk=0.1), [1, 1, 0], "the lowest risk on validation at any coverage is 0.3333"),
+    ],
+)
+def test_what_validation_does_not_allow_is_named_with_the_best_that_it_does(config, labels, message):
+    logits = np.array([[1.0], [2.0], [3.0]])
+    with pytest.raises(UserError, match=message):
+        chosen_decision(config, PAIR, 1.0, (logits, np.array(labels)), None)
+
+
+def test_a_damaged_file_is_named(tmp_path):
+    (tmp_path / "decision.json").write_text('{"threshold": 0.5}')
+    with pytest.raises(UserError, match=r"decision\.json is damaged"):
+        kept_decision(RunFolder(tmp_path))
