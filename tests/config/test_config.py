@@ -221,7 +221,8 @@ def test_the_digest_is_of_all_but_places_and_habits(config, path):
 def test_what_the_digest_ignores(config):
     ignored = set(flatten(checked(config))) - set(digested(checked(config)))
     # A benchmark, a probe and a check train nothing that is kept, runs of studies, ablations and searches are named one
-    # by one, a log is only read, jobs only say where, and a decision follows from what was trained. The range of values is in the data's fingerprint.
+    # by one, a log is only read, jobs only say where, and a decision follows from what was trained. The range of values
+    # is in the data's fingerprint.
     others = ("benchmark.", "probe.", "check.", "study.", "ablation.", "log.", "slurm.", "search.", "decision.")
     assert {path for path in ignored if not path.startswith(others)} == {
         "dataset.root",
