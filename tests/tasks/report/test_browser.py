@@ -136,7 +136,8 @@ def test_the_report_of_a_run(name, request, measured, caches, screen, tmp_path):
         for scheme in SCHEMES:
             found = measured(file, width, scheme)
             assert_can_be_read(found, width)
-            assert found["figures"] == 2 * stages + 1
+            # of each stage; ROC, precision and recall, risk and coverage; calibration
+            assert found["figures"] == 2 * stages + 3 + 1
     # training samples; mistakes and hits, six of each with a heat map
     assert len(found["drawn"]) > 10 + 2 * 6
 

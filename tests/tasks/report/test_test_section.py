@@ -43,7 +43,7 @@ def test_a_large_matrix_is_shown_as_its_most_frequent_mistakes(by_hand):
     by_hand.result_file.write_text(json.dumps(result))
     run = read_run_files(by_hand.path)
     assert confusion_table(run)["mistakes"] == [("class 5", "class 2", 6), ("class 3", "class 7", 4)]
-    assert class_rows(run)[5][2] == "0.6000"
+    assert class_rows(run)[5][3] == "0.6000"
 
 
 @pytest.mark.parametrize(("scale", "opinion"), [(20.0, "over-confident"), (0.2, "under-confident")])
