@@ -143,10 +143,11 @@ def read_run_files(path: Path) -> RunFiles:
     if not (config or identity or epochs or result):
         raise UserError(f"--workdir={path}: is not a run's folder; it has no config.json, metrics.jsonl or result.json")
     predictions = _read_predictions(folder, bool(result), missing)
+    decision = None
     try:
         decision = kept_decision(folder)
     except UserError as error:
-        decision = missing.append(f"{error}.")
+        missing.append(f"{error}.")
     return RunFiles(folder, config, identity, result, epochs, predictions, tuple(missing), decision)
 
 
