@@ -45,7 +45,7 @@ def test_fields_of_the_result(small_run):
     assert result["stages"][0]["cut"] == "conv1"
     assert result["stages"][1]["cut"] == "conv3"
     fields = {"loss", "accuracy", "accuracy_ci95", "examples", "confusion", "balanced_accuracy", "per_class"}
-    assert set(result["test"]) == fields
+    assert set(result["test"]) == fields | {"roc_auc", "average_precision", "kappa", "matthews", "top_k"}
     assert set(result["seconds"]) == {"total", "data", "features", "train", "evaluate"}
     assert math.isclose(sum(result["seconds"].values()), 2 * result["seconds"]["total"], abs_tol=0.01)
     assert {"python", "jax", "flax", "optax"} <= set(result["versions"])

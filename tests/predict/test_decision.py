@@ -2,10 +2,12 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from vision_transfer.config import read_config
 from vision_transfer.config.task_schema import DecisionConfig
 from vision_transfer.errors import UserError
 from vision_transfer.predict import Predictor
@@ -20,8 +22,11 @@ from vision_transfer.predict.decision import (
 from vision_transfer.predict.run import Run
 from vision_transfer.predict.temperature import probabilities
 from vision_transfer.runs.folder import RunFolder
+from vision_transfer.runs.manifest import check_files
+from vision_transfer.runs.prepare import RunOptions
 from vision_transfer.tasks.evaluate import evaluate
 from vision_transfer.tasks.predict import predict
+from vision_transfer.tasks.train.task import train
 
 PAIR = ("cat", "dog")
 
@@ -76,6 +81,17 @@ def test_a_run_keeps_a_decision_that_all_follow(copied_run, seal, class_folders,
     assert sum(row["decision"] != "abstain" for row in rows) == made.test.answered
     assert list(rows[0])[-1] == "decision"
     assert (Run(copied_run).predictions.decision != "abstain").sum() == made.test.answered
+
+
+def test_the_command_of_a_finished_run_chooses_a_decision_without_training(copied_run, run_caches, screen):
+    config = replace(read_config(copied_run / "config.json"), decision=DecisionConfig(abstain_risk=0.3))
+    before = [(copied_run / name).read_bytes() for name in ("result.json", "metrics.jsonl", "predictions.npz")]
+    train(config, RunOptions(copied_run, run_caches, reuse=True), screen)
+    assert [(copied_run / name).read_bytes() for name in ("result.json", "metrics.jsonl", "predictions.npz")] == before
+    check_files(RunFolder(copied_run))
+    assert kept_decision(RunFolder(copied_run)).wanted == (0.3,)
+    with pytest.raises(UserError, match=r"is a threshold for two classes, and the data has 3"):
+        train(replace(config, decision=DecisionConfig(least_recall=0.9)), RunOptions(copied_run, run_caches), screen)
 
 
 @pytest.mark.parametrize(

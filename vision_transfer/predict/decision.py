@@ -22,7 +22,7 @@ from vision_transfer.metrics.decision import (
     threshold_by_risk,
 )
 from vision_transfer.metrics.ranking import counts_by_threshold
-from vision_transfer.predict.temperature import kept_calibration, probabilities
+from vision_transfer.predict.temperature import calibrated, kept_calibration, probabilities
 from vision_transfer.runs.folder import RunFolder, read_json
 from vision_transfer.runs.predictions import Examples, read_predictions
 from vision_transfer.runtime.files import write_json
@@ -166,13 +166,14 @@ def write_decision(folder: RunFolder, config: DecisionConfig, classes: Sequence[
     """
     if _rule(config) is None:
         return None
-    predictions, calibration = read_predictions(folder.predictions_file), kept_calibration(folder)
+    predictions = read_predictions(folder.predictions_file)
     if predictions is None or predictions.validation is None:
         raise UserError(
             f"config.decision: {folder.predictions_file} has no logits of validation images, on which a threshold is "
             "chosen; --rerun computes them where the data has such images"
         )
-    temperature = 1.0 if calibration is None else calibration.temperature
+    # where its file was removed, whatever uses the run fits it again
+    temperature = (kept_calibration(folder) or calibrated(predictions.validation, None)).temperature
     decision = chosen_decision(config, classes, temperature, predictions.validation, predictions.test)
     assert decision is not None, "there is a rule"
     write_json(folder.decision_file, asdict(decision))
