@@ -152,28 +152,24 @@ def _metrics(predictor: Predictor, labelled: _Labelled) -> dict[str, Any]:
 
 
 def _say(predictor: Predictor, labelled: _Labelled, metrics: dict[str, Any], screen: Screen) -> None:
-    table = Table(title=escape(labelled.name), title_justify="left")
-    table.add_column("Class")
-    for column in ("Images", "Recall", "95 %", "Precision", "95 %", "F1", "AUC", "AP"):
-        table.add_column(column, justify="right", no_wrap=True)
-    for row in metrics["per_class"]:
-        intervals = (row["recall_ci95"], row["precision_ci95"])
-        recall_ends, precision_ends = ("–" if ends is None else "{:.3f} to {:.3f}".format(*ends) for ends in intervals)
-        recall, precision, f1, auc, average = (
-            _shown(row[name]) for name in ("recall", "precision", "f1", "roc_auc", "average_precision")
-        )
-        table.add_row(
-            escape(row["class"]),
-            f"{row['examples']:,}",
-            recall,
-            recall_ends,
-            precision,
-            precision_ends,
-            f1,
-            auc,
-            average,
-        )
-    screen.say(table)
+    # two tables, since one would not fit into 80 columns
+    shown = {
+        labelled.name: {"Images": "examples", "Recall": "recall", "95 % interval": "recall_ci95", "F1": "f1"},
+        "": {
+            "Precision": "precision",
+            "95 % interval": "precision_ci95",
+            "ROC-AUC": "roc_auc",
+            "Average precision": "average_precision",
+        },
+    }
+    for title, columns in shown.items():
+        table = Table(title=escape(title) or None, title_justify="left")
+        table.add_column("Class")
+        for column in columns:
+            table.add_column(column, justify="right", no_wrap=True)
+        for row in metrics["per_class"]:
+            table.add_row(escape(row["class"]), *(_shown(row[key]) for key in columns.values()))
+        screen.say(table)
     low, high = metrics["accuracy_ci95"]
     screen.say(
         f"Accuracy {metrics['accuracy']:.4f}, 95 % interval {low:.4f} to {high:.4f} (Wilson), balanced "
@@ -214,8 +210,11 @@ def _decided(decision: Decision, outcome: Outcome) -> dict[str, Any]:
     return {"threshold": decision.threshold, "positive": decision.positive} | asdict(outcome) | words
 
 
-def _shown(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4f}"
+def _shown(value: float | tuple[float, float] | None) -> str:
+    """A count, a metric or an interval; a dash where it is not defined."""
+    if isinstance(value, tuple):
+        return "{:.3f} to {:.3f}".format(*value)
+    return "–" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
 
 
 def _listed(classes: Sequence[str], most: int = 10) -> str:
