@@ -79,6 +79,8 @@ def log_odds(
     log_probabilities: Float64[np.ndarray, "examples classes"],
 ) -> Float64[np.ndarray, "examples classes"]:
     """log(p / (1 - p)) of each class, exact also where p rounds to 1."""
+    if log_probabilities.shape[1] == 2:  # exactly opposite, so that both classes have the same area
+        return log_probabilities - log_probabilities[:, ::-1]
     rows, best = np.arange(len(log_probabilities)), log_probabilities.argmax(axis=1)
     others = log_probabilities.copy()
     others[rows, best] = -np.inf
