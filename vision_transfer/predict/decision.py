@@ -75,7 +75,8 @@ def decide(decision: Decision, classes: Sequence[str], shares: Float64[np.ndarra
             for place, share in zip(best, shares.max(axis=1), strict=True)
         ]
     label = classes.index(decision.positive)
-    return [classes[label if share >= decision.threshold else 1 - label] for share in shares[:, label]]
+    other = classes[1 - label]
+    return [decision.positive if share >= decision.threshold else other for share in shares[:, label]]
 
 
 def outcome_of(
