@@ -71,7 +71,7 @@ def decide(decision: Decision, classes: Sequence[str], shares: Float64[np.ndarra
     if decision.positive is None:
         best = shares.argmax(axis=1)
         return [
-            classes[place] if share >= decision.threshold else ABSTAIN
+            classes[int(place)] if share >= decision.threshold else ABSTAIN
             for place, share in zip(best, shares.max(axis=1), strict=True)
         ]
     label = classes.index(decision.positive)
