@@ -36,6 +36,9 @@ from vision_transfer.tasks.probe.recommend import Recommendation
 from vision_transfer.tasks.probe.scores import LayerScores
 from vision_transfer.tasks.report.confusion import confusion_figure
 from vision_transfer.tasks.report.curves import draw_curves, stage_curves
+from vision_transfer.tasks.search.candidates import Base, Candidate, Tuning
+from vision_transfer.tasks.search.choose import Scored
+from vision_transfer.tasks.search.page import Outcome, draw_front
 from vision_transfer.tasks.show_augmentation import draw_grid
 from vision_transfer.tasks.study.figures import curves_figure
 from vision_transfer.tasks.study.plan import SIZE, PlannedRun
@@ -139,11 +142,18 @@ def sheet(name, file):
     assert draw_sheet([finding], lambda _: np.zeros((9, 9, 3), np.uint8), file)
 
 
+def search(name, file):
+    """The front of a search, with a backbone of the user's own."""
+    candidates = [Candidate(Base(name, 128)), Candidate(Base(name, 128), tuning=Tuning("none", 1e-4, 3))]
+    scored = [Scored(one, np.array([True, False, True]), 0.5, 1e12, 1.0) for one in candidates]
+    draw_front(Outcome(scored, scored[1], None, None, 60.0, None), file)
+
+
 FIGURES = (
     *(confusion, curves, augmentation, heat, maps, filters, filter_bank, operations),
     *(transfer, study, depth, cost, blocks),
 )
-FILES = (benchmark, sheet)
+FILES = (benchmark, sheet, search)
 
 
 def test_every_figure_of_the_package_is_here():
