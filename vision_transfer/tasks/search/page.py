@@ -11,7 +11,7 @@ from vision_transfer.metrics.significance import paired
 from vision_transfer.runs.folder import RunFolder
 from vision_transfer.runtime.console import Screen, duration
 from vision_transfer.runtime.files import replaced_file
-from vision_transfer.tasks.figures import COLOURS, draw_or_say_why, new_axes, save_png
+from vision_transfer.tasks.figures import COLOURS, draw_or_say_why, new_axes, save_png, wrapped
 from vision_transfer.tasks.search.choose import Scored, best, front
 from vision_transfer.tasks.search.journal import Journal
 from vision_transfer.tasks.search.rounds import Round
@@ -137,17 +137,14 @@ def draw_front(outcome: Outcome, path: Path) -> None:
         [one.cost / TERA for one in steps], [one.accuracy for one in steps], color="0.5", linestyle="--", zorder=0
     )
     winner = outcome.winner
-    axes.annotate(
-        f"chosen: {winner.candidate.name}",
-        (winner.cost / TERA, winner.accuracy),
-        xytext=(8, -16),
-        textcoords="offset points",
-        arrowprops={"arrowstyle": "-"},
-        fontsize=8,
-    )
+    ring = {"s": 220, "facecolors": "none", "edgecolors": "black", "label": "chosen"}
+    axes.scatter([winner.cost / TERA], [winner.accuracy], **ring)
     axes.set_xscale("log")
+    # without formulas, powers of ten are no labels
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("")
     axes.set_xlabel("operations to train it from the images, TFLOP")
     axes.set_ylabel("validation accuracy, 95 % interval")
     axes.legend(frameon=False, loc="lower right")
-    figure.suptitle("Search: accuracy against training cost; dashed: the Pareto front")
+    figure.suptitle(wrapped(f"Chosen: {winner.candidate.name}; dashed: the Pareto front", 8.5))
     save_png(figure, path)
