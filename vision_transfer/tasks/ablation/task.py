@@ -1,6 +1,6 @@
 """The task `ablation`: a plan, its runs by one or several workers, then tables, figures and conclusions."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,28 +16,18 @@ from vision_transfer.runs.folder import Identity, default_folder
 from vision_transfer.runs.prepare import RunOptions
 from vision_transfer.runtime.console import Screen, duration
 from vision_transfer.runtime.files import held
+from vision_transfer.tasks.ablation.all_runs import do_all, failures
 from vision_transfer.tasks.ablation.estimate import Estimate, estimate, flops_per_second, seconds_per_flop
 from vision_transfer.tasks.ablation.figures import draw_figures, points
 from vision_transfer.tasks.ablation.grid import MASK, ablation, networks_of
-from vision_transfer.tasks.ablation.launchers import PROCESSES, SLURM, read_launcher, run_in_processes
-from vision_transfer.tasks.ablation.queue import work
-from vision_transfer.tasks.ablation.slurm import run_in_jobs
-from vision_transfer.tasks.ablation.sweep import (
-    SweepFolder,
-    failure,
-    finished_run,
-    for_workers,
-    forget,
-    refusal,
-    write_plan,
-)
+from vision_transfer.tasks.ablation.launchers import PROCESSES, SLURM, read_launcher
+from vision_transfer.tasks.ablation.sweep import SweepFolder, finished_run, forget, refusal
 from vision_transfer.tasks.ablation.tables import screen_table, write_tables
 from vision_transfer.tasks.figures import draw_or_say_why
 from vision_transfer.tasks.study import tables as study_tables
 from vision_transfer.tasks.study.conclusions import conclusions_by_setting
 from vision_transfer.tasks.study.plan import BACKBONE, SEED, SIZE, Study, check_study, with_fingerprints
 from vision_transfer.tasks.study.runs import FinishedRun, conditions
-from vision_transfer.tasks.train import task
 
 # Labels that have a column in the plan, with its name.
 PLAN_COLUMNS = {BACKBONE: "Backbone", MASK: "Mask", SIZE: "Images"}
@@ -76,7 +66,7 @@ def run_ablation(
     with held(plan.folder.lock("command")) as alone:
         if not alone:
             raise UserError(f"{plan.folder.path}: this sweep is in use by another process; wait for it to end")
-        _do(plan, config, options, kind, workers, screen)
+        do_all(plan.study, plan.folder, options, (kind, workers), config.slurm, screen)
         _report(plan, config.name.replace("_", " "), screen)
     return plan.folder.path
 
@@ -144,35 +134,6 @@ def _time_text(plan: Plan, cost: Estimate, finished: list[FinishedRun], kind: st
     )
 
 
-def _do(plan: Plan, config: Config, options: RunOptions, kind: str, workers: int, screen: Screen) -> None:
-    forget(plan.study, plan.folder, finished=False)
-    write_plan(plan.study, plan.folder, for_workers(options))
-    progress = _progress(plan, screen)
-    match kind:
-        case "":
-            work(plan.study, plan.folder, options, task.train, screen)
-        case "processes":
-            run_in_processes(plan.folder, workers, progress, screen)
-        case _:
-            run_in_jobs(plan.folder, workers, config.slurm, progress, screen)
-
-
-def _progress(plan: Plan, screen: Screen) -> Callable[[], int]:
-    """A function that counts the recorded runs, and shows a line for each new one."""
-    files = {run.name: plan.folder.record_file(run) for run in plan.study.runs}
-    known = {name for name, file in files.items() if file.exists()}
-
-    def count() -> int:
-        screen.check()
-        for name, file in files.items():
-            if name not in known and file.exists():
-                known.add(name)
-                screen.say(escape(f"{len(known)} of {len(files)} runs: {name}"))
-        return len(known)
-
-    return count
-
-
 def _report(plan: Plan, title: str, screen: Screen) -> None:
     finished = _finished(plan, None, beside=False)
     if finished:
@@ -186,15 +147,14 @@ def _report(plan: Plan, title: str, screen: Screen) -> None:
             screen.say(escape(" ".join(paragraph)))
             screen.say()
         screen.say(escape(f"Tables and figures: {', '.join(map(str, files))}"))
-    errors = {run.name: failure(run, plan.folder) for run in plan.study.runs}
-    lines = [f"  {name}: {error.splitlines()[0]}" for name, error in errors.items() if error is not None]
+    lines = failures(plan.study, plan.folder)
     refused = {run.name: refusal(run, plan.folder) for run in plan.study.runs}
     left = [f"  {name}" for name, reason in refused.items() if reason is not None]
     if left:
         title = f"{len(left)} of {len(refused)} runs were left as they are, computed under other conditions:"
         screen.say(escape("\n".join([title, *left, "--rerun does them again; --reuse takes them"])), style="yellow")
     if lines or (not finished and not left):
-        title = f"{len(lines)} of {len(errors)} runs failed; the same command tries them again:"
+        title = f"{len(lines)} of {len(plan.study.runs)} runs failed; the same command tries them again:"
         raise UserError("\n".join([title, *lines]))
 
 
