@@ -82,6 +82,27 @@ def test_each_image_is_the_test_of_one_fold_and_is_decoded_once(load, image_fold
     assert sorted(tested) == sorted((*whole.train.files, *whole.validation.files))
 
 
+def test_the_final_run_has_the_images_of_all_folds_and_the_data_s_own_test(load, image_folder):
+    whole = load(name="folder", root=image_folder, image_size=16)
+    dataset = load(name="folder", root=image_folder, image_size=16, folds=2, validation_fraction=0.3)
+    assert set(dataset.train.files) | set(dataset.validation.files) == set(whole.train.files + whole.validation.files)
+    assert len(dataset.validation) == 4
+    assert dataset.test.files == whole.test.files
+    assert np.array_equal(dataset.test.images, whole.test.images)
+
+
+def test_the_final_run_has_no_test_where_the_data_has_none(load, unsplit):
+    dataset = load(root=unsplit, image_size=16, folds=2, validation_fraction=0)
+    assert (len(dataset.train), len(dataset.validation), len(dataset.test)) == (21, 0, 0)
+
+
+def test_images_are_decoded_once_for_all_folds(load, image_folder, tmp_path):
+    for fold in (0, 1, None):
+        load(root=image_folder, image_size=16, folds=2, fold=fold, validation_fraction=0.3)
+    decoded = [np.load(file, mmap_mode="r").shape[0] for file in (tmp_path / "cache" / "decoded").rglob("images.npy")]
+    assert sorted(decoded) == [4, 10], "the data's own test, and the pool"
+
+
 def test_near_duplicates_and_the_user_s_groups_are_in_one_fold(load, unsplit):
     pattern = r"/(\d)\d*\.png"
     for fold in range(2):

@@ -21,7 +21,7 @@ MODE_FLAGS = {
     "filters": "explain: numbers of filters, such as 0-63 or 3,8",
     "ascent": "explain: style of drawn filters, textbook or smooth",
     "target": "explain: class to draw heat maps for, by name or number",
-    "launcher": "ablation, search: start workers, processes:N or slurm:N (default: one run after the other, here)",
+    "launcher": "ablation, search, folds: start workers, processes:N or slurm:N (default: one run after the other)",
 }
 FLAG_NAMES = ("config", "workdir", "mode", *MODE_FLAGS, "dry_run", "rerun", "reuse", "trust", "debug", "help")
 # Width of the help, and the columns where the meanings of flags, and of modes and tasks, start.

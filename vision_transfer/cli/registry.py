@@ -115,7 +115,9 @@ class Entry:
 
 def find_entry(mode: str, config: Config | None) -> Entry:
     """The mode's entry or, where the mode is `run`, that of the config's task."""
-    return TASKS[config.task] if mode == RUN and config is not None else MODES[mode]
+    if mode != RUN or config is None:
+        return MODES[mode]
+    return CROSS_VALIDATION if config.dataset.folds and config.dataset.fold is None else TASKS[config.task]
 
 
 def _train(command: Command) -> None:
@@ -147,6 +149,12 @@ def _ablation(command: Command) -> None:
 
     launcher, dry_run = command.flags.launcher, command.flags.dry_run
     run_ablation(command.config, command.options, command.screen, launcher, dry_run=dry_run)
+
+
+def _cross_validate(command: Command) -> None:
+    from vision_transfer.tasks.folds.task import cross_validate
+
+    cross_validate(command.config, command.options, command.screen, command.flags.launcher)
 
 
 def _search(command: Command) -> None:
@@ -233,6 +241,9 @@ TASKS: dict[str, Entry] = {
     "transfer_curve": Entry("pretrain on one data set, transfer to another at several sizes", _transfer_curve),
     "benchmark": Entry("measure steps and whole runs, beside peers if you like", _benchmark),
 }
+
+# Instead of its task, where a config has folds.
+CROSS_VALIDATION = Entry("train and test on each fold, then train on the images of all", _cross_validate)
 
 MODES: dict[str, Entry] = {
     RUN: Entry("do the config's task, resume it, or show its result (default)", _train),

@@ -18,11 +18,23 @@ from vision_transfer.data.subset import hash_names
 from vision_transfer.errors import UserError
 
 
-def pooled(source: Source, splits: Sequence[str]) -> Source:
-    """The source with these of its splits as one training split in the order of their names, the same for all folds."""
-    together = joined([source.splits[split] for split in splits if split in source.splits])
-    order = np.array(sorted(range(len(together.files)), key=together.files.__getitem__), np.int32)
-    return replace(source, splits={"train": together.take(order)})
+def together(splits: Mapping[str, Examples]) -> Examples:
+    """The examples of all splits in the order of their names, which is the same for all folds."""
+    every = joined(list(splits.values()))
+    return every.take(np.array(sorted(range(len(every.files)), key=every.files.__getitem__), np.int32))
+
+
+def pooled(source: Source, *, own_test: bool) -> Source:
+    """The source with its training and validation images as one training split.
+
+    With `own_test` its test split stays, and is empty where it has none: that is the data of the model that is trained
+    on all folds.
+    """
+    splits = {"train": together({name: part for name, part in source.splits.items() if name != "test"})}
+    if own_test:
+        splits["test"] = source.splits.get("test") or splits["train"].take(np.zeros(0, np.int32))
+    note = "Its own test split is no part of the folds." if "test" in source.splits else ""
+    return replace(source, splits=splits).with_note(note)
 
 
 def named_groups(examples: Examples, pattern: str | None) -> list[str | None]:

@@ -1,6 +1,6 @@
 """Loads the data set that a config asks for, ready for training."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -12,9 +12,9 @@ from vision_transfer.config.schema import DatasetConfig
 from vision_transfer.data.dataset import SPLITS, Dataset, Skipped, Split
 from vision_transfer.data.doubts import say_too_small, say_without_contrast, without_contrast
 from vision_transfer.data.find import find_source
-from vision_transfer.data.folds import named_groups, pairs_of_groups, pooled, taken, with_fold_as_test
+from vision_transfer.data.folds import named_groups, pairs_of_groups, pooled, taken, together, with_fold_as_test
 from vision_transfer.data.formats.arrays import MAX_CLASSES
-from vision_transfer.data.images.cache import load_images
+from vision_transfer.data.images.cache import Decoded, load_images
 from vision_transfer.data.images.decode import UndecodableError
 from vision_transfer.data.images.near_duplicates import connected, equal_contents, load_thumbnails, near_duplicates
 from vision_transfer.data.images.resize import Form
@@ -35,14 +35,11 @@ def load_dataset(config: DatasetConfig, *, cache_dir: Path, screen: Screen) -> D
     """
     source = source_with_splits(config, cache_dir, screen)
     form = Form(config.image_size or source.default_size, config.channels, config.resampling)
-    if config.fold is None:
-        splits, undecodable = load_images(source, form, cache_dir, screen)
-    else:
-        # decoded together, and so only once for all folds
-        whole, undecodable = load_images(pooled(source, SPLITS), form, cache_dir, screen)
-        splits = taken(whole["train"], source.splits)
+    splits, undecodable = _decoded(source, config, form, cache_dir, screen)
     skipped = source.skipped + undecodable
-    _check_no_empty_class(source, splits, skipped)
+    # the model of all folds may have no test
+    may_be_empty = ("validation", "test") if config.folds else ("validation",)
+    _check_no_empty_class(source, splits, skipped, may_be_empty)
     train, count = splits["train"], config.train_examples
     if count is not None:
         if not 1 <= count <= len(train):
@@ -68,6 +65,17 @@ def load_dataset(config: DatasetConfig, *, cache_dir: Path, screen: Screen) -> D
     )
 
 
+def _decoded(source: Source, config: DatasetConfig, form: Form, cache_dir: Path, screen: Screen) -> Decoded:
+    """The decoded splits of a source. The images of all folds are decoded together, and so only once."""
+    if not config.folds:
+        return load_images(source, form, cache_dir, screen)
+    apart = {"test": source.splits["test"]} if config.fold is None else {}
+    dealt = {name: examples for name, examples in source.splits.items() if name not in apart}
+    whole, undecodable = load_images(replace(source, splits={"train": together(dealt)}), form, cache_dir, screen)
+    tested, more = load_images(replace(source, splits=apart), form, cache_dir, screen) if apart else ({}, ())
+    return taken(whole["train"], dealt) | tested, undecodable + more
+
+
 def data_fingerprint(config: DatasetConfig, *, cache_dir: Path, screen: Screen) -> str:
     """The fingerprint of a config's data set; see `source_with_splits`."""
     return fingerprint(source_with_splits(config, cache_dir, screen))
@@ -84,8 +92,8 @@ def source_with_splits(config: DatasetConfig, cache_dir: Path, screen: Screen) -
             f"--config.dataset.test_fraction is {config.test_fraction}; it must be more than 0 and less than 1."
         )
     found = find_source(config, cache_dir, screen)
-    if config.fold is not None:
-        found = pooled(found, ("train", "validation"))
+    if config.folds:
+        found = pooled(found, own_test=config.fold is None)
     if len(found.classes) > MAX_CLASSES:
         raise UserError(
             f"{found.name} has {len(found.classes):,} classes; at most {MAX_CLASSES:,} are allowed. Expected "
@@ -105,7 +113,7 @@ def _with_held_out_splits(source: Source, config: DatasetConfig, cache_dir: Path
         return source
     grouped = source.has_near_duplicates and config.group_near_duplicates
     source, groups = _groups(source, grouped, config.grouped_by, cache_dir, screen)
-    together = _together(groups) if grouped else ""
+    kept_together = _together(groups) if grouped else ""
     if config.fold is not None:
         source, kept = with_fold_as_test(source, config.fold, config.folds, config.split_seed, groups)
         groups = groups[kept]
@@ -118,7 +126,7 @@ def _with_held_out_splits(source: Source, config: DatasetConfig, cache_dir: Path
         splits["train"], splits[split], groups = train.take(kept), train.take(held), groups[kept]
         held_out = (
             f"{len(held):,} of the {len(train.files):,} training images ({fraction:.3g} of each class, chosen by a "
-            f"hash of their names{together}) are held out for it."
+            f"hash of their names{kept_together}) are held out for it."
         )
         left_empty = f"it is left empty (--config.dataset.{split}_fraction=0)."
         notes.append(f"There is no {split} split: {held_out if fraction else left_empty}")
@@ -186,14 +194,16 @@ def check_no_shared_file(source: Source) -> None:
             )
 
 
-def _check_no_empty_class(source: Source, splits: Mapping[str, Split], skipped: tuple[Skipped, ...]) -> None:
-    """Raises UserError if a split has no image of a class, unless it is a validation split that was left empty."""
+def _check_no_empty_class(
+    source: Source, splits: Mapping[str, Split], skipped: tuple[Skipped, ...], may_be_empty: Sequence[str]
+) -> None:
+    """Raises UserError if a split has no image of a class, unless it may be empty and was left so."""
     left_out = "; ".join(f"{item.file}: {item.reason}" for item in skipped[:_NAMED_IN_ERRORS])
     because = f" {len(skipped)} file(s) were left out, such as {left_out}." if skipped else ""
     if not any(len(split) for split in splits.values()):
         raise UserError(f"{source.name}: no images at all.{because} Expected {source.expected}.")
     for name, split in splits.items():
-        if not len(source.splits[name].files) and name == "validation":
+        if not len(source.splits[name].files) and name in may_be_empty:
             continue
         counts = np.bincount(split.labels, minlength=len(source.classes))
         if not counts.all():

@@ -21,7 +21,10 @@ class Metrics:
 
 @dataclass(frozen=True)
 class TestResult:
-    """Metrics of the test split, with the 95 % Wilson interval of the accuracy and counts `[label][predicted]`."""
+    """Metrics of the test split, with the 95 % Wilson interval of the accuracy and counts `[label][predicted]`.
+
+    With `folds`, they are those of the images of so many folds, and the interval is `out_of_fold_interval`.
+    """
 
     loss: float
     accuracy: float
@@ -29,6 +32,7 @@ class TestResult:
     examples: int
     confusion: list[list[int]]
     ranking: Ranking
+    folds: int = 0
 
 
 @dataclass(frozen=True)
@@ -122,8 +126,8 @@ def ratio(part: np.ndarray, whole: Int[np.ndarray, "entries"]) -> Float64[np.nda
     return np.divide(part, whole, out=np.full(len(whole), np.nan), where=whole > 0)
 
 
-def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval of a proportion (Wilson 1927, JASA 22:209)."""
+def wilson_interval(successes: float, trials: float, confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson's score interval of a proportion (Wilson 1927, JASA 22:209); trials may be an effective number."""
     z = NormalDist().inv_cdf(0.5 + confidence / 2)
     share, spread = successes / trials, z * z / trials
     centre = share + spread / 2

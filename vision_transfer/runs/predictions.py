@@ -27,6 +27,23 @@ class SavedPredictions:
     validation: Examples | None
 
 
+@dataclass(frozen=True)
+class OutOfFold:
+    """Predictions of the images of all folds, each by the run that was tested on its fold, in one order of images.
+
+    Attributes:
+        logits: of the runs.
+        labels: of the images.
+        files: names of the images.
+        folds: the fold of each image.
+    """
+
+    logits: Float[np.ndarray, "examples outputs"]
+    labels: Int[np.ndarray, "examples"]
+    files: tuple[str, ...]
+    folds: Int[np.ndarray, "examples"]
+
+
 def read_predictions(file: Path) -> SavedPredictions | None:
     """The predictions in a file, or None where there is no file.
 

@@ -11,6 +11,7 @@ from vision_transfer.config import Config, digested
 from vision_transfer.config.own_parts import FOLDER, keep_sources, part, references, with_sources
 from vision_transfer.data.dataset import Dataset
 from vision_transfer.data.load import load_dataset
+from vision_transfer.errors import UserError
 from vision_transfer.models.load import initial_variables
 from vision_transfer.models.network import Network
 from vision_transfer.models.pretrained.hub import on_hub
@@ -25,6 +26,7 @@ from vision_transfer.runs.build import (
 from vision_transfer.runs.folder import Identity, RunFolder, default_folder
 from vision_transfer.runs.init_from import starting_weights_of_run
 from vision_transfer.runs.initial_weights import load_weights
+from vision_transfer.runs.predictions import OutOfFold
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.devices import local_mesh
 from vision_transfer.runtime.files import absolute_path
@@ -48,6 +50,7 @@ class RunOptions:
         shared_stages: folder of finished stages that runs take from each other; None for a run that trains all of its
             own.
         test: False to stop before the test, with `trained.json` (`trained.py`).
+        out_of_fold: for a run on the images of all folds: its expected predictions, where the data has no test split.
     """
 
     workdir: Path | None
@@ -58,6 +61,7 @@ class RunOptions:
     command: str | None = None
     shared_stages: Path | None = None
     test: bool = True
+    out_of_fold: OutOfFold | None = None
 
 
 @dataclass(frozen=True)
@@ -105,6 +109,11 @@ def prepare(config: Config, options: RunOptions, screen: Screen) -> Run:
     config = with_own_parts(config, options)
     with timer.measures("data"):
         dataset = load_dataset(config.dataset, cache_dir=options.cache_dir, screen=screen)
+        if options.test and not len(dataset.test) and options.out_of_fold is None:
+            raise UserError(
+                f"config.dataset.folds: got {config.dataset.folds}; a single run is tested on one fold, so set "
+                "config.dataset.fold too; only the command line does all folds"
+            )
         network = build_network(config, DataFacts(len(dataset.classes), dataset.train.images.shape[1:]))
         resolve_stages(config, network)  # a freeze spec that does not fit is found before weights are fetched
         weights = _load_weights(config, network, dataset, options, screen)

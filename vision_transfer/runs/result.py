@@ -49,6 +49,7 @@ def build_result(
         "tested": _tested(run, outcomes),
         "test": {
             **test_figures(test, dataset.classes),
+            **({"folds": test.folds} if test.folds else {}),
             **({"own": dict(own)} if own else {}),
         },
         "seconds": trained["seconds"],

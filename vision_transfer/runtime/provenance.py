@@ -44,6 +44,7 @@ HARMLESS = (
     "tasks/explain",
     "tasks/export",
     "tasks/figures.py",
+    "tasks/folds",
     "tasks/predict.py",
     "tasks/probe",
     "tasks/report",

@@ -75,6 +75,11 @@ def _on_test_split(predictor: Predictor, config: Config | None, cache_dir: Path,
             f"the data of the run {predictor.run.folder.path} cannot be read: {error} To evaluate it on other data, "
             "add --images=FOLDER, with a folder for each class, or --config=FILE"
         ) from error
+    if not len(dataset.test):
+        raise UserError(
+            f"the run {predictor.run.folder.path} was trained on the images of all folds, and its data has no test "
+            "split; add --images=FOLDER, with a folder for each class, or --config=FILE"
+        )
     if dataset.classes != predictor.classes:
         raise UserError(
             f"{dataset.name} has the classes {_listed(dataset.classes)}; the run has {_listed(predictor.classes)}"

@@ -8,15 +8,15 @@ from vision_transfer.config.arguments import parse_recipe
 
 
 def get_config(argument: str | None = None) -> Config:
-    """Recipe: `epochs` of each stage."""
-    recipe = parse_recipe(argument, epochs=2)
+    """Recipe: `epochs` of each stage, and the number of training `images`, 0 for all."""
+    recipe = parse_recipe(argument, epochs=2, images=200)
     config = default_config()
     config.name = "small"
     # A report takes a few seconds; the test of the run folder turns it on.
     config.log.report = False
     config.dataset.name = "embedded"
     config.dataset.image_size = 20
-    config.dataset.train_examples = 200
+    config.dataset.train_examples = recipe.images or None
     config.dataset.channels = 1
     config.model.backbone = "mnist_convnet"
     config.model.weights = "random"

@@ -59,7 +59,8 @@ def _metrics(run: TrainedRun) -> str:
         if examples:
             low, high = wilson_interval(int(hits), int(examples))
             rows.append((f"recall of {name}", f"{hits / examples:.4f}", f"{low:.4f} to {high:.4f}", f"{examples:,}"))
-    return _table(("on the test split", "", "95 % interval (Wilson)", "images"), rows)
+    images = f"out of {test['folds']} folds" if "folds" in test else "on the test split"
+    return _table((images, "", "95 % interval (Wilson)", "images"), rows)
 
 
 def _fits(calibration: Calibration | None) -> str:

@@ -12,6 +12,7 @@ from jaxtyping import UInt8
 
 from vision_transfer.config import read_config
 from vision_transfer.config.schema import DatasetConfig
+from vision_transfer.data.folds import together
 from vision_transfer.data.images.decode import UndecodableError
 from vision_transfer.data.load import source_with_splits
 from vision_transfer.data.source import Examples, fingerprint
@@ -82,7 +83,9 @@ def images_of(run: RunFiles, cache_dir: Path, screen: Screen, missing: list[str]
     except UserError as error:
         missing.append(f"No images, since the data is not available: {error}")
         return None
-    return RunImages(data, source.classes, source.splits["train"], source.splits["test"])
+    # the predictions of a run on the images of all folds are for these images
+    test = source.splits["test"] if source.splits["test"].files else together(source.splits)
+    return RunImages(data, source.classes, source.splits["train"], test)
 
 
 def thumbnail(image: Image) -> Image:

@@ -33,8 +33,10 @@ def headlines(run: RunFiles) -> dict[str, tuple[str, str]]:
     accuracy, examples = number(get(test, "accuracy")), get(test, "examples")
     if accuracy is not None:
         ends = get(test, "accuracy_ci95")
-        interval = f"95 % interval {ends[0]:.4f} to {ends[1]:.4f} (Wilson), {examples:,} images" if ends else ""
-        found["Test accuracy"] = (f"{accuracy:.4f}", interval)
+        folds = get(test, "folds")
+        how = f"runs of {folds} folds, on images that they did not see" if folds else "Wilson"
+        interval = f"95 % interval {ends[0]:.4f} to {ends[1]:.4f} ({how}), {examples:,} images" if ends else ""
+        found["Expected accuracy" if folds else "Test accuracy"] = (f"{accuracy:.4f}", interval)
     if (loss := number(get(test, "loss"))) is not None:
         found["Test loss"] = (f"{loss:.4f}", "mean cross-entropy, nats, without a temperature")
     if (counts := confusion_counts(run)) is not None:

@@ -147,11 +147,23 @@ def say_result(run: Run, result: dict[str, Any]) -> None:
     low, high = test["accuracy_ci95"]
     table.add_section()
     table.add_row(
-        f"test, {test['examples']:,} images", "", "", f"{test['loss']:.4f}", f"{test['accuracy']:.4f}", "", style="bold"
+        f"{'out of fold' if 'folds' in test else 'test'}, {test['examples']:,} images",
+        "",
+        "",
+        f"{test['loss']:.4f}",
+        f"{test['accuracy']:.4f}",
+        "",
+        style="bold",
     )
     screen.say()
     screen.say(table)
-    screen.say(f"Test accuracy {test['accuracy']:.4f}, 95 % interval {low:.4f} to {high:.4f} (Wilson).")
+    if "folds" in test:
+        screen.say(
+            f"Expected accuracy {test['accuracy']:.4f}, 95 % interval {low:.4f} to {high:.4f}: that of the runs of "
+            f"{test['folds']} folds on images that they did not see; this run has no test split of its own."
+        )
+    else:
+        screen.say(f"Test accuracy {test['accuracy']:.4f}, 95 % interval {low:.4f} to {high:.4f} (Wilson).")
     tested, last = result["tested"], result["stages"][-1]["name"]
     if tested["stage"] != last:
         screen.say(

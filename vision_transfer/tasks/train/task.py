@@ -14,6 +14,7 @@ from vision_transfer.config.own_parts import keep_sources
 from vision_transfer.data.dataset import Split
 from vision_transfer.errors import UserError
 from vision_transfer.metrics.classification import TestResult, evaluate_test
+from vision_transfer.metrics.cross_validation import evaluate_out_of_fold
 from vision_transfer.models.inference import infer
 from vision_transfer.predict.decision import check_decision, is_asked_for, kept_decision, write_decision
 from vision_transfer.predict.temperature import calibrate
@@ -180,13 +181,19 @@ def test_or_validate(run: Run, outcomes: list[StageOutcome], variables: Variable
 def run_test(run: Run, variables: Variables) -> tuple[TestResult, dict[str, float | None]]:
     """Tests the final parameters, the only place where the test split is used, once; with the user's own metrics.
 
-    Their logits of the validation split are kept too, for calibration.
+    Their logits of the validation split are kept too, for calibration. A run on all folds of data without a test split
+    has the predictions of the folds' runs instead: those of models like it for images that they did not see.
     """
-    test, validation = run.dataset.test, run.dataset.validation
-    logits = _final_logits(run, variables, test)
+    test, validation, folds = run.dataset.test, run.dataset.validation, run.options.out_of_fold
+    if len(test) or folds is None:
+        logits, labels, files = _final_logits(run, variables, test), test.labels, test.files
+        found = evaluate_test(logits, labels)
+    else:
+        logits, labels, files = folds.logits, folds.labels, folds.files
+        found = evaluate_out_of_fold(logits, labels, folds.folds)
     kept = (_final_logits(run, variables, validation), validation.labels) if len(validation) else None
-    run.folder.write_predictions(logits, test.labels, test.files, kept)
-    return evaluate_test(logits, test.labels), own_metrics(run.config.metrics, logits, test.labels)
+    run.folder.write_predictions(logits, labels, files, kept)
+    return found, own_metrics(run.config.metrics, logits, labels)
 
 
 def _final_logits(run: Run, variables: Variables, split: Split) -> Float[np.ndarray, "examples outputs"]:

@@ -1,0 +1,153 @@
+"""Cross-validation of a training config: `--config.dataset.folds=5` with any config that trains.
+
+    folds.json       metrics over all images, each predicted once by a run that has not seen it, and the runs' folders
+    images.csv       a row for each image: its fold, label, class and probabilities, the doubtful ones first
+    classes.csv      precision, recall and F1 of each class over all images
+    figures/         the confusion matrix
+    and the files of a sweep, by which workers share the folds
+
+The run of a fold and the final run, on the images of all folds, are in `runs/`, where other commands find them too.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rich.markup import escape
+
+from vision_transfer.config import Config
+from vision_transfer.errors import UserError
+from vision_transfer.runs.folder import RunFolder, default_folder
+from vision_transfer.runs.prepare import RunOptions
+from vision_transfer.runs.result import class_figures
+from vision_transfer.runtime.console import Screen
+from vision_transfer.runtime.files import absolute_path, held, write_json
+from vision_transfer.runtime.provenance import json_digest
+from vision_transfer.tasks.ablation.all_runs import do_all, failures
+from vision_transfer.tasks.ablation.launchers import read_launcher
+from vision_transfer.tasks.ablation.queue import SHARED_STAGES
+from vision_transfer.tasks.ablation.sweep import SweepFolder, finished_run, forget, refusal
+from vision_transfer.tasks.figures import draw_or_say_why
+from vision_transfer.tasks.folds.out_of_fold import FOLD, Folds, image_rows, read_folds
+from vision_transfer.tasks.report.confusion import draw_confusion
+from vision_transfer.tasks.study.launch import launch
+from vision_transfer.tasks.study.plan import PlannedRun, Study, check_study, with_fingerprints
+from vision_transfer.tasks.study.tables import interval_text, screen_table, write_csv
+
+RESULT, IMAGES, CLASSES, CONFUSION = "folds.json", "images.csv", "classes.csv", "figures/confusion.png"
+
+
+def cross_validate(config: Config, options: RunOptions, screen: Screen, launcher: str | None = None) -> Path:
+    """Does the runs of all folds and the final one, or what remains of them; returns the final run's folder.
+
+    `options` are those of every run, with the folder of the cross-validation as `workdir`; for `launcher` see
+    `read_launcher`. The final run is done by this process.
+
+    Raises:
+        UserError: an invalid config or unusable data, folds that the data does not allow, or failed runs.
+        Stopped: asked to stop; the same command resumes.
+    """
+    study = with_fingerprints(planned(config), options.cache_dir, screen)
+    digest = json_digest([study.digest, [run.data for run in study.runs]])
+    folder = SweepFolder(options.workdir or default_folder(study.name, digest).path)
+    screen.say(escape(f"{len(study.runs)} folds, then a run on all images. Results: {folder.path}; runs: runs/."))
+    with held(folder.lock("command")) as alone:
+        if not alone:
+            raise UserError(f"{folder.path}: is in use by another process; wait for it to end")
+        if options.rerun:
+            forget(study, folder, finished=True)
+        do_all(study, folder, options, read_launcher(launcher), config.slurm, screen)
+        folds = _finished(study, folder)
+        screen.say()
+        screen.say(escape("All folds are done; the final run, on the images of all of them:"), style="bold")
+        shared = None if options.rerun else SHARED_STAGES
+        own = replace(options, workdir=None, shared_stages=shared, out_of_fold=folds.predictions)
+        final = launch(config, own, screen)
+        write_results(folds, final, folder.path, screen)
+    return final.path
+
+
+def planned(config: Config) -> Study:
+    """A run for each fold of a config; raises `UserError` if one is invalid."""
+    numbers = range(config.dataset.folds)
+    runs = [
+        # the pages of single folds cost more than they show; --mode=report writes them
+        replace(config, dataset=replace(config.dataset, fold=number), log=replace(config.log, report=False))
+        for number in numbers
+    ]
+    study = Study(
+        f"{config.name}_folds",
+        tuple(PlannedRun(f"fold {number}", run, {FOLD: number}) for number, run in zip(numbers, runs, strict=True)),
+        over=FOLD,
+    )
+    check_study(study)
+    return study
+
+
+def write_results(folds: Folds, final: RunFolder, folder: Path, screen: Screen) -> None:
+    """Writes the metrics, the table of images and the figure; shows the metrics, and what to use."""
+    found, result = folds.found, final.result()
+    assert result is not None, "a run that returned is finished"
+    own, figures = None if "folds" in result["test"] else result["test"], class_figures(found.confusion, folds.classes)
+    by_fold = [
+        {FOLD: number, "folder": _path(one.folder), **_accuracies(one.result, one.result["test"])}
+        for number, one in enumerate(folds.runs)
+    ]
+    last = {"folder": _path(final.path), **_accuracies(result, own)}
+    content = {
+        "name": result["name"],
+        "classes": folds.classes,
+        "accuracy": found.accuracy,
+        "accuracy_ci95": list(found.accuracy_ci95),
+        "loss": found.loss,
+        "examples": found.examples,
+        "confusion": found.confusion,
+        **figures,
+        "folds": by_fold,
+        "final": last,
+    }
+    write_csv(image_rows(folds), folder / IMAGES)
+    write_csv(figures["per_class"], folder / CLASSES)
+    figure = folder / CONFUSION
+    figure.parent.mkdir(exist_ok=True)
+    draw_or_say_why(figure, lambda: draw_confusion(found.confusion, folds.classes, figure), screen)
+    write_json(folder / RESULT, content)
+    whole = {"test": {"examples": found.examples, "accuracy": found.accuracy}, "validation_accuracy": None}
+    named = {**{f"fold {one[FOLD]}": one for one in by_fold}, "all, out of fold": whole, "final run": last}
+    screen.say()
+    title = f"{result['name']} on {result['dataset']['name']}"
+    rows = [[name, *_cells(one)] for name, one in named.items()]
+    screen.say(screen_table(title, ("", "Validation", "Test", "Images"), rows, 1))
+    screen.say(
+        f"Accuracy out of fold {found.accuracy:.4f}, 95 % interval {interval_text(found.accuracy_ci95)}: each image "
+        "predicted by a run that has not seen it."
+    )
+    screen.say(escape(f"Results in {folder}: {RESULT}, {IMAGES} (doubtful images first), {CLASSES}, {CONFUSION}"))
+    screen.say(escape(f"The network to use, trained on the images of all folds: {final.path}"), style="bold")
+
+
+def _accuracies(result: dict[str, Any], test: dict[str, Any] | None) -> dict[str, Any]:
+    kept = None if test is None else {key: test[key] for key in ("examples", "accuracy", "accuracy_ci95", "loss")}
+    return {"validation_accuracy": result["tested"]["validation"]["accuracy"], "test": kept}
+
+
+def _cells(run: dict[str, Any]) -> list[str]:
+    validation, test = run["validation_accuracy"], run["test"]
+    tested = ("–", "–") if test is None else (f"{test['accuracy']:.4f}", f"{test['examples']:,}")
+    return ["–" if validation is None else f"{validation:.4f}", *tested]
+
+
+def _finished(study: Study, folder: SweepFolder) -> Folds:
+    if failed := failures(study, folder):
+        raise UserError("\n".join([f"{len(failed)} of {len(study.runs)} folds failed:", *failed]))
+    reasons = [f"  {run.name}: {reason}" for run in study.runs if (reason := refusal(run, folder)) is not None]
+    if reasons:
+        raise UserError("\n".join(["folds were left as they are, computed under other conditions:", *reasons]))
+    found = {run.name: finished_run(run, folder, None) for run in study.runs}
+    if missing := [name for name, one in found.items() if one is None]:
+        raise UserError(f"{folder.path}: {', '.join(missing)} not finished on this data; do the same command again")
+    return read_folds([one for one in found.values() if one is not None])
+
+
+def _path(folder: Path) -> str:
+    return absolute_path(str(folder))
