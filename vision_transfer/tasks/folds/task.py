@@ -19,7 +19,7 @@ from vision_transfer.config import Config
 from vision_transfer.errors import UserError
 from vision_transfer.runs.folder import RunFolder, default_folder
 from vision_transfer.runs.prepare import RunOptions
-from vision_transfer.runs.result import class_figures
+from vision_transfer.runs.result import test_figures
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.files import absolute_path, held, write_json
 from vision_transfer.runtime.provenance import json_digest
@@ -88,7 +88,7 @@ def write_results(folds: Folds, final: RunFolder, folder: Path, screen: Screen) 
     """Writes the metrics, the table of images and the figure; shows the metrics, and what to use."""
     found, result = folds.found, final.result()
     assert result is not None, "a run that returned is finished"
-    own, figures = None if "folds" in result["test"] else result["test"], class_figures(found.confusion, folds.classes)
+    own, figures = None if "folds" in result["test"] else result["test"], test_figures(found, folds.classes)
     by_fold = [
         {FOLD: number, "folder": _path(one.folder), **_accuracies(one.result, one.result["test"])}
         for number, one in enumerate(folds.runs)
