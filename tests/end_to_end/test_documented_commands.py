@@ -41,6 +41,7 @@ RUN_ELSEWHERE = {
     r"--mode=explain\b": ("test_explain.py", "--mode=explain"),
     r"--config=ablation\b": ("test_ablation.py", "small_ablation.py"),
     r"--config=search\b": ("test_search.py", "--config=search"),
+    r"--config=finetune .*--hosts=": ("test_hosts.py", "--hosts="),
     r"--config=probe\b": ("test_probe.py", "probe.py"),
     r"--config=mnist_to_fashion\b": ("test_study.py", "small_curve.py"),
     r"--config=benchmark\b": ("../tasks/benchmark/test_task.py", "benchmark("),

@@ -5,12 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 
-from vision_transfer.errors import UserError
-from vision_transfer.runtime.devices import local_mesh, padded_batch
+from vision_transfer.runtime.devices import padded_batch
 
 TOLERANCE = 1e-5
 
@@ -52,12 +50,6 @@ def test_devices_of_a_cpu_share_what_is_only_read(outcomes, name):
 
 def test_what_is_replicated_may_be_donated(outcomes):
     assert len(set(outcomes["placements"]["replicated_addresses"].tolist())) == 8
-
-
-def test_more_than_one_host_is_refused(monkeypatch):
-    monkeypatch.setattr(jax, "process_count", lambda: 2)
-    with pytest.raises(UserError, match="2 hosts"):
-        local_mesh()
 
 
 @pytest.mark.parametrize(("batch_size", "devices", "expected"), [(32, 8, 32), (33, 8, 40), (1, 8, 8), (7, 1, 7)])

@@ -21,6 +21,7 @@ MODE_FLAGS = {
     "filters": "explain: numbers of filters, such as 0-63 or 3,8",
     "ascent": "explain: style of drawn filters, textbook or smooth",
     "target": "explain: class to draw heat maps for, by name or number",
+    "hosts": "config.task=train on many hosts: auto, or COORDINATOR:PORT,COUNT,RANK (docs/scale.md)",
     "launcher": "ablation, search, folds: start workers, processes:N or slurm:N (default: one run after the other)",
 }
 FLAG_NAMES = ("config", "workdir", "mode", *MODE_FLAGS, "dry_run", "rerun", "reuse", "trust", "debug", "help")
@@ -66,7 +67,8 @@ save a checkpoint first. Caches (weights, decoded images, features, compiled
 programs) are in ${cache}, else in the user's cache folder.
 
 Exit status: 0 done, 2 something to fix in the command or the data,
-130 and 143 stopped by Ctrl-C (SIGINT) and SIGTERM.
+75 a host of --hosts is gone (run it again), 130 and 143 stopped by Ctrl-C
+(SIGINT) and SIGTERM.
 """
 
 

@@ -9,6 +9,7 @@ import re
 import sys
 import traceback
 from collections.abc import Sequence
+from dataclasses import replace
 
 from absl import flags, logging
 from ml_collections import ConfigDict, config_flags
@@ -24,6 +25,8 @@ from vision_transfer.runtime.program import program_name
 from vision_transfer.runtime.terminal import accept_all_characters, leave_closed_pipe, write_out
 
 USER_ERROR_STATUS = 2
+# Python's own for an exception that nothing handles.
+BUG_STATUS = 1
 # What a user can fix on a machine: a disk that is full, over quota, read-only, forbidden or failing; a lack of
 # descriptors or memory.
 DISK_ERRORS = (
@@ -80,7 +83,7 @@ def main(arguments: Sequence[str]) -> None:
     del arguments
     logging.set_verbosity(logging.ERROR)
     values = flags.FLAGS
-    from vision_transfer.runtime import jax_setup
+    from vision_transfer.runtime import hosts, jax_setup
     from vision_transfer.runtime.compilation import report_compilations
     from vision_transfer.runtime.console import Screen
     from vision_transfer.runtime.preemption import ADVICE, Stopped, StopSignal, leave
@@ -98,12 +101,16 @@ def main(arguments: Sequence[str]) -> None:
         config = command.optional_config
         entry = find_entry(values.mode, config)
         jax_setup.configure(cache, deterministic=config is not None and config.deterministic)
+        command = _with_hosts(command)
+        screen = command.screen
         with report_compilations(screen):
             entry.do(command)
+        hosts.finish()
     except UserError as error:
         _fail(str(error))
     except Stopped as stopped:
         screen.say(f"Stopped. {stopped} {ADVICE}.".replace("  ", " "))
+        hosts.end(stopped.status, "")
         leave(stopped.status)
     except BrokenPipeError:
         leave_closed_pipe()
@@ -116,16 +123,43 @@ def main(arguments: Sequence[str]) -> None:
             f"{error.filename or 'the disk'}: {reason}. No partial files were kept. Fix this and run the same "
             "command again to resume from the last checkpoint"
         )
+    except Exception as error:
+        hosts.leave_if_lost(error)
+        hosts.end(BUG_STATUS, f"{type(error).__name__}: {error}")
+        raise
+
+
+def _with_hosts(command: Command) -> Command:
+    """The command, after it joined the other hosts of `--hosts` and was compared with theirs; only the first shows it.
+
+    Raises:
+        UserError: the hosts do not find each other, or differ; or the command is none that several hosts can do.
+    """
+    from vision_transfer.config import digested
+    from vision_transfer.runtime import hosts, provenance
+
+    given = command.flags.hosts
+    if given is None:
+        return command
+    if command.flags.mode != RUN or command.config.task != "train":
+        raise UserError(f"--hosts={given}: several hosts do config.task=train and no other task or --mode")
+    hosts.start(given)
+    program = {"numeric code (digest)": provenance.code_digest(), **provenance.versions()}
+    values = {f"config.{path}": value for path, value in digested(command.config).items()}
+    hosts.compare("command", {**program, **values})
+    return command if hosts.is_first() else replace(command, screen=command.screen.silent())
 
 
 def _fail(message: str) -> None:
     """Ends the process with a message, the last words on the screen; called while the error is handled."""
+    from vision_transfer.runtime import hosts
     from vision_transfer.runtime.preemption import leave
 
     if flags.FLAGS.debug:
         traceback.print_exc()
     sys.stdout.flush()
     _write_error(message)
+    hosts.end(USER_ERROR_STATUS, message)
     leave(USER_ERROR_STATUS)
 
 

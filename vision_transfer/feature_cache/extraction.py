@@ -3,6 +3,7 @@
 import shutil
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,9 +15,11 @@ from vision_transfer.errors import UserError
 from vision_transfer.feature_cache.cacheable import cacheable_layers
 from vision_transfer.feature_cache.prefix import Prefix
 from vision_transfer.feature_cache.rows import FeatureRows
-from vision_transfer.feature_cache.store import open_store, row_keys, write_shard
+from vision_transfer.feature_cache.store import Store, open_store, row_keys, write_shard
 from vision_transfer.models.inference import Rows, TakenRows, infer_batches
+from vision_transfer.runtime import hosts
 from vision_transfer.runtime.console import Advance, Screen
+from vision_transfer.runtime.devices import own_batch
 from vision_transfer.runtime.files import shared_folder
 
 # A shard is written when it has this many bytes or a row this old; an interruption loses no more.
@@ -36,23 +39,54 @@ def features(
         UserError: the disk has no room for the missing rows.
     """
     store, keys = prefix.store(layer), row_keys(digests)
-    with shared_folder(store.path, f"computing features of {layer}", screen):
-        found = open_store(store, screen, remove_damaged=True)
+    with _held(store, layer, screen):
+        first = hosts.is_first()
+        found = open_store(store, screen, remove_damaged=first)
         missing = missing_rows(keys, found.place_of)
+        if hosts.several():
+            # Each host computes its share; where hosts have a cache each, then the rows that the others computed.
+            hosts.barrier()  # all have looked before any adds
+            _compute(prefix, layer, images, keys, missing[hosts.own_share(len(missing))], screen)
+            hosts.barrier()
+            found = open_store(store, screen, remove_damaged=False)
+            missing = missing_rows(keys, found.place_of)
         if len(missing):
-            check_free_space(store.path, layer, len(missing), prefix.row_bytes(layer))
-            store.describe({"backbone": prefix.backbone, "layer": layer, "key": prefix.description(layer)})
-            wanted = [keys[row] for row in missing]
-            start, source = _source(prefix, layer, TakenRows(images, missing), wanted, screen)
-            network, variables, size = prefix.network, prefix.variables, prefix.batch_size
-            batches = infer_batches(network, variables, source, prefix.mesh, batch_size=size, start=start, stop=layer)
-            done = 0
-            with screen.bar(f"Features of {layer}", len(wanted)) as advance:
-                for shard in _shards(batches, advance):
-                    write_shard(store, shard.astype(prefix.stored_dtype), wanted[done : done + len(shard)])
-                    done += len(shard)
-            found = open_store(store, screen, remove_damaged=True)
+            _compute(prefix, layer, images, keys, missing, screen)
+            found = open_store(store, screen, remove_damaged=first)
         return found.rows(keys)
+
+
+@contextmanager
+def _held(store: Store, layer: str, screen: Screen) -> Iterator[None]:
+    """Holds a store's lock; of several hosts the first does, for all, before any of them looks into the store."""
+    if hosts.is_first():
+        with shared_folder(store.path, f"computing features of {layer}", screen):
+            hosts.barrier()
+            yield
+            hosts.barrier()
+    else:
+        store.path.mkdir(parents=True, exist_ok=True)
+        hosts.barrier()
+        yield
+        hosts.barrier()
+
+
+def _compute(prefix: Prefix, layer: str, images: Rows, keys: list[str], rows: np.ndarray, screen: Screen) -> None:
+    """Computes rows on this host's devices, and adds them to the store."""
+    if not len(rows):
+        return
+    store = prefix.store(layer)
+    check_free_space(store.path, layer, len(rows), prefix.row_bytes(layer))
+    store.describe({"backbone": prefix.backbone, "layer": layer, "key": prefix.description(layer)})
+    wanted = [keys[row] for row in rows]
+    start, source = _source(prefix, layer, TakenRows(images, rows), wanted, screen)
+    network, variables, (mesh, size) = prefix.network, prefix.variables, own_batch(prefix.batch_size, prefix.mesh)
+    batches = infer_batches(network, variables, source, mesh, batch_size=size, start=start, stop=layer)
+    done = 0
+    with screen.bar(f"Features of {layer}", len(wanted)) as advance:
+        for shard in _shards(batches, advance):
+            write_shard(store, shard.astype(prefix.stored_dtype), wanted[done : done + len(shard)])
+            done += len(shard)
 
 
 def missing_rows(keys: list[str], present: Iterable[str]) -> np.ndarray:

@@ -11,7 +11,7 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float
 
 from vision_transfer.models.network import Network, Params, apply, prepared_kernels
-from vision_transfer.runtime.devices import BATCH_AXIS, padded_batch, share, split_rows
+from vision_transfer.runtime.devices import BATCH_AXIS, fetched, own_part, padded_batch, share, split_rows
 
 
 class Rows(Protocol):
@@ -68,7 +68,8 @@ def infer_batches(
     size = padded_batch(batch_size, mesh)
     firsts = range(0, inputs.shape[0], size)
     variables = on_devices(network, variables, mesh, batch_size=batch_size, start=start, stop=stop)
-    padded = (_padded(inputs, first, size) for first in firsts)
+    own = own_part(size, mesh)
+    padded = (_padded(inputs, first, size, own) for first in firsts)
     outcomes = infer_stream(network, variables, padded, mesh, start=start, stop=stop)
     for first, outputs in zip(firsts, outcomes, strict=True):
         yield outputs[: inputs.shape[0] - first]
@@ -100,21 +101,22 @@ def infer_stream(
 ) -> Iterator[Float[np.ndarray, "batch ..."]]:
     """Outputs of layer `stop` (None: logits) for each batch; the next one is read and sent while the devices compute.
 
-    `variables` come from `on_devices`, and all batches have the size that they were prepared for.
+    `variables` come from `on_devices`, and all batches have the size that they were prepared for. Where the mesh spans
+    hosts, each gives its `own_part` of a batch, and gets the outputs of all.
     """
     waiting: Array | None = None
     for batch in batches:
         outputs = _infer(network, mesh, start, stop, variables, split_rows(np.ascontiguousarray(batch), mesh))
         if waiting is not None:
-            yield np.asarray(waiting)
+            yield fetched(waiting)
         waiting = outputs
     if waiting is not None:
-        yield np.asarray(waiting)
+        yield fetched(waiting)
 
 
-def _padded(inputs: Rows, first: int, size: int) -> np.ndarray:
-    """`size` rows starting at `first`; the last row is repeated as padding."""
-    return inputs[np.minimum(np.arange(first, first + size), inputs.shape[0] - 1)]
+def _padded(inputs: Rows, first: int, size: int, own: slice) -> np.ndarray:
+    """This host's part of `size` rows starting at `first`; the last row is repeated as padding."""
+    return inputs[np.minimum(np.arange(first, first + size), inputs.shape[0] - 1)[own]]
 
 
 def infer(

@@ -16,6 +16,7 @@ from vision_transfer.feature_cache.cacheable import cacheable_layers
 from vision_transfer.runs.folder import read_json
 from vision_transfer.runs.prepare import Run
 from vision_transfer.runs.stage_inputs import plain_request, training_requests
+from vision_transfer.runtime import hosts
 from vision_transfer.runtime.files import write_json
 from vision_transfer.training.stage import Stage, Variables
 
@@ -36,6 +37,7 @@ def with_cached_layers(run: Run) -> Run:
     if chosen is None:
         chosen = _chosen(run, run.initial_variables())
         write_json(file, chosen)
+    chosen = hosts.from_first("cached layers", chosen)
     stages: list[Stage] = []
     for stage in run.stages:
         cached = chosen.get(stage.name, stage.cached)

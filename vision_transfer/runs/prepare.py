@@ -27,8 +27,9 @@ from vision_transfer.runs.folder import Identity, RunFolder, default_folder
 from vision_transfer.runs.init_from import starting_weights_of_run
 from vision_transfer.runs.initial_weights import load_weights
 from vision_transfer.runs.predictions import OutOfFold
+from vision_transfer.runtime import hosts
 from vision_transfer.runtime.console import Screen
-from vision_transfer.runtime.devices import local_mesh
+from vision_transfer.runtime.devices import global_mesh
 from vision_transfer.runtime.files import absolute_path
 from vision_transfer.runtime.preemption import StopSignal
 from vision_transfer.runtime.provenance import code_digest, json_digest, versions
@@ -79,7 +80,7 @@ class Run:
         options: of the command.
         screen: for messages.
         timer: measures what the run spends its time on.
-        mesh: all local devices.
+        mesh: all devices, of all hosts.
     """
 
     config: Config
@@ -121,10 +122,12 @@ def prepare(config: Config, options: RunOptions, screen: Screen) -> Run:
             network = with_preprocessing_of(network, config, weights.preprocessing)
         resolved = _resolved(config, network)
         identity = _identity(resolved, dataset, weights)
+    facts = {"digest of data": dataset.fingerprint, "digest of the run": identity.digest, "device": identity.device}
+    hosts.compare("data, weights and devices", facts)
     workdir = options.workdir
     folder = default_folder(config.name, identity.digest) if workdir is None else RunFolder(workdir)
     stages = resolve_stages(config, network)
-    return Run(resolved, dataset, network, weights, stages, identity, folder, options, screen, timer, local_mesh())
+    return Run(resolved, dataset, network, weights, stages, identity, folder, options, screen, timer, global_mesh())
 
 
 def with_own_parts(config: Config, options: RunOptions) -> Config:
@@ -153,11 +156,11 @@ def _load_weights(
 
 
 def device_text() -> str:
-    """Platform, kind and number of the local devices: `cpu × 2`, `gpu NVIDIA H100 × 1`."""
+    """Platform, kind and number of the devices of all hosts: `cpu × 2`, `gpu NVIDIA H100 × 8 × 4 hosts`."""
     devices = cast(Any, jax).local_devices()
     kind = devices[0].device_kind
     name = devices[0].platform if kind == devices[0].platform else f"{devices[0].platform} {kind}"
-    return f"{name} × {len(devices)}"
+    return f"{name} × {len(devices)}{f' × {cast(Any, jax).process_count()} hosts' if hosts.several() else ''}"
 
 
 def _resolved(config: Config, network: Network) -> Config:

@@ -64,15 +64,13 @@ def save(folder: Path, step: int, tree: Any, metadata: dict[str, Any]) -> None:
     Raises:
         OSError: the disk is full or cannot be written; what was there before is kept.
     """
-    import orbax.checkpoint as ocp
-
     target = folder.absolute() / f"{step:09d}"
     with new_folder(target) as temporary:
         try:
             arrays = _flat(tree)
             _check_room(target, arrays)
             with _silent_threads():
-                ocp.PyTreeCheckpointer(use_ocdbt=False).save(temporary / ARRAYS, arrays)
+                _checkpointer().save(temporary / ARRAYS, arrays)
         except ValueError as error:
             code = SYSTEM_ERROR.search(str(error))
             if code is None and DISK_FULL not in str(error):
@@ -92,6 +90,17 @@ def save(folder: Path, step: int, tree: Any, metadata: dict[str, Any]) -> None:
     for other in _steps(folder):
         if other != target:
             shutil.rmtree(other)
+
+
+def _checkpointer() -> Any:
+    """Orbax's, for this process alone: where there are several hosts, it would wait for all of them."""
+    import orbax.checkpoint as ocp
+
+    alone = ocp.options.MultiprocessingOptions(primary_host=jax.process_index(), active_processes={jax.process_index()})
+    if jax.process_count() == 1:
+        alone = ocp.options.MultiprocessingOptions()
+    handler = ocp.PyTreeCheckpointHandler(use_ocdbt=False, multiprocessing_options=alone)
+    return ocp.Checkpointer(handler, multiprocessing_options=alone)
 
 
 def _check_room(target: Path, arrays: dict[str, np.ndarray]) -> None:
@@ -137,13 +146,11 @@ def load(folder: Path, template: Any) -> Checkpoint | None:
     metadata = load_metadata(folder)
     if metadata is None:
         return None
-    import orbax.checkpoint as ocp
-
     newest = _steps(folder)[-1]
     _verify(newest)
     _check_shapes(newest, template)
     try:
-        flat = ocp.PyTreeCheckpointer(use_ocdbt=False).restore(newest / ARRAYS)
+        flat = _checkpointer().restore(newest / ARRAYS)
     except (ValueError, OSError, KeyError) as error:
         raise UserError(f"checkpoint {newest}: cannot be read ({error}); remove it to train again") from error
     return Checkpoint(_unflat(flat, template, newest), metadata)

@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 from jaxtyping import Int32, UInt32
 
 from vision_transfer.models.inference import Rows
-from vision_transfer.runtime.devices import replicate, split_columns, split_rows
+from vision_transfer.runtime.devices import own_part, replicate, split_columns, split_rows
 from vision_transfer.runtime.read_ahead import will_need
 from vision_transfer.training.step import Chunk, Examples, StepOrder
 
@@ -80,13 +80,11 @@ class StreamedFeed:
         steps = np.minimum(np.arange(start, start + capacity), start + count - 1)
         # (steps, batch) → each device's rows of all steps, device after device
         by_device = order.rows[steps].reshape(capacity, devices, batch // devices).swapaxes(0, 1).reshape(-1)
-        will_need(self.rows.inputs, np.asarray(by_device))
+        own = by_device[own_part(len(by_device), self.mesh)]
+        will_need(self.rows.inputs, np.asarray(own))
         own_rows = np.arange(capacity * (batch // devices), dtype=np.int32).reshape(capacity, batch // devices)
         examples = Examples(
-            *(
-                split_rows(column[by_device], self.mesh)
-                for column in (self.rows.inputs, self.rows.labels, self.rows.ids)
-            )
+            *(split_rows(column[own], self.mesh) for column in (self.rows.inputs, self.rows.labels, self.rows.ids))
         )
         on_devices = StepOrder(
             split_columns(np.tile(own_rows, devices), self.mesh),
@@ -118,7 +116,7 @@ def make_feed(rows: TrainingRows, mesh: Mesh) -> Feed:
 
 
 def _room(mesh: Mesh) -> float:
-    device = mesh.devices.flat[0]
+    device = mesh.local_devices[0]
     if device.platform == "cpu":
         return CHUNK_BYTES
     limit: float = (device.memory_stats() or {}).get("bytes_limit", 0)

@@ -23,6 +23,7 @@ from vision_transfer.data.augmentation.augment import bank_variant
 from vision_transfer.data.batches import batches_per_pass, training_batches
 from vision_transfer.errors import UserError
 from vision_transfer.models.network import Network, Params, params_of, prepared_kernels
+from vision_transfer.runtime import hosts
 from vision_transfer.runtime.console import duration
 from vision_transfer.runtime.devices import padded_batch, replicate, share
 from vision_transfer.runtime.preemption import Stopped
@@ -82,6 +83,7 @@ def train_stage(
     for name in (LAST, BEST):
         checkpoints.clean(around.checkpoints / name)
     state, best, progress = _last_checkpoint(config, network, stage, variables, around.checkpoints)
+    state, best, progress = _as_on_first_host(stage, state, best, progress)
     if not progress.finished:
         loop = _make_loop(config, network, stage, variables, data(), mesh, around)
         state, pace = replicate(state, mesh), Pace(config.checkpoint.every_seconds)
@@ -89,10 +91,12 @@ def train_stage(
             while not progress.finished:
                 state, progress = _train_epoch(loop, state, best, progress, pace)
                 state, best, progress = _close_epoch(loop, state, best, progress, pace)
-                if progress.finished or pace.checkpoint_is_due():
+                due = hosts.agreed(0, pace.checkpoint_is_due(), None)[1]
+                if progress.finished or due:
                     loop.save(state, best, progress)
                 around.record(progress.history)
-    checkpoints.save(around.checkpoints / BEST, int(state.step), best, asdict(progress))
+    if hosts.is_first():
+        checkpoints.save(around.checkpoints / BEST, int(state.step), best, asdict(progress))
     return StageOutcome(best, _host_copy(_evaluated(stage, state)), progress)
 
 
@@ -113,6 +117,18 @@ def trained_stage(config: Config, network: Network, stage: Stage, variables: Var
     if not progress.finished:
         raise UserError(f"{folder}: stage {stage.name!r} is not finished; the command that began it resumes it")
     return StageOutcome(best, _host_copy(_evaluated(stage, state)), progress)
+
+
+def _as_on_first_host(
+    stage: Stage, state: TrainState, best: Weights, progress: Progress
+) -> tuple[TrainState, Weights, Progress]:
+    """What the first host's checkpoint holds, on all hosts; only that host reads the run's folder."""
+    found = hosts.from_first(f"progress of {stage.name}", asdict(progress))
+    if not hosts.several():
+        return state, best, progress
+    state, best = hosts.tree_from_first((state, best))
+    values: dict[str, Any] = {**found, "history": tuple(found["history"])}
+    return state, best, Progress(**values)
 
 
 def _last_checkpoint(
@@ -146,7 +162,9 @@ class _Loop:
     feed: Feed
 
     def save(self, state: TrainState, best: Weights, progress: Progress) -> None:
-        """Writes a checkpoint from which the stage resumes exactly."""
+        """Writes a checkpoint from which the stage resumes exactly, on the first host."""
+        if not hosts.is_first():
+            return
         checkpoints.save(self.around.checkpoints / LAST, int(state.step), (state, best), asdict(progress))
 
 
@@ -212,17 +230,19 @@ def _train_epoch(
                 # read and sent while the devices compute
                 chunk = loop.feed.chunk(order, progress.step + taken, pace.steps(most, left))
             bad_step = int(state.bad_step)
-            seconds = time.perf_counter() - began
+            due = left > 0 and pace.checkpoint_is_due()
+            seconds, due, received = hosts.agreed(time.perf_counter() - began, due, stop.received)
             pace.took(taken, seconds)
             progress = replace(progress, step=progress.step + taken, seconds=progress.seconds + seconds)
             if bad_step >= 0:
                 raise UserError(_not_finite(loop, bad_step))
             advance(taken, _time_left(loop, progress))
-            if stop.received is not None:
+            if received is not None:
                 loop.save(state, best, progress)
+                hosts.barrier()
                 where = f"epoch {progress.epoch + 1}, step {progress.step}"
-                raise Stopped(stop.received, f"A checkpoint of stage {loop.stage.name!r} is at {where}.")
-            if left and pace.checkpoint_is_due():
+                raise Stopped(received, f"A checkpoint of stage {loop.stage.name!r} is at {where}.")
+            if due:
                 loop.save(state, best, progress)
     return state, progress
 

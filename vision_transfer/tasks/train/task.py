@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from vision_transfer.runs.result import build_result
 from vision_transfer.runs.shared_stages import shared_stage, stage_keys
 from vision_transfer.runs.stage_inputs import split_inputs, stage_data
 from vision_transfer.runs.trained import write_trained
+from vision_transfer.runtime import hosts
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.files import write_json
 from vision_transfer.runtime.preemption import Stopped
@@ -62,7 +64,7 @@ def train(config: Config, options: RunOptions, screen: Screen) -> RunFolder:
                 with tracking(run) as session:
                     run, outcomes, variables = train_stages(run, session)
                     result = test_or_validate(run, outcomes, variables)
-                    if result is not None:
+                    if result is not None and hosts.is_first():
                         finish(run, result)
                         session.finish(result)
             except Stopped:
@@ -81,14 +83,15 @@ def claimed_run(config: Config, options: RunOptions, screen: Screen) -> Iterator
     check_tracker(config)
     run = prepare(config, options, screen)
     check_decision(config.decision, run.dataset.classes, len(run.dataset.validation))
-    with claimed(run.folder, run.identity):
+    with hosts.scratch_folder() as scratch, claimed(folder := _folder(run, scratch), run.identity):
+        run = replace(run, folder=folder)
         _check_unchanged(run)
-        result = run.folder.result()
-        if result is None:
+        result = folder.result()
+        if not hosts.from_first("finished", result is not None):
             _describe(run)
             run.timer.resume(_spent(run.folder))
             run = with_cached_layers(run)
-        else:
+        elif result is not None:
             check_files(run.folder)
             if is_asked_for(run.config.decision, kept_decision(run.folder)):
                 write_decision(run.folder, run.config.decision, run.dataset.classes)
@@ -118,7 +121,13 @@ def finish(run: Run, result: dict[str, Any]) -> None:
 
 def is_left_to_do(run: Run) -> bool:
     """Whether a run that is held has not reached its end: its result or, if it is not to be tested, `trained.json`."""
-    return run.folder.result() is None and (run.options.test or run.folder.trained() is None)
+    left = run.folder.result() is None and (run.options.test or run.folder.trained() is None)
+    return hosts.from_first("left to do", left)
+
+
+def _folder(run: Run, scratch: Path | None) -> RunFolder:
+    """The run's folder, which is the first host's, or the scratch folder of another host."""
+    return run.folder if scratch is None else RunFolder(scratch)
 
 
 def train_stages(run: Run, session: Session) -> tuple[Run, list[StageOutcome], Variables]:
@@ -228,7 +237,7 @@ def _describe(run: Run) -> None:
     keep_sources(run.config, run.folder.parts)
     write_json(run.folder.config_file, to_dict(run.config))
     write_json(run.folder.identity_file, {**asdict(run.identity), "command": run.options.command})
-    if keeps_start(run.config) and run.weights is not None:
+    if keeps_start(run.config) and run.weights is not None and hosts.is_first():
         keep_start(run.folder.start, run.weights, run.network)
     say_run(run)
 

@@ -15,6 +15,7 @@ from vision_transfer.config.fields import flatten
 from vision_transfer.errors import UserError
 from vision_transfer.runs.folder import read_json
 from vision_transfer.runs.prepare import Run
+from vision_transfer.runtime import hosts
 from vision_transfer.runtime.files import write_json
 from vision_transfer.runtime.program import install_extra
 from vision_transfer.tasks.train.trackers import TRACKERS, Metrics, Start, Tracker
@@ -51,7 +52,7 @@ class Session:
         self.run, self.name = run, run.config.log.tracker
         self.logged = 0
         self.tracker: Tracker | None = None
-        if self.name != "none":
+        if self.name != "none" and hosts.is_first():
             self._try(self._start)
 
     def log(self, records: Sequence[dict[str, Any]]) -> None:

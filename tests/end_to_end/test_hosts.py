@@ -1,0 +1,133 @@
+"""One run over two hosts, which are processes on this machine, beside one host with as many devices."""
+
+import json
+import signal
+import socket
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+SMALL = f"--config={Path(__file__).parent / 'configs' / 'small.py'}:epochs=1"
+HOSTS = 2
+# Between one host with two devices and two hosts with one: CPUs with another number of threads add in another order.
+TOLERANCE = 1e-5
+
+
+def with_devices(place, count, **variables):
+    flags = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": f"--xla_force_host_platform_device_count={count}"}
+    return replace(place, variables=flags | variables)
+
+
+def free_port():
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return listening.getsockname()[1]
+
+
+def start(place, *flags, of_rank=((), ())):
+    """Starts a process on each host, in a folder of its own; the run's folder is `run` beside them."""
+    port = free_port()
+    processes = []
+    for rank in range(HOSTS):
+        host = with_devices(replace(place, cwd=place.cwd / f"host{rank}"), 1)
+        given = (SMALL, f"--workdir={place.cwd / 'run'}", *flags, *of_rank[rank])
+        processes.append((host, host.start(*given, f"--hosts=127.0.0.1:{port},{HOSTS},{rank}")))
+    return processes
+
+
+def finish(processes):
+    try:
+        return [host.finish(process) for host, process in processes]
+    finally:
+        for _, process in processes:
+            process.kill()
+
+
+def numbers(run):
+    """All that a run has computed: digests of its checkpoints, metrics without times, logits."""
+    manifests = sorted(run.path.glob("checkpoints/*/best/*/manifest.json"))
+    digests = [json.loads(file.read_text(encoding="utf-8"))["content"]["sha256"] for file in manifests]
+    # Orbax writes times into the other two files.
+    other = ("arrays/_CHECKPOINT_METADATA", "arrays/commit_success.txt")
+    saved = [{name: digest for name, digest in found.items() if name not in other} for found in digests]
+    metrics = [{key: line[key] for key in line if key != "seconds"} for line in run.metrics()]
+    with np.load(run.path / "predictions.npz") as file:
+        outputs = [file[name].tobytes() for name in ("logits", "validation_logits")]
+    return saved, metrics, outputs
+
+
+def run_of(place, small_run):
+    return type(small_run[2])(place.cwd / "run")
+
+
+@pytest.fixture(scope="module")
+def two_hosts(tmp_path_factory, small_run):
+    """The run of two hosts that nothing interrupts, and how each of them ended."""
+    place = replace(small_run[0], cwd=tmp_path_factory.mktemp("two_hosts"))
+    ended = finish(start(place))
+    for host in ended:
+        host.assert_is_done()
+    return run_of(place, small_run), ended
+
+
+def logits(run):
+    with np.load(run.path / "predictions.npz") as file:
+        return file["logits"]
+
+
+def test_two_hosts_count_each_image_once(two_hosts):
+    run, ended = two_hosts
+    assert "Stage" not in ended[1].out
+    assert run.result()["test"]["examples"] == len(logits(run)) == 997  # odd, so that the last batch is padded
+    assert run.result()["device"].endswith("2 hosts")
+    run.assert_nothing_left_behind()
+
+
+@pytest.mark.parametrize("cache", ["True", "False"])
+def test_two_hosts_train_as_one(place, small_run, two_hosts, cache):
+    alone = with_devices(replace(place, cwd=place.cwd / "alone"), HOSTS)
+    flag = f"--config.features.cache={cache}"
+    alone.launch(SMALL, "--workdir=run", flag).assert_is_done()
+    if cache == "True":
+        together = two_hosts[0]
+    else:
+        for host in finish(start(place, flag)):
+            host.assert_is_done()
+        together = run_of(place, small_run)
+    np.testing.assert_allclose(logits(together), logits(run_of(alone, small_run)), atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_host_that_ends_ends_all_and_the_same_command_resumes(place, small_run, two_hosts, number):
+    processes = start(place)
+    run = run_of(place, small_run)
+    host, first = processes[0]
+    assert host.wait_for(first, lambda: any(run.path.glob("checkpoints/whole/last/*")))
+    processes[1][1].send_signal(number)
+    ended = finish(processes)
+    assert ended[0].status == (75 if number == signal.SIGKILL else 143), ended[0].out + ended[0].err
+    assert not (run.path / "result.json").exists()
+    for resumed in finish(start(place)):
+        resumed.assert_is_done()
+    assert numbers(run) == numbers(two_hosts[0])
+
+
+def test_hosts_that_disagree_say_so(place):
+    for ended in finish(start(place, of_rank=((), ("--config.seed=1",)))):
+        ended.assert_is_message("differ in their command", "config.seed: host 0: 0; host 1: 1")
+
+
+@pytest.mark.parametrize("hosts", ["127.0.0.1:1,2,2", "127.0.0.1,2,0", "node:1", "127.0.0.1:1,2,first"])
+def test_a_wrong_flag_is_a_message(place, hosts):
+    place.launch(SMALL, f"--hosts={hosts}").assert_is_message(f"--hosts={hosts}")
+
+
+def test_only_training_takes_hosts(place):
+    place.launch(SMALL, "--mode=summary", "--hosts=127.0.0.1:1,2,0").assert_is_message("config.task=train")
+
+
+def test_a_coordinator_that_is_not_there_is_a_message(place):
+    waiting = with_devices(place, 1, VISION_TRANSFER_HOSTS_SECONDS="3")
+    waiting.launch(SMALL, f"--hosts=127.0.0.1:{free_port()},2,1").assert_is_message("within 3 s", "each rank from 0")
