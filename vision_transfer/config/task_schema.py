@@ -133,6 +133,9 @@ class SearchConfig:
         ("efficientnet_lite0", "efficientnet_lite2"), "pretrained backbones to try", own=True
     )
     image_sizes: tuple[int, ...] = setting((128, 224), "sides of the images in pixels to try", minimum=1)
+    pooling: tuple[Literal["average", "layers"], ...] = setting(
+        ("average",), "what heads see: the average of the last map; layers: of the maps of all stages, too"
+    )
     heads: tuple[Literal["linear", "logistic_regression", "svm"], ...] = setting(
         ("linear", "logistic_regression"), "heads on the frozen backbone to try"
     )

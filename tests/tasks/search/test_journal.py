@@ -7,7 +7,7 @@ from vision_transfer.tasks.search.candidates import Base, Candidate, Tuning
 from vision_transfer.tasks.search.journal import Entry, Journal
 from vision_transfer.tasks.search.rounds import Round
 
-HEAD = Candidate(Base("vgg16", 128), "svm")
+HEAD = Candidate(Base("vgg16", 128, "layers"), "svm")
 TUNED = Candidate(Base("vgg16", 128), tuning=Tuning("below:block5_conv1", 1e-4, 3))
 
 

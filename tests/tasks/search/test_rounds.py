@@ -65,7 +65,9 @@ def test_the_cheapest_base_comes_first_and_an_expensive_one_only_with_enough_tim
 def test_bases_to_fine_tune_are_the_cheapest_and_those_with_a_good_head(scored):
     heads = [scored([True] * 60 + [False] * 40, size=64), scored([True] * 90 + [False] * 10, size=224)]
     worse = scored([True] * 70 + [False] * 30, size=128)
-    found = promising([*heads, worse], lambda base: float(base.image_size))
+    best = scored([True] * 99 + [False], size=96)
+    all_stages = replace(best, candidate=replace(best.candidate, base=replace(best.candidate.base, pooling="layers")))
+    found = promising([*heads, worse, all_stages], lambda base: float(base.image_size))
     assert [base.image_size for base in found] == [64, 224]
 
 

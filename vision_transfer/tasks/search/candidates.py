@@ -13,19 +13,25 @@ from vision_transfer.tasks.ablation.masks import EVERYTHING, expanded
 LINEAR = "linear"
 # Stages of the config that runs are made of.
 HEAD, TUNE = "head", "tune"
+AVERAGE = "average"
 
 
 @dataclass(frozen=True)
 class Base:
-    """A pretrained backbone and the side of its images in pixels: what candidates share features of."""
+    """A pretrained backbone, the side of its images in pixels, and what is pooled: candidates share its features.
+
+    `pooling` is that of `config.model`: `average` of the last map, or `layers`, of the maps of all stages.
+    """
 
     backbone: str
     image_size: int
+    pooling: str = AVERAGE
 
     @property
     def name(self) -> str:
         """`efficientnet_lite0 at 224 px`."""
-        return f"{self.backbone} at {self.image_size} px"
+        pooled = "" if self.pooling == AVERAGE else ", all stages"
+        return f"{self.backbone} at {self.image_size} px{pooled}"
 
 
 @dataclass(frozen=True)
@@ -63,7 +69,8 @@ class Candidate:
 def bases(config: Config) -> list[Base]:
     """The bases that a config lists, without duplicates."""
     search = config.search
-    return [Base(*pair) for pair in product(dict.fromkeys(search.backbones), dict.fromkeys(search.image_sizes))]
+    axes = (search.backbones, search.image_sizes, search.pooling)
+    return [Base(*values) for values in product(*map(dict.fromkeys, axes))]
 
 
 def tunings(config: Config, base: Base, network: Network) -> Iterator[Candidate]:
@@ -78,7 +85,7 @@ def with_base(config: Config, base: Base) -> Config:
     return replace(
         config,
         dataset=replace(config.dataset, image_size=base.image_size),
-        model=replace(config.model, backbone=base.backbone),
+        model=replace(config.model, backbone=base.backbone, pooling=base.pooling),
     )
 
 

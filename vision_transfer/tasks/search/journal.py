@@ -11,7 +11,7 @@ from typing import Any
 from vision_transfer.errors import UserError
 from vision_transfer.runs.folder import read_json
 from vision_transfer.runtime.files import write_json
-from vision_transfer.tasks.search.candidates import LINEAR, Base, Candidate, Tuning
+from vision_transfer.tasks.search.candidates import AVERAGE, LINEAR, Base, Candidate, Tuning
 from vision_transfer.tasks.search.rounds import Round
 
 JOURNAL = "search.json"
@@ -112,6 +112,7 @@ class Journal:
 def _as_json(candidate: Candidate) -> dict[str, Any]:
     base, tuning = candidate.base, candidate.tuning
     values: dict[str, Any] = {"name": candidate.name, "backbone": base.backbone, "image_size": base.image_size}
+    values |= {} if base.pooling == AVERAGE else {"pooling": base.pooling}
     values["head"] = candidate.head
     if tuning is not None:
         values |= {"freeze": tuning.freeze, "lr": tuning.lr, "epochs": tuning.epochs}
@@ -119,7 +120,7 @@ def _as_json(candidate: Candidate) -> dict[str, Any]:
 
 
 def _candidate(values: dict[str, Any]) -> Candidate:
-    base = Base(str(values["backbone"]), int(values["image_size"]))
+    base = Base(str(values["backbone"]), int(values["image_size"]), str(values.get("pooling", AVERAGE)))
     if "freeze" not in values:
         return Candidate(base, str(values.get("head", LINEAR)))
     return Candidate(base, tuning=Tuning(str(values["freeze"]), float(values["lr"]), int(values["epochs"])))
