@@ -132,7 +132,7 @@ def test_a_full_disk_is_the_systems_error_and_keeps_what_was_there(folder, tree,
     def save(*_):
         raise ValueError('RESOURCE_EXHAUSTED: Error writing local file "x": No space left on device')
 
-    monkeypatch.setattr(ocp.PyTreeCheckpointer, "save", save)
+    monkeypatch.setattr(ocp.Checkpointer, "save", save)
     with pytest.raises(OSError, match=r"No space left on device: '.*000000006'"):
         checkpoints.save(folder, 6, tree, {"epoch": 4})
     assert [path.name for path in folder.iterdir()] == ["000000005"]

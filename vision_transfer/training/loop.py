@@ -230,13 +230,15 @@ def _train_epoch(
                 # read and sent while the devices compute
                 chunk = loop.feed.chunk(order, progress.step + taken, pace.steps(most, left))
             bad_step = int(state.bad_step)
-            due = left > 0 and pace.checkpoint_is_due()
-            seconds, due, received = hosts.agreed(time.perf_counter() - began, due, stop.received)
-            pace.took(taken, seconds)
-            progress = replace(progress, step=progress.step + taken, seconds=progress.seconds + seconds)
+            seconds = time.perf_counter() - began
             if bad_step >= 0:
                 raise UserError(_not_finite(loop, bad_step))
-            advance(taken, _time_left(loop, progress))
+            before, progress = progress.seconds, replace(progress, step=progress.step + taken)
+            advance(taken, _time_left(loop, replace(progress, seconds=before + seconds)))
+            due = left > 0 and pace.checkpoint_is_due()
+            seconds, due, received = hosts.agreed(seconds, due, stop.received)
+            pace.took(taken, seconds)
+            progress = replace(progress, seconds=before + seconds)
             if received is not None:
                 loop.save(state, best, progress)
                 hosts.barrier()

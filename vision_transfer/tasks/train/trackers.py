@@ -54,11 +54,13 @@ def start_tensorboard(start: Start) -> Tracker:
     from tensorboardX import SummaryWriter
 
     writers: dict[str, Any] = {}
+    # Files are named by the second: those of a run that resumes within one would replace the earlier ones.
+    suffix = f".{uuid.uuid4().hex[:8]}"
 
     # TensorBoard draws curves of the same tag in one plot, labelled by folder.
     def writer(part: str) -> Any:
         if part not in writers:
-            writers[part] = SummaryWriter(str(start.folder / part))
+            writers[part] = SummaryWriter(str(start.folder / part), filename_suffix=suffix)
         return writers[part]
 
     def log(step: int, metrics: Metrics) -> None:
