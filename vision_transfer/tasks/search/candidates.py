@@ -69,8 +69,8 @@ class Candidate:
 def bases(config: Config) -> list[Base]:
     """The bases that a config lists, without duplicates."""
     search = config.search
-    axes = (search.backbones, search.image_sizes, search.pooling)
-    return [Base(*values) for values in product(*map(dict.fromkeys, axes))]
+    listed = [Base(*values) for values in product(search.backbones, search.image_sizes, search.pooling)]
+    return list(dict.fromkeys(listed))
 
 
 def tunings(config: Config, base: Base, network: Network) -> Iterator[Candidate]:
