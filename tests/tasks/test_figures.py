@@ -145,7 +145,8 @@ def sheet(name, file):
 def search(name, file):
     """The front of a search, with a backbone of the user's own."""
     candidates = [Candidate(Base(name, 128)), Candidate(Base(name, 128), tuning=Tuning("none", 1e-4, 3))]
-    scored = [Scored(one, np.array([True, False, True]), 0.5, 1e12, 1.0) for one in candidates]
+    outcomes = (np.ones(8, bool), np.array([True, False, True]))
+    scored = [Scored(*pair, 0.5, 1e12, 1.0) for pair in zip(candidates, outcomes, strict=True)]
     draw_front(Outcome(scored, scored[1], None, None, 60.0, None), file)
 
 

@@ -141,13 +141,13 @@ def _known(name: str, root: Path | None, cache_dir: Path, screen: Screen) -> Sou
 
 def _automatic(root: Path | None, screen: Screen, group: str | None = None) -> Source:
     """The data in `root`, if given; else `cats_vs_dogs_small` if it is there; else the embedded digits."""
-    use_embedded = "--config.dataset.name=embedded uses the embedded digits instead."
     if root is not None:
         inside = root / CLASSIC
         place = inside if is_folder(inside) and not has_splits(root) else root
-        return _read("folder", place, None, None, screen, group).with_note(use_embedded)
+        return _read("folder", place, None, None, screen, group)
     data = data_folder()
     if data is not None and is_folder(data / CLASSIC):
+        use_embedded = "--config.dataset.name=embedded uses the embedded digits instead."
         return folder_source(data / CLASSIC, screen).with_note(use_embedded)
     where = f"${DATA_VARIABLE} ({data}) has no folder {CLASSIC}" if data else f"${DATA_VARIABLE} is not set"
     return embedded_source().with_note(

@@ -60,7 +60,9 @@ def write_page(outcome: Outcome, folder: Path, screen: Screen) -> None:
     screen.say(screen_table("Candidates, the best on validation first", HEADER, rows, 1, note))
     for text in paragraphs:
         screen.say(escape(text))
-    screen.say(escape(f"Page: {folder / PAGE}. The model: {outcome.folder.path}."))
+    model = outcome.folder.path
+    screen.say(escape(f"Page: {folder / PAGE}. The chosen run, with a report of its own: {model}."))
+    screen.say(escape(f"Use it with --mode=predict --workdir={model} --images=FILES --out=FILE.csv"))
 
 
 def table_rows(outcome: Outcome) -> list[list[str]]:
@@ -88,6 +90,9 @@ def sentences(outcome: Outcome) -> list[str]:
         why = f"It has the highest accuracy on {images:,} validation images, {winner.accuracy:.4f}"
         cheaper = [one for one in outcome.scored if one.cost < winner.cost]
         why += ", and every cheaper candidate is more than one standard error below it." if cheaper else "."
+    elif winner.accuracy == top.accuracy:
+        why = f"It is the cheapest of those with the highest accuracy on {images:,} validation images, "
+        why += f"{winner.accuracy:.4f}."
     else:
         compared = paired(winner.correct, top.correct)
         why = (
@@ -127,7 +132,8 @@ def draw_front(outcome: Outcome, path: Path) -> None:
             axes.errorbar(
                 one.cost / TERA,
                 one.accuracy,
-                yerr=[[one.accuracy - low], [high - one.accuracy]],
+                # at 0 and 1 rounding can take an end of the interval past the accuracy
+                yerr=[[max(0.0, one.accuracy - low)], [max(0.0, high - one.accuracy)]],
                 fmt="os"[number],
                 color=COLOURS[number],
                 elinewidth=0.8,
@@ -145,6 +151,6 @@ def draw_front(outcome: Outcome, path: Path) -> None:
     axes.xaxis.set_minor_formatter("")
     axes.set_xlabel("operations to train it from the images, TFLOP")
     axes.set_ylabel("validation accuracy, 95 % interval")
-    axes.legend(frameon=False, loc="lower right")
+    figure.legend(frameon=False, loc="outside lower center", ncols=3)
     figure.suptitle(wrapped(f"Chosen: {winner.candidate.name}; dashed: the Pareto front", 8.5))
     save_png(figure, path)

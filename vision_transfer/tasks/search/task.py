@@ -15,25 +15,26 @@ from vision_transfer.data.load import load_dataset
 from vision_transfer.errors import UserError
 from vision_transfer.models.network import Network
 from vision_transfer.runs.build import DataFacts, build_network
-from vision_transfer.runs.folder import RunFolder, default_folder
+from vision_transfer.runs.folder import FolderBusy, OtherConditions, RunFolder, default_folder
 from vision_transfer.runs.prepare import RunOptions
 from vision_transfer.runs.trained import Validated, read_validated
 from vision_transfer.runtime.console import Screen, duration
 from vision_transfer.runtime.files import absolute_path, claimed_folder
 from vision_transfer.runtime.provenance import json_digest
+from vision_transfer.tasks.ablation.all_runs import do_all
 from vision_transfer.tasks.ablation.estimate import flops_per_second
-from vision_transfer.tasks.ablation.launchers import SLURM, read_launcher, run_in_processes
+from vision_transfer.tasks.ablation.launchers import read_launcher
 from vision_transfer.tasks.ablation.queue import SHARED_STAGES
-from vision_transfer.tasks.ablation.slurm import run_in_jobs
-from vision_transfer.tasks.ablation.sweep import SweepFolder, failure, finished_run, for_workers, write_plan
+from vision_transfer.tasks.ablation.sweep import SweepFolder, failure, finished_run, refusal
 from vision_transfer.tasks.search.candidates import Base, Candidate, bases, run_config, tunings, with_base
 from vision_transfer.tasks.search.choose import Scored, chosen
 from vision_transfer.tasks.search.costs import Measured, Speed, Work, operations_of_test, run_work, speed_of
-from vision_transfer.tasks.search.journal import Entry, Journal
+from vision_transfer.tasks.search.journal import JOURNAL, Entry, Journal
 from vision_transfer.tasks.search.page import Outcome, write_page
 from vision_transfer.tasks.search.rounds import Allowance, Round, first_tuning, next_heads, next_tuning, promising
 from vision_transfer.tasks.study.launch import launch
 from vision_transfer.tasks.study.plan import PlannedRun, Study
+from vision_transfer.tasks.train.messages import say_doubts
 
 LOGS = "logs"
 # Part of the time that is not planned, because a run may take longer than expected.
@@ -41,18 +42,10 @@ MARGIN = 0.1
 
 
 @dataclass(frozen=True)
-class Workers:
-    """The processes that do the runs: their kind, empty for this process, and their number."""
-
-    kind: str
-    count: int
-
-
-@dataclass(frozen=True)
 class Search:
     """A search before it starts: its config, networks, the sizes of the splits, and its folder.
 
-    `networks` has the network of each base. The config is without the number of minutes where that must not matter.
+    `networks` has the network of each base.
     """
 
     config: Config
@@ -92,19 +85,21 @@ def search(config: Config, options: RunOptions, screen: Screen, launcher: str | 
         UserError: an invalid config, unusable data, too little time for a single head, or no run that did not fail.
         Stopped: asked to stop; the same command goes on.
     """
-    work = Workers(*read_launcher(launcher))
+    workers = read_launcher(launcher)
     plan = _prepare(config, options, screen)
     busy = UserError(f"{plan.folder}: this search is in use by another process; wait for it to end")
     with claimed_folder(plan.folder, busy):
+        if options.rerun:
+            (plan.folder / JOURNAL).unlink(missing_ok=True)
         journal = Journal(plan.folder, 1 / flops_per_second())
         own = replace(options, workdir=None, shared_stages=SHARED_STAGES, test=False)
         budget = 60 * config.search.minutes
         screen.say(escape(f"Search in {plan.folder}: {duration(journal.seconds)} of {duration(budget)} used so far."))
         for planned in journal.rounds:
-            _do_round(plan, planned, journal, own, work, screen)
+            _do_round(plan, planned, journal, own, workers, screen)
         while (planned := next_round(plan, journal, budget)) is not None:
             journal.begin(planned)
-            _do_round(plan, planned, journal, own, work, screen)
+            _do_round(plan, planned, journal, own, workers, screen)
         scored = all_scored(plan, journal)
         if not scored:
             errors = [f"  {one.name}: {entry.error}" for one, entry in journal.entries.items()]
@@ -112,7 +107,9 @@ def search(config: Config, options: RunOptions, screen: Screen, launcher: str | 
         winner = chosen(scored)
         journal.note_test(winner.candidate)
         screen.say(escape(f"Chosen: {winner.candidate.name}; it is tested now."), style="bold")
-        folder = launch(plan.run_config(winner.candidate), replace(own, test=True), screen.silent())
+        # With --rerun it has been trained again already.
+        tested = replace(own, test=True, rerun=False)
+        folder = launch(plan.run_config(winner.candidate), tested, screen.silent())
         ahead = next_round(plan, journal, budget + 600)
         outcome = Outcome(scored, winner, folder, journal, budget, ahead)
         write_page(outcome, plan.folder, screen)
@@ -170,21 +167,21 @@ def _prepare(config: Config, options: RunOptions, screen: Screen) -> Search:
     listed = bases(config)
     if not listed or not config.search.heads:
         raise UserError("config.search: backbones, image_sizes and heads must each have at least one value")
-    data = _load(with_base(config, listed[0]), options, screen)
+    first = with_base(config, listed[0])
+    data = load_dataset(first.dataset, cache_dir=options.cache_dir, screen=screen)
+    sizes = {"train": len(data.train), "validation": len(data.validation), "test": len(data.test)}
+    numbers = ", ".join(f"{count:,} {split}" for split, count in sizes.items())
+    screen.say(escape(f"{data.name}: {len(data.classes)} classes; {numbers}; {data.note}"))
+    say_doubts(data, screen)
     if not len(data.validation):
         raise UserError(
             "config.dataset.validation_fraction: got 0; a search chooses on validation, so give more than 0"
         )
     networks = {base: _network(config, base, data) for base in listed}
-    sizes = {"train": len(data.train), "validation": len(data.validation), "test": len(data.test)}
     spaces = replace(config.search, minutes=0.0)
     digest = json_digest([digested(config), repr(spaces), data.fingerprint])
     folder = options.workdir or default_folder(config.name, digest).path
     return Search(config, networks, sizes, folder)
-
-
-def _load(config: Config, options: RunOptions, screen: Screen) -> Dataset:
-    return load_dataset(config.dataset, cache_dir=options.cache_dir, screen=screen)
 
 
 def _network(config: Config, base: Base, data: Dataset) -> Network:
@@ -231,16 +228,16 @@ def _validated(folder: Path) -> Validated:
 
 
 def _do_round(
-    plan: Search, planned: Round, journal: Journal, options: RunOptions, work: Workers, screen: Screen
+    plan: Search, planned: Round, journal: Journal, options: RunOptions, launcher: tuple[str, int], screen: Screen
 ) -> None:
-    """Trains the candidates of a round that are not in the journal yet, here or by the workers."""
+    """Trains the candidates of a round that are not in the journal yet, here or by workers."""
     waiting = [candidate for candidate in planned.candidates if candidate not in journal.entries]
     if not waiting:
         return
     number = journal.rounds.index(planned) + 1
     screen.say(escape(f"Round {number}: {planned.title}, about {duration(planned.seconds)}"), style="bold")
-    if work.kind:
-        _do_by_workers(plan, number, waiting, journal, options, work, screen)
+    if launcher[0]:
+        _do_by_workers(plan, number, waiting, journal, options, launcher, screen)
         return
     (plan.folder / LOGS).mkdir(exist_ok=True)
     for candidate in waiting:
@@ -248,6 +245,8 @@ def _do_round(
             own = replace(screen, console=Console(file=stream, width=120, force_terminal=False))
             try:
                 folder = launch(plan.run_config(candidate), options, own)
+            except (FolderBusy, OtherConditions):  # no failure of the candidate
+                raise
             except UserError as error:
                 _note(journal, candidate, str(error), screen)
                 continue
@@ -260,24 +259,15 @@ def _do_by_workers(
     waiting: list[Candidate],
     journal: Journal,
     options: RunOptions,
-    work: Workers,
+    launcher: tuple[str, int],
     screen: Screen,
 ) -> None:
     folder = SweepFolder(plan.folder / "rounds" / str(number))
     runs = tuple(PlannedRun(one.name, plan.run_config(one), {"candidate": one.name}) for one in waiting)
-    study = Study(f"{plan.config.name} round {number}", runs)
-    write_plan(study, folder, for_workers(options))
-    records = folder.path / "records"
-
-    def finished() -> int:
-        screen.check()
-        return len(list(records.glob("*.json")))
-
-    if work.kind == SLURM:
-        run_in_jobs(folder, work.count, plan.config.slurm, finished, screen)
-    else:
-        run_in_processes(folder, work.count, finished, screen)
+    do_all(Study(f"{plan.config.name} round {number}", runs), folder, options, launcher, plan.config.slurm, screen)
     for candidate, run in zip(waiting, runs, strict=True):
+        if (reason := refusal(run, folder)) is not None:
+            raise OtherConditions(reason)
         done = finished_run(run, folder, None, tested=False)
         _note(journal, candidate, failure(run, folder) or "not done" if done is None else done.folder, screen)
 

@@ -9,6 +9,7 @@ from rich.table import Table
 from vision_transfer import freezing
 from vision_transfer.config import Config
 from vision_transfer.data.batches import batches_per_pass
+from vision_transfer.data.dataset import Dataset
 from vision_transfer.models.layers import stage_of, stage_starts
 from vision_transfer.models.network import Network, all_parameter_shapes
 from vision_transfer.models.summary import summary_table
@@ -77,6 +78,11 @@ def say_run(run: Run) -> None:
     table.add_row("Device", f"{run.identity.device}, {config.precision}")
     table.add_row("Run folder", escape(str(run.folder.path)))
     screen.say(table)
+    say_doubts(dataset, screen)
+
+
+def say_doubts(dataset: Dataset, screen: Screen) -> None:
+    """What is probably a mistake in the data or makes its metrics uncertain, and the files that were left out."""
     for warning in dataset.warnings:
         screen.say(escape(f"note: {warning}"), style="yellow")
     for skipped in dataset.skipped[:SKIPPED_SHOWN]:

@@ -1,0 +1,43 @@
+"""What a round of a search does with the runs that do not end well."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from vision_transfer.errors import UserError
+from vision_transfer.runs.folder import FolderBusy, OtherConditions
+from vision_transfer.tasks.search import task
+from vision_transfer.tasks.search.candidates import Base, Candidate
+from vision_transfer.tasks.search.journal import Journal
+from vision_transfer.tasks.search.rounds import Round
+
+HEAD = Candidate(Base("vgg16", 128))
+
+
+@pytest.fixture
+def do_round(tmp_path, screen, monkeypatch):
+    """Does a round whose only run raises an error; returns the journal as another process reads it."""
+
+    def do(error):
+        def launch(*_):
+            raise error
+
+        monkeypatch.setattr(task, "launch", launch)
+        journal, planned = Journal(tmp_path, 1e-11), Round("heads", (HEAD,), 5.0)
+        journal.begin(planned)
+        plan = SimpleNamespace(folder=tmp_path, run_config=lambda candidate: candidate)
+        task._do_round(plan, planned, journal, None, ("", 1), screen)
+
+    return do
+
+
+def test_a_run_that_fails_is_recorded_and_the_search_goes_on(do_round, tmp_path):
+    do_round(UserError("the loss is not finite"))
+    assert Journal(tmp_path, 1.0).entries[HEAD].error == "the loss is not finite"
+
+
+@pytest.mark.parametrize("error", [OtherConditions("done by other code"), FolderBusy("in use")])
+def test_a_run_that_was_not_tried_is_no_failure(do_round, tmp_path, error):
+    with pytest.raises(type(error)):
+        do_round(error)
+    assert HEAD not in Journal(tmp_path, 1.0).entries
