@@ -123,7 +123,8 @@ def test_what_the_data_does_not_allow_is_said(place, unsplit):
     place.launch(*FOLDS, root, "--config.dataset.fold=3").assert_is_message("config.dataset.fold: got 3")
 
 
-def test_folds_share_features_and_a_test_split_of_the_data_is_kept_for_the_final_run(place, image_folder):
+def test_folds_share_features_and_a_test_split_of_the_data_is_kept_for_the_final_run(tmp_path, image_folder):
+    place = Place(tmp_path / "work", tmp_path / "cache of its own, whose rows are counted")
     place.launch(
         "--config=lower_layers:layer=block2_pool,head=logistic,size=32",
         "--config.model.weights=random",
@@ -132,14 +133,8 @@ def test_folds_share_features_and_a_test_split_of_the_data_is_kept_for_the_final
         "--config.log.report=False",
         "--workdir=folds",
     ).assert_is_done()
-    described = place.cache.glob("features/*/description.json")
-    stores = [file.parent for file in described if "block2_pool" in file.read_text()]
-    rows = [
-        json.loads(file.read_text())["content"]["rows"]
-        for store in stores
-        for file in store.glob("*.json")
-        if file.name != "description.json"
-    ]
+    stores = (file for file in place.cache.glob("features/*/*.json") if file.name != "description.json")
+    rows = [json.loads(file.read_text())["content"]["rows"] for file in stores]
     found = content(place)
     assert found["examples"] == 2 * (8 + 4), "without the broken file and the test split"
     assert found["final"]["test"]["examples"] == 2 * 5

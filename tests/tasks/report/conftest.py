@@ -1,5 +1,6 @@
 """Run folders to report on: one written by hand, and two from real runs on digits and on photos."""
 
+import importlib.util
 import io
 import json
 
@@ -152,12 +153,12 @@ def _quiet():
 
 @pytest.fixture(scope="session")
 def digits_run(tmp_path_factory, caches):
-    """A small convnet trained on the embedded digits in two stages, with event files; its folder."""
+    """A small convnet trained on the digits in two stages, with event files if tensorboardX is there; its folder."""
     config = _config("digits", 20)
     config.dataset.name = "embedded"
     config.dataset.channels = 1
     config.dataset.train_examples = 200
-    config.log.tracker = "tensorboard"
+    config.log.tracker = "tensorboard" if importlib.util.find_spec("tensorboardX") else "none"
     fast = {"name": "adam", "lr": 3e-3}
     with_stages(config, whole=stage(freeze="none", epochs=6, optimizer=fast), top=stage(freeze="below:conv3", epochs=2))
     options = RunOptions(
