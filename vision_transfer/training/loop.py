@@ -136,11 +136,16 @@ def _last_checkpoint(
 ) -> tuple[TrainState, Weights, Progress]:
     """State, best weights and progress of the last checkpoint; those of the start where there is none."""
     trainable, _ = freezing.partition(variables["params"], stage.mask)
-    state = initial_state(step_program(config, network, stage), trainable, variables["batch_stats"])
-    best = _host_copy(_evaluated(stage, state))
-    saved = checkpoints.load(folder / LAST, (state, best))
+    program = step_program(config, network, stage)
+
+    def start() -> tuple[TrainState, Weights]:
+        state = initial_state(program, trainable, variables["batch_stats"])
+        return state, _evaluated(stage, state)
+
+    saved = checkpoints.load(folder / LAST, jax.eval_shape(start))
     if saved is None:
-        return state, best, Progress()
+        state, best = start()
+        return state, _host_copy(best), Progress()
     state, best = saved.tree
     values: dict[str, Any] = {**saved.metadata, "history": tuple(saved.metadata["history"])}
     return state, best, Progress(**values)

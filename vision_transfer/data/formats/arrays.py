@@ -1,7 +1,9 @@
 """Sources made of arrays: the common part of IDX and npz files, and the embedded digits."""
 
 import hashlib
+import importlib.util
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int32, Integer, UInt8
@@ -17,6 +19,7 @@ MAX_ARRAY_BYTES = 2**32
 MAX_CLASSES = 1000
 # The embedded digits: grey levels from 0 to 16, images per class of two splits.
 _DIGIT_LEVELS, _DIGIT_SIDE = 16, 8
+_DIGITS_FILE = "datasets/data/digits.csv.gz"
 _DIGIT_TRAIN_PER_CLASS, _DIGIT_VALIDATION_PER_CLASS = 60, 20
 
 Arrays = tuple[UInt8[np.ndarray, "examples height width channels"], Integer[np.ndarray, "examples"]]
@@ -99,13 +102,12 @@ def embedded_source() -> Source:
     1,797 real 8x8 images in 10 classes (Alpaydin and Kaynak 1998, UCI "Optical Recognition of Handwritten Digits"),
     enlarged to RGB. Few training images per class, so that fine-tuning has something to gain.
     """
-    from sklearn.datasets import load_digits
-
-    pixels, targets = load_digits(return_X_y=True)
-    images = (
-        np.rint(np.asarray(pixels) * (255 / _DIGIT_LEVELS)).astype(np.uint8).reshape(-1, _DIGIT_SIDE, _DIGIT_SIDE, 1)
-    )
-    labels = np.asarray(targets).astype(np.int32)
+    found = importlib.util.find_spec("sklearn")
+    assert found is not None and found.origin is not None, "scikit-learn is a dependency"
+    # The file alone, since importing scikit-learn takes a second, more than a small run's epoch.
+    table = np.loadtxt(Path(found.origin).parent / _DIGITS_FILE, dtype=np.int32, delimiter=",")
+    pixels, labels = table[:, :-1], table[:, -1]
+    images = np.rint(pixels * (255 / _DIGIT_LEVELS)).astype(np.uint8).reshape(-1, _DIGIT_SIDE, _DIGIT_SIDE, 1)
     examples = array_examples("digits", images, labels)
     ranks = rank_in_class(labels, examples.files, "embedded", seed=0)
     train = ranks < _DIGIT_TRAIN_PER_CLASS
