@@ -26,25 +26,26 @@ def test_help(place):
     assert place.launch(SMALL, "--help").out == finished.out
 
 
+def imported_by(place, *arguments):
+    command = [sys.executable, "-X", "importtime", *map(str, arguments)]
+    done = subprocess.run(command, cwd=place.cwd, env=place.environment(), capture_output=True, text=True)
+    return {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if "|" in line}
+
+
 def test_help_and_mistakes_import_nothing_heavy(place):
     place.cwd.mkdir()
+    heavy = {"jax", "flax", "optax", "orbax", "sklearn", "scipy", "matplotlib", "PIL", "h5py", "numpy"}
     for flags in (["--help"], [SMALL, "--config.sed=1"]):
-        command = [sys.executable, "-X", "importtime", str(ROOT / "launch.py"), *flags]
-        done = subprocess.run(command, cwd=place.cwd, env=place.environment(), capture_output=True, text=True)
-        imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if "|" in line}
+        imported = imported_by(place, ROOT / "launch.py", *flags)
         assert "absl.flags" in imported
-        assert not imported & {
-            "jax",
-            "flax",
-            "optax",
-            "orbax",
-            "sklearn",
-            "scipy",
-            "matplotlib",
-            "PIL",
-            "h5py",
-            "numpy",
-        }
+        assert not imported & heavy
+
+
+def test_a_training_run_imports_only_what_it_computes_with(place):
+    place.cwd.mkdir()
+    imported = imported_by(place, "-c", "import vision_transfer.tasks.train.task")
+    assert {"jax", "flax", "optax"} <= imported
+    assert not imported & {"orbax", "scipy", "sklearn", "matplotlib", "h5py", "onnx", "tensorflow", "torch", "keras"}
 
 
 @pytest.fixture

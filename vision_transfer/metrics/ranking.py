@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int, Int64
-from scipy.special import logsumexp
 
 # Of top-k accuracy, as ImageNet's; with fewer classes one less than there are.
 TOP = 5
@@ -86,7 +85,7 @@ def log_odds(
     others[rows, best] = -np.inf
     # all but the best have p <= 1/2, where 1 - p does not cancel
     rest = np.log(-np.expm1(np.minimum(others, -np.log(2))))
-    rest[rows, best] = logsumexp(others, axis=1)
+    rest[rows, best] = np.logaddexp.reduce(others, axis=1)
     return log_probabilities - rest
 
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
-from scipy.special import logsumexp
 
 from vision_transfer.errors import UserError
 from vision_transfer.metrics.classification import class_log_probabilities
+from vision_transfer.metrics.ranking import log_odds
 from vision_transfer.predict.decision import Decision, kept_decision
 from vision_transfer.predict.temperature import calibrated, kept_calibration
 from vision_transfer.runs.folder import RunFolder
@@ -56,9 +56,7 @@ class Predictions:
     @cached_property
     def margin(self) -> Float64[np.ndarray, "examples"]:
         """Log-odds of the predicted class: confidence without rounding to 1."""
-        others = self.log_probabilities.copy()
-        others[np.arange(len(others)), self.predicted] = -np.inf
-        return self.log_probabilities.max(axis=1) - logsumexp(others, axis=1)
+        return log_odds(self.log_probabilities)[np.arange(len(self.predicted)), self.predicted]
 
     @cached_property
     def right(self) -> Bool[np.ndarray, "examples"]:
