@@ -20,8 +20,8 @@ Found with one core (AMD EPYC) of a machine that did other work, seed 0:
 
 Fashion-MNIST had both cores, and only Lite0 at 128 pixels to choose from.
 
-The same command goes on after an interruption; with more minutes, it goes on where it ended. With few images, compare
-by cross-validation what it chose (`docs/own_images.md`).
+The same command goes on after an interruption; with more minutes, it goes on where it ended. With few images, let it
+compare candidates by cross-validation (`--config.dataset.folds=5`, `docs/own_images.md`).
 """
 
 from vision_transfer.config import ConfigDict, default_config, stage, with_stages

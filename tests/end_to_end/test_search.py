@@ -4,6 +4,7 @@ import json
 import signal
 import time
 
+import numpy as np
 import pytest
 
 from tests.end_to_end.conftest import Place
@@ -83,3 +84,22 @@ def test_several_workers_find_the_same(searched, place):
 def test_too_little_time_is_refused_with_what_is_needed(searched):
     refused = searched.launch(*SEARCH[:-2], "--config.search.minutes=0.01", "--workdir=short")
     refused.assert_is_message("config.search.minutes: got 0.01", "need about")
+
+
+def test_candidates_are_compared_by_folds(place):
+    # a tuple that is given twice is the tuple of both
+    search = [flag for flag in SEARCH if "learning_rates" not in flag]
+    heads = ("--config.search.heads=('logistic_regression',)", "--config.search.learning_rates=()")
+    finished = place.launch(*search, *heads, "--config.dataset.folds=2", "--config.dataset.train_examples=100")
+    finished.assert_is_done()
+    journal = json.loads((place.cwd / "found" / "search.json").read_text(encoding="utf-8"))
+    ((candidate,),) = [planned["runs"] for planned in journal["rounds"]]
+    correct = []
+    for folder in candidate["folders"]:
+        with np.load(f"{folder}/predictions.npz") as found:
+            correct += (found["logits"].argmax(axis=1) == found["labels"]).tolist()
+    assert len(candidate["folders"]) == 2 and len(correct) == 800, "without the test split"
+    assert f"on 800 images, each out of fold: {np.mean(correct):.4f}" in " ".join(finished.out.split())
+    (chosen,) = {file.parent for file in (place.cwd / "runs").glob("*/report.html")}
+    test = json.loads((chosen / "result.json").read_text(encoding="utf-8"))["test"]
+    assert test["examples"] == 997 and "folds" not in test

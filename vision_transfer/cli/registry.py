@@ -117,7 +117,8 @@ def find_entry(mode: str, config: Config | None) -> Entry:
     """The mode's entry or, where the mode is `run`, that of the config's task."""
     if mode != RUN or config is None:
         return MODES[mode]
-    return CROSS_VALIDATION if config.dataset.folds and config.dataset.fold is None else TASKS[config.task]
+    cross_validated = config.dataset.folds and config.dataset.fold is None and config.task != "search"
+    return CROSS_VALIDATION if cross_validated else TASKS[config.task]
 
 
 def _train(command: Command) -> None:
@@ -242,7 +243,7 @@ TASKS: dict[str, Entry] = {
     "benchmark": Entry("measure steps and whole runs, beside peers if you like", _benchmark),
 }
 
-# Instead of its task, where a config has folds.
+# Instead of its task, where a config has folds; a search compares its candidates by them.
 CROSS_VALIDATION = Entry("train and test on each fold, then train on the images of all", _cross_validate)
 
 MODES: dict[str, Entry] = {

@@ -23,7 +23,7 @@ KIND_NAMES = {int: "a whole number", float: "a number", bool: "true or false", s
 # Largest values in the units of a preset: turns and columns per row, instead of degrees.
 LAYERS_MAXIMUM = {"rotation": 1.0, "shear": 1.0}
 # Tasks that cross-validate by themselves.
-TASKS_WITH_FOLDS = ("train", "classic_classifier")
+TASKS_WITH_FOLDS = ("train", "classic_classifier", "search")
 # Stages that a task makes its runs of; the schedule of each run is made by the task.
 STAGES_OF_TASKS = {
     "ablation": ("head", "tune"),

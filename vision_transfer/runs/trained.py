@@ -6,7 +6,6 @@ The run itself stays unfinished: its command, given again, tests it and writes `
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -23,25 +22,20 @@ from vision_transfer.training.stage import StageOutcome
 
 
 @dataclass(frozen=True)
-class Validated:
-    """What a trained run reached on validation, with the parameters that its test uses.
+class Judged:
+    """What a trained run, or the runs of all folds, reached on the images that runs are compared on.
 
     Attributes:
         loss: mean cross-entropy in nats.
-        correct: for each validation image, whether it is classified correctly.
-        seconds: by activity, of all attempts at the run.
-        stages: as in `result.json`.
+        correct: for each image, whether it is classified correctly.
+        seconds: by activity, of all attempts.
+        training_seconds: of the last stage.
     """
 
     loss: float
     correct: Bool[np.ndarray, "examples"]
     seconds: dict[str, float]
-    stages: list[dict[str, Any]]
-
-    @property
-    def accuracy(self) -> float:
-        """Share of correctly classified images."""
-        return float(np.mean(self.correct))
+    training_seconds: float
 
 
 def write_trained(
@@ -57,8 +51,10 @@ def write_trained(
     write_json(run.folder.trained_file, trained_facts(run, outcomes) | {"validation": validation})
 
 
-def read_validated(folder: RunFolder) -> Validated | None:
+def read_judged(folder: RunFolder, *, by_test: bool = False) -> Judged | None:
     """What a run reached on validation, from `trained.json` or the files of the finished run; None for neither.
+
+    With `by_test`, what a finished run reached on its test split: a fold's run on the images that it has not seen.
 
     Raises:
         UserError: a file is damaged, or was changed since the run was finished.
@@ -66,20 +62,31 @@ def read_validated(folder: RunFolder) -> Validated | None:
     if (result := folder.result()) is not None:
         check_files(folder, [folder.result_file, folder.predictions_file])
         saved = read_predictions(folder.predictions_file)
-        if saved is None or saved.validation is None:
+        if saved is None or (split := saved.test if by_test else saved.validation) is None:
             return None
-        logits, labels = saved.validation
+        logits, labels = split
         correct = np.argmax(class_log_probabilities(logits), axis=1) == labels
-        return Validated(metrics(logits, labels).loss, correct, result["seconds"], result["stages"])
-    if (found := folder.trained()) is None:
+        return Judged(metrics(logits, labels).loss, correct, result["seconds"], result["stages"][-1]["seconds"])
+    if by_test or (found := folder.trained()) is None:
         return None
     try:
         validation = found["validation"]
         correct = np.ones(validation["examples"], bool)
         correct[validation["wrong"]] = False
-        return Validated(float(validation["loss"]), correct, found["seconds"], found["stages"])
+        return Judged(float(validation["loss"]), correct, found["seconds"], found["stages"][-1]["seconds"])
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise UserError(
             f"{folder.trained_file}: is damaged or was edited ({error!r}); remove it, and the same command writes it "
             "again from the checkpoints"
         ) from error
+
+
+def joined(parts: Sequence[Judged]) -> Judged:
+    """The runs of all folds as one: their images one after the other, and the sums of their times."""
+    images = sum(len(part.correct) for part in parts)
+    return Judged(
+        sum(part.loss * len(part.correct) for part in parts) / images,
+        np.concatenate([part.correct for part in parts]),
+        {name: sum(part.seconds[name] for part in parts) for name in parts[0].seconds},
+        sum(part.training_seconds for part in parts),
+    )

@@ -14,14 +14,14 @@ TUNED = Candidate(Base("vgg16", 128), tuning=Tuning("below:block5_conv1", 1e-4, 
 def test_a_journal_reads_what_it_wrote(tmp_path):
     journal = Journal(tmp_path, 1e-11)
     journal.begin(Round("heads", (HEAD,), 5.0))
-    journal.note(HEAD, Entry(tmp_path / "run", 12.5))
+    journal.note(HEAD, Entry((tmp_path / "run",), 12.5))
     journal.begin(Round("fine-tuning", (TUNED,), 60.5))
     journal.note_test(HEAD)
     again = Journal(tmp_path, 5e-11)
     assert again.product_seconds == 1e-11, "the speed is that of the search's beginning"
     assert (again.rounds, again.entries, again.tested) == (journal.rounds, journal.entries, journal.tested)
     assert again.seconds == 12.5
-    again.note(TUNED, Entry(None, 0.0, "the loss is not finite"))
+    again.note(TUNED, Entry((), 0.0, "the loss is not finite"))
     assert Journal(tmp_path, 1.0).entries[TUNED].error == "the loss is not finite"
 
 

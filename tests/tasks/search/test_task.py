@@ -25,7 +25,7 @@ def do_round(tmp_path, screen, monkeypatch):
         monkeypatch.setattr(task, "launch", launch)
         journal, planned = Journal(tmp_path, 1e-11), Round("heads", (HEAD,), 5.0)
         journal.begin(planned)
-        plan = SimpleNamespace(folder=tmp_path, run_config=lambda candidate: candidate)
+        plan = SimpleNamespace(folder=tmp_path, runs=lambda candidate: [SimpleNamespace(config=candidate)])
         task._do_round(plan, planned, journal, None, ("", 1), screen)
 
     return do

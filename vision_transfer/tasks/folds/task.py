@@ -69,19 +69,21 @@ def cross_validate(config: Config, options: RunOptions, screen: Screen, launcher
 
 def planned(config: Config) -> Study:
     """A run for each fold of a config; raises `UserError` if one is invalid."""
-    numbers = range(config.dataset.folds)
-    runs = [
-        # the pages of single folds cost more than they show; --mode=report writes them
-        replace(config, dataset=replace(config.dataset, fold=number), log=replace(config.log, report=False))
-        for number in numbers
-    ]
-    study = Study(
-        f"{config.name}_folds",
-        tuple(PlannedRun(f"fold {number}", run, {FOLD: number}) for number, run in zip(numbers, runs, strict=True)),
-        over=FOLD,
+    runs = tuple(
+        PlannedRun(f"fold {number}", run, {FOLD: number}) for number, run in enumerate(configs_of_folds(config))
     )
+    study = Study(f"{config.name}_folds", runs, over=FOLD)
     check_study(study)
     return study
+
+
+def configs_of_folds(config: Config) -> list[Config]:
+    """The config of the run of each fold."""
+    return [
+        # the pages of single folds cost more than they show; --mode=report writes them
+        replace(config, dataset=replace(config.dataset, fold=number), log=replace(config.log, report=False))
+        for number in range(config.dataset.folds)
+    ]
 
 
 def write_results(folds: Folds, final: RunFolder, folder: Path, screen: Screen) -> None:

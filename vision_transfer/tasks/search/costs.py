@@ -61,17 +61,21 @@ class Speed:
 
 
 def run_work(config: Config, network: Network, sizes: Mapping[str, int], *, has_features: bool) -> Work:
-    """The work of a run on splits of these sizes; with `has_features`, those of the whole backbone are cached."""
+    """The work of a run on splits of these sizes; with `has_features`, those of the whole backbone are cached.
+
+    The run of a fold is tested, too.
+    """
     examples = config.dataset.train_examples or sizes["train"]
+    judged = sizes["validation"] + (0 if config.dataset.fold is None else sizes["test"])
     stages = resolve_stages(config, network)
     last = stages[-1]
     forward = 0.0
     for stage in stages:
         whole = stage.cached == network.backbone[-1].name
         if stage.cached is not None and not (whole and has_features):
-            forward += _up_to(network, stage.cached, examples + sizes["validation"])
+            forward += _up_to(network, stage.cached, examples + judged)
     if last.cached != network.backbone[-1].name:
-        forward += total(forward_costs(network, sizes["validation"], last.evaluation_start)).flops
+        forward += total(forward_costs(network, judged, last.evaluation_start)).flops
         return Work(forward, _epoch(config, last, network, examples, sizes["validation"]), last.settings.epochs)
     return Work(forward, 0.0, 0)
 

@@ -1,7 +1,7 @@
 """`search.json`: what a search planned and did, written before each step, so that it goes on where it was stopped.
 
-The runs themselves are in `runs/`. A round is written before its first run starts; a run's entry has its folder and
-seconds, or why it failed. All decisions are functions of these values.
+The runs themselves are in `runs/`. A round is written before its first run starts; a candidate's entry has the folders
+and seconds of its runs, one or a run for each fold, or why one failed. All decisions are functions of these values.
 """
 
 from dataclasses import dataclass
@@ -19,9 +19,9 @@ JOURNAL = "search.json"
 
 @dataclass(frozen=True)
 class Entry:
-    """A finished run: its folder and the seconds it took; or the error that ended it."""
+    """What a candidate came to: the folders of its runs and the seconds they took; or the error that ended one."""
 
-    folder: Path | None
+    folders: tuple[Path, ...]
     seconds: float
     error: str | None = None
 
@@ -78,9 +78,8 @@ class Journal:
             self.rounds.append(Round(str(planned["title"]), tuple(candidates), float(planned["seconds"])))
             for candidate, run in zip(candidates, planned["runs"], strict=True):
                 if "seconds" in run:
-                    folder = run.get("folder")
-                    entry = Entry(None if folder is None else Path(folder), float(run["seconds"]), run.get("error"))
-                    self.entries[candidate] = entry
+                    folders = tuple(map(Path, run["folders"]))
+                    self.entries[candidate] = Entry(folders, float(run["seconds"]), run.get("error"))
         self.tested = [_candidate(run) for run in content["tested"]]
 
     def _write(self) -> None:
@@ -103,9 +102,7 @@ class Journal:
         entry = self.entries.get(candidate)
         if entry is None:
             return {}
-        found: dict[str, Any] = {"seconds": round(entry.seconds, 3)}
-        if entry.folder is not None:
-            found["folder"] = str(entry.folder)
+        found: dict[str, Any] = {"seconds": round(entry.seconds, 3), "folders": list(map(str, entry.folders))}
         return found | ({} if entry.error is None else {"error": entry.error})
 
 

@@ -18,7 +18,7 @@ from vision_transfer.tasks.search.rounds import Round
 from vision_transfer.tasks.study.tables import interval_text, markdown_table, screen_table
 
 PAGE, FIGURE = "search.md", "front.png"
-HEADER = ("Candidate", "Validation", "95 %", "Loss", "TFLOP", "Time")
+COLUMNS = ("95 %", "Loss", "TFLOP", "Time")
 TERA = 1e12
 
 
@@ -32,6 +32,7 @@ class Outcome:
         folder: of its run, tested.
         journal: rounds and entries.
         budget: seconds that were allowed.
+        folds: that candidates were compared by, 0 for validation.
         ahead: the round that ten more minutes would begin with, or None.
     """
 
@@ -40,7 +41,19 @@ class Outcome:
     folder: RunFolder
     journal: Journal
     budget: float
+    folds: int
     ahead: Round | None
+
+    @property
+    def compared_on(self) -> str:
+        """The images that candidates were compared on, in words."""
+        images = len(self.winner.correct)
+        return f"{images:,} images, each out of fold" if self.folds else f"{images:,} validation images"
+
+    @property
+    def header(self) -> tuple[str, ...]:
+        """Of the table of candidates."""
+        return ("Candidate", "Out of fold" if self.folds else "Validation", *COLUMNS)
 
 
 def write_page(outcome: Outcome, folder: Path, screen: Screen) -> None:
@@ -48,16 +61,16 @@ def write_page(outcome: Outcome, folder: Path, screen: Screen) -> None:
     rows, paragraphs = table_rows(outcome), sentences(outcome)
     draw_or_say_why(folder / FIGURE, lambda: draw_front(outcome, folder / FIGURE), screen)
     note = (
-        "* on the Pareto front of training cost and accuracy. 95 %: Wilson interval of the accuracy on validation. "
-        "TFLOP: to train it from the images. Time: of its run, without what earlier runs had left it."
+        "* on the Pareto front of training cost and accuracy. 95 %: Wilson interval of the accuracy. "
+        "TFLOP: to train it from the images. Time: of its runs, without what earlier ones had left it."
     )
-    figure = f"![Validation accuracy against training cost]({FIGURE})\n"
+    figure = f"![Accuracy against training cost]({FIGURE})\n"
     failures = [f"{one.name} failed: {entry.error}" for one, entry in outcome.journal.entries.items() if entry.error]
-    parts = ["# Search\n", *(f"{text}\n" for text in paragraphs), figure, markdown_table(HEADER, rows, 1, note)]
+    parts = ["# Search\n", *(f"{text}\n" for text in paragraphs), figure, markdown_table(outcome.header, rows, 1, note)]
     with replaced_file(folder / PAGE) as temporary:
         temporary.write_text("\n".join([*parts, *failures]), encoding="utf-8")
     screen.say()
-    screen.say(screen_table("Candidates, the best on validation first", HEADER, rows, 1, note))
+    screen.say(screen_table("Candidates, the best first", outcome.header, rows, 1, note))
     for text in paragraphs:
         screen.say(escape(text))
     model = outcome.folder.path
@@ -66,7 +79,7 @@ def write_page(outcome: Outcome, folder: Path, screen: Screen) -> None:
 
 
 def table_rows(outcome: Outcome) -> list[list[str]]:
-    """The cells below `HEADER`, the best candidate first."""
+    """The cells below the header, the best candidate first."""
     on_front = front(outcome.scored)
     return [
         [
@@ -85,28 +98,27 @@ def sentences(outcome: Outcome) -> list[str]:
     """What was chosen and why, how good it is, what the search cost, and what more time would try."""
     winner, top, result = outcome.winner, best(outcome.scored), outcome.folder.result()
     assert result is not None, "the chosen run is tested"
-    images = len(winner.correct)
     if winner is top:
-        why = f"It has the highest accuracy on {images:,} validation images, {winner.accuracy:.4f}"
+        why = f"It has the highest accuracy on {outcome.compared_on}: {winner.accuracy:.4f}"
         cheaper = [one for one in outcome.scored if one.cost < winner.cost]
-        why += ", and every cheaper candidate is more than one standard error below it." if cheaper else "."
+        why += "; every cheaper candidate is more than one standard error below it." if cheaper else "."
     elif winner.accuracy == top.accuracy:
-        why = f"It is the cheapest of those with the highest accuracy on {images:,} validation images, "
+        why = f"It is the cheapest of those with the highest accuracy on {outcome.compared_on}: "
         why += f"{winner.accuracy:.4f}."
     else:
         compared = paired(winner.correct, top.correct)
         why = (
-            f"On {images:,} validation images it has {winner.accuracy:.4f}; the highest is {top.accuracy:.4f} "
+            f"On {outcome.compared_on}, it has {winner.accuracy:.4f}; the highest is {top.accuracy:.4f} "
             f"({top.candidate.name}). The difference is within one standard error (p = {compared.p_value:.2g}, "
             f"McNemar's exact test), and training it costs {winner.cost / top.cost:.2g} times as much."
         )
     test = result["test"]
     low, high = test["accuracy_ci95"]
-    used = (
-        f"Test, used once for this run: {test['accuracy']:.4f} on {test['examples']:,} images (95 % {low:.4f} to "
-        f"{high:.4f})."
-    )
-    if len(outcome.journal.tested) > 1:
+    reached = f"{test['accuracy']:.4f} on {test['examples']:,} images (95 % {low:.4f} to {high:.4f})."
+    used = f"Test, used once for this run: {reached}"
+    if "folds" in test:
+        used = f"There is no test split. Out of fold it has {reached} It was chosen by these, so expect a little less."
+    elif len(outcome.journal.tested) > 1:
         used += f" Earlier, with fewer minutes, {len(outcome.journal.tested) - 1} other choices were tested."
     runs = len(outcome.scored)
     spent = (
@@ -121,7 +133,7 @@ def sentences(outcome: Outcome) -> list[str]:
 
 
 def draw_front(outcome: Outcome, path: Path) -> None:
-    """Writes a PNG: validation accuracy against training cost, the front, and the chosen candidate."""
+    """Writes a PNG: accuracy against training cost, the front, and the chosen candidate."""
     figure, axes = new_axes(9, 5)
     steps = front(outcome.scored)
     groups = {"frozen backbone, a head": False, "fine-tuned": True}
@@ -150,7 +162,7 @@ def draw_front(outcome: Outcome, path: Path) -> None:
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter("")
     axes.set_xlabel("operations to train it from the images, TFLOP")
-    axes.set_ylabel("validation accuracy, 95 % interval")
+    axes.set_ylabel(f"accuracy {'out of fold' if outcome.folds else 'on validation'}, 95 % interval")
     figure.legend(frameon=False, loc="outside lower center", ncols=3)
     figure.suptitle(wrapped(f"Chosen: {winner.candidate.name}; dashed: the Pareto front", 8.5))
     save_png(figure, path)

@@ -1,6 +1,7 @@
 """The task `search`: trains candidates round by round within a number of minutes, chooses one, and tests it once."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
@@ -16,8 +17,9 @@ from vision_transfer.errors import UserError
 from vision_transfer.models.network import Network
 from vision_transfer.runs.build import DataFacts, build_network
 from vision_transfer.runs.folder import FolderBusy, OtherConditions, RunFolder, default_folder
+from vision_transfer.runs.predictions import OutOfFold
 from vision_transfer.runs.prepare import RunOptions
-from vision_transfer.runs.trained import Validated, read_validated
+from vision_transfer.runs.trained import Judged, joined, read_judged
 from vision_transfer.runtime.console import Screen, duration
 from vision_transfer.runtime.files import absolute_path, claimed_folder
 from vision_transfer.runtime.provenance import json_digest
@@ -26,6 +28,8 @@ from vision_transfer.tasks.ablation.estimate import flops_per_second
 from vision_transfer.tasks.ablation.launchers import read_launcher
 from vision_transfer.tasks.ablation.queue import SHARED_STAGES
 from vision_transfer.tasks.ablation.sweep import SweepFolder, failure, finished_run, refusal
+from vision_transfer.tasks.folds.out_of_fold import read_folds
+from vision_transfer.tasks.folds.task import configs_of_folds
 from vision_transfer.tasks.search.candidates import Base, Candidate, bases, run_config, tunings, with_base
 from vision_transfer.tasks.search.choose import Scored, chosen
 from vision_transfer.tasks.search.costs import Measured, Speed, Work, operations_of_test, run_work, speed_of
@@ -34,6 +38,7 @@ from vision_transfer.tasks.search.page import Outcome, write_page
 from vision_transfer.tasks.search.rounds import Allowance, Round, first_tuning, next_heads, next_tuning, promising
 from vision_transfer.tasks.study.launch import launch
 from vision_transfer.tasks.study.plan import PlannedRun, Study
+from vision_transfer.tasks.study.runs import read_finished
 from vision_transfer.tasks.train.messages import say_doubts
 
 LOGS = "logs"
@@ -45,7 +50,8 @@ MARGIN = 0.1
 class Search:
     """A search before it starts: its config, networks, the sizes of the splits, and its folder.
 
-    `networks` has the network of each base.
+    `networks` has the network of each base. With folds (`config.dataset.folds`) candidates are compared on the images
+    of all, each predicted by a run that has not seen it; the sizes are those of one fold's run.
     """
 
     config: Config
@@ -53,16 +59,34 @@ class Search:
     sizes: dict[str, int]
     folder: Path
 
+    @property
+    def folds(self) -> int:
+        """The number of folds, 0 for none."""
+        return self.config.dataset.folds
+
     def run_config(self, candidate: Candidate) -> Config:
-        """The config of a candidate's run."""
+        """The config of a candidate's run; with folds, of that on the images of all."""
         examples = self.config.dataset.train_examples or self.sizes["train"]
         return run_config(self.config, candidate, examples, self.sizes["validation"])
 
+    def runs(self, candidate: Candidate) -> list[PlannedRun]:
+        """The runs that a candidate is judged by: its own, or that of each fold."""
+        config, name = self.run_config(candidate), candidate.name
+        if not self.folds:
+            return [PlannedRun(name, config, {"candidate": name})]
+        return [
+            PlannedRun(f"{name}, fold {number}", run, {"candidate": name, "fold": number})
+            for number, run in enumerate(configs_of_folds(config))
+        ]
+
     def work(self, candidate: Candidate, *, has_features: bool = True) -> Work:
-        """The work of a candidate's run; see `run_work`."""
-        return run_work(
-            self.run_config(candidate), self.networks[candidate.base], self.sizes, has_features=has_features
-        )
+        """The work of a candidate's runs; see `run_work`. The first one computes the features of all images."""
+        network = self.networks[candidate.base]
+        works = [
+            run_work(run.config, network, self.sizes, has_features=has_features or number > 0)
+            for number, run in enumerate(self.runs(candidate))
+        ]
+        return Work(sum(one.forward for one in works), sum(one.epoch for one in works), works[0].epochs)
 
     def ways(self, base: Base) -> list[Candidate]:
         """Ways to fine-tune a base."""
@@ -92,7 +116,8 @@ def search(config: Config, options: RunOptions, screen: Screen, launcher: str | 
         if options.rerun:
             (plan.folder / JOURNAL).unlink(missing_ok=True)
         journal = Journal(plan.folder, 1 / flops_per_second())
-        own = replace(options, workdir=None, shared_stages=SHARED_STAGES, test=False)
+        # the run of a fold is tested on images of training
+        own = replace(options, workdir=None, shared_stages=SHARED_STAGES, test=bool(plan.folds))
         budget = 60 * config.search.minutes
         screen.say(escape(f"Search in {plan.folder}: {duration(journal.seconds)} of {duration(budget)} used so far."))
         for planned in journal.rounds:
@@ -108,10 +133,10 @@ def search(config: Config, options: RunOptions, screen: Screen, launcher: str | 
         journal.note_test(winner.candidate)
         screen.say(escape(f"Chosen: {winner.candidate.name}; it is tested now."), style="bold")
         # With --rerun it has been trained again already.
-        tested = replace(own, test=True, rerun=False)
+        tested = replace(own, test=True, rerun=False, out_of_fold=_out_of_fold(plan, winner.candidate, journal))
         folder = launch(plan.run_config(winner.candidate), tested, screen.silent())
         ahead = next_round(plan, journal, budget + 600)
-        outcome = Outcome(scored, winner, folder, journal, budget, ahead)
+        outcome = Outcome(scored, winner, folder, journal, budget, plan.folds, ahead)
         write_page(outcome, plan.folder, screen)
     return plan.folder
 
@@ -121,9 +146,9 @@ def next_round(plan: Search, journal: Journal, budget: float) -> Round | None:
     search, scored = plan.config.search, all_scored(plan, journal)
     measured: dict[Base, list[Measured]] = {}
     for one, entry in journal.entries.items():
-        if entry.folder is not None:
+        if entry.folders:
             of_base = measured.setdefault(one.base, [])
-            of_base.append(_measured(plan, one, entry.folder, first=not of_base))
+            of_base.append(_measured(plan, one, entry.folders, first=not of_base))
     everything = list(chain.from_iterable(measured.values()))
     speed = {base: speed_of(base.backbone, everything, journal.product_seconds) for base in plan.networks}
     left = (1 - MARGIN) * budget - journal.seconds
@@ -153,13 +178,12 @@ def next_round(plan: Search, journal: Journal, budget: float) -> Round | None:
 
 
 def all_scored(plan: Search, journal: Journal) -> list[Scored]:
-    """What the journal's runs reached on validation, in their order, without those that failed."""
+    """What the journal's candidates reached, in their order, without those that failed."""
     found: list[Scored] = []
     for candidate, entry in journal.entries.items():
-        if entry.folder is not None:
-            validated = _validated(entry.folder)
-            cost = plan.cost(candidate)
-            found.append(Scored(candidate, validated.correct, validated.loss, cost, entry.seconds))
+        if entry.folders:
+            judged = _judged(plan, entry.folders)
+            found.append(Scored(candidate, judged.correct, judged.loss, plan.cost(candidate), entry.seconds))
     return found
 
 
@@ -167,8 +191,8 @@ def _prepare(config: Config, options: RunOptions, screen: Screen) -> Search:
     listed = bases(config)
     if not listed or not config.search.heads:
         raise UserError("config.search: backbones, image_sizes and heads must each have at least one value")
-    first = with_base(config, listed[0])
-    data = load_dataset(first.dataset, cache_dir=options.cache_dir, screen=screen)
+    first = with_base(config, listed[0]).dataset
+    data = load_dataset(replace(first, fold=0 if first.folds else None), cache_dir=options.cache_dir, screen=screen)
     sizes = {"train": len(data.train), "validation": len(data.validation), "test": len(data.test)}
     numbers = ", ".join(f"{count:,} {split}" for split, count in sizes.items())
     screen.say(escape(f"{data.name}: {len(data.classes)} classes; {numbers}; {data.note}"))
@@ -212,19 +236,31 @@ def _test_seconds(plan: Search, speed: dict[Base, Speed]) -> float:
     )
 
 
-def _measured(plan: Search, candidate: Candidate, folder: Path, *, first: bool) -> Measured:
-    """What a run took; `first` if it is the first one of its base, which computes the features."""
-    validated = _validated(folder)
-    work, seconds = plan.work(candidate, has_features=not first), validated.seconds
+def _measured(plan: Search, candidate: Candidate, folders: Sequence[Path], *, first: bool) -> Measured:
+    """What a candidate took; `first` if it is the first one of its base, which computes the features."""
+    judged = _judged(plan, folders)
+    work, seconds = plan.work(candidate, has_features=not first), judged.seconds
     forward = seconds["features"] + (0.0 if candidate.tuning is None else seconds["evaluate"])
-    return Measured(candidate.base.backbone, work, forward, validated.stages[-1]["seconds"])
+    return Measured(candidate.base.backbone, work, forward, judged.training_seconds)
 
 
-def _validated(folder: Path) -> Validated:
-    found = read_validated(RunFolder(folder))
-    if found is None:
-        raise UserError(f"{folder}: the run of a search is not there any more; remove search.json to search again")
-    return found
+def _judged(plan: Search, folders: Sequence[Path]) -> Judged:
+    parts: list[Judged] = []
+    for folder in folders:
+        found = read_judged(RunFolder(folder), by_test=bool(plan.folds))
+        if found is None:
+            raise UserError(f"{folder}: the run of a search is not there any more; remove search.json to search again")
+        parts.append(found)
+    return joined(parts)
+
+
+def _out_of_fold(plan: Search, candidate: Candidate, journal: Journal) -> OutOfFold | None:
+    """The predictions of a candidate's runs of all folds, None without folds."""
+    if not plan.folds:
+        return None
+    runs = zip(plan.runs(candidate), journal.entries[candidate].folders, strict=True)
+    finished = [read_finished(run, folder, None) for run, folder in runs]
+    return read_folds([one for one in finished if one is not None]).predictions
 
 
 def _do_round(
@@ -244,13 +280,13 @@ def _do_round(
         with (plan.folder / LOGS / f"{number}.txt").open("a", encoding="utf-8") as stream:
             own = replace(screen, console=Console(file=stream, width=120, force_terminal=False))
             try:
-                folder = launch(plan.run_config(candidate), options, own)
+                folders = [launch(run.config, options, own).path for run in plan.runs(candidate)]
             except (FolderBusy, OtherConditions):  # no failure of the candidate
                 raise
             except UserError as error:
-                _note(journal, candidate, str(error), screen)
+                _note_failed(journal, candidate, str(error), screen)
                 continue
-        _note(journal, candidate, folder.path, screen)
+        _note(plan, journal, candidate, folders, screen)
 
 
 def _do_by_workers(
@@ -263,23 +299,31 @@ def _do_by_workers(
     screen: Screen,
 ) -> None:
     folder = SweepFolder(plan.folder / "rounds" / str(number))
-    runs = tuple(PlannedRun(one.name, plan.run_config(one), {"candidate": one.name}) for one in waiting)
+    by_candidate = {one: plan.runs(one) for one in waiting}
+    runs = tuple(chain.from_iterable(by_candidate.values()))
     do_all(Study(f"{plan.config.name} round {number}", runs), folder, options, launcher, plan.config.slurm, screen)
-    for candidate, run in zip(waiting, runs, strict=True):
-        if (reason := refusal(run, folder)) is not None:
-            raise OtherConditions(reason)
-        done = finished_run(run, folder, None, tested=False)
-        _note(journal, candidate, failure(run, folder) or "not done" if done is None else done.folder, screen)
+    for candidate, own in by_candidate.items():
+        if reasons := [reason for run in own if (reason := refusal(run, folder)) is not None]:
+            raise OtherConditions(reasons[0])
+        done = [(run, finished_run(run, folder, None, tested=options.test)) for run in own]
+        if missing := [run for run, found in done if found is None]:
+            _note_failed(journal, candidate, failure(missing[0], folder) or "not done", screen)
+        else:
+            _note(plan, journal, candidate, [found.folder for _, found in done if found is not None], screen)
 
 
-def _note(journal: Journal, candidate: Candidate, found: Path | str, screen: Screen) -> None:
-    """Records the folder of a candidate's run, or the error that ended it."""
-    if isinstance(found, str):
-        journal.note(candidate, Entry(None, 0.0, found))
-        screen.say(escape(f"  {candidate.name}: failed: {found}"), style="red")
-        return
-    validated = _validated(found)
-    entry = Entry(Path(absolute_path(str(found))), validated.seconds["total"])
+def _note(plan: Search, journal: Journal, candidate: Candidate, folders: Sequence[Path], screen: Screen) -> None:
+    """Records the folders of a candidate's runs."""
+    judged = _judged(plan, folders)
+    entry = Entry(tuple(Path(absolute_path(str(folder))) for folder in folders), judged.seconds["total"])
     journal.note(candidate, entry)
-    figures = f"validation {validated.accuracy:.4f}, loss {validated.loss:.4f}, {duration(entry.seconds)}"
+    kind = "out of fold" if plan.folds else "validation"
+    accuracy = float(judged.correct.mean())
+    figures = f"{kind} {accuracy:.4f}, loss {judged.loss:.4f}, {duration(entry.seconds)}"
     screen.say(escape(f"  {candidate.name}: {figures}"))
+
+
+def _note_failed(journal: Journal, candidate: Candidate, error: str, screen: Screen) -> None:
+    """Records the error that ended a run of a candidate."""
+    journal.note(candidate, Entry((), 0.0, error))
+    screen.say(escape(f"  {candidate.name}: failed: {error}"), style="red")
