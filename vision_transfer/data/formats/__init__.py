@@ -1,1 +1,1 @@
-"""Sources of images: folders, CSV, IDX, npz, archives, TensorFlow Datasets, the embedded digits."""
+"""Sources of images: folders, CSV, IDX, npz, TensorFlow Datasets, the embedded digits."""
