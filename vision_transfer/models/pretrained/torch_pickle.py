@@ -1,20 +1,37 @@
-"""Pickles of PyTorch's state dicts, interpreted without running anything that is in them.
+"""Pickles of PyTorch's state dicts, read without running anything that is in them.
 
-A pickle is a program for a small stack machine whose instructions can import and call whatever they name. This
-interpreter has only the instructions that `torch.save` writes for dictionaries, lists, texts, numbers and tensors, and
-a tensor becomes a description of where its values are. torch/_weights_only_unpickler.py has the same idea.
+A pickle is a program for a small stack machine whose instructions can import and call whatever they name. Here Python's
+machine has only the instructions that `torch.save` writes for dictionaries, lists, texts, numbers and tensors, and a
+tensor becomes a description of where its values are. torch/_weights_only_unpickler.py has the same idea.
 """
 
 import io
+import pickle
 import pickletools
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Never
+from typing import Any
 
 from vision_transfer.models.pretrained.tensors import printable
 
 # Most instructions in a pickle; a network takes about 40 for each tensor.
 MAX_INSTRUCTIONS = 500_000
+# Those of protocols 2 to 4 that a state dict needs; a call is of one of `_CALLS`.
+INSTRUCTIONS = frozenset(
+    (
+        *("PROTO", "FRAME", "MARK", "STOP", "BINPUT", "LONG_BINPUT", "MEMOIZE", "BINGET", "LONG_BINGET"),
+        *("NONE", "NEWTRUE", "NEWFALSE", "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"),
+        *("BINUNICODE", "SHORT_BINUNICODE", "EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"),
+        *("EMPTY_LIST", "APPEND", "APPENDS", "EMPTY_DICT", "SETITEM", "SETITEMS"),
+        *("GLOBAL", "STACK_GLOBAL", "REDUCE", "BUILD", "BINPERSID"),
+    )
+)
+# What Python's machine raises for a damaged program.
+DAMAGE = (
+    *(ValueError, IndexError, KeyError, TypeError, AttributeError, OverflowError, EOFError, AssertionError),
+    *(struct.error, pickle.UnpicklingError),
+)
 # PyTorch's storage classes, and the types of their elements.
 STORAGE_DTYPES = {
     "FloatStorage": "float32",
@@ -64,18 +81,10 @@ class PickledTensor:
 
 
 @dataclass(frozen=True)
-class _Global:
-    """A class or function that a pickle names, and what stands in for calling it."""
+class _StorageClass:
+    """One of PyTorch's, which a pickle may name but not call."""
 
-    name: str
-    call: Callable[..., Any]
-
-
-class _Mark:
-    """Where the arguments of an instruction begin on the stack."""
-
-
-_MARK = _Mark()
+    dtype: str
 
 
 def read_pickle(stream: io.BytesIO) -> Any:
@@ -87,99 +96,77 @@ def read_pickle(stream: io.BytesIO) -> Any:
         ForbiddenPickleError: it asks for a class or a function other than those of tensors; none is imported.
         RefusedPickleError: it is damaged, too long, or has an instruction that no state dict needs.
     """
-    machine = _Machine()
     try:
-        for number, (instruction, argument, place) in enumerate(pickletools.genops(stream)):
-            if number >= MAX_INSTRUCTIONS:
-                raise RefusedPickleError(f"its pickle has more than {MAX_INSTRUCTIONS:,} instructions")
-            if instruction.name == "STOP":
-                return machine.pop()
-            machine.run(instruction.name, argument, place or 0)
-    except (ValueError, IndexError, KeyError, TypeError, UnicodeError, OverflowError) as error:
-        raise RefusedPickleError(f"its pickle is damaged ({printable(str(error))})") from error
-    raise RefusedPickleError("its pickle has no end")
+        return _Machine(stream).load()
+    except DAMAGE as error:
+        raise RefusedPickleError(f"its pickle is damaged ({printable(str(error) or 'it has no end')})") from error
 
 
-class _Machine:
-    """Stack and memo of a pickle that is being interpreted."""
+# The machine that is written in Python; typeshed does not know its attributes.
+_PythonMachine: Any = pickle._Unpickler
 
-    def __init__(self) -> None:
-        self.stack: list[Any] = []
-        self.memo: dict[int, Any] = {}
 
-    def pop(self) -> Any:
-        value = self.stack.pop()
-        if value is _MARK:
-            raise RefusedPickleError("its pickle is damaged (a mark where a value should be)")
-        return value
+class _Machine(_PythonMachine):
+    """Python's machine with few instructions, each of which is counted."""
 
-    def pop_to_mark(self) -> list[Any]:
-        place = len(self.stack) - 1
-        while self.stack[place] is not _MARK:
-            place -= 1
-            if place < 0:
-                raise RefusedPickleError("its pickle is damaged (no mark)")
-        values = self.stack[place + 1 :]
-        del self.stack[place:]
-        return values
+    def __init__(self, stream: io.BytesIO) -> None:
+        super().__init__(stream)
+        self.taken = 0
 
-    def run(self, name: str, argument: Any, place: int) -> None:  # noqa: C901 (one case for each instruction)
-        """Runs one instruction."""
-        match name:
-            case "PROTO" | "FRAME":
-                pass
-            case "MARK":
-                self.stack.append(_MARK)
-            case "NONE":
-                self.stack.append(None)
-            case "NEWTRUE" | "NEWFALSE":
-                self.stack.append(name == "NEWTRUE")
-            case "BININT" | "BININT1" | "BININT2" | "LONG1" | "BINFLOAT" | "BINUNICODE" | "SHORT_BINUNICODE":
-                self.stack.append(argument)
-            case "EMPTY_TUPLE" | "TUPLE1" | "TUPLE2" | "TUPLE3":
-                length = int(name[5:]) if name != "EMPTY_TUPLE" else 0
-                values = [self.pop() for _ in range(length)]
-                self.stack.append(tuple(reversed(values)))
-            case "TUPLE":
-                self.stack.append(tuple(self.pop_to_mark()))
-            case "EMPTY_LIST":
-                self.stack.append([])
-            case "APPEND":
-                value = self.pop()
-                _of_type(list, self.stack[-1]).append(value)
-            case "APPENDS":
-                values = self.pop_to_mark()
-                _of_type(list, self.stack[-1]).extend(values)
-            case "EMPTY_DICT":
-                self.stack.append({})
-            case "SETITEM":
-                value, key = self.pop(), self.pop()
-                _set(self.stack[-1], [key, value])
-            case "SETITEMS":
-                values = self.pop_to_mark()
-                _set(self.stack[-1], values)
-            case "BINPUT" | "LONG_BINPUT":
-                self.memo[argument] = self.stack[-1]
-            case "MEMOIZE":
-                self.memo[len(self.memo)] = self.stack[-1]
-            case "BINGET" | "LONG_BINGET":
-                self.stack.append(self.memo[argument])
-            case "GLOBAL":
-                self.stack.append(_find(*argument.split(" ", 1)))
-            case "STACK_GLOBAL":
-                attribute, module = self.pop(), self.pop()
-                self.stack.append(_find(_of_type(str, module), _of_type(str, attribute)))
-            case "REDUCE":
-                arguments, function = self.pop(), self.pop()
-                self.stack.append(_of_type(_Global, function).call(*_of_type(tuple, arguments)))
-            case "BUILD":
-                # attributes of an OrderedDict, such as PyTorch's versions of modules
-                self.pop()
-                _of_type(dict, self.stack[-1])
-            case "BINPERSID":
-                self.stack.append(_storage(self.pop()))
+    def find_class(self, module: str, name: str) -> Any:
+        """What stands in for a class or a function that a pickle names."""
+        whole = f"{_of_type(str, module)}.{_of_type(str, name)}"
+        if module == "torch" and name in STORAGE_DTYPES:
+            return _StorageClass(STORAGE_DTYPES[name])
+        if whole not in _CALLS:
+            raise ForbiddenPickleError(printable(whole))
+        return _CALLS[whole]
+
+    def persistent_load(self, pid: Any) -> Storage:
+        """The storage that a persistent id describes."""
+        match pid:
+            case ("storage", _StorageClass(dtype), str(key), str(_), int(count), *view) if (
+                len(pid) in PERSISTENT_ID_LENGTHS and count >= 0
+            ):
+                if any(part is not None for part in view):
+                    raise RefusedPickleError("it has views of storages, which PyTorch wrote before version 0.4")
+                return Storage(dtype, key, count)
             case _:
-                raise RefusedPickleError(f"its pickle has the instruction {name} at byte {place:,}, of no state dict")
+                raise RefusedPickleError("its pickle has values that are no storage of PyTorch's")
+
+    def set_item(self) -> None:
+        """Sets an entry of a dictionary."""
+        value, key = self.stack.pop(), self.stack.pop()
+        _set(self.stack[-1], [key, value])
+
+    def set_items(self) -> None:
+        """Sets the entries after the mark."""
+        values = self.pop_mark()
+        _set(self.stack[-1], values)
+
+    def build(self) -> None:
+        """Leaves out attributes of an OrderedDict, such as PyTorch's versions of modules."""
+        self.stack.pop()
+        _of_type(dict, self.stack[-1])
+
+
+def _instruction(name: str, run: Callable[[Any], None]) -> Callable[[Any], None]:
+    def counted(machine: _Machine) -> None:
+        machine.taken += 1
+        if machine.taken > MAX_INSTRUCTIONS:
+            raise RefusedPickleError(f"its pickle has more than {MAX_INSTRUCTIONS:,} instructions")
+        if name not in INSTRUCTIONS:
+            raise RefusedPickleError(f"its pickle has the instruction {name}, of no state dict")
+        run(machine)
+
+    return counted
+
+
+_OWN = {"SETITEM": _Machine.set_item, "SETITEMS": _Machine.set_items, "BUILD": _Machine.build}
+_Machine.dispatch = {
+    (code := ord(one.code)): _instruction(one.name, _OWN.get(one.name) or _Machine.dispatch[code])
+    for one in pickletools.opcodes
+}
 
 
 def _of_type(kind: type, value: Any) -> Any:
@@ -194,31 +181,6 @@ def _set(target: Any, values: list[Any]) -> None:
         if not isinstance(key, str | int):
             raise RefusedPickleError(f"its pickle has a {type(key).__name__} as a key of a dictionary")
         _of_type(dict, target)[key] = value
-
-
-def _find(module: str, attribute: str) -> _Global:
-    name = f"{module}.{attribute}"
-    if module == "torch" and attribute in STORAGE_DTYPES:
-        return _Global(attribute, _no_call)
-    if name not in _CALLS:
-        raise ForbiddenPickleError(printable(name))
-    return _Global(name, _CALLS[name])
-
-
-def _no_call(*_: Any) -> Never:
-    raise RefusedPickleError("its pickle makes a storage by itself")
-
-
-def _storage(identity: Any) -> Storage:
-    match identity:
-        case ("storage", _Global(name=kind), str(key), str(_), int(count), *view) if (
-            kind in STORAGE_DTYPES and len(identity) in PERSISTENT_ID_LENGTHS and count >= 0
-        ):
-            if any(part is not None for part in view):
-                raise RefusedPickleError("it has views of storages, which PyTorch wrote before version 0.4")
-            return Storage(STORAGE_DTYPES[kind], key, count)
-        case _:
-            raise RefusedPickleError("its pickle has values that are no storage of PyTorch's")
 
 
 def _ordered_dict(*arguments: Any) -> dict[Any, Any]:
