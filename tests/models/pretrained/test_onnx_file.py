@@ -160,4 +160,4 @@ def test_a_file_of_tiny_fields_is_given_up(shapes, tmp_path):
     path = tmp_path / "bomb.onnx"
     length = bytes([0x80 | (2 * count & 0x7F), 0x80 | (2 * count >> 7 & 0x7F), 2 * count >> 14])
     path.write_bytes(b"\x08\x09\x3a" + length + b"\x2a\x00" * count)
-    assert f"more than {onnx_file.MAX_FIELDS:,} fields" in refusal(path, shapes)
+    assert f"more than {onnx_file.MAX_INITIALIZERS:,} initializers" in refusal(path, shapes)
