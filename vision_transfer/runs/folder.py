@@ -1,7 +1,6 @@
 """A run's folder: the paths of its files, the lock on it, and the identity of its run."""
 
 import json
-import shutil
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import Any, cast
 import numpy as np
 
 from vision_transfer.errors import UserError
-from vision_transfer.runtime.files import claimed_folder, lies_in, remove_leftovers, replaced_file
+from vision_transfer.runtime.files import claimed_folder, lies_in, remove, remove_leftovers, replaced_file
 
 DEFAULT_ROOT = Path("runs")
 DIGEST_LENGTH_IN_NAME = 12
@@ -56,11 +55,16 @@ class Identity:
         return lines
 
 
+@dataclass(frozen=True)
 class _Place:
-    """A path in a run's folder, as an attribute of `RunFolder`."""
+    """A path in a run's folder, as an attribute of `RunFolder`.
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    The run writes it, and clears it when it starts again; what it has a digest of is `listed` in its manifest.
+    """
+
+    name: str
+    listed: bool = False
+    cleared: bool = True
 
     def __get__(self, folder: "RunFolder", owner: type) -> Path:
         return folder.path / self.name
@@ -68,57 +72,54 @@ class _Place:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Paths in a run's folder.
-
-    Attributes:
-        path: of the folder.
-        identity_file: digest, code, versions and device of the run, written at its start.
-        config_file: the resolved config.
-        spent_file: seconds by activity of all attempts at a run that is not finished.
-        cached_layers_file: the layer whose cached outputs each stage starts from, or null; kept when the run resumes.
-        metrics_file: a line of JSON for each stage and epoch.
-        tracker_file: the run's id at its tracker, and the number of epochs that it was sent.
-        trained_file: validation of a run that is trained but not tested (`trained.py`).
-        manifest_file: digests of the files of a finished run (`manifest.py`).
-        result_file: written last: its presence means that the run is finished.
-        predictions_file: test logits, labels and file names; validation logits and labels.
-        temperature_file: the temperature that calibrates probabilities.
-        decision_file: the threshold on probabilities that was chosen on validation, if one was asked for.
-        coefficients_file: of a classic classifier, for other programs.
-        report_file: the page that shows the run.
-        figures, confusion_figure, curves_figure: folder of all figures, and two of them.
-        start: a copy of the initial weights that the run took from an earlier run, so that it needs that no longer.
-        event_files, wandb_files: folders of the event files for TensorBoard, and of those of Weights & Biases.
-        parts: copies of the files of the user's own parts, named by their digests.
-    """
+    """Paths in a run's folder."""
 
     path: Path
 
-    identity_file = _Place("identity.json")
-    config_file = _Place("config.json")
-    spent_file = _Place("spent.json")
-    cached_layers_file = _Place("cached_layers.json")
-    metrics_file = _Place("metrics.jsonl")
-    tracker_file = _Place("tracker.json")
-    trained_file = _Place("trained.json")
+    # Written last and cleared first: its presence means that the run is finished.
+    result_file = _Place("result.json", listed=True)
+    # Digests of the files of a finished run (`manifest.py`).
     manifest_file = _Place("manifest.json")
-    result_file = _Place("result.json")
-    predictions_file = _Place("predictions.npz")
-    temperature_file = _Place("temperature.json")
-    decision_file = _Place("decision.json")
-    coefficients_file = _Place("classifier.npz")
+    # Digest, code, versions and device of the run, written at its start; and the resolved config.
+    identity_file = _Place("identity.json", listed=True)
+    config_file = _Place("config.json", listed=True)
+    # Seconds by activity of all attempts at a run that is not finished.
+    spent_file = _Place("spent.json")
+    # The layer whose cached outputs each stage starts from, or null; kept when the run resumes.
+    cached_layers_file = _Place("cached_layers.json", listed=True)
+    # A line of JSON for each stage and epoch.
+    metrics_file = _Place("metrics.jsonl", listed=True)
+    # The run's id at its tracker, and the number of epochs that it was sent.
+    tracker_file = _Place("tracker.json")
+    # Validation of a run that is trained but not tested (`trained.py`).
+    trained_file = _Place("trained.json")
+    # Test logits, labels and file names; validation logits and labels.
+    predictions_file = _Place("predictions.npz", listed=True)
+    # The temperature that calibrates probabilities; the threshold on them that was chosen on validation, if any.
+    temperature_file = _Place("temperature.json", listed=True)
+    decision_file = _Place("decision.json", listed=True)
+    # Coefficients of a classic classifier, for other programs.
+    coefficients_file = _Place("classifier.npz", listed=True)
     report_file = _Place("report.html")
-    figures = _Place("figures")
+    figures = _Place("figures", cleared=False)
     confusion_figure = _Place("figures/confusion.png")
     curves_figure = _Place("figures/curves.png")
+    # A copy of the initial weights that the run took from an earlier run, so that it needs that no longer.
     start = _Place("start")
+    # Event files for TensorBoard, and the files of Weights & Biases.
     event_files = _Place("tensorboard")
     wandb_files = _Place("wandb")
+    # Copies of the files of the user's own parts, named by their digests.
     parts = _Place("parts")
+    all_checkpoints = _Place("checkpoints")
+
+    def listed(self) -> list[Path]:
+        """The files that have a digest of their own in the manifest of a finished run."""
+        return [self.path / place.name for place in _places() if place.listed]
 
     def checkpoints(self, stage: str) -> Path:
         """Folder of a stage's checkpoints."""
-        return self.path / "checkpoints" / stage
+        return self.all_checkpoints / stage
 
     def result(self) -> dict[str, Any] | None:
         """The result of a finished run, or None."""
@@ -151,28 +152,10 @@ class RunFolder:
         return self.result_file.exists() or any(self.path.glob("checkpoints/*/*/*"))
 
     def clear(self) -> None:
-        """Removes what a run wrote, and nothing else."""
-        for file in (
-            self.result_file,
-            self.manifest_file,
-            self.identity_file,
-            self.config_file,
-            self.spent_file,
-            self.cached_layers_file,
-            self.metrics_file,
-            self.tracker_file,
-            self.trained_file,
-            self.predictions_file,
-            self.temperature_file,
-            self.decision_file,
-            self.coefficients_file,
-            self.confusion_figure,
-            self.report_file,
-            self.curves_figure,
-        ):
-            file.unlink(missing_ok=True)
-        for kept in (self.path / "checkpoints", self.start, self.event_files, self.wandb_files, self.parts):
-            shutil.rmtree(kept, ignore_errors=True)
+        """Removes what a run wrote, in the order above, and nothing else."""
+        for place in _places():
+            if place.cleared:
+                remove(self.path / place.name)
 
     def write_metrics(self, records: list[dict[str, Any]]) -> None:
         """Replaces `metrics.jsonl` by these records."""
@@ -192,6 +175,10 @@ class RunFolder:
             arrays |= {"validation_logits": validation[0], "validation_labels": validation[1]}
         with replaced_file(self.predictions_file) as temporary, temporary.open("wb") as stream:
             np.savez_compressed(stream, **arrays)
+
+
+def _places() -> list[_Place]:
+    return [place for place in vars(RunFolder).values() if isinstance(place, _Place)]
 
 
 def default_folder(name: str, digest: str) -> RunFolder:

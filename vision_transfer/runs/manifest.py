@@ -78,21 +78,10 @@ def _changed(file: Path, what: str) -> UserError:
 
 def _names(folder: RunFolder) -> list[str]:
     """The files of a run that are there and have a digest of their own, relative to its folder."""
-    single = (
-        folder.identity_file,
-        folder.config_file,
-        folder.cached_layers_file,
-        folder.metrics_file,
-        folder.result_file,
-        folder.predictions_file,
-        folder.temperature_file,
-        folder.decision_file,
-        folder.coefficients_file,
-    )
     saved = [*folder.path.glob(f"checkpoints/*/*/*/{checkpoints.MANIFEST}")]
     saved += folder.start.glob(f"*/{checkpoints.MANIFEST}")
     saved += folder.parts.glob("*.py")
-    found = [*(file for file in single if file.exists()), *sorted(saved)]
+    found = [*(file for file in folder.listed() if file.exists()), *sorted(saved)]
     return [file.relative_to(folder.path).as_posix() for file in found]
 
 
