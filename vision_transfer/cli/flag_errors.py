@@ -18,13 +18,7 @@ TRUTHS = ("true", "t", "1", "false", "f", "0")
 
 
 def explain(error: Exception, arguments: Sequence[str], flag_names: Sequence[str]) -> str:
-    """One line for each mistake in the arguments.
-
-    Args:
-        error: what the flag libraries raised.
-        arguments: the command line without the program.
-        flag_names: of the flags that exist.
-    """
+    """One line for each mistake in the arguments, without the program, for which the flag libraries raised `error`."""
     if isinstance(error, flags.UnrecognizedFlagError) and not error.flagname.startswith("config."):
         return f"unknown flag --{error.flagname}; {nearest_names(error.flagname, flag_names)} (--help lists all)"
     if isinstance(error, flags.IllegalFlagValueError) and not str(error).startswith("flag --config"):

@@ -30,14 +30,7 @@ RUN = "run"
 
 @dataclass(frozen=True)
 class Command:
-    """One command: its flags, and what every task and mode works with.
-
-    Attributes:
-        flags: as they were read.
-        cache: root of all caches.
-        screen: for messages.
-        stop: whether to save and stop now.
-    """
+    """One command: its flags as they were read, the root of all caches, and what every task and mode works with."""
 
     flags: flags.FlagValues
     cache: Path
@@ -100,13 +93,7 @@ class Command:
 
 @dataclass(frozen=True)
 class Entry:
-    """A task or a mode.
-
-    Attributes:
-        meaning: for the help.
-        do: does it.
-        needs: the flag that must be given: `config`, `workdir`, or empty.
-    """
+    """A task or a mode: its meaning for the help, the function that does it, and the flag that it needs, if any."""
 
     meaning: str
     do: Callable[[Command], object]

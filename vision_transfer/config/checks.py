@@ -45,10 +45,7 @@ def checked(values: ConfigDict | Mapping[str, Any]) -> Config:
 
 
 def read_config(file: Path) -> Config:
-    """The configuration that a run wrote, checked against today's fields.
-
-    Args:
-        file: a run's `config.json`.
+    """The configuration that a run wrote into its `config.json`, checked against today's fields.
 
     Raises:
         UserError: the file is missing or damaged, or names a field that this version does not have.

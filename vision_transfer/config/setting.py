@@ -10,14 +10,10 @@ SETTING = "setting"
 
 @dataclass(frozen=True)
 class Setting:
-    """Facts of a field besides its type and default.
+    """Facts of a field besides its type and default: its meaning, one sentence for the reader, and bounds of numbers.
 
-    Attributes:
-        meaning: one sentence for the reader.
-        minimum: smallest allowed number.
-        below: numbers must be less than this.
-        maximum: largest allowed number.
-        own: whether a reference to a part of the user's own is allowed (`own_parts.py`).
+    They lie from `minimum` to `maximum`, and are less than `below`. With `own`, a reference to a part of the user's own
+    is allowed (`own_parts.py`).
     """
 
     meaning: str

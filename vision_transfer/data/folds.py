@@ -40,11 +40,8 @@ def pooled(source: Source, *, own_test: bool) -> Source:
 def named_groups(examples: Examples, pattern: str | None) -> list[str | None]:
     """The user's group of each example, such as a patient; None for an example that is alone.
 
-    Groups that the data lists (a column of a table) are taken; otherwise a pattern finds them in names.
-
-    Args:
-        examples: of one split.
-        pattern: regular expression, searched for in names; its first group, or all that it matches, names the group.
+    Groups that the data lists (a column of a table) are taken; otherwise a regular expression finds them in names: its
+    first group, or all that it matches, names the group.
 
     Raises:
         UserError: it is no regular expression, or matches no name.
@@ -82,14 +79,8 @@ def deal(
     """The fold of each example: groups whole, the largest first, each to the fold that it leaves most balanced.
 
     Balance is the sum over classes of squared shares of the class in the fold; among equals the fold with the fewest
-    images, then the first, gets the group. Groups of equal size come in the order of a hash of their names.
-
-    Args:
-        labels: from 0 on.
-        names: of the examples.
-        folds: two or more.
-        seed: another one deals differently.
-        groups: number of each example's group.
+    images, then the first, gets the group. Groups of equal size come in the order of a hash of seed and names. `labels`
+    count from 0; `groups` has the number of each example's group.
     """
     hashes = hash_names(names, "fold", seed)
     order = np.lexsort((hashes, groups))

@@ -14,16 +14,10 @@ from vision_transfer.errors import UserError
 
 @dataclass(frozen=True)
 class StoredRows:
-    """Rows in a `.npy` file, read when they are taken.
+    """Rows in a `.npy` file, read when they are taken: `shape[0]` rows from the byte `start` on.
 
     No descriptor stays open between two readings, so that the number of shards has no limit. Rows are read, not mapped:
     a mapping would count as the process's memory, and a file that someone shortens would end the process.
-
-    Attributes:
-        file: where they are.
-        start: bytes before the first row.
-        shape: number of rows, then the shape of one.
-        dtype: of the values.
     """
 
     file: Path

@@ -33,16 +33,7 @@ FLOAT32_BYTES = 4
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """A finished run.
-
-    Attributes:
-        folder: of the run.
-        config: as it was resolved.
-        result: the content of `result.json`.
-        network: the tables.
-        stages: in order.
-        variables: `params` and `batch_stats` as they were tested, on the host.
-    """
+    """A finished run: its stages in order, and `params` and `batch_stats` as they were tested, on the host."""
 
     folder: RunFolder
     config: Config
@@ -60,13 +51,8 @@ class TrainedRun:
 def load_run(path: Path, cache_dir: Path, screen: Screen, *, allow_download: bool = True) -> TrainedRun:
     """Reads a finished run; its data need not be there, but published weights that it started from must.
 
-    Every file of the run is checked against its manifest first.
-
-    Args:
-        path: folder of the run; one that started from an earlier run or a user's file has a copy of those weights.
-        cache_dir: root of all caches, for the pretrained weights.
-        screen: for the progress of a download.
-        allow_download: whether weights that are not in the cache may be fetched.
+    Every file of the run is checked against its manifest first. A run that started from an earlier run or a user's file
+    has a copy of those weights. `allow_download` lets published ones be fetched that are not in the cache.
 
     Raises:
         UserError: no run, not finished, damaged, or started from other weights than are found now.

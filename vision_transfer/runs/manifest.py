@@ -31,14 +31,10 @@ def write_result(folder: RunFolder, digest: str, result: dict[str, Any]) -> None
 
 
 def check_files(folder: RunFolder, among: Sequence[Path] | None = None) -> None:
-    """Compares the files of a finished run with its manifest.
+    """Compares the files of a finished run, or `among` them some, with its manifest.
 
     Files that are missing are left to those who need them. Without the manifest itself nothing is known of the others,
     which could be those of another run.
-
-    Args:
-        folder: of a finished run.
-        among: check only these files.
 
     Raises:
         UserError: a file differs from what the run wrote, a checkpoint is not the run's, or the manifest is missing.

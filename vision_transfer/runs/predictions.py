@@ -29,14 +29,7 @@ class SavedPredictions:
 
 @dataclass(frozen=True)
 class OutOfFold:
-    """Predictions of the images of all folds, each by the run that was tested on its fold, in one order of images.
-
-    Attributes:
-        logits: of the runs.
-        labels: of the images.
-        files: names of the images.
-        folds: the fold of each image.
-    """
+    """Predictions of the images of all folds, each by the run that was tested on its fold, in one order of images."""
 
     logits: Float[np.ndarray, "examples outputs"]
     labels: Int[np.ndarray, "examples"]

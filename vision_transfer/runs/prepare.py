@@ -69,18 +69,8 @@ class RunOptions:
 class Run:
     """A run: what it computes on, what it computes, and where it goes.
 
-    Attributes:
-        config: with what follows from the data filled in.
-        dataset: decoded.
-        network: with the preprocessing of its weights.
-        weights: the pretrained ones or those of an earlier run, or None.
-        stages: in order.
-        identity: of the run.
-        folder: of the run.
-        options: of the command.
-        screen: for messages.
-        timer: measures what the run spends its time on.
-        mesh: all devices, of all hosts.
+    The config has what follows from the data filled in; the network has the preprocessing of its weights, which are the
+    pretrained ones, those of an earlier run, or None; the mesh has all devices of all hosts.
     """
 
     config: Config

@@ -27,11 +27,7 @@ NOT_IN_STAGES = ("name", "evaluate", "schedule", "init_from_layers")
 
 
 def stage_keys(run: Run) -> list[str]:
-    """A key for each stage of a run, in their order.
-
-    Args:
-        run: with the layers that its stages start from.
-    """
+    """A key for each stage of a run, in their order; the layers that stages start from are chosen already."""
     values = digested(run.config)
     common = {
         path: value for path, value in values.items() if path not in NOT_IN_STAGES and not path.startswith("stages.")
@@ -58,13 +54,8 @@ def stage_keys(run: Run) -> list[str]:
 def shared_stage(store: Path | None, key: str, folder: Path, screen: Screen) -> Generator[None]:
     """Around the training of a stage: takes it finished if another run has left it, and leaves it for others.
 
-    While it is trained others that need it wait; if this process dies, one of them trains it.
-
-    Args:
-        store: of shared stages; None to share nothing.
-        key: of the stage.
-        folder: of the stage's checkpoints in the run.
-        screen: for the message that the stage was taken.
+    While it is trained others that need it wait; if this process dies, one of them trains it. Without a store nothing
+    is shared. `folder` has the stage's checkpoints in the run.
     """
     if store is None or _is_finished(folder / LAST):
         yield

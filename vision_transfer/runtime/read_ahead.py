@@ -14,11 +14,9 @@ WILL_NEED = getattr(mmap, "MADV_WILLNEED", None)
 
 
 def will_need(rows: Any, numbers: np.ndarray) -> None:
-    """Asks the system for these rows; does nothing for rows that are no memory map, or where it cannot be asked.
+    """Asks the system for rows with these numbers, which are taken soon, of a contiguous array.
 
-    Args:
-        rows: `(rows, ...)`, contiguous.
-        numbers: of the rows that are taken soon.
+    Does nothing for an array that is no memory map, or where the system cannot be asked.
     """
     mapped = getattr(rows, "_mmap", None)
     if not isinstance(rows, np.memmap) or mapped is None or WILL_NEED is None or not rows.size:

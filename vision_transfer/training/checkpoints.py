@@ -53,13 +53,9 @@ class Checkpoint:
 
 
 def save(folder: Path, step: int, tree: Any, metadata: dict[str, Any]) -> None:
-    """Writes `folder/STEP` and then removes what else `folder` holds.
+    """Writes `folder/STEP` and then removes what else the folder holds, such as `checkpoints/head/last`.
 
-    Args:
-        folder: such as `checkpoints/head/last`.
-        step: names the checkpoint; an equal step is replaced.
-        tree: arrays on devices or in memory; copied to the host.
-        metadata: JSON values.
+    An equal step is replaced. The arrays of the tree are copied to the host; metadata are JSON values.
 
     Raises:
         OSError: the disk is full or cannot be written; what was there before is kept.
@@ -136,9 +132,7 @@ def _silent_threads() -> Generator[None]:
 def load(folder: Path, template: Any) -> Checkpoint | None:
     """The newest checkpoint in `folder`, or None if there is none.
 
-    Args:
-        folder: as given to `save`.
-        template: a tree of the same structure with arrays, or `ShapeDtypeStruct`s, of the same shapes and dtypes.
+    The template is a tree of the same structure with arrays, or `ShapeDtypeStruct`s, of the same shapes and dtypes.
 
     Raises:
         UserError: the files are damaged, or the checkpoint is of another network.

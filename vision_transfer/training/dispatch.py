@@ -12,12 +12,7 @@ GROWTH = 4
 
 @dataclass
 class Pace:
-    """Measures steps as they are taken.
-
-    Attributes:
-        checkpoint_seconds: longest time between two checkpoints.
-        seconds_per_step: of each dispatch but the first, which may compile.
-    """
+    """Measures steps as they are taken: seconds per step of each dispatch but the first, which may compile."""
 
     checkpoint_seconds: float
     seconds_per_step: list[float] = field(default_factory=list)

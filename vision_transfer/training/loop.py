@@ -67,14 +67,8 @@ def train_stage(
 ) -> StageOutcome:
     """Trains a stage to its end, from its last checkpoint if there is one.
 
-    Args:
-        config: of the run.
-        network: the tables.
-        stage: what to do.
-        variables: at the start; trainable parameters and running statistics are copied, never donated.
-        data: gives the examples at the stage's start; called only if there is something left to train.
-        mesh: devices.
-        around: checkpoints, screen, records and interruption.
+    Of `variables`, trainable parameters and running statistics are copied, never donated. `data` gives the examples at
+    the stage's start; it is called only if there is something left to train.
 
     Raises:
         UserError: a loss that is not finite, or a damaged checkpoint.
@@ -101,14 +95,7 @@ def train_stage(
 
 
 def trained_stage(config: Config, network: Network, stage: Stage, variables: Variables, folder: Path) -> StageOutcome:
-    """The outcome of a stage that was trained to its end, read from its checkpoint.
-
-    Args:
-        config: of the run.
-        network: the tables.
-        stage: what it did.
-        variables: for names and shapes.
-        folder: of the stage's checkpoints.
+    """The outcome of a stage that was trained to its end, read from its checkpoint; `variables` give names and shapes.
 
     Raises:
         UserError: no checkpoint, a damaged one, or the stage is not finished.

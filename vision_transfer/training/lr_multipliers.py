@@ -27,12 +27,8 @@ GRAMMAR = f"""\
 def resolve_multipliers(rules: Sequence[str], network: Network) -> Multipliers:
     """The factor of each parameter: that of the first pattern that matches (else 1), times those of the decays.
 
-    Args:
-        rules: see `GRAMMAR`.
-        network: the tables that the rules refer to.
-
     Raises:
-        UserError: a rule outside the grammar, or a pattern that matches nothing.
+        UserError: a rule outside of `GRAMMAR`, or a pattern that matches nothing.
     """
     shapes = all_parameter_shapes(network)
     factors = {layer: dict.fromkeys(parameters, 1.0) for layer, parameters in shapes.items()}

@@ -27,12 +27,9 @@ Variables = dict[str, Params]
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage of the config, resolved against the network.
+    """A stage of the config, resolved against the network: its settings, and the mask of what trains.
 
     Attributes:
-        name: of the stage.
-        settings: its values in the config.
-        mask: what trains.
         cut: first layer with something trainable.
         cached: the layer whose outputs are cached, or None; with fresh augmentation those of validation and test only.
         evaluation_start: the layer after `cached`, where validation and test start; None for all, from the images.
@@ -87,7 +84,6 @@ class Progress:
         best_value: its monitored values, as `monitored` orders them; None before the first.
         seconds: spent in training steps and validation.
         step_ms: median time of a step in milliseconds, or None before it is known.
-        finished: whether the stage is done.
     """
 
     epoch: int = 0
@@ -142,14 +138,7 @@ def keeps_pretrained_statistics(config: Config) -> bool:
 def step_program(
     config: Config, network: Network, stage: Stage, labels: Int32[np.ndarray, "examples"] | None = None
 ) -> StepProgram:
-    """The program of the stage's steps.
-
-    Args:
-        config: of the run.
-        network: the tables.
-        stage: of that config.
-        labels: of the training images, for class weights; None where no step is taken.
-    """
+    """The program of the stage's steps; `labels` of the training images are for class weights, None where no step is taken."""
     settings, optimizer = stage.settings, stage.settings.optimizer
     weighted = labels if config.balance == "class_weights" else None
     return StepProgram(
@@ -186,12 +175,9 @@ def with_weights(variables: Variables, outcome: StageOutcome, which: str) -> Var
 
 @dataclass(frozen=True)
 class ChosenEpoch:
-    """The epoch of a run whose parameters are tested.
+    """The epoch of a run whose parameters are tested: the position of its stage, from 0, and its number there, from 1.
 
-    Attributes:
-        position: of its stage in the run, from 0.
-        epoch: in that stage, from 1.
-        which: `best` or `last` of the stage.
+    `which` is `best` or `last` of the stage.
     """
 
     position: int

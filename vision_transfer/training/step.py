@@ -160,15 +160,9 @@ def zero_totals() -> Totals:
 def run_steps(
     state: TrainState, chunk: Chunk, constants: Constants, *, program: StepProgram, mesh: Mesh, resident: bool
 ) -> TrainState:
-    """Takes the steps of a chunk.
+    """Takes the steps of a chunk; the state is donated.
 
-    Args:
-        state: donated.
-        chunk: examples and the order of steps.
-        constants: what the steps share.
-        program: what a step computes.
-        mesh: the devices, on one axis `BATCH_AXIS`.
-        resident: whether every device holds all rows of the examples.
+    The mesh has one axis, `BATCH_AXIS`. `resident` tells whether every device holds all rows of the examples.
     """
     everywhere, split = PartitionSpec(), PartitionSpec(BATCH_AXIS)
     by_column = PartitionSpec(None, BATCH_AXIS)
