@@ -49,8 +49,9 @@ class Outcome:
 class Decision:
     """A threshold on a calibrated probability, the rule that chose it on validation, and its outcome there and on test.
 
-    Probabilities from the threshold on are accepted. `rule` is the field of `config.decision` that was set, `wanted` its
-    values. `positive` is the class whose probability decides; None for abstention, where it is the predicted class's.
+    Probabilities from the threshold on are accepted. `rule` is the field of `config.decision` that was set, `wanted`
+    its values. `positive` is the class whose probability decides; None for abstention, where it is that
+    of the predicted class.
     """
 
     rule: str

@@ -138,7 +138,7 @@ def keeps_pretrained_statistics(config: Config) -> bool:
 def step_program(
     config: Config, network: Network, stage: Stage, labels: Int32[np.ndarray, "examples"] | None = None
 ) -> StepProgram:
-    """The program of the stage's steps; `labels` of the training images are for class weights, None where no step is taken."""
+    """The program of the stage's steps; `labels` of the training images, for class weights, where steps are taken."""
     settings, optimizer = stage.settings, stage.settings.optimizer
     weighted = labels if config.balance == "class_weights" else None
     return StepProgram(

@@ -17,12 +17,12 @@ from jaxtyping import Int32, UInt8
 from vision_transfer.config.schema import DatasetConfig
 from vision_transfer.data.dataset import DIGEST_BYTES, SPLIT_NAMES, digest
 from vision_transfer.data.formats.image_files import DEFAULT_SIZE
+from vision_transfer.data.images.cache import kept_bytes
 from vision_transfer.data.images.decode import decode_image
 from vision_transfer.data.images.parallel import map_in_order
 from vision_transfer.data.source import Examples, Source
 from vision_transfer.errors import UserError, nearest_names
 from vision_transfer.runtime.console import Screen
-from vision_transfer.runtime.files import DAMAGE, replaced_file
 from vision_transfer.runtime.program import program
 
 # `tfds:NAME`, or `tfds` alone for a folder that was prepared, by own code perhaps.
@@ -254,16 +254,8 @@ def _labels_and_digest(
     parts = [(numbers.start, numbers.stop) for _, numbers in shards]
     key = json.dumps([INDEX_VERSION, records.image, records.label, states, parts])
     file, count = cache_dir / INDEX_FOLDER / digest(key.encode()).hex(), sum(len(numbers) for _, numbers in shards)
-    try:
-        kept = file.read_bytes()
-    except DAMAGE:
-        kept = b""
-    of_rest, rest = kept[:DIGEST_BYTES], kept[DIGEST_BYTES:]
-    if len(rest) != DIGEST_BYTES + 4 * count or digest(rest) != of_rest:
-        rest = _read_all(records, count, screen)
-        with replaced_file(file) as temporary:
-            temporary.write_bytes(digest(rest) + rest)
-    return np.frombuffer(rest, "<i4", offset=DIGEST_BYTES).astype(np.int32), rest[:DIGEST_BYTES]
+    content = kept_bytes(file, DIGEST_BYTES + 4 * count, lambda: _read_all(records, count, screen))
+    return np.frombuffer(content, "<i4", offset=DIGEST_BYTES).astype(np.int32), content[:DIGEST_BYTES]
 
 
 def _read_all(records: _Records, count: int, screen: Screen) -> bytes:

@@ -9,7 +9,7 @@ against its own digest.
 import io
 import json
 import math
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -18,14 +18,22 @@ import numpy as np
 from jaxtyping import UInt8
 from rich.markup import escape
 
-from vision_transfer.data.dataset import Skipped, Split, digest, digest_image, stack_digests
+from vision_transfer.data.dataset import DIGEST_BYTES, Skipped, Split, digest, digest_image, stack_digests
 from vision_transfer.data.images.decode import UndecodableError, decoder_version
 from vision_transfer.data.images.parallel import map_in_order
 from vision_transfer.data.images.resize import Form, resize
 from vision_transfer.data.source import Examples, Source, fingerprint
 from vision_transfer.errors import UserError
 from vision_transfer.runtime.console import Screen
-from vision_transfer.runtime.files import DAMAGE, new_folder, read_json, remove, shared_folder, write_json
+from vision_transfer.runtime.files import (
+    DAMAGE,
+    new_folder,
+    read_json,
+    remove,
+    replaced_file,
+    shared_folder,
+    write_json,
+)
 
 FOLDER = "decoded"
 LAYOUT_VERSION = 1
@@ -58,6 +66,25 @@ def load_images(source: Source, form: Form, cache_dir: Path, screen: Screen) -> 
             f"the cache folder {cache_dir} cannot be used: {error.strerror or error}. Free some space there, or name "
             "another folder in the environment variable VISION_TRANSFER_CACHE."
         ) from error
+
+
+def kept_bytes(file: Path, size: int, make: Callable[[], bytes]) -> bytes:
+    """The content of a file of the cache, which begins with its digest; made and written if it is not there or damaged.
+
+    It has `size` bytes without the digest.
+    """
+    try:
+        written = file.read_bytes()
+    except DAMAGE:
+        written = b""
+    content = written[DIGEST_BYTES:]
+    if len(content) != size or written[:DIGEST_BYTES] != digest(content):
+        content = make()
+        if file.is_dir():
+            remove(file)
+        with replaced_file(file) as temporary:
+            temporary.write_bytes(digest(content) + content)
+    return content
 
 
 def cache_key(source: Source, form: Form) -> str:

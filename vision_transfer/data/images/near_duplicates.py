@@ -17,12 +17,12 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float32, Int32, Int64, UInt8, UInt64
 
-from vision_transfer.data.dataset import DIGEST_BYTES, digest
+from vision_transfer.data.dataset import digest
+from vision_transfer.data.images.cache import kept_bytes
 from vision_transfer.data.images.decode import UndecodableError, decoder_version
 from vision_transfer.data.images.parallel import map_in_order
 from vision_transfer.data.source import Examples
 from vision_transfer.runtime.console import Screen
-from vision_transfer.runtime.files import DAMAGE, remove, replaced_file
 
 # Part of the cache's key: to be raised when the same pixels give another thumbnail.
 THUMBNAIL_VERSION = 1
@@ -144,14 +144,9 @@ def load_thumbnails(
     `content` is a digest of all that determines the pixels.
     """
     version = f"{content} {THUMBNAIL_VERSION} {decoder_version()}"
-    file = cache_dir / THUMBNAILS_FOLDER / digest(version.encode()).hex()
-    rows = _read_rows(file, len(examples.files))
-    if rows is None:
-        rows = _thumbnail_rows(examples, screen)
-        if file.is_dir():
-            remove(file)
-        with replaced_file(file) as temporary:
-            temporary.write_bytes(digest(rows.tobytes()) + rows.tobytes())
+    file, size = cache_dir / THUMBNAILS_FOLDER / digest(version.encode()).hex(), ROW_BYTES * len(examples.files)
+    content = kept_bytes(file, size, lambda: _thumbnail_rows(examples, screen).tobytes())
+    rows = np.frombuffer(content, np.uint8).reshape(-1, ROW_BYTES)
     return rows[:, 1:].reshape(-1, SIDE, SIDE), rows[:, 0] > 0
 
 
@@ -168,15 +163,3 @@ def _thumbnail_rows(examples: Examples, screen: Screen) -> UInt8[np.ndarray, "ex
     indices = range(len(examples.files))
     rows = map_in_order(row_of, indices, screen=screen, title="Looking for near-duplicates")
     return np.array(list(rows), np.uint8).reshape(len(indices), ROW_BYTES)
-
-
-def _read_rows(file: Path, examples: int) -> UInt8[np.ndarray, "examples 1025"] | None:
-    """The rows in the file, or None if it is missing or damaged."""
-    try:
-        content = file.read_bytes()
-    except DAMAGE:
-        return None
-    rows = np.frombuffer(content, np.uint8, offset=min(DIGEST_BYTES, len(content)))
-    if rows.size != examples * ROW_BYTES or content[:DIGEST_BYTES] != digest(rows.tobytes()):
-        return None
-    return rows.reshape(examples, ROW_BYTES)
