@@ -4,8 +4,9 @@ import os
 
 import pytest
 
+from vision_transfer.data.formats.image_files import display
 from vision_transfer.errors import UserError
-from vision_transfer.predict.image_files import find_images, shown
+from vision_transfer.predict.image_files import find_images
 
 
 @pytest.fixture
@@ -59,5 +60,5 @@ def test_no_match_is_an_error(folder, name):
 
 
 def test_a_name_is_one_line_of_text():
-    assert shown("a\nb\rc é") == "a\\nb\\rc é"
-    assert shown(os.fsdecode(b"a\xff.jpg")) == "a\\xff.jpg"
+    assert display("a\nb\rc é") == "a\\nb\\rc é"
+    assert display(os.fsdecode(b"a\xff.jpg")) == "a\\xff.jpg"

@@ -37,7 +37,8 @@ class Source:
     file_name: str
 
 
-# By the digest of their text, so that no entry ever changes.
+# By the digest of their text, so that no entry ever changes: a memory of files that were read, not a state. It is not
+# passed, since configs and networks name parts by their text, also where JAX traces the function that needs one.
 _SOURCES: dict[str, Source] = {}
 
 

@@ -17,8 +17,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from vision_transfer.data.formats.image_files import display
 from vision_transfer.errors import UserError
-from vision_transfer.predict.image_files import shown
 from vision_transfer.predict.predictor import Prediction
 from vision_transfer.runtime.files import name_synced
 
@@ -149,7 +149,7 @@ def _kept(table: Table, files: Sequence[str], header: bytes) -> Content:
         batch: list[tuple[list[str], bytes]] = []
         for file, line in zip(files, stream, strict=False):
             row = _parsed(line)
-            if row is None or len(row) != len(table.columns) or row[0] != shown(file):
+            if row is None or len(row) != len(table.columns) or row[0] != display(file):
                 break
             batch.append((row, line))
             if len(batch) == table.batch_size or content.rows + len(batch) == len(files):
@@ -170,7 +170,7 @@ def _chained(table: Table, content: Content, lines: Sequence[bytes]) -> str:
 
 
 def _row(prediction: Prediction, table: Table) -> list[str]:
-    file = shown(prediction.file)
+    file = display(prediction.file)
     if prediction.probabilities is None:
         return [file, "", "", prediction.error or "", *[""] * (len(table.columns) - len(FIXED_COLUMNS))]
     shares = [f"{share:.{SIGNIFICANT_DIGITS}g}" for share in prediction.probabilities]

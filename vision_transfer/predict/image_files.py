@@ -57,8 +57,8 @@ def sorted_files(folder: Path) -> tuple[list[str], list[str]]:
 
 def _counted(others: list[str]) -> str:
     if len(others) == 1:
-        return f"1 file that is no image ({shown(others[0])})"
-    return f"{len(others):,} files that are no images, such as {shown(others[0])}"
+        return f"1 file that is no image ({display(others[0])})"
+    return f"{len(others):,} files that are no images, such as {display(others[0])}"
 
 
 def _matching(pattern: Path) -> Iterator[str]:
@@ -75,8 +75,3 @@ def _matching(pattern: Path) -> Iterator[str]:
         seen = named or not any(is_passed_over(part) for part in path.relative_to(root).parts)
         if seen and not is_folder(path):
             yield str(path)
-
-
-def shown(path: str) -> str:
-    """A path as one printable line of text, whatever bytes it consists of."""
-    return display(path)

@@ -6,6 +6,9 @@ through the devices (`runtime/devices.py`), words through the store of keys that
 keeps. A thread on each host watches that store: it ends the process when another host has ended or is lost, so that
 nothing waits for a host that is gone. Alone, a process is the first host of one, and every function here returns at
 once.
+
+What this module keeps belongs to the process, as what it is about does: JAX has one coordinator, one store of keys and
+one abort for each process, and no way to ask for a second. A value that is passed would only repeat that state.
 """
 
 # JAX types its store of keys and its functions on trees only in part.
@@ -54,8 +57,6 @@ LOST_WORDS = ("UNAVAILABLE", "Gloo", "NCCL", "Connection reset", "Connection clo
 ENDED = "ended"
 # Of barriers, which all hosts come to in the same order.
 _numbers = itertools.count()
-# JAX cannot be asked before: that would start it, alone.
-_started = threading.Event()
 # This host has said why it ends, and needs no other's words.
 _ending = threading.Event()
 
@@ -84,7 +85,6 @@ def start(text: str) -> None:
         )
     except (RuntimeError, ValueError, OSError) as error:
         raise UserError(_not_found(text, seconds, str(error).partition("\n")[0])) from error
-    _started.set()
     if not several():
         return
     _when_jax_aborts(lambda: _leave_alone("JAX aborted this process"))
@@ -136,7 +136,8 @@ def _place(text: str) -> dict[str, Any]:
 
 def several() -> bool:
     """Whether this process is one of several hosts."""
-    return _started.is_set() and jax.process_count() > 1
+    # `jax.process_count` would start JAX, alone, where it was not started before.
+    return (_state().num_processes or 1) > 1
 
 
 def is_first() -> bool:
@@ -264,11 +265,15 @@ def leave_if_lost(error: Exception) -> None:
         _leave_alone(str(error).partition("\n")[0][:200])
 
 
-def _client() -> Any:
-    # JAX has no public name for the store of keys that its own collectives of hosts use.
+def _state() -> Any:
+    """JAX's own state, as there is no public name for the store of keys that its collectives of hosts use."""
     from jax._src.distributed import global_state
 
-    return global_state.client
+    return global_state
+
+
+def _client() -> Any:
+    return _state().client
 
 
 def _value(key: str) -> str:

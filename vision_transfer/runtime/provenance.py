@@ -32,7 +32,6 @@ HARMLESS = (
     "runtime/preemption.py",
     "runtime/program.py",
     "runtime/program_cache.py",
-    "runtime/read_ahead.py",
     "runtime/terminal.py",
     "runtime/timer.py",
     "tasks/__init__.py",

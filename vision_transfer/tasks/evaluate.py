@@ -20,12 +20,12 @@ from vision_transfer.metrics.classification import evaluate_test
 from vision_transfer.models.inference import infer_stream
 from vision_transfer.predict import Predictor
 from vision_transfer.predict.decision import Decision, Outcome, meaning, outcome_of, reason, results_of
-from vision_transfer.predict.image_files import shown, sorted_files
+from vision_transfer.predict.image_files import sorted_files
 from vision_transfer.predict.temperature import fit_of, probabilities
 from vision_transfer.runs.result import test_figures
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.files import write_json
-from vision_transfer.training.own_metrics import own_metrics
+from vision_transfer.training.validation import own_metrics
 
 
 @dataclass(frozen=True)
@@ -108,11 +108,11 @@ def _on_class_folders(predictor: Predictor, root: Path, screen: Screen) -> _Labe
     for folder in folders:
         images, others = sorted_files(folder)
         labelled += [(file, predictor.classes.index(class_name(folder.name))) for file in images]
-        skipped += [Skipped(shown(file), "not an image") for file in others]
+        skipped += [Skipped(display(file), "not an image") for file in others]
     predictions = (one for chunk in predictor.stream([file for file, _ in labelled], screen) for one in chunk)
     for prediction, (_, label) in zip(predictions, labelled, strict=True):
         if prediction.logits is None:
-            skipped.append(Skipped(shown(prediction.file), prediction.error or ""))
+            skipped.append(Skipped(display(prediction.file), prediction.error or ""))
         else:
             logits.append(prediction.logits)
             labels.append(label)

@@ -8,11 +8,12 @@ from filelock import FileLock
 from rich.markup import escape
 from rich.table import Table as ScreenTable
 
+from vision_transfer.data.formats.image_files import display
 from vision_transfer.errors import UserError
 from vision_transfer.predict import Predictor
 from vision_transfer.predict.csv_table import Content, Table, append, resume
 from vision_transfer.predict.decision import meaning, reason
-from vision_transfer.predict.image_files import find_images, shown
+from vision_transfer.predict.image_files import find_images
 from vision_transfer.predict.temperature import Calibration
 from vision_transfer.runs.prepare import device_text
 from vision_transfer.runtime.console import Screen, duration
@@ -102,7 +103,7 @@ def _say_summary(table: Table, content: Content, done: int, seconds: float, scre
         summary.add_row("not an image", f"{content.counts['']:,}", style="yellow")
     screen.say(summary)
     for file, error in content.errors:
-        screen.say(escape(f"no prediction: {shown(file)}: {error}"), style="yellow")
+        screen.say(escape(f"no prediction: {display(file)}: {error}"), style="yellow")
     if content.counts[""] > len(content.errors):
         screen.say(f"no prediction: {content.counts[''] - len(content.errors):,} more; the table gives the reasons")
     if done:

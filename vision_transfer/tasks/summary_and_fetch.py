@@ -5,8 +5,7 @@ from pathlib import Path
 from vision_transfer.config import Config
 from vision_transfer.data.download import PUBLIC_FILES, fetch_dataset
 from vision_transfer.data.find import find_source
-from vision_transfer.data.formats.tfds import is_tfds
-from vision_transfer.data.tfds_preparation import prepare_tfds
+from vision_transfer.data.formats.tfds import is_tfds, prepare_tfds
 from vision_transfer.runs.build import (
     DataFacts,
     build_network,

@@ -4,7 +4,9 @@
 # pyright: reportUnknownMemberType=false, reportUnknownLambdaType=false, reportUnknownVariableType=false
 # pyright: reportUnknownArgumentType=false, reportMissingTypeStubs=false
 
+import mmap
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jax.sharding import Mesh
@@ -12,13 +14,13 @@ from jaxtyping import Int32, UInt32
 
 from vision_transfer.models.inference import Rows
 from vision_transfer.runtime.devices import own_part, replicate, split_columns, split_rows
-from vision_transfer.runtime.read_ahead import will_need
 from vision_transfer.training.step import Chunk, Examples, StepOrder
 
 # An accelerator keeps the training data if it takes no more than this share of its memory.
 RESIDENT_SHARE = 0.25
 # Bytes of a chunk that is sent; two are under way at a time.
 CHUNK_BYTES = 64 << 20
+WILL_NEED = getattr(mmap, "MADV_WILLNEED", None)
 
 
 @dataclass(frozen=True)
@@ -121,3 +123,25 @@ def _room(mesh: Mesh) -> float:
         return CHUNK_BYTES
     limit: float = (device.memory_stats() or {}).get("bytes_limit", 0)
     return limit * RESIDENT_SHARE
+
+
+def will_need(rows: Any, numbers: np.ndarray) -> None:
+    """Asks the system for rows of a memory map with these numbers, which are taken soon, all at once.
+
+    A row that is not in memory stops the thread that takes it until the disk has answered. Asked ahead, 3,900 to 4,300
+    rows of 150 kB a second came instead of 1,400 to 1,500, in random order from a file of 1.8 GB (2 cores, AMD EPYC).
+    Does nothing for an array that is no memory map, or where the system cannot be asked.
+    """
+    mapped = getattr(rows, "_mmap", None)
+    if not isinstance(rows, np.memmap) or mapped is None or WILL_NEED is None or not rows.size:
+        return
+    row_bytes = rows.nbytes // len(rows)
+    # NumPy maps from the last multiple of this size before the array.
+    begin = rows.offset % mmap.ALLOCATIONGRANULARITY
+    wanted = np.unique(numbers)
+    firsts = wanted[np.flatnonzero(np.diff(wanted, prepend=-2) != 1)]
+    lasts = wanted[np.flatnonzero(np.diff(wanted, append=-2) != 1)]
+    for first, last in zip(firsts.tolist(), lasts.tolist(), strict=True):
+        start, end = begin + first * row_bytes, begin + (last + 1) * row_bytes
+        start -= start % mmap.PAGESIZE
+        mapped.madvise(WILL_NEED, start, end - start)

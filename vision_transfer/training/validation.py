@@ -1,17 +1,21 @@
 """Validation after an epoch: metrics of the validation split, and the value that chooses the best epoch."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Int32
+from jaxtyping import Float, Int, Int32
 
 from vision_transfer.config import Config
+from vision_transfer.config.own_parts import call_part
+from vision_transfer.config.references import name_of
 from vision_transfer.data.batches import training_batches
+from vision_transfer.errors import UserError
 from vision_transfer.metrics.classification import Metrics, metrics
 from vision_transfer.models.inference import TakenRows, infer
 from vision_transfer.models.network import Network, Params
-from vision_transfer.training.own_metrics import own_metrics
 from vision_transfer.training.stage import Stage, TrainingData
 
 
@@ -38,6 +42,25 @@ def validate(
     )
     labels = data.validation_labels[rows]
     return replace(metrics(logits, labels), own=own_metrics(config.metrics, logits, labels))
+
+
+def own_metrics(
+    references: Sequence[str], logits: Float[np.ndarray, "examples outputs"], labels: Int[np.ndarray, "examples"]
+) -> dict[str, float | None]:
+    """The value of each metric by the name of its function; None where it is not finite, as JSON has no NaN.
+
+    Raises:
+        UserError: a function fails, or returns no number.
+    """
+    found: dict[str, float | None] = {}
+    for reference in references:
+        value = call_part(reference, logits, labels)
+        try:
+            number = float(value)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"{reference}: returned {type(value).__name__}; expected a number") from error
+        found[name_of(reference)] = number if math.isfinite(number) else None
+    return found
 
 
 def monitored(monitor: str, validation: Metrics | None) -> list[float] | None:

@@ -10,8 +10,8 @@ from PIL import Image
 
 from vision_transfer.config.schema import DatasetConfig, SplitsConfig
 from vision_transfer.data.formats import tfds as tfds_format
+from vision_transfer.data.formats.tfds import prepare_tfds
 from vision_transfer.data.load import load_dataset
-from vision_transfer.data.tfds_preparation import prepare_tfds
 from vision_transfer.errors import UserError
 
 TRAIN, TEST = 40, 12

@@ -1,18 +1,19 @@
 """TensorFlow Datasets, read by random access (`as_data_source`), which needs no TensorFlow and imports none.
 
-`data/tfds_preparation.py` downloads and prepares them. An example's name is TFDS's id of it, as `add_tfds_id` gives it:
-`mnist-train.array_record-00000-of-00001__42`.
+`prepare_tfds` (`--mode=fetch`) downloads and prepares them; most of TFDS's own builders need TensorFlow for this, once.
+An example's name is TFDS's id of it, as `add_tfds_id` gives it: `mnist-train.array_record-00000-of-00001__42`.
 """
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Int32, UInt8
+from rich.markup import escape
 
 from vision_transfer.config.schema import DatasetConfig
 from vision_transfer.data.dataset import DIGEST_BYTES, SPLIT_NAMES, digest
@@ -23,7 +24,7 @@ from vision_transfer.data.images.parallel import map_in_order
 from vision_transfer.data.source import Examples, Source
 from vision_transfer.errors import UserError, nearest_names
 from vision_transfer.runtime.console import Screen
-from vision_transfer.runtime.program import program
+from vision_transfer.runtime.program import install_extra, program
 
 # `tfds:NAME`, or `tfds` alone for a folder that was prepared, by own code perhaps.
 NAME = "tfds"
@@ -76,6 +77,70 @@ def tfds_source(config: DatasetConfig, cache_dir: Path, screen: Screen) -> Sourc
         note=f"TensorFlow Datasets' {builder.info.full_name}, from {builder.data_dir}.",
         expected="a prepared TFDS data set of images with one label each",
     )
+
+
+def prepare_tfds(config: DatasetConfig, screen: Screen) -> Path:
+    """Downloads a data set into TFDS's `data_dir` (`dataset.root`) and prepares it, unless it is there; its folder.
+
+    Raises:
+        UserError: there is no such data set, a file of it must be downloaded by hand, a module is missing, or the
+            download or the disk failed.
+    """
+    import requests
+    import tensorflow_datasets as tfds
+    from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
+    from tensorflow_datasets.core.download.util import DownloadError
+
+    where, builder = f"--config.dataset.name={config.name}", find_builder(config)
+    folder = Path(builder.data_dir)
+    if builder.is_prepared():
+        check_random_access(config, builder)
+        screen.say(escape(f"{config.name} is already in {folder}."))
+        return folder
+    screen.say(escape(f"Preparing {builder.info.full_name} in {folder}"))
+    try:
+        # Google's bucket has the data sets prepared, but as tfrecord.
+        downloads = tfds.download.DownloadConfig(try_download_gcs=False)
+        builder.download_and_prepare(download_config=downloads, file_format=FILE_FORMAT)
+    except Exception as error:
+        causes = list(_causes(error))
+        missing = next((cause for cause in causes if isinstance(cause, ImportError)), None)
+        if missing is not None:
+            raise UserError(f"{where}: {_how_to_get(missing)}") from None
+        if isinstance(error, AssertionError) and builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
+            raise UserError(f"{where}: must be downloaded by hand. {error}") from None
+        if any(isinstance(cause, requests.RequestException | DownloadError) for cause in causes):
+            raise UserError(
+                f"{where}: could not be downloaded ({_brief(error)}). What is complete is kept; run the same command "
+                "again, with a network."
+            ) from None
+        if any(isinstance(cause, NonMatchingChecksumError) for cause in causes):
+            raise UserError(f"{where}: its server has other files than TFDS expects ({_brief(error)})") from None
+        if isinstance(error, OSError):
+            raise UserError(f"{where}: cannot be prepared in {folder} ({_brief(error)})") from None
+        raise
+    return folder
+
+
+def _how_to_get(missing: ImportError) -> str:
+    """What to install for a module that a builder of TFDS imports."""
+    module = (missing.name or str(missing)).partition(".")[0]
+    if module == "tensorflow":
+        return (
+            f"preparing it needs TensorFlow, once (reading it does not): {install_extra('tfds')}; then run the same "
+            "command again"
+        )
+    return f"preparing it needs the Python module {module}, which is not installed; install it and run this again"
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _brief(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
 def fetch_command(name: str, root: Path | str | None = None) -> str:

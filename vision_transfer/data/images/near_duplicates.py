@@ -145,8 +145,8 @@ def load_thumbnails(
     """
     version = f"{content} {THUMBNAIL_VERSION} {decoder_version()}"
     file, size = cache_dir / THUMBNAILS_FOLDER / digest(version.encode()).hex(), ROW_BYTES * len(examples.files)
-    content = kept_bytes(file, size, lambda: _thumbnail_rows(examples, screen).tobytes())
-    rows = np.frombuffer(content, np.uint8).reshape(-1, ROW_BYTES)
+    kept = kept_bytes(file, size, lambda: _thumbnail_rows(examples, screen).tobytes())
+    rows = np.frombuffer(kept, np.uint8).reshape(-1, ROW_BYTES)
     return rows[:, 1:].reshape(-1, SIDE, SIDE), rows[:, 0] > 0
 
 

@@ -1,4 +1,4 @@
-"""Layers and tensors under the names that Keras gives them, in any version and format.
+"""Layers and tensors under the names that Keras gives them in any version and format, and converters from it in ONNX.
 
 Where nobody named a layer, Keras calls it by its class and a number, `conv2d_3`, and the number depends on what else
 was built in the same process. Such layers are matched in their order, with as many layers of the same class.
@@ -8,7 +8,14 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from vision_transfer.models.pretrained.tensors import CONVOLUTION_RANK, Layout, Shapes, StoredTensor, Wanted
+from vision_transfer.models.pretrained.tensors import (
+    CONVOLUTION_RANK,
+    Layout,
+    Shapes,
+    StoredTensor,
+    Wanted,
+    oihw_or_same,
+)
 
 # Names of tensors in all versions of Keras, and here; a longer name that ends in another comes first.
 PARAMETERS = {
@@ -56,6 +63,33 @@ def by_keras_names(stored: Sequence[StoredTensor], shapes: Shapes) -> list[Wante
             candidates = tuple(one for one in of_layer if parameter_word(one.words[-1]) in words)
             wanted.append(Wanted(layer, parameter, shape, candidates, (Layout(shape),), remarks.get(layer, "")))
     return wanted
+
+
+def by_onnx_names(stored: Sequence[StoredTensor], shapes: Shapes) -> list[Wanted]:
+    """Tensors with the layer's name, possibly numbered, as a word (`functional_1/block1_conv1_1/Squeeze:0`).
+
+    The tensors of a layer are distinguished by their number of dimensions and, where several have the same, by their
+    last words. Kernels of convolutions are OIHW; those of dense layers are in × out, as converters from Keras leave
+    them.
+    """
+    return [
+        Wanted(layer, parameter, shape, _candidates(stored, layer, parameters, parameter), oihw_or_same(shape))
+        for layer, parameters in shapes.items()
+        for parameter, shape in parameters.items()
+    ]
+
+
+def _candidates(
+    stored: Sequence[StoredTensor], layer: str, parameters: Mapping[str, tuple[int, ...]], parameter: str
+) -> tuple[StoredTensor, ...]:
+    found = [
+        tensor
+        for tensor in stored
+        if len(tensor.shape) == len(parameters[parameter])
+        and any(word == layer or re.sub(r"_\d+$", "", word) == layer for word in tensor.words)
+    ]
+    words = accepted_words(parameters, parameter)
+    return tuple([tensor for tensor in found if parameter_word(tensor.words[-1]) in words] or found)
 
 
 def parameter_word(name: str) -> str:

@@ -9,9 +9,8 @@ from vision_transfer.errors import UserError
 from vision_transfer.models.pretrained import keras_h5, safetensors_file
 from vision_transfer.models.pretrained.keras_archive import is_keras_archive, open_keras_archive
 from vision_transfer.models.pretrained.keras_h5 import open_keras_h5
-from vision_transfer.models.pretrained.keras_names import by_keras_names
+from vision_transfer.models.pretrained.keras_names import by_keras_names, by_onnx_names
 from vision_transfer.models.pretrained.onnx_file import open_onnx
-from vision_transfer.models.pretrained.onnx_names import by_onnx_names
 from vision_transfer.models.pretrained.safetensors_file import open_safetensors, read_metadata
 from vision_transfer.models.pretrained.tensors import (
     STATISTICS,

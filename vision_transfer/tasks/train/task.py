@@ -39,7 +39,6 @@ from vision_transfer.tasks.report.task import report_of_finished_run
 from vision_transfer.tasks.train.messages import say_end_of_schedule, say_result, say_run, say_stage
 from vision_transfer.tasks.train.tracking import Session, check_tracker, tracking
 from vision_transfer.training.loop import train_stage
-from vision_transfer.training.own_metrics import own_metrics
 from vision_transfer.training.stage import (
     StageOutcome,
     Surroundings,
@@ -49,6 +48,7 @@ from vision_transfer.training.stage import (
     ends_before,
     with_weights,
 )
+from vision_transfer.training.validation import own_metrics
 
 
 def train(config: Config, options: RunOptions, screen: Screen) -> RunFolder:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vision_transfer.runtime.read_ahead import will_need
+from vision_transfer.training.device_feed import will_need
 
 
 class Recorded:
