@@ -18,6 +18,8 @@ Grids:
 - `sizes`: three depths with 100, 300, 1,000 and all training images;
 - `rates`: block 5 with three learning rates, each with one rate for all layers, layer-wise decay, and one rate per
   block, under the three schedules;
+- `networks`: EfficientNet-Lite0 and VGG16 with the linear head and the rates of `configs/recommended.py`, at 96 pixels;
+  the head alone, the last stage or everything, with 100, 1,000 and all training images and one seed;
 - `batch_norm`: EfficientNet-Lite0 with 200 training images of 96 pixels; the head alone, the last stages or everything,
   in batches of 4, 8 and 32, with the pretrained statistics of its batch norms and with those of the batches
   (`docs/batch_norm.md`).
@@ -47,7 +49,7 @@ DEPTHS = (
     "below:block4_conv1",
 )
 THREE_DEPTHS = ("all", "below:block5_conv3", "below:block5_conv1")
-GRIDS = ("depths", "deep", "surgical", "sizes", "rates", "batch_norm")
+GRIDS = ("depths", "deep", "surgical", "sizes", "rates", "networks", "batch_norm")
 EVERY_BLOCK_ON = ("all", *(f"below:block{block}_conv1" for block in (5, 4, 3, 2)), "none")
 # For the grids `deep` and `surgical`, whose runs train through most of the network and take long.
 FEW_IMAGES, FEW_EPOCHS = 300, 3
@@ -80,6 +82,8 @@ def get_config(argument: str | None = None) -> ConfigDict:
             config.ablation.learning_rates = (1e-5, 3e-5, 1e-4)
             config.ablation.multipliers = ("none", "layer_decay=0.65", "block_decay=0.4")
             config.ablation.schedules = ("head_first", "together", "gradual")
+        case "networks":
+            return _networks(config)
         case "batch_norm":
             return _batch_norm(config)
     rmsprop = {"name": "rmsprop"}
@@ -94,12 +98,31 @@ def get_config(argument: str | None = None) -> ConfigDict:
     )
 
 
-def _batch_norm(config: ConfigDict) -> ConfigDict:
-    """Every run sees each image as often, whatever its batches."""
-    config.name = "batch_norm"
+def _linear_head(config: ConfigDict, name: str) -> None:
+    """The head of `configs/recommended.py`, at a size of image at which networks can be trained on a CPU."""
+    config.name = name
     config.model.backbone, config.model.pooling, config.model.hidden = "efficientnet_lite0", "average", ()
     config.model.dropout = 0.0
     config.dataset.image_size = 96
+
+
+def _networks(config: ConfigDict) -> ConfigDict:
+    """The stages of `configs/recommended.py`, the second one shorter."""
+    _linear_head(config, "networks")
+    config.study.seeds, config.study.train_examples = (0,), (100, 1000, 0)
+    config.ablation.backbones = ("efficientnet_lite0", "vgg16")
+    config.ablation.masks = ("all", "last_stage", "none")
+    monitor, adam = "validation_accuracy_then_loss", {"name": "adam", "lr_schedule": "cosine"}
+    return with_schedule_left_open(
+        config,
+        head=stage(freeze="all", epochs=40, monitor=monitor, l2=1e-4, optimizer=adam | {"lr": 3e-3}),
+        tune=stage(freeze="none", epochs=5, monitor=monitor, optimizer=adam | {"lr": 3e-4}),
+    )
+
+
+def _batch_norm(config: ConfigDict) -> ConfigDict:
+    """Every run sees each image as often, whatever its batches."""
+    _linear_head(config, "batch_norm")
     config.study.train_examples, config.study.least_steps = (200,), 1
     config.ablation.masks = ("all", "last_stage", "none")
     config.ablation.batch_sizes = (4, 8, 32)
