@@ -18,7 +18,7 @@ Grids:
 - `sizes`: three depths with 100, 300, 1,000 and all training images;
 - `rates`: block 5 with three learning rates, each with one rate for all layers, layer-wise decay, and one rate per
   block, under the three schedules;
-- `networks`: EfficientNet-Lite0 and VGG16 with the linear head and the rates of `configs/recommended.py`, at 96 pixels;
+- `networks`: EfficientNet-Lite0 and VGG16 with the linear head and the rates of `configs/recommended.py`, at 64 pixels;
   the head alone, the last stage or everything, with 100, 1,000 and all training images and one seed;
 - `batch_norm`: EfficientNet-Lite0 with 200 training images of 96 pixels; the head alone, the last stages or everything,
   in batches of 4, 8 and 32, with the pretrained statistics of its batch norms and with those of the batches
@@ -99,16 +99,16 @@ def get_config(argument: str | None = None) -> ConfigDict:
 
 
 def _linear_head(config: ConfigDict, name: str) -> None:
-    """The head of `configs/recommended.py`, at a size of image at which networks can be trained on a CPU."""
+    """EfficientNet-Lite0 with the head of `configs/recommended.py`."""
     config.name = name
     config.model.backbone, config.model.pooling, config.model.hidden = "efficientnet_lite0", "average", ()
     config.model.dropout = 0.0
-    config.dataset.image_size = 96
 
 
 def _networks(config: ConfigDict) -> ConfigDict:
     """The stages of `configs/recommended.py`, the second one shorter."""
     _linear_head(config, "networks")
+    config.dataset.image_size = 64
     config.study.seeds, config.study.train_examples = (0,), (100, 1000, 0)
     config.ablation.backbones = ("efficientnet_lite0", "vgg16")
     config.ablation.masks = ("all", "last_stage", "none")
@@ -123,6 +123,7 @@ def _networks(config: ConfigDict) -> ConfigDict:
 def _batch_norm(config: ConfigDict) -> ConfigDict:
     """Every run sees each image as often, whatever its batches."""
     _linear_head(config, "batch_norm")
+    config.dataset.image_size = 96
     config.study.train_examples, config.study.least_steps = (200,), 1
     config.ablation.masks = ("all", "last_stage", "none")
     config.ablation.batch_sizes = (4, 8, 32)
