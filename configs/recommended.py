@@ -16,6 +16,18 @@ seed 0:
   subset 128 pixels (`--config.dataset.image_size=128`) have 0.752, and 224 have 0.824.
 - **Fine-tuning only below 0.98.** On cats and dogs the head alone is there. On the sign-language digits, which look
   unlike ImageNet's photos, it has 0.913, and training everything is worth it.
+- **At least 20 steps in an epoch of the head** (`stages.head.least_steps`). A pass over 100 images has 4, and 40 such
+  epochs end too early. Best validation accuracy, and lowest validation loss, of 100 images: means over three subsets
+  (`--config.dataset.train_examples=100`, with `--config.seed` and `--config.dataset.subset_seed` from 0 to 2), with the
+  rule and without it (`--config.stages.head.least_steps=1`). The loss is lower in all nine pairs.
+
+  | data | at least 20 steps | 4 steps |
+  | --- | --- | --- |
+  | sign language | 0.809; 0.697 | 0.779; 0.849 |
+  | CIFAR-10 subset | 0.746; 0.748 | 0.743; 0.769 |
+  | cats and dogs | 0.986; 0.045 | 0.985; 0.058 |
+
+  From 641 images on an epoch is one pass.
 - **128 pixels where small images need fine-tuning** (`--config.dataset.image_size=128`). A step takes a third of the
   FLOPs of 224 pixels. On the sign-language digits (100 pixels) the head then has 0.893, and stage `tune`
   0.990 of 300 validation images (test 1.000 of 50; 95 % interval 0.929 to 1.000).
@@ -48,6 +60,6 @@ def get_config() -> ConfigDict:
     adam = {"name": "adam", "lr_schedule": "cosine"}
     return with_stages(
         config,
-        head=stage(freeze="all", epochs=40, l2=1e-4, optimizer=adam | {"lr": 3e-3}),
+        head=stage(freeze="all", epochs=40, least_steps=20, l2=1e-4, optimizer=adam | {"lr": 3e-3}),
         tune=stage(freeze="none", epochs=15, patience=4, skip_from=0.98, optimizer=adam | {"lr": 3e-4}),
     )

@@ -242,7 +242,7 @@ def test_what_the_digest_ignores(config):
         "dataset.grouped_by",
         "dataset.folds",
         "dataset.fold",
-        *(f"stages.{name}.loss" for name in config.stages),
+        *(f"stages.{name}.{field}" for name in config.stages for field in ("loss", "least_steps")),
     }
 
 

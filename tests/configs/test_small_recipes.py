@@ -7,6 +7,7 @@ import pytest
 from vision_transfer import freezing
 from vision_transfer.config import checked
 from vision_transfer.config.files import load_config
+from vision_transfer.data.batches import steps_of_epoch
 from vision_transfer.errors import UserError
 from vision_transfer.models.network import all_parameter_shapes
 from vision_transfer.runs.build import DataFacts, build_network, resolve_stages
@@ -125,3 +126,9 @@ def test_the_recommended_recipe_trains_a_small_head_and_lets_validation_choose()
     network = build_network(config, DataFacts(2, (224, 224, 3)))
     counts = freezing.counts(all_parameter_shapes(network), resolve_stages(config, network)[0].mask)
     assert counts.trainable == 512 * 256 + 256 + 256 + 1
+
+
+@pytest.mark.parametrize(("images", "steps"), [(100, 20), (640, 20), (641, 21), (2000, 63)])
+def test_the_recommended_head_takes_20_steps_in_an_epoch_where_a_pass_has_fewer(images, steps):
+    config = load("recommended", None)
+    assert steps_of_epoch(config.stages["head"], images, config.batch_size) == steps

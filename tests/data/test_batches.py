@@ -4,10 +4,12 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vision_transfer.config import StageConfig
 from vision_transfer.data.batches import (
     balanced_order,
     batches_per_pass,
     permutation,
+    steps_of_epoch,
     training_batches,
 )
 
@@ -18,6 +20,14 @@ seeds = st.integers(0, 2**64 - 1)
 @given(seeds, st.integers(0, 10**6), sizes)
 def test_a_pass_is_a_permutation(seed, pass_index, examples):
     assert sorted(permutation(seed, pass_index, examples)) == list(range(examples))
+
+
+@given(sizes, st.integers(1, 20), st.integers(1, 30))
+def test_an_epoch_is_one_pass_or_the_least_number_of_steps(examples, batch_size, least):
+    steps = steps_of_epoch(StageConfig(least_steps=least), examples, batch_size)
+    assert steps >= least and steps * batch_size >= examples
+    assert steps == least or (steps - 1) * batch_size < examples
+    assert steps_of_epoch(StageConfig(steps_per_epoch=7, least_steps=least), examples, batch_size) == 7
 
 
 def test_the_order_never_changes():

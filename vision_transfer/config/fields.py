@@ -36,6 +36,7 @@ NOT_IN_DIGEST_AT_DEFAULT = (
     "classifier.pooled_layers",
     "metrics",
     "loss",
+    "least_steps",
     "dataset.grouped_by",
     "dataset.folds",
     "dataset.fold",
@@ -170,6 +171,7 @@ def digested(config: Config) -> dict[str, Any]:
 def _is_later_default(path: str, value: Any) -> bool:
     field = field_at(path)
     name = path.split(".", 2)[2] if path.startswith("stages.") else path
-    return (
-        field is not None and name in NOT_IN_DIGEST_AT_DEFAULT and value in (field.default, list(field.default or ()))
-    )
+    if field is None or name not in NOT_IN_DIGEST_AT_DEFAULT:
+        return False
+    # `flatten` turns tuples into lists.
+    return (tuple(value) if isinstance(value, list) else value) == field.default

@@ -64,6 +64,9 @@ class StageConfig:
     steps_per_epoch: int | None = setting(
         None, "steps that count as an epoch; default: one pass over the data", minimum=1
     )
+    least_steps: int = setting(
+        1, "least steps of an epoch, unless steps_per_epoch is set: few images are passed over several times", minimum=1
+    )
     validation_steps: int | None = setting(None, "batches of validation per epoch; default: the whole split", minimum=1)
     monitor: Literal["validation_loss", "validation_accuracy", "validation_accuracy_then_loss"] = setting(
         "validation_loss",

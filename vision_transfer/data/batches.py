@@ -8,6 +8,8 @@ guarantees, and no method of `numpy.random.Generator`, whose algorithms may chan
 import numpy as np
 from jaxtyping import Float32, Int32
 
+from vision_transfer.config import StageConfig
+
 # Separates this stream from any other use of Philox with the same key.
 _ORDER_DOMAIN = int.from_bytes(b"order", "big")
 
@@ -25,6 +27,11 @@ def permutation(seed: int, pass_index: int, examples: int, stream: int = 0) -> I
 def batches_per_pass(examples: int, batch_size: int) -> int:
     """Batches in one pass over the data; the last one may be smaller."""
     return -(-examples // batch_size)
+
+
+def steps_of_epoch(stage: StageConfig, examples: int, batch_size: int) -> int:
+    """Steps of an epoch of a stage: one pass over the data, unless its fields set a number or a least number."""
+    return stage.steps_per_epoch or max(stage.least_steps, batches_per_pass(examples, batch_size))
 
 
 def balanced_order(seed: int, pass_index: int, labels: Int32[np.ndarray, "examples"]) -> Int32[np.ndarray, "examples"]:

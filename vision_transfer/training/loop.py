@@ -20,7 +20,7 @@ from jaxtyping import Array, Float, Key
 from vision_transfer import freezing
 from vision_transfer.config import Config
 from vision_transfer.data.augmentation.augment import bank_variant
-from vision_transfer.data.batches import batches_per_pass, training_batches
+from vision_transfer.data.batches import steps_of_epoch, training_batches
 from vision_transfer.errors import UserError
 from vision_transfer.models.network import Network, Params, params_of, prepared_kernels
 from vision_transfer.runtime import hosts
@@ -176,7 +176,7 @@ def _make_loop(
     frozen_collections = _frozen_collections(config, program, {**variables, "params": frozen}, mesh)
     shared = share(frozen_collections, mesh)
     constants = Constants(shared, stage_key(config.seed, stage.name), multipliers=multipliers)
-    steps_per_epoch = settings.steps_per_epoch or batches_per_pass(examples, config.batch_size)
+    steps_per_epoch = steps_of_epoch(settings, examples, config.batch_size)
     steps = settings.epochs * steps_per_epoch
     rates = learning_rates(optimizer.lr, optimizer.lr_schedule, optimizer.warmup_steps, steps)
     feed = make_feed(data.train, mesh)

@@ -9,7 +9,7 @@ from timeit import repeat
 import numpy as np
 
 from vision_transfer.config import Config, flatten
-from vision_transfer.data.batches import batches_per_pass
+from vision_transfer.data.batches import batches_per_pass, steps_of_epoch
 from vision_transfer.freezing import counts
 from vision_transfer.models.network import Network, all_parameter_shapes
 from vision_transfer.runs.build import Stage, cached_variants, resolve_stages
@@ -121,7 +121,7 @@ def _stage_keys(config: Config, stages: Sequence[Stage]) -> list[str]:
 
 def _stage_flops(config: Config, stage: Stage, network: Network, examples: int, validation: int) -> int:
     values = config.stages[stage.name]
-    steps = values.epochs * (values.steps_per_epoch or batches_per_pass(examples, config.batch_size))
+    steps = values.epochs * steps_of_epoch(values, examples, config.batch_size)
     step = total(step_costs(network, stage.mask, config.batch_size, stage.start)).flops
     # The last batch of an epoch is smaller.
     share = examples / (batches_per_pass(examples, config.batch_size) * config.batch_size)

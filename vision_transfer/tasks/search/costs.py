@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from vision_transfer.config import Config
-from vision_transfer.data.batches import batches_per_pass
+from vision_transfer.data.batches import steps_of_epoch
 from vision_transfer.models.network import Network
 from vision_transfer.runs.build import Stage, resolve_stages
 from vision_transfer.tasks.benchmark.costs import forward_costs, step_costs, total
@@ -111,7 +111,7 @@ def _epoch(config: Config, stage: Stage, network: Network, examples: int, valida
     step = total(step_costs(network, stage.mask, config.batch_size, stage.start)).flops
     steps = stage.settings.validation_steps
     validated = validation if steps is None else steps * config.eval_batch_size
-    batches = stage.settings.steps_per_epoch or batches_per_pass(examples, config.batch_size)
+    batches = steps_of_epoch(stage.settings, examples, config.batch_size)
     return batches * step + total(forward_costs(network, validated, stage.evaluation_start)).flops
 
 

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from vision_transfer import freezing
 from vision_transfer.config import Config
-from vision_transfer.data.batches import batches_per_pass
+from vision_transfer.data.batches import steps_of_epoch
 from vision_transfer.data.dataset import Dataset
 from vision_transfer.models.layers import stage_of, stage_starts
 from vision_transfer.models.network import Network, all_parameter_shapes
@@ -97,7 +97,7 @@ def say_stage(run: Run, stage: Stage) -> None:
     """The length of a stage, the layer that its steps start from, and what is trainable and frozen."""
     screen, settings = run.screen, stage.settings
     counts = freezing.counts(all_parameter_shapes(run.network), stage.mask)
-    steps = settings.steps_per_epoch or batches_per_pass(len(run.dataset.train), run.config.batch_size)
+    steps = steps_of_epoch(settings, len(run.dataset.train), run.config.batch_size)
     start = f"cached {stage.cached}" if stage.trains_from_cache else "the images"
     if stage.cached and not stage.trains_from_cache:
         start += f", validation from cached {stage.cached}"
