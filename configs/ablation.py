@@ -19,7 +19,7 @@ Grids:
 - `rates`: block 5 with three learning rates, each with one rate for all layers, layer-wise decay, and one rate per
   block, under the three schedules;
 - `networks`: EfficientNet-Lite0 and VGG16 with the linear head and the rates of `configs/recommended.py`, at 64 pixels;
-  the head alone, the last stage or everything, with 100, 1,000 and all training images and one seed;
+  the head alone, the last stages or everything, with 100 and 1,000 training images and one seed;
 - `batch_norm`: EfficientNet-Lite0 with 200 training images of 96 pixels; the head alone, the last stages or everything,
   in batches of 4, 8 and 32, with the pretrained statistics of its batch norms and with those of the batches
   (`docs/batch_norm.md`).
@@ -114,7 +114,7 @@ def _networks(config: ConfigDict) -> ConfigDict:
     """The stages of `configs/recommended.py`, the second one shorter."""
     _linear_head(config, "networks")
     config.dataset.image_size = 64
-    config.study.seeds, config.study.train_examples = (0,), (100, 1000, 0)
+    config.study.seeds, config.study.train_examples = (0,), (100, 1000)
     config.ablation.backbones = ("efficientnet_lite0", "vgg16")
     config.ablation.masks = ("all", "last_stage", "none")
     monitor, adam = "validation_accuracy_then_loss", {"name": "adam", "lr_schedule": "cosine"}

@@ -174,4 +174,4 @@ def _is_later_default(path: str, value: Any) -> bool:
     if field is None or name not in NOT_IN_DIGEST_AT_DEFAULT:
         return False
     # `flatten` turns tuples into lists.
-    return (tuple(value) if isinstance(value, list) else value) == field.default
+    return value == (list(field.default) if isinstance(field.default, tuple) else field.default)
