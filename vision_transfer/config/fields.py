@@ -154,7 +154,7 @@ def flatten(config: Config | Mapping[str, Any], prefix: str = "") -> dict[str, A
         if isinstance(value, Mapping):
             flat |= flatten(cast(Mapping[str, Any], value), f"{prefix}{key}.")
         else:
-            flat[f"{prefix}{key}"] = list(cast(tuple[Any, ...], value)) if isinstance(value, tuple) else value
+            flat[f"{prefix}{key}"] = _plain(value)
     return flat
 
 
@@ -173,5 +173,8 @@ def _is_later_default(path: str, value: Any) -> bool:
     name = path.split(".", 2)[2] if path.startswith("stages.") else path
     if field is None or name not in NOT_IN_DIGEST_AT_DEFAULT:
         return False
-    # `flatten` turns tuples into lists.
-    return value == (list(field.default) if isinstance(field.default, tuple) else field.default)
+    return value == _plain(field.default)
+
+
+def _plain(value: Any) -> Any:
+    return list(cast(tuple[Any, ...], value)) if isinstance(value, tuple) else value
