@@ -38,6 +38,13 @@ class BenchmarkConfig:
         "compile for this instead of measuring here: tpu:TOPOLOGY, such as tpu:v5e:2x2; or compute what the chip needs "
         "at least: cuda:h100, cuda:a100, cuda:l4",
     )
+    plan: int = setting(
+        0,
+        "training images whose epochs are planned, by arithmetic, on many chips of the target, such as cuda:h100 or "
+        "tpu:v5e; batch_size is that of a chip",
+        minimum=0,
+    )
+    plan_chips: tuple[int, ...] = setting((8, 64), "numbers of chips of a plan", minimum=1)
     peers: tuple[PeerName, ...] = setting(
         (),
         "libraries to measure in turns with this one; keras has TensorFlow below it, keras_jax and keras_torch these; "

@@ -20,6 +20,7 @@ from vision_transfer.tasks.benchmark.cases import comparison_cases, depth_cases
 from vision_transfer.tasks.benchmark.costs import total
 from vision_transfer.tasks.benchmark.difference import RESULT
 from vision_transfer.tasks.benchmark.measure import compare, measure_input_path
+from vision_transfer.tasks.benchmark.plan import write_plan
 from vision_transfer.tasks.benchmark.suite import measure
 from vision_transfer.tasks.benchmark.whole_runs import compare_whole_runs
 from vision_transfer.tasks.figures import COLOURS, draw_or_say_why, drawable, line_style, new_axes, save_png
@@ -47,8 +48,9 @@ def benchmark(config: Config, cache: Path, workdir: Path | None, screen: Screen)
     """Runs the benchmark that the config describes; returns its folder, a new one or that of one with cases left.
 
     Cases are measured here; with `config.benchmark.target` compiled or computed for absent chips; with
-    `config.benchmark.peers` measured in turns with other libraries; `config.benchmark.whole_runs` compares whole runs
-    instead. This process computes nothing itself, so that accelerators are free for the workers.
+    `config.benchmark.plan` planned for many of them by arithmetic; with `config.benchmark.peers` measured in turns with
+    other libraries; `config.benchmark.whole_runs` compares whole runs instead. This process computes nothing itself, so
+    that accelerators are free for the workers.
 
     Raises:
         UserError: a config that cannot be measured, a peer that cannot be run, or a folder of another benchmark.
@@ -66,7 +68,9 @@ def benchmark(config: Config, cache: Path, workdir: Path | None, screen: Screen)
         "began": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
     earlier = _unfinished(folder, result)
-    if target:
+    if config.benchmark.plan:
+        result["plan"] = write_plan(config, folder, screen)
+    elif target:
         trace = folder / TRACE if config.benchmark.trace else None
         result["compiled"] = compile_cases(depth_cases(config), target, trace, screen)
     elif whole_runs := _listed(config.benchmark.whole_runs):
