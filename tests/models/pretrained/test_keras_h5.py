@@ -148,14 +148,14 @@ def test_missing_and_misshapen_tensors_are_named(params, shapes, tmp_path):
     assert "my_head/my_head/kernel:0 (3, 1) float32" in message
 
 
-@pytest.mark.parametrize("dtype", ["<f8", ">f2", ">f4", "<i4"])
+@pytest.mark.parametrize("dtype", ["float64", "int32"])
 def test_other_types_are_named(dtype, params, base_shapes, tmp_path):
     path = tmp_path / "vgg.h5"
     write_keras_h5(path, params)
     with h5py.File(path, "a") as file:
         del file["block1_conv1/block1_conv1/bias:0"]
         file["block1_conv1/block1_conv1/bias:0"] = np.ones(4, dtype)
-    assert f"({dtype})" in refusal(path, base_shapes)
+    assert f"(4,) {dtype}" in refusal(path, base_shapes)
 
 
 def replaced_bias(path, params, create):
@@ -192,11 +192,12 @@ def test_values_in_other_files_are_not_read(params, base_shapes, tmp_path):
 
 
 @pytest.mark.parametrize("chunks", [None, (2,), (3,)])
+@pytest.mark.parametrize("compression", ["gzip", "lzf"])
 @pytest.mark.parametrize("shuffle", [False, True])
-def test_compressed_values_are_read(chunks, shuffle, params, base_shapes, tmp_path, same):
+def test_compressed_values_are_read(chunks, shuffle, compression, params, base_shapes, tmp_path, same):
     def compressed(group, name):
         values = params["block1_conv1"]["bias"]
-        group.create_dataset(name, data=values, chunks=chunks, compression="gzip", shuffle=shuffle)
+        group.create_dataset(name, data=values, chunks=chunks, compression=compression, shuffle=shuffle)
 
     path = replaced_bias(tmp_path / "compressed.h5", params, compressed)
     same(read_weights_file(path, base_shapes).params, {layer: params[layer] for layer in base_shapes})
@@ -212,12 +213,15 @@ def test_compressed_kernels_are_read(params, base_shapes, tmp_path, same):
     same(read_weights_file(path, base_shapes).params, {layer: params[layer] for layer in base_shapes})
 
 
-def test_a_piece_that_unpacks_to_more_than_its_values_is_refused(params, base_shapes, tmp_path):
+def test_a_piece_that_unpacks_to_more_than_its_values_takes_no_memory(params, base_shapes, tmp_path):
     def bomb(group, name):
         dataset = group.create_dataset(name, (4,), "<f4", chunks=(4,), compression="gzip")
-        dataset.id.write_direct_chunk((0,), zlib.compress(bytes(10**7)))
+        compressor = zlib.compressobj(1)
+        head = compressor.compress(bytes(1 << 20)) + compressor.flush(zlib.Z_FULL_FLUSH)
+        again = compressor.compress(bytes(1 << 20)) + compressor.flush(zlib.Z_FULL_FLUSH)
+        dataset.id.write_direct_chunk((0,), head + again * 700)
 
-    assert "does not hold its values" in refusal(replaced_bias(tmp_path / "bomb.h5", params, bomb), base_shapes)
+    assert "damaged" in refusal(replaced_bias(tmp_path / "bomb.h5", params, bomb), base_shapes)
 
 
 def test_pieces_that_were_never_written_are_missed(params, base_shapes, tmp_path):
@@ -225,18 +229,11 @@ def test_pieces_that_were_never_written_are_missed(params, base_shapes, tmp_path
         group.create_dataset(name, (4,), "<f4", chunks=(2,), compression="gzip")[:2] = 1
 
     path = replaced_bias(tmp_path / "lacking.h5", params, lacking)
-    assert "does not have all of its pieces" in refusal(path, base_shapes)
+    assert "without some of its pieces" in refusal(path, base_shapes)
 
 
-def test_another_compression_is_named(params, base_shapes, tmp_path):
-    def lzf(group, name):
-        group.create_dataset(name, data=np.ones(4, "<f4"), chunks=(4,), compression="lzf")
-
-    assert "compressed by HDF5's filter 32000" in refusal(replaced_bias(tmp_path / "lzf.h5", params, lzf), base_shapes)
-
-
-@pytest.mark.parametrize("dtype", ["<f2", ml_dtypes.bfloat16])
-def test_half_precision_is_read(dtype, params, base_shapes, tmp_path, same):
+@pytest.mark.parametrize("dtype", ["<f2", ">f2", ">f4", ml_dtypes.bfloat16])
+def test_half_precision_and_other_orders_of_bytes_are_read(dtype, params, base_shapes, tmp_path, same):
     half = {
         layer: {name: values.astype(dtype) for name, values in parameters.items()}
         for layer, parameters in params.items()
@@ -296,8 +293,8 @@ def test_a_file_that_sends_the_library_round_in_circles_ends(params, base_shapes
 def test_a_listing_that_takes_too_long_is_ended(params, base_shapes, tmp_path, monkeypatch):
     path = tmp_path / "vgg.h5"
     write_keras_h5(path, params)
-    monkeypatch.setattr(keras_h5, "LISTING_SECONDS", 0.01)
-    assert "were not listed within" in refusal(path, base_shapes)
+    monkeypatch.setattr(keras_h5, "ANSWER_SECONDS", 0.01)
+    assert "were not read within" in refusal(path, base_shapes)
 
 
 def test_paths_with_spaces_and_letters_of_all_kinds(params, shapes, tmp_path, same, monkeypatch):

@@ -1,12 +1,10 @@
 """Detection of formats, refused files, and mutations of good files of every format."""
 
+import contextlib
 import json
 import os
 import random
-import select
 import signal
-import subprocess
-import sys
 import zipfile
 
 import h5py
@@ -14,7 +12,7 @@ import numpy as np
 import pytest
 
 from vision_transfer.errors import UserError
-from vision_transfer.models.pretrained import keras_h5
+from vision_transfer.models.pretrained import keras_archive, keras_h5
 from vision_transfer.models.pretrained.keras_h5 import write_keras_h5
 from vision_transfer.models.pretrained.safetensors_file import write_safetensors
 from vision_transfer.models.pretrained.weights_file import read_weights_file
@@ -81,52 +79,22 @@ def time_is_bounded():
     signal.signal(signal.SIGALRM, before)
 
 
-LISTER = """
-import json, sys
-from vision_transfer.models.pretrained import hdf5_listing
-hdf5_listing._limit_memory()
-for line in sys.stdin:
-    try:
-        answer = hdf5_listing.list_datasets(line.rstrip())
-    except hdf5_listing.DAMAGE as error:
-        answer = str(error)
-    print(json.dumps(answer), flush=True)
-"""
-
-
 @pytest.fixture
-def lister():
-    """Lists HDF5 files as `hdf5_listing` does, but many in one process, which is restarted if it hangs."""
-    processes = []
+def one_process(monkeypatch):
+    """Lets one process read all HDF5 files; it is started again if it was ended."""
+    start, kept = keras_h5.reading_process, []
+    with contextlib.ExitStack() as stack:
 
-    def start():
-        command = [sys.executable, "-c", LISTER]
-        processes.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
+        @contextlib.contextmanager
+        def reading_process():
+            if not kept or kept[-1].args[0].poll() is not None:
+                kept.append(stack.enter_context(start()))
+            yield kept[-1]
 
-    def end():
-        process = processes.pop()
-        process.kill()
-        process.communicate()
-
-    def listing(path):
-        if not processes:
-            start()
-        print(path, file=processes[0].stdin, flush=True)
-        if not select.select([processes[0].stdout], [], [], MUTATION_SECONDS / 2)[0]:
-            end()
-            raise UserError("it hangs")
-        answer = processes[0].stdout.readline()
-        if not answer:
-            end()
-            raise UserError("it crashed")
-        answer = json.loads(answer)
-        if isinstance(answer, str):
-            raise UserError(answer)
-        return answer
-
-    yield listing
-    if processes:
-        end()
+        for module in (keras_h5, keras_archive):
+            monkeypatch.setattr(module, "reading_process", reading_process)
+        monkeypatch.setattr(keras_h5, "ANSWER_SECONDS", MUTATION_SECONDS / 2)
+        yield
 
 
 @pytest.fixture
@@ -205,9 +173,8 @@ FORMATS = ("hdf5", "new_hdf5", "compressed_hdf5", "onnx", "ours", "torch", "torc
 
 @pytest.mark.parametrize("kind", FORMATS)
 def test_every_mutation_ends_in_weights_or_a_message(
-    kind, params, shapes, vgg_names, tmp_path, monkeypatch, time_is_bounded, lister, request
+    kind, params, shapes, vgg_names, tmp_path, time_is_bounded, one_process, request
 ):
-    monkeypatch.setattr(keras_h5, "_listing", lister)
     path = tmp_path / "weights"
     request.getfixturevalue(f"write_{kind}")(path, params)
     content = path.read_bytes()

@@ -16,7 +16,7 @@ from shutil import copyfileobj
 from typing import Any
 
 from vision_transfer.errors import UserError
-from vision_transfer.models.pretrained.keras_h5 import list_keras_h5
+from vision_transfer.models.pretrained.keras_h5 import list_keras_h5, reading_process
 from vision_transfer.models.pretrained.tensors import StoredTensor, damaged, printable
 
 WEIGHTS_NAME, CONFIG_NAME = "model.weights.h5", "config.json"
@@ -49,11 +49,12 @@ def open_keras_archive(path: Path) -> Iterator[list[StoredTensor]]:
             raise UserError(
                 f"weights file {path}: it cannot be unpacked into {folder}: {error.strerror or error}"
             ) from error
-        try:
-            tensors = list_keras_h5(unpacked, names)
-        except UserError as error:
-            raise UserError(f"weights file {path}: {error}") from error
-        yield tensors
+        with reading_process() as ask:
+            try:
+                tensors = list_keras_h5(unpacked, names, ask)
+            except UserError as error:
+                raise UserError(f"weights file {path}: {error}") from error
+            yield tensors
 
 
 def is_keras_archive(path: Path) -> bool:

@@ -7,17 +7,14 @@ Layouts (keras/src/legacy/saving/legacy_h5_format.py and keras/src/saving/saving
 - Keras 3's .weights.h5: `layers/conv2d/vars/0`, where the group `vars` carries the layer's name as an attribute.
 """
 
-import itertools
 import json
-import math
 import os
 import re
 import subprocess
 import sys
-import zlib
-from collections.abc import Iterable, Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,16 +22,16 @@ from typing import Any
 import numpy as np
 
 from vision_transfer.errors import UserError
-from vision_transfer.models.pretrained import hdf5_listing
-from vision_transfer.models.pretrained.tensors import StoredTensor, damaged, digest_order, file_dtype, printable
+from vision_transfer.models.pretrained import hdf5_reader
+from vision_transfer.models.pretrained.tensors import StoredTensor, damaged, digest_order, printable
 from vision_transfer.runtime.files import replaced_file
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
-# Time for a listing; that of a good file takes half a second.
-LISTING_SECONDS = 30.0
-# Each thread of NumPy's linear algebra would take some of the listing's little address space. Locks are not needed for
+# Time for an answer of the reading process; the listing of a good file takes half a second.
+ANSWER_SECONDS = 30.0
+# Each thread of NumPy's linear algebra would take some of its little address space. Locks are not needed for
 # reading, and not every file system has them.
-LISTING_ENVIRONMENT = {
+READER_ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
@@ -44,22 +41,12 @@ LISTING_ENVIRONMENT = {
 OPTIMIZER_GROUPS = ("optimizer_weights", "optimizer")
 # The group of Keras 3 in which a layer's tensors are.
 VARIABLES_GROUP = "vars"
-# Bytes by which deflate may lengthen what cannot be compressed: 64, and one in 1,024; zlib itself needs fewer
-# (zlib.net/zlib_tech.html).
-DEFLATE_BYTES, DEFLATE_SHARE = 64, 1024
-# Pieces of so many numbers may be larger than their data set.
-MIN_PIECE_SIZE = 1 << 16
 # Attributes that Keras writes into weights files of this layout and expects in them: the last version that has it.
 ATTRIBUTES = {"keras_version": "2.15.0", "backend": "tensorflow"}
 
 
-@dataclass(frozen=True)
-class Pieces:
-    """Where a data set's pieces are, as `hdf5_listing` gives it."""
-
-    shape: list[int]
-    filters: list[str]
-    places: list[list[int]]
+# Reads an HDF5 file: the JSON of its listing, or the values of the data set that is named.
+Ask = Callable[[Path, str | None], bytes]
 
 
 @contextmanager
@@ -69,14 +56,15 @@ def open_keras_h5(path: Path) -> Iterator[list[StoredTensor]]:
     Raises:
         UserError: the file is not an HDF5 file, or is truncated or damaged.
     """
-    yield list_keras_h5(path, {})
+    with reading_process() as ask:
+        yield list_keras_h5(path, {}, ask)
 
 
-def list_keras_h5(path: Path, layer_names: Mapping[str, str]) -> list[StoredTensor]:
+def list_keras_h5(path: Path, layer_names: Mapping[str, str], ask: Ask) -> list[StoredTensor]:
     """The same; `layer_names` gives the names of layers, by their groups, that the file itself does not name."""
     return [
-        _stored_tensor(path, dataset, layer_names)
-        for dataset in _listing(path)
+        _stored_tensor(path, dataset, layer_names, ask)
+        for dataset in json.loads(ask(path, None))
         if not (dataset["groups"] and dataset["groups"][0] in OPTIMIZER_GROUPS)
     ]
 
@@ -117,35 +105,52 @@ def write_layers(file: Any, layers: Mapping[str, Mapping[str, Any]]) -> None:
             group.create_dataset(name, data=np.asarray(parameters[parameter], np.float32))
 
 
-def _listing(path: Path) -> Iterable[dict[str, Any]]:
-    command = [sys.executable, "-P", hdf5_listing.__file__, str(path.absolute())]
+@contextmanager
+def reading_process() -> Iterator[Ask]:
+    """A process that reads HDF5 files, and is ended if that takes too long; see `hdf5_reader`."""
+    process = subprocess.Popen(
+        [sys.executable, "-P", hdf5_reader.__file__],
+        env=os.environ | READER_ENVIRONMENT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
     try:
-        answer = subprocess.run(
-            command,
-            env=os.environ | LISTING_ENVIRONMENT,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=LISTING_SECONDS,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
+        yield partial(_answer, process)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def _answer(process: "subprocess.Popen[bytes]", path: Path, name: str | None) -> bytes:
+    assert process.stdin is not None and process.stdout is not None, "both are pipes"
+    late = threading.Event()
+    timer = threading.Timer(ANSWER_SECONDS, lambda: (late.set(), process.kill()))
+    timer.start()
+    try:
+        process.stdin.write(json.dumps([str(path.absolute()), name]).encode() + b"\n")
+        process.stdin.flush()
+        answer = json.loads(process.stdout.readline() or '{"bytes": 1}')
+        if "error" in answer:
+            raise damaged(path, f"not a readable HDF5 file ({printable(answer['error'])})")
+        if len(content := process.stdout.read(answer["bytes"])) == answer["bytes"]:
+            return content
+    except BrokenPipeError:
+        pass
+    finally:
+        timer.cancel()
+    if late.is_set():
         raise UserError(
-            f"weights file {path}: its tensors were not listed within {LISTING_SECONDS:.0f} s; the file is damaged, "
-            "or its disk does not answer. Check the disk, or download the file again."
-        ) from error
-    if answer.returncode != 0:
-        lines = answer.stderr.decode("ascii", "replace").strip().splitlines()
-        reason = (
-            printable(lines[-1].strip("'\"")) if lines else f"the HDF5 library ended with status {answer.returncode}"
+            f"weights file {path}: its tensors were not read within {ANSWER_SECONDS:.0f} s; the file is damaged, or "
+            "its disk does not answer. Check the disk, or download the file again."
         )
-        raise damaged(path, f"not a readable HDF5 file ({reason})")
-    return json.loads(answer.stdout)
+    raise damaged(path, f"not a readable HDF5 file (the HDF5 library ended with status {process.wait()})")
 
 
-def _stored_tensor(path: Path, dataset: dict[str, Any], layer_names: Mapping[str, str]) -> StoredTensor:
+def _stored_tensor(path: Path, dataset: dict[str, Any], layer_names: Mapping[str, str], ask: Ask) -> StoredTensor:
     groups: list[str] = dataset["groups"]
     shape = tuple(dataset["shape"])
-    name = "/".join([*groups, dataset["name"]])
+    name = inside = "/".join([*groups, dataset["name"]])
     words, place = (*groups, dataset["name"]), dataset["place"]
     if groups[-1:] == [VARIABLES_GROUP]:
         # the group has a name by class and number in the order of the layers, `conv2d_3`
@@ -158,7 +163,7 @@ def _stored_tensor(path: Path, dataset: dict[str, Any], layer_names: Mapping[str
         words=words,
         shape=shape,
         dtype=dataset["dtype"],
-        read=partial(_read, path, name, dataset),
+        read=lambda: np.frombuffer(ask(path, inside), np.float32).reshape(shape).copy(),
         unreadable=dataset["unreadable"],
         place=place,
     )
@@ -167,53 +172,3 @@ def _stored_tensor(path: Path, dataset: dict[str, Any], layer_names: Mapping[str
 def _number(name: str) -> int:
     number = re.search(r"_(\d{1,9})$", name)
     return int(number[1]) if number else 0
-
-
-def _read(path: Path, name: str, dataset: dict[str, Any]) -> np.ndarray:
-    shape, dtype = tuple(dataset["shape"]), file_dtype(dataset["dtype"])
-    if dataset["pieces"] is not None:
-        return _read_pieces(path, name, Pieces(**dataset["pieces"]), shape, dtype).astype(np.float32, copy=False)
-    count, offset = math.prod(shape), dataset["offset"]
-    values = np.fromfile(path, dtype=dtype, count=count, offset=offset)
-    if values.size != count:
-        raise damaged(path, f"{name} should have {count:,} numbers from byte {offset:,}, and has {values.size:,}")
-    return values.reshape(shape).astype(np.float32, copy=False)
-
-
-def _read_pieces(path: Path, name: str, pieces: Pieces, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
-    """The values of a data set in pieces, which are all of one shape and may extend beyond its end."""
-    size = math.prod(pieces.shape)
-    steps = [range(0, length, step) for length, step in zip(shape, pieces.shape, strict=True)]
-    corners = {tuple(corner) for _, _, _, *corner in pieces.places}
-    if math.prod(map(len, steps)) != len(pieces.places) or corners != set(itertools.product(*steps)):
-        raise damaged(path, f"{name} does not have all of its pieces")
-    if size > max(MIN_PIECE_SIZE, math.prod(shape) << len(shape)):
-        raise damaged(path, f"{name} has pieces of {size:,} numbers, more than itself")
-    values = np.empty(shape, dtype)
-    with path.open("rb") as stream:
-        for offset, length, omitted, *corner in pieces.places:
-            stream.seek(offset)
-            content = stream.read(min(length, size * dtype.itemsize + DEFLATE_BYTES + size // DEFLATE_SHARE))
-            filters = [name for bit, name in enumerate(pieces.filters) if not omitted >> bit & 1]
-            content = _unfiltered(content, filters, size, dtype.itemsize)
-            if len(content) != size * dtype.itemsize:
-                raise damaged(path, f"{name} has a piece at byte {offset:,} that does not hold its values")
-            here = values[tuple(slice(start, start + step) for start, step in zip(corner, pieces.shape, strict=True))]
-            here[...] = np.frombuffer(content, dtype).reshape(pieces.shape)[tuple(map(slice, here.shape))]
-    return values
-
-
-def _unfiltered(content: bytes, filters: Iterable[str], count: int, item_bytes: int) -> bytes:
-    """The bytes of a piece before HDF5's filters were applied in this order; empty if they cannot be undone."""
-    for name in reversed(list(filters)):
-        if name == "deflate":
-            decompressor = zlib.decompressobj()
-            try:
-                # one byte more shows that there is more than there should be
-                content = decompressor.decompress(content, count * item_bytes + 1)
-            except zlib.error:
-                return b""
-        elif len(content) == count * item_bytes:
-            # shuffled: the first bytes of all numbers, then their second bytes, and so on
-            content = np.frombuffer(content, np.uint8).reshape(item_bytes, count).T.tobytes()
-    return content
