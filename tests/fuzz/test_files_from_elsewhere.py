@@ -12,6 +12,7 @@ from PIL import Image
 from vision_transfer.data.formats.csv_file import csv_source
 from vision_transfer.data.formats.folder import folder_source
 from vision_transfer.data.formats.idx import idx_source
+from vision_transfer.data.formats.image_files import display
 from vision_transfer.data.formats.npz import npz_source
 from vision_transfer.data.images.decode import UndecodableError, decode_image
 from vision_transfer.data.images.recognise import HEAD_BYTES, formats_read, is_image, what_it_is
@@ -19,7 +20,7 @@ from vision_transfer.errors import UserError
 from vision_transfer.models.pretrained.keras_h5 import write_keras_h5
 from vision_transfer.models.pretrained.safetensors_file import write_safetensors
 from vision_transfer.models.pretrained.weights_file import read_weights_file
-from vision_transfer.predict.image_files import find_images, shown
+from vision_transfer.predict.image_files import find_images
 from vision_transfer.tasks.check.scan import inspected
 
 SHAPES = {
@@ -133,7 +134,7 @@ def test_folders(cases, tmp_path, quiet):
         _source_or_message(lambda: folder_source(root, quiet))
         for images in (str(root), f"{root}/*", f"{root}/**/[1]*"):
             with contextlib.suppress(UserError):
-                assert all("\x1b" not in shown(path) and "\n" not in shown(path) for path in find_images(images))
+                assert all("\x1b" not in display(path) and "\n" not in display(path) for path in find_images(images))
 
 
 def test_safetensors(cases, mutated, tmp_path):
