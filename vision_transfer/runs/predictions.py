@@ -7,12 +7,14 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int
 
+from vision_transfer.data.formats.npz import read_member
 from vision_transfer.errors import UserError
 from vision_transfer.metrics.classification import class_log_probabilities
 
 # Arrays may inflate to this many bytes and, beyond that, to this multiple of the file: names of images compress well.
 ALWAYS_ALLOWED, MOST_INFLATION = 64 << 20, 100
 SPLITS = ("", "validation_")
+NAMES = ("logits.npy", "labels.npy", "files.npy")
 
 # Logits and labels of a split.
 Examples = tuple[Float[np.ndarray, "examples outputs"], Int[np.ndarray, "examples"]]
@@ -46,9 +48,11 @@ def read_predictions(file: Path) -> SavedPredictions | None:
     if not file.exists():
         return None
     try:
-        _check_sizes(file)
-        with np.load(file, allow_pickle=False) as arrays:
-            found = {name: arrays[name] for name in arrays.files if name.endswith(("logits", "labels", "files"))}
+        with zipfile.ZipFile(file) as archive:
+            members = [one for one in archive.infolist() if one.filename.endswith(NAMES)]
+            if sum(one.file_size for one in members) > ALWAYS_ALLOWED + MOST_INFLATION * file.stat().st_size:
+                raise ValueError(f"its arrays inflate to more than {MOST_INFLATION} times its size")
+            found = {one.filename.removesuffix(".npy"): read_member(archive, one, file, "biufU") for one in members}
         test, validation = (_checked(found, split) for split in SPLITS)
         files = found.get("files")
         if test is None or (files is not None and files.shape != test[1].shape):
@@ -62,23 +66,6 @@ def read_predictions(file: Path) -> SavedPredictions | None:
             "and the run's command writes both again"
         ) from error
     return SavedPredictions(test, () if files is None else tuple(map(str, files)), validation)
-
-
-def _check_sizes(file: Path) -> None:
-    """Raises ValueError if the arrays would take far more memory than the file suggests."""
-    allowed = ALWAYS_ALLOWED + MOST_INFLATION * file.stat().st_size
-    with zipfile.ZipFile(file) as archive:
-        for member in archive.infolist():
-            with archive.open(member) as stream:
-                version = np.lib.format.read_magic(stream)
-                read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else None
-                shape, _, dtype = (read_header or np.lib.format.read_array_header_2_0)(stream)
-                size = int(np.prod(shape, dtype=object)) * dtype.itemsize
-                if size != member.file_size - stream.tell():
-                    raise ValueError(f"{member.filename} has another size than its shape")
-            allowed -= size
-            if allowed < 0:
-                raise ValueError(f"its arrays inflate to more than {MOST_INFLATION} times its size")
 
 
 def _checked(found: dict[str, np.ndarray], split: str) -> Examples | None:

@@ -62,7 +62,7 @@ def _splits(archive: zipfile.ZipFile, path: Path) -> dict[str, Arrays]:
         if missing:
             present = ", ".join(sorted(members)) or "nothing"
             raise UserError(f"{path}: has no {' and no '.join(missing)}; it contains {present}. Expected {EXPECTED}.")
-        images, labels = (_read(archive, members[f"{letter}_{key}"], path) for letter in "xy")
+        images, labels = (read_member(archive, members[f"{letter}_{key}"], path) for letter in "xy")
         splits[split] = _images(images, f"{path}: x_{key}"), _labels(labels, f"{path}: y_{key}")
     return splits
 
@@ -85,8 +85,14 @@ def _labels(labels: np.ndarray, where: str) -> np.ndarray:
     return flat
 
 
-def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> np.ndarray:
-    """Reads one array; its header is trusted only if the archive holds as many bytes as it declares."""
+def read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path, kinds: str = "biuf") -> np.ndarray:
+    """One array of an open .npz, of numbers or of other `kinds` of NumPy's types, never of objects.
+
+    Its header is trusted only if the archive holds as many bytes as it declares.
+
+    Raises:
+        UserError: it holds something else, or another number of bytes.
+    """
     readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     where = f"{path}: {info.filename}"
     with archive.open(info) as file:
@@ -96,7 +102,7 @@ def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> np.nda
             raise UserError(f"{where} is not a readable NumPy array ({error}).") from None
         if dtype.hasobject:
             raise UserError(f"{where} contains Python objects, which are never loaded. Save it as an array of numbers.")
-        if dtype.kind not in "biuf":
+        if dtype.kind not in kinds:
             raise UserError(f"{where} is {dtype}; it must be an array of numbers.")
         declared = math.prod(shape) * dtype.itemsize
         available = info.file_size - file.tell()
