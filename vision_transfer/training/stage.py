@@ -10,7 +10,7 @@ from jaxtyping import Int32
 
 from vision_transfer.config import Config, StageConfig
 from vision_transfer.config.schema import AugmentConfig
-from vision_transfer.freezing import Mask, inference_layers, merge, partition
+from vision_transfer.freezing import Mask, inference_layers, merge
 from vision_transfer.models.backbones.registry import find_backbone
 from vision_transfer.models.inference import Rows
 from vision_transfer.models.network import Network, Params
@@ -157,11 +157,6 @@ def step_program(
         class_weights=() if weighted is None else class_weights(weighted, max(2, network.outputs)),
         augmentation=None if stage.trains_from_cache else stage.augmentation,
     )
-
-
-def trainable_part(stage: Stage, variables: Variables) -> Params:
-    """The parameters that the stage trains, none copied."""
-    return partition(variables["params"], stage.mask)[0]
 
 
 def with_weights(variables: Variables, outcome: StageOutcome, which: str) -> Variables:
