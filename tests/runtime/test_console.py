@@ -5,8 +5,10 @@ import time
 
 import pytest
 from rich.console import Console
+from rich.table import Table
 
 from vision_transfer.runtime import console as screen_module
+from vision_transfer.runtime.terminal import SafeConsole
 
 
 @pytest.fixture
@@ -60,3 +62,18 @@ def test_on_a_terminal_the_bar_shows_pace_and_note(clock):
         advance(10, "stage: 5 min 00 s more")
     shown = terminal.console.file.getvalue()
     assert "head epoch 1/2" in shown and "16 images/s  stage: 5 min 00 s more" in shown
+
+
+@pytest.mark.parametrize("force_terminal", [False, True])
+def test_brackets_in_names_are_no_markup(force_terminal):
+    """In lines, cells, titles and bars; a closing tag without an opening one would even be an error."""
+    name = "[red]a[/] :cat:"
+    console = SafeConsole(file=io.StringIO(), width=160, force_terminal=force_terminal, no_color=True)
+    shown = screen_module.Screen(console)
+    table = Table(name, title=name)
+    table.add_row(name)
+    shown.say(name, style="bold")
+    shown.say(table)
+    with shown.bar(name, 10) as advance:
+        advance(10, name)
+    assert console.file.getvalue().count(name) >= (4 + 2 * force_terminal)

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
-from rich.markup import escape
 
 from vision_transfer.data.find import fetched_folder
 from vision_transfer.data.images.decode import UndecodableError, decode_image
@@ -101,11 +100,11 @@ def _fetch(name: str, folder: Path, downloads: Path, public_files: tuple[RemoteF
     # One lock for all data sets: whatever is half-written in this folder was left there by a killed process.
     with shared_folder(folder.parent, f"fetching data into {folder.parent}", screen):
         if folder.is_dir():
-            screen.say(escape(f"{name} is already in {folder}."))
+            screen.say(f"{name} is already in {folder}.")
             return folder
         files = []
         for file in public_files:
-            screen.say(escape(f"Fetching {file.url} ({file.size / 1e6:,.1f} MB)"))
+            screen.say(f"Fetching {file.url} ({file.size / 1e6:,.1f} MB)")
             try:
                 files.append(download(file, downloads / name / file.name, screen))
             except UserError as error:
@@ -114,7 +113,7 @@ def _fetch(name: str, folder: Path, downloads: Path, public_files: tuple[RemoteF
             _BUILDERS[name](files, temporary, screen)
         for file in files:
             file.unlink(missing_ok=True)
-    screen.say(escape(f"{name} is in {folder}."))
+    screen.say(f"{name} is in {folder}.")
     return folder
 
 
@@ -159,7 +158,7 @@ def _build_cats_vs_dogs(files: list[Path], folder: Path, screen: Screen) -> None
                 advance(1)
     if broken:
         named = "; ".join(broken[:_NAMED_ON_SCREEN])
-        screen.say(escape(f"{len(broken)} of {len(members):,} files do not decode and were left out: {named}"))
+        screen.say(f"{len(broken)} of {len(members):,} files do not decode and were left out: {named}")
 
 
 def _classic_members(names: list[str]) -> dict[str, str]:

@@ -5,8 +5,6 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from rich.markup import escape
-
 from vision_transfer.data.formats.image_files import (
     display,
     is_folder,
@@ -36,7 +34,7 @@ def find_images(images: str, screen: Screen | None = None) -> list[str]:
         found, others = sorted_files(path)
         problem = "no image is below this folder" + (f", only {_counted(others)}" if others else "")
         if found and others and screen is not None:
-            screen.say(escape(f"passed over: {_counted(others)}"), style="yellow")
+            screen.say(f"passed over: {_counted(others)}", style="yellow")
     elif os.path.lexists(path):
         return [str(path)]
     else:

@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float, Float64, UInt8
-from rich.console import Console
 
 from vision_transfer.data.images.decode import UndecodableError, decode_file
 from vision_transfer.data.images.parallel import map_in_order
@@ -28,6 +27,7 @@ from vision_transfer.runs.load import TrainedRun, load_run
 from vision_transfer.runtime.cache_folder import cache_folder
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.devices import local_mesh, padded_batch
+from vision_transfer.runtime.terminal import SafeConsole
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ class Predictor:
                 )
                 yield images
 
-        screen = screen or Screen(Console(quiet=True, force_terminal=False))
+        screen = screen or Screen(SafeConsole(quiet=True, force_terminal=False))
         with closing(map_in_order(decode, files, screen=screen, title=title, unit="files")) as decoded:
             for logits in infer_stream(self.run.network, self.variables, batches(decoded), self.mesh):
                 yield self._completed(waiting.popleft(), logits)

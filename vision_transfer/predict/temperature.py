@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Float64, Int
-from rich.markup import escape
 
 from vision_transfer.data.load import load_dataset
 from vision_transfer.errors import UserError
@@ -199,7 +198,7 @@ def _compute_logits(run: TrainedRun, cache_dir: Path, screen: Screen) -> Example
     try:
         dataset = load_dataset(run.config.dataset, cache_dir=cache_dir, screen=screen)
     except UserError as error:
-        screen.say(escape(f"{why} cannot be read ({error})"))
+        screen.say(f"{why} cannot be read ({error})")
         return None
     if dataset.fingerprint != run.result["dataset"]["fingerprint"]:
         screen.say(f"{why} has changed.")

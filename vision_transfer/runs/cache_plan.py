@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from rich.filesize import decimal
-from rich.markup import escape
 
 from vision_transfer.errors import UserError
 from vision_transfer.feature_cache.budget import Request, Room, all_bytes, missing_bytes, room
@@ -103,7 +102,7 @@ def _why(stage: Stage, requests: list[Request], more: int, allowed: Room, chosen
     rows, row_bytes = sum(len(request.digests) for request in requests), requests[0].prefix.row_bytes(layer)
     what = "Stage" if stage.trains_from_cache else "Validation of stage"
     instead = "the images" if chosen is None else f"cached {chosen}"
-    return escape(
+    return (
         f"{what} {stage.name} starts from {instead}: with the features of {layer} ({rows:,} rows of "
         f"{decimal(row_bytes)}) the cache would grow by {decimal(more)}, and may by {decimal(allowed.bytes)} "
         f"({allowed.reason})."

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.markup import escape
 from rich.table import Table
 
 from vision_transfer.config import Config
@@ -117,7 +116,7 @@ def _copy_of(path: Path, network: Network, kept: Path | None, screen: Screen) ->
             "If it was deleted, a run that already started from it can resume from its own copy: pass that run's "
             "folder with --workdir"
         )
-    screen.say(escape(f"{path} is gone; this run resumes from the copy in {kept}: {copy.source}."), style="yellow")
+    screen.say(f"{path} is gone; this run resumes from the copy in {kept}: {copy.source}.", style="yellow")
     return copy
 
 
@@ -133,8 +132,8 @@ def _say(path: Path, run: TrainedRun, network: Network, fit: Fit, screen: Screen
         ("left out of the run", fit.left_out, there),
     ):
         number = sum(math.prod(shape) for layer in layers for shape in shapes[layer].values())
-        table.add_row(what, escape(_named(layers)), f"{number:,} parameters" if number else "")
-    screen.say(escape(f"Starts from the run {path}"), style="bold")
+        table.add_row(what, _named(layers), f"{number:,} parameters" if number else "")
+    screen.say(f"Starts from the run {path}", style="bold")
     screen.say(table)
 
 
@@ -150,7 +149,7 @@ def _warn_of_differences(config: Config, network: Network, run: TrainedRun, fit:
     rows = {layer.name: layer for layer in run.network.layers}
     for layer in network.layers:
         if layer.name in fit.loaded and rows[layer.name] != layer:
-            screen.say(escape(f"here {layer}, but in the run {rows[layer.name]}"), style="yellow")
+            screen.say(f"here {layer}, but in the run {rows[layer.name]}", style="yellow")
 
 
 def _does_not_fit(path: Path, fit: Fit, *, whole: bool) -> str:

@@ -32,12 +32,12 @@ class Screen:
 
     def silent(self) -> "Screen":
         """A screen that shows nothing, with the same points to stop."""
-        return replace(self, console=Console(quiet=True, force_terminal=False))
+        return replace(self, console=SafeConsole(quiet=True, force_terminal=False))
 
     def say(self, message: RenderableType = "", style: str | None = None) -> None:
-        """Prints a line, a table or a panel."""
+        """Prints a line as it is (no `[…]` is markup), a table or a panel."""
         self.check()
-        self.console.print(message, style=style, highlight=False, soft_wrap=isinstance(message, str))
+        self.console.print(message, style=style, highlight=False, markup=False, soft_wrap=isinstance(message, str))
 
     @contextmanager
     def bar(self, title: str, total: int, unit: str = "images", images_each: int | None = None) -> Iterator[Advance]:
@@ -49,12 +49,12 @@ class Screen:
         if self.console.is_terminal:
             columns = (
                 SpinnerColumn(),
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(bar_width=24),
                 MofNCompleteColumn(),
                 TextColumn(unit),
                 TimeRemainingColumn(compact=True),
-                TextColumn("{task.fields[note]}"),
+                TextColumn("{task.fields[note]}", markup=False),
             )
             with Progress(*columns, console=self.console, transient=True) as progress:
                 task = progress.add_task(title, total=total, note="")

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
-from rich.markup import escape
 
 from vision_transfer.errors import UserError
 from vision_transfer.runtime.console import Screen
@@ -153,7 +152,7 @@ def shared_folder(folder: Path, doing: str, screen: Screen) -> Iterator[None]:
     try:
         holding = lock.acquire(timeout=SECONDS_BEFORE_SAYING_THAT_IT_WAITS)
     except Timeout:
-        screen.say(escape(f"Another process is {doing}; waiting for it."))
+        screen.say(f"Another process is {doing}; waiting for it.")
         holding = lock.acquire()
     with holding:
         folder.mkdir(exist_ok=True)  # it may have been pruned meanwhile

@@ -17,8 +17,8 @@ class SafeConsole(Console):
     """A console that shows control characters of names and messages as escapes, and ends quietly at a closed pipe."""
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """The text of a line, a cell or a title; only line breaks and tabs keep their effect."""
-        return super().render_str(visible(text, keep="\n\t"), **options)
+        """The text of a line, a cell or a title: no `[…]` is markup; only line breaks and tabs keep their effect."""
+        return super().render_str(visible(text, keep="\n\t"), **(options | {"markup": False, "emoji": False}))
 
     def on_broken_pipe(self) -> None:
         """Called by rich when the reader has gone."""

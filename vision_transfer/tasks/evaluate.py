@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
-from rich.markup import escape
 from rich.table import Table
 
 from vision_transfer.config import Config
@@ -168,12 +167,12 @@ def _say(predictor: Predictor, labelled: _Labelled, metrics: dict[str, Any], scr
         },
     }
     for title, columns in shown.items():
-        table = Table(title=escape(title) or None, title_justify="left")
+        table = Table(title=title or None, title_justify="left")
         table.add_column("Class")
         for column in columns:
             table.add_column(column, justify="right", no_wrap=True)
         for row in metrics["per_class"]:
-            table.add_row(escape(row["class"]), *(_shown(row[key]) for key in columns.values()))
+            table.add_row(row["class"], *(_shown(row[key]) for key in columns.values()))
         screen.say(table)
     low, high = metrics["accuracy_ci95"]
     screen.say(
@@ -187,11 +186,11 @@ def _say(predictor: Predictor, labelled: _Labelled, metrics: dict[str, Any], scr
         f"{_shown(metrics['matthews'])}{'' if top is None else ', top-{k} accuracy {accuracy:.4f}'.format(**top)}."
     )
     for name, value in metrics.get("own", {}).items():
-        screen.say(escape(f"{name}: {_shown(value)} (a metric of your own)"))
+        screen.say(f"{name}: {_shown(value)} (a metric of your own)")
     if predictor.decision is not None:
         decided = metrics["decision"]
-        screen.say(escape(f"Decision: {decided['meaning']} (chosen on validation: {decided['reason']})."))
-        screen.say(escape(f"  here: {decided['result']}"))
+        screen.say(f"Decision: {decided['meaning']} (chosen on validation: {decided['reason']}).")
+        screen.say(f"  here: {decided['result']}")
     (nll, new_nll), (ece, new_ece) = metrics["calibrated"]["nll"], metrics["calibrated"]["ece"]
     if predictor.calibration is None:
         screen.say(f"Calibration error {ece:.4f}; the probabilities are not calibrated.")
@@ -203,7 +202,7 @@ def _say(predictor: Predictor, labelled: _Labelled, metrics: dict[str, Any], scr
             f"calibration error {ece:.4f} → {new_ece:.4f}."
         )
     for skipped in labelled.skipped:
-        screen.say(escape(f"left out: {skipped.file}: {skipped.reason}"), style="yellow")
+        screen.say(f"left out: {skipped.file}: {skipped.reason}", style="yellow")
     if labelled.is_own_test:
         test = predictor.run.result["test"]
         screen.say(f"In result.json: accuracy {test['accuracy']:.4f}, loss {test['loss']:.4f}.")

@@ -11,8 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.markup import escape
-
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.files import replaced_file
 
@@ -122,7 +120,7 @@ def draw_or_say_why(path: Path, draw: Callable[[], object], screen: Screen) -> N
         draw()
     except Exception as error:  # an error of any kind
         screen.say(
-            escape(f"{path} was not drawn ({type(error).__name__}: {error}); the results are not affected."),
+            f"{path} was not drawn ({type(error).__name__}: {error}); the results are not affected.",
             style="yellow",
         )
 

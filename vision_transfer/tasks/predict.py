@@ -5,7 +5,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 from filelock import FileLock
-from rich.markup import escape
 from rich.table import Table as ScreenTable
 
 from vision_transfer.data.formats.image_files import display
@@ -45,13 +44,13 @@ def _predict(predictor: Predictor, files: list[str], out: Path, screen: Screen) 
     if predictor.calibration is not None:
         _say_calibration(predictor.calibration, screen)
     if predictor.decision is not None:
-        screen.say(escape(f"Decision: {meaning(predictor.decision)} ({reason(predictor.decision)})."))
+        screen.say(f"Decision: {meaning(predictor.decision)} ({reason(predictor.decision)}).")
     decides = predictor.decision is not None
     table = Table(out, predictor.classes, _digest(predictor), predictor.batch_size, decides)
     content = resume(table, files)
     done = content.rows
     if done:
-        screen.say(escape(f"{out}: resuming after {done:,} of {len(files):,} files."))
+        screen.say(f"{out}: resuming after {done:,} of {len(files):,} files.")
     began = time.monotonic()
     append(table, predictor.stream(files[done:], screen), content)
     _say_summary(table, content, len(files) - done, time.monotonic() - began, screen)
@@ -94,16 +93,16 @@ def _say_calibration(calibration: Calibration, screen: Screen) -> None:
 
 
 def _say_summary(table: Table, content: Content, done: int, seconds: float, screen: Screen) -> None:
-    summary = ScreenTable(title=escape(f"Predictions in {table.out}"), title_justify="left")
+    summary = ScreenTable(title=f"Predictions in {table.out}", title_justify="left")
     summary.add_column("Class")
     summary.add_column("Images", justify="right")
     for name in table.classes:
-        summary.add_row(escape(name), f"{content.counts[name]:,}")
+        summary.add_row(name, f"{content.counts[name]:,}")
     if content.counts[""]:
         summary.add_row("not an image", f"{content.counts['']:,}", style="yellow")
     screen.say(summary)
     for file, error in content.errors:
-        screen.say(escape(f"no prediction: {display(file)}: {error}"), style="yellow")
+        screen.say(f"no prediction: {display(file)}: {error}", style="yellow")
     if content.counts[""] > len(content.errors):
         screen.say(f"no prediction: {content.counts[''] - len(content.errors):,} more; the table gives the reasons")
     if done:

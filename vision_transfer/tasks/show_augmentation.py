@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import jax
 import numpy as np
 from jaxtyping import Float32, UInt8
-from rich.markup import escape
 
 from vision_transfer.config import Config
 from vision_transfer.config.schema import AugmentConfig
@@ -60,7 +59,7 @@ def show_augmentation(config: Config, images: str | None, out: Path | None, cach
         name, image = _first_of(config, images, cache_dir, screen)
     figure = draw_grid(name, image, variants(image, augmentation, config), augmentation)
     save_png(figure, path, PIXELS_PER_INCH)
-    screen.say(escape(f"{SIDE * SIDE} variants of {name} are in {path}."))
+    screen.say(f"{SIDE * SIDE} variants of {name} are in {path}.")
     return path
 
 

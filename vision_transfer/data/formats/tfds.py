@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Int32, UInt8
-from rich.markup import escape
 
 from vision_transfer.config.schema import DatasetConfig
 from vision_transfer.data.dataset import DIGEST_BYTES, SPLIT_NAMES, digest
@@ -95,9 +94,9 @@ def prepare_tfds(config: DatasetConfig, screen: Screen) -> Path:
     folder = Path(builder.data_dir)
     if builder.is_prepared():
         check_random_access(config, builder)
-        screen.say(escape(f"{config.name} is already in {folder}."))
+        screen.say(f"{config.name} is already in {folder}.")
         return folder
-    screen.say(escape(f"Preparing {builder.info.full_name} in {folder}"))
+    screen.say(f"Preparing {builder.info.full_name} in {folder}")
     try:
         # Google's bucket has the data sets prepared, but as tfrecord.
         downloads = tfds.download.DownloadConfig(try_download_gcs=False)

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
-from rich.markup import escape
 
 from vision_transfer.data.dataset import DIGEST_BYTES, Skipped, Split, digest, digest_image, stack_digests
 from vision_transfer.data.images.decode import UndecodableError, decoder_version
@@ -128,7 +127,7 @@ def _open_or_build(folder: Path, source: Source, form: Form, screen: Screen) -> 
         try:
             return _open(folder, screen)
         except (CacheDamagedError, *DAMAGE) as damage:
-            screen.say(escape(f"The cached images of {source.name} are damaged ({damage}); they are decoded again."))
+            screen.say(f"The cached images of {source.name} are damaged ({damage}); they are decoded again.")
             remove(folder)
     with new_folder(folder) as temporary:
         _build(temporary, source, form, screen)

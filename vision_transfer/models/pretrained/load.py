@@ -6,8 +6,6 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from rich.markup import escape
-
 from vision_transfer.config.references import is_reference
 from vision_transfer.errors import UserError
 from vision_transfer.models.backbones.registry import BACKBONES, RELEASES, find_backbone
@@ -94,8 +92,8 @@ def load_pretrained(
         )
     else:
         weights = _published(release, read, cache_dir / FOLDER / f"{release.name}.safetensors", screen, allow_download)
-    screen.say(escape(f"weights: {weights.source}; preprocessing: {weights.preprocessing}"))
-    screen.say(escape(f"licence: {weights.licence}"))
+    screen.say(f"weights: {weights.source}; preprocessing: {weights.preprocessing}")
+    screen.say(f"licence: {weights.licence}")
     return weights
 
 
@@ -151,7 +149,7 @@ def _published(release: Release, read: Read, path: Path, screen: Screen, allow_d
             if isinstance(cached, PretrainedWeights):
                 return cached
             if path.exists():
-                screen.say(escape(f"not used, fetched again: {cached}"), style="yellow")
+                screen.say(f"not used, fetched again: {cached}", style="yellow")
             content, source = _fetch(release, read, path, cached, screen)
             write_cached(path, content.tensors, release, source)
     except OSError as error:
@@ -159,7 +157,7 @@ def _published(release: Release, read: Read, path: Path, screen: Screen, allow_d
             f"{path.parent} cannot be written to: {error.strerror or error}. Set VISION_TRANSFER_CACHE to a folder "
             f"with {megabytes(4 * max(source.size for source in release.sources))} free."
         ) from error
-    screen.say(escape(f"verified, and saved in {path}"))
+    screen.say(f"verified, and saved in {path}")
     return _verified(content, tensors_sha256(content.tensors), source, release)
 
 
@@ -209,13 +207,13 @@ def _fetch(release: Release, read: Read, path: Path, cached: str, screen: Screen
     temporary = temporary_sibling(path)
     try:
         for number, source in enumerate(release.sources):
-            screen.say(escape(f"fetching {release.title}: {describe(source)}"))
+            screen.say(f"fetching {release.title}: {describe(source)}")
             folder = temporary / str(number)
             folder.mkdir(parents=True)
             try:
                 return _fetch_from(source, release, read, folder, screen), f"{release.title}, {_origin(source)}"
             except UserError as error:
-                screen.say(escape(f"  failed: {error}"), style="yellow")
+                screen.say(f"  failed: {error}", style="yellow")
                 failures.append(f"{describe(source)}: {error}")
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

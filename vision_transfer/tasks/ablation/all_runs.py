@@ -2,8 +2,6 @@
 
 from collections.abc import Callable
 
-from rich.markup import escape
-
 from vision_transfer.config.task_schema import SlurmConfig
 from vision_transfer.runs.prepare import RunOptions
 from vision_transfer.runtime.console import Screen
@@ -56,7 +54,7 @@ def _progress(study: Study, folder: SweepFolder, screen: Screen) -> Callable[[],
         for name, file in files.items():
             if name not in known and file.exists():
                 known.add(name)
-                screen.say(escape(f"{len(known)} of {len(files)} runs: {name}"))
+                screen.say(f"{len(known)} of {len(files)} runs: {name}")
         return len(known)
 
     return count

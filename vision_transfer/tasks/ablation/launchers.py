@@ -10,8 +10,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, TypeVar
 
-from rich.markup import escape
-
 from vision_transfer.errors import UserError
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.jax_setup import HOST_DEVICES_FLAG, cpu_devices
@@ -69,7 +67,7 @@ def run_in_processes(folder: SweepFolder, count: int, finished: Callable[[], int
                     f"{deaths} workers in a row were killed without finishing a run, the last by {killer}; memory may "
                     "be too small, so try fewer workers"
                 )
-            screen.say(escape(f"Worker {place} was killed by {killer}; starting another one."), style="yellow")
+            screen.say(f"Worker {place} was killed by {killer}; starting another one.", style="yellow")
             return _start(folder.path, place, count, streams[place])
 
         workers = [_start(folder.path, place, count, streams[place]) for place in range(count)]

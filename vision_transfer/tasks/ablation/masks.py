@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rich import box
-from rich.markup import escape
 from rich.table import Table
 
 from vision_transfer.errors import UserError
@@ -114,7 +113,7 @@ def masks_table(masks: Sequence[str], network: Network, backbone: str) -> Table:
         mask = mask_facts(spec, network).mask
         numbers = counts(shapes, mask)
         table.add_row(
-            escape(spec),
+            spec,
             f"{numbers.trainable:,} ({numbers.trainable_tensors})",
             f"{numbers.frozen:,} ({numbers.frozen_tensors})",
             cached_layer(network, mask) or "the images",

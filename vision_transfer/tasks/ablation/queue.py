@@ -5,8 +5,6 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 
-from rich.markup import escape
-
 from vision_transfer.errors import UserError
 from vision_transfer.runs.folder import DEFAULT_ROOT, FolderBusy, OtherConditions
 from vision_transfer.runs.prepare import RunOptions
@@ -63,18 +61,18 @@ def work(
                 return False
             screen.say()
             number = study.runs.index(run) + 1
-            screen.say(escape(f"Run {number} of {len(study.runs)}: {run.name}"), style="bold")
+            screen.say(f"Run {number} of {len(study.runs)}: {run.name}", style="bold")
             try:
                 run_folder = launch(run.config, own, screen)
             except FolderBusy:  # another sweep has the same run
                 return False
             except OtherConditions as reason:
                 note_refused(run, folder, str(reason))
-                screen.say(escape(f"Left as it is: {reason}"), style="yellow")
+                screen.say(f"Left as it is: {reason}", style="yellow")
                 return True
             except UserError as error:
                 note_failed(run, folder, str(error))
-                screen.say(escape(f"This run failed: {error}"), style="red")
+                screen.say(f"This run failed: {error}", style="red")
                 return True
             note_finished(run, folder, run_folder.path.absolute())
             return True

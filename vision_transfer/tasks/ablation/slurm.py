@@ -11,8 +11,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.markup import escape
-
 from vision_transfer.config.task_schema import SlurmConfig
 from vision_transfer.errors import UserError
 from vision_transfer.runtime.console import Screen
@@ -80,11 +78,11 @@ def run_in_jobs(
         if status > 0 or deaths > MOST_DEATHS_IN_A_ROW:
             raise UserError(f"job {old.job_id} ended in state {old.state}; its output is in {old.paths.stderr}")
         new = submitted()
-        screen.say(escape(f"Job {old.job_id} ended early; {new.job_id} replaces it."))
+        screen.say(f"Job {old.job_id} ended early; {new.job_id} replaces it.")
         return new
 
     jobs = [submitted() for _ in range(count)]
-    screen.say(escape(f"Jobs {', '.join(job.job_id for job in jobs)}; their output is in {folder.path / 'jobs'}."))
+    screen.say(f"Jobs {', '.join(job.job_id for job in jobs)}; their output is in {folder.path / 'jobs'}.")
     try:
         keep_working(jobs, _status, restarted, finished, SECONDS_BETWEEN_CHECKS)
     finally:

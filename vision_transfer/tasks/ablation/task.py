@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.filesize import decimal
-from rich.markup import escape
 
 from vision_transfer.config import Config
 from vision_transfer.data.load import load_dataset
@@ -95,11 +94,11 @@ def say_plan(plan: Plan, done: Sequence[FinishedRun], kind: str, workers: int, s
     title, header = f"The plan of {plan.study.name}", [*map(PLAN_COLUMNS.__getitem__, columns), "Runs", "Finished"]
     screen.say(study_tables.screen_table(title, header, rows, len(columns) - 1))
     remaining = [run for run in runs if run.name not in finished]
-    screen.say(escape(f"{len(runs)} runs, {len(remaining)} remaining. Sweep: {plan.folder.path}; runs: runs/."))
+    screen.say(f"{len(runs)} runs, {len(remaining)} remaining. Sweep: {plan.folder.path}; runs: runs/.")
     if remaining:
         cost = estimate(remaining, plan.networks, plan.sizes)
-        screen.say(escape(_shared_text(cost)))
-        screen.say(escape(_time_text(plan, cost, list(finished.values()), kind, workers)))
+        screen.say(_shared_text(cost))
+        screen.say(_time_text(plan, cost, list(finished.values()), kind, workers))
         features, checkpoints = decimal(cost.feature_bytes), decimal(cost.checkpoint_bytes)
         screen.say(f"Disk space: at most {features} for features and {checkpoints} for checkpoints.")
 
@@ -144,15 +143,15 @@ def _report(plan: Plan, title: str, screen: Screen) -> None:
         screen.say()
         screen.say(screen_table(groups, f"{title} of {' and '.join(plan.networks)}"))
         for paragraph in paragraphs:
-            screen.say(escape(" ".join(paragraph)))
+            screen.say(" ".join(paragraph))
             screen.say()
-        screen.say(escape(f"Tables and figures: {', '.join(map(str, files))}"))
+        screen.say(f"Tables and figures: {', '.join(map(str, files))}")
     lines = failures(plan.study, plan.folder)
     refused = {run.name: refusal(run, plan.folder) for run in plan.study.runs}
     left = [f"  {name}" for name, reason in refused.items() if reason is not None]
     if left:
         title = f"{len(left)} of {len(refused)} runs were left as they are, computed under other conditions:"
-        screen.say(escape("\n".join([title, *left, "--rerun does them again; --reuse takes them"])), style="yellow")
+        screen.say("\n".join([title, *left, "--rerun does them again; --reuse takes them"]), style="yellow")
     if lines or (not finished and not left):
         title = f"{len(lines)} of {len(plan.study.runs)} runs failed; the same command tries them again:"
         raise UserError("\n".join([title, *lines]))

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from rich import box
 from rich.filesize import decimal
-from rich.markup import escape
 from rich.table import Column, Table
 
 from vision_transfer.runtime.console import Screen
@@ -24,7 +23,7 @@ def say_cache(cache: Path, pruned_by: str | None, screen: Screen) -> None:
     """
     entries = cache_entries(cache)
     if pruned_by is None:
-        screen.say(escape(f"Cache in {cache}"))
+        screen.say(f"Cache in {cache}")
         if entries:
             screen.say(_table(entries))
             screen.say("To delete entries: --prune=ENTRY, features, stale, older_than:30d or all; combine with commas.")
@@ -43,7 +42,7 @@ def _table(entries: Sequence[Entry]) -> Table:
         if kind != COMPILED_FOLDER:
             for entry in of_kind:
                 stale = " (stale)" if entry.stale else ""
-                table.add_row(entry.path, escape(entry.about) + stale, decimal(entry.bytes), _day(entry.used))
+                table.add_row(entry.path, entry.about + stale, decimal(entry.bytes), _day(entry.used))
         if of_kind:
             text = f"{len(of_kind):,} programs" if kind == COMPILED_FOLDER else f"{len(of_kind):,} in all"
             table.add_row(kind, text, _total(of_kind), _day(max(entry.used for entry in of_kind)), style="bold")
@@ -55,12 +54,12 @@ def _table(entries: Sequence[Entry]) -> Table:
 def _say_pruned(removed: Sequence[Entry], busy: Sequence[Entry], screen: Screen) -> None:
     for entry in removed:
         if entry.kind != COMPILED_FOLDER:
-            screen.say(escape(f"removed {entry.path}: {entry.about}, {decimal(entry.bytes)}"))
+            screen.say(f"removed {entry.path}: {entry.about}, {decimal(entry.bytes)}")
     programs = [entry for entry in removed if entry.kind == COMPILED_FOLDER]
     if programs:
         screen.say(f"removed {len(programs):,} compiled programs, {_total(programs)}")
     for entry in busy:
-        screen.say(escape(f"kept {entry.path}: in use by another process"), style="yellow")
+        screen.say(f"kept {entry.path}: in use by another process", style="yellow")
     if not removed and not busy:
         screen.say("No entry in the cache matches.")
     screen.say(f"{_total(removed)} freed.")

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.markup import escape
 from rich.table import Column, Table
 
 from vision_transfer.config import Config
@@ -64,7 +63,7 @@ def check(config: Config, cache_dir: Path, folder: Path | None, screen: Screen) 
     write_json(place / REPORT, _report(source, scan, findings, labels, time.monotonic() - began))
     _say(source, scan, findings, labels, screen)
     files = f"{REPORT} (all findings)" + (f" and {SHEET} (the images)" if has_sheet else "")
-    screen.say(escape(f"In {place}: {files}. It took {duration(time.monotonic() - began)}."))
+    screen.say(f"In {place}: {files}. It took {duration(time.monotonic() - began)}.")
     return place
 
 
@@ -132,7 +131,7 @@ def _report(
 def _say(source: Source, scan: Scan, findings: list[Finding], labels: dict[str, Any], screen: Screen) -> None:
     sizes = rules.class_counts(scan).sum(axis=1)
     splits = ", ".join(f"{int(size):,} {name}" for name, size in zip(scan.split_names, sizes, strict=True))
-    screen.say(escape(f"{source.name}: {len(scan.classes)} classes; images: {splits}."))
+    screen.say(f"{source.name}: {len(scan.classes)} classes; images: {splits}.")
     if not findings:
         screen.say("No problems were found.")
     for kind, count in counted(findings).items():
@@ -143,7 +142,7 @@ def _say(source: Source, scan: Scan, findings: list[Finding], labels: dict[str, 
         table = Table(*columns, box=None, show_header=False, padding=(0, 1), pad_edge=True)
         of_kind = [finding for finding in findings if finding.kind == kind]
         for finding in of_kind[:NAMED]:
-            table.add_row(escape("\n".join(finding.files)) or "–", escape(finding.detail))
+            table.add_row("\n".join(finding.files) or "–", finding.detail)
         if count > NAMED:
             table.add_row(f"… and {count - NAMED:,} more", "")
         screen.say(table)
@@ -154,4 +153,4 @@ def _say(source: Source, scan: Scan, findings: list[Finding], labels: dict[str, 
             f"{labels['images']:,} images that it was not trained on."
         )
     else:
-        screen.say(escape(f"Labels were not checked: {labels['why']}."))
+        screen.say(f"Labels were not checked: {labels['why']}.")

@@ -7,7 +7,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from rich.markup import escape
 
 from vision_transfer.data.images.resize import resize
 from vision_transfer.errors import UserError
@@ -133,7 +132,7 @@ def _draw_heat(
     logits = np.asarray(_logits(network, variables, pixels))
     (likeliest,) = top_predictions(logits, loaded.classes, loaded.temperature, max(TOP, loaded.classes_drawn))
     texts = ", ".join(text for _, text in likeliest)
-    screen.say(escape(f"{image.name}: {texts}"))
+    screen.say(f"{image.name}: {texts}")
     caption = f"{image.name}\n{texts}"
     drawn = [number for number, _ in likeliest[: loaded.classes_drawn]] if target is None else [target]
     for number in drawn:

@@ -4,8 +4,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
-from rich.markup import escape
-
 from vision_transfer.config import Config
 from vision_transfer.config.schema import DatasetConfig
 from vision_transfer.data.load import load_dataset
@@ -90,7 +88,7 @@ def explain(flags: ExplainFlags, cache_dir: Path, screen: Screen) -> list[Path]:
     written = draw_teaching_figures(selection.show, images, out)
     if loaded is not None and show & NEEDS_NETWORK:
         written += draw_network_figures(loaded, selection, images, out, screen)
-    screen.say(escape(f"{len(written)} figures in {out}"))
+    screen.say(f"{len(written)} figures in {out}")
     return written
 
 
@@ -108,7 +106,7 @@ def _images(
         data = DatasetConfig() if config is None else config.dataset
         found, unreadable = read_images(images, data.channels, data.value_range, screen)
         for path, reason in unreadable.items():
-            screen.say(escape(f"left out: {path}: {reason}"), style="yellow")
+            screen.say(f"left out: {path}: {reason}", style="yellow")
         return found, None
     if config is None:
         raise UserError(
@@ -119,7 +117,7 @@ def _images(
         dataset = load_dataset(config.dataset, cache_dir=cache_dir, screen=screen)
     except UserError as error:
         raise UserError(f"no images to explain: {error} Name some by --images=FILE, a folder or a pattern") from error
-    screen.say(escape(f"no --images given: using test images of {dataset.name}"))
+    screen.say(f"no --images given: using test images of {dataset.name}")
     return first_images(dataset.test, dataset.classes), dataset.test.images.shape[1]
 
 

@@ -4,7 +4,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from rich.markup import escape
 from rich.table import Table
 
 from vision_transfer.data.load import load_dataset
@@ -64,15 +63,15 @@ def export(workdir: Path, out: str | None, formats: str | None, cache_dir: Path,
                 advance(1)
         card = model_card(run, calibration, agreements, len(images), name, float(np.abs(own.logits).max()))
         (growing / CARD).write_text(card, encoding="utf-8")
-    title = escape(f"{folder}, on {len(images):,} {name}")
+    title = f"{folder}, on {len(images):,} {name}"
     table = Table("File", "Run by", "Probabilities differ by", "Logits", title=title, title_justify="left")
     for row in agreements:
         if row.library is None or row.probabilities is None or row.logits is None:
-            table.add_row(row.file, escape(f"not checked: {install_extra('export')}"), "", "")
+            table.add_row(row.file, f"not checked: {install_extra('export')}", "", "")
         else:
             table.add_row(row.file, row.library, f"≤ {row.probabilities:.1e}", f"≤ {row.logits:.1e}")
     screen.say(table)
-    screen.say(escape(f"The model card is {folder / CARD}."))
+    screen.say(f"The model card is {folder / CARD}.")
 
 
 def _chosen(formats: str | None) -> list[str]:
@@ -101,7 +100,7 @@ def _images(run: TrainedRun, cache_dir: Path, screen: Screen) -> tuple[np.ndarra
     try:
         split = load_dataset(run.config.dataset, cache_dir=cache_dir, screen=screen).test
     except UserError as error:
-        screen.say(escape(f"The run's data cannot be read ({error}); files are compared on noise instead."))
+        screen.say(f"The run's data cannot be read ({error}); files are compared on noise instead.")
         noise = np.random.default_rng(0).integers(0, 256, (CHECKED_IMAGES, *run.network.input_shape), np.uint8)
         return noise, "images of noise"
     rows = np.linspace(0, len(split) - 1, min(CHECKED_IMAGES, len(split))).round().astype(int)

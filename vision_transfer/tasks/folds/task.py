@@ -13,8 +13,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rich.markup import escape
-
 from vision_transfer.config import Config
 from vision_transfer.errors import UserError
 from vision_transfer.runs.folder import RunFolder, default_folder
@@ -50,7 +48,7 @@ def cross_validate(config: Config, options: RunOptions, screen: Screen, launcher
     study = with_fingerprints(planned(config), options.cache_dir, screen)
     digest = json_digest([study.digest, [run.data for run in study.runs]])
     folder = SweepFolder(options.workdir or default_folder(study.name, digest).path)
-    screen.say(escape(f"{len(study.runs)} folds, then a run on all images. Results: {folder.path}; runs: runs/."))
+    screen.say(f"{len(study.runs)} folds, then a run on all images. Results: {folder.path}; runs: runs/.")
     with held(folder.lock("command")) as alone:
         if not alone:
             raise UserError(f"{folder.path}: is in use by another process; wait for it to end")
@@ -59,7 +57,7 @@ def cross_validate(config: Config, options: RunOptions, screen: Screen, launcher
         do_all(study, folder, options, read_launcher(launcher), config.slurm, screen)
         folds = _finished(study, folder)
         screen.say()
-        screen.say(escape("All folds are done; the final run, on the images of all of them:"), style="bold")
+        screen.say("All folds are done; the final run, on the images of all of them:", style="bold")
         shared = None if options.rerun else SHARED_STAGES
         own = replace(options, workdir=None, shared_stages=shared, out_of_fold=folds.predictions)
         final = launch(config, own, screen)
@@ -124,8 +122,8 @@ def write_results(folds: Folds, final: RunFolder, folder: Path, screen: Screen) 
         f"Accuracy out of fold {found.accuracy:.4f}, 95 % interval {interval_text(found.accuracy_ci95)}: each image "
         "predicted by a run that has not seen it."
     )
-    screen.say(escape(f"Results in {folder}: {RESULT}, {IMAGES} (doubtful images first), {CLASSES}, {CONFUSION}"))
-    screen.say(escape(f"The network to use, trained on the images of all folds: {final.path}"), style="bold")
+    screen.say(f"Results in {folder}: {RESULT}, {IMAGES} (doubtful images first), {CLASSES}, {CONFUSION}")
+    screen.say(f"The network to use, trained on the images of all folds: {final.path}", style="bold")
 
 
 def _accuracies(result: dict[str, Any], test: dict[str, Any] | None) -> dict[str, Any]:

@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.markup import escape
-
 from vision_transfer.metrics.significance import paired
 from vision_transfer.runtime.console import Screen, duration
 from vision_transfer.runtime.files import replaced_file
@@ -49,8 +47,8 @@ def say_networks(found: Sequence[ProbedNetwork], folder: Path, screen: Screen) -
         temporary.write_text(markdown_table(HEADER, rows, NAMES, NOTE), encoding="utf-8")
     screen.say(screen_table("Which network, and what to freeze", HEADER, rows, NAMES, NOTE))
     freeze = f"--config.stages.<stage>.freeze={chosen.advice.freeze}"
-    screen.say(escape(f"Best network: --config.model.backbone={chosen.backbone} {freeze}"), style="bold")
-    screen.say(escape(f"Table in {folder / TABLE}."))
+    screen.say(f"Best network: --config.model.backbone={chosen.backbone} {freeze}", style="bold")
+    screen.say(f"Table in {folder / TABLE}.")
 
 
 def best_network(found: Sequence[ProbedNetwork]) -> ProbedNetwork:

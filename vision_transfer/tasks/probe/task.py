@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.markup import escape
 
 from vision_transfer.config import Config
 from vision_transfer.errors import UserError
@@ -68,7 +67,7 @@ def _probe_network(config: Config, options: RunOptions, screen: Screen) -> Probe
     train = run.dataset.train
     kept = np.flatnonzero(usable(train.labels))
     labels = train.labels[kept]
-    screen.say(escape(run.dataset.note))
+    screen.say(run.dataset.note)
     variables = run.initial_variables()
     layers = probed_layers(backbone)
     prefix = Prefix(
@@ -96,7 +95,7 @@ def _probe_network(config: Config, options: RunOptions, screen: Screen) -> Probe
     file = folder / FIGURE
     draw_or_say_why(file, lambda: save_png(transfer_figure(scores, advice, backbone, chance, title), file), screen)
     _say(scores, together, advice, title, screen)
-    screen.say(escape(f"Results in {folder}: {RESULT}, {FIGURE}. Time: {duration(seconds['total'])}."))
+    screen.say(f"Results in {folder}: {RESULT}, {FIGURE}. Time: {duration(seconds['total'])}.")
     return ProbedNetwork(config.model.backbone, scores, advice, folder, digest, seconds["total"])
 
 
@@ -155,9 +154,7 @@ def _say(scores: list[LayerScores], together: LayerScores, advice: Recommendatio
     )
     screen.say(screen_table(title, ("Layer", "Probe", "95 %", "Means", "LogME"), rows, 1, note))
     for reason in advice.reasons:
-        screen.say(escape(reason))
+        screen.say(reason)
     nearest, logme = best_layer(scores, lambda one: one.nearest_mean), best_layer(scores, lambda one: one.logme)
-    screen.say(
-        escape(f"For comparison only: the best layer by nearest class mean is {nearest.layer}, by LogME {logme.layer}.")
-    )
-    screen.say(escape(f"Recommended: --config.stages.<stage>.freeze={advice.freeze}"), style="bold")
+    screen.say(f"For comparison only: the best layer by nearest class mean is {nearest.layer}, by LogME {logme.layer}.")
+    screen.say(f"Recommended: --config.stages.<stage>.freeze={advice.freeze}", style="bold")

@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-from rich.markup import escape
-
 from vision_transfer.errors import UserError
 from vision_transfer.runtime.console import Screen
 
@@ -19,10 +17,8 @@ def report_of_finished_run(path: Path, cache_dir: Path, screen: Screen) -> None:
     # no error of any kind in the page may cost the run's result
     except Exception as error:
         screen.say(
-            escape(
-                f"report.html was not written ({type(error).__name__}: {error}); the result is not affected. To try "
-                f"again: --mode=report --workdir={path} --debug"
-            ),
+            f"report.html was not written ({type(error).__name__}: {error}); the result is not affected. To try "
+            f"again: --mode=report --workdir={path} --debug",
             style="yellow",
         )
 
@@ -58,5 +54,5 @@ def report(workdir: str | None, out: Path | None, cache_dir: Path, screen: Scree
         from vision_transfer.tasks.report.comparison import write_comparison
 
         file = write_comparison(paths, Path("comparison.html") if out is None else out, cache_dir, screen)
-    screen.say(escape(f"The report is in {file}."))
+    screen.say(f"The report is in {file}.")
     return file

@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.markup import escape
-
 from vision_transfer.metrics.classification import wilson_interval
 from vision_transfer.metrics.significance import paired
 from vision_transfer.runs.folder import RunFolder
@@ -72,10 +70,10 @@ def write_page(outcome: Outcome, folder: Path, screen: Screen) -> None:
     screen.say()
     screen.say(screen_table("Candidates, the best first", outcome.header, rows, 1, note))
     for text in paragraphs:
-        screen.say(escape(text))
+        screen.say(text)
     model = outcome.folder.path
-    screen.say(escape(f"Page: {folder / PAGE}. The chosen run, with a report of its own: {model}."))
-    screen.say(escape(f"Use it with --mode=predict --workdir={model} --images=FILES --out=FILE.csv"))
+    screen.say(f"Page: {folder / PAGE}. The chosen run, with a report of its own: {model}.")
+    screen.say(f"Use it with --mode=predict --workdir={model} --images=FILES --out=FILE.csv")
 
 
 def table_rows(outcome: Outcome) -> list[list[str]]:

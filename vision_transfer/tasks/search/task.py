@@ -7,9 +7,6 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 
-from rich.console import Console
-from rich.markup import escape
-
 from vision_transfer.config import Config, digested
 from vision_transfer.data.dataset import Dataset
 from vision_transfer.data.load import load_dataset
@@ -23,6 +20,7 @@ from vision_transfer.runs.trained import Judged, joined, read_judged
 from vision_transfer.runtime.console import Screen, duration
 from vision_transfer.runtime.files import absolute_path, claimed_folder
 from vision_transfer.runtime.provenance import json_digest
+from vision_transfer.runtime.terminal import SafeConsole
 from vision_transfer.tasks.ablation.all_runs import do_all
 from vision_transfer.tasks.ablation.estimate import flops_per_second
 from vision_transfer.tasks.ablation.launchers import read_launcher
@@ -119,7 +117,7 @@ def search(config: Config, options: RunOptions, screen: Screen, launcher: str | 
         # the run of a fold is tested on images of training
         own = replace(options, workdir=None, shared_stages=SHARED_STAGES, test=bool(plan.folds))
         budget = 60 * config.search.minutes
-        screen.say(escape(f"Search in {plan.folder}: {duration(journal.seconds)} of {duration(budget)} used so far."))
+        screen.say(f"Search in {plan.folder}: {duration(journal.seconds)} of {duration(budget)} used so far.")
         for planned in journal.rounds:
             _do_round(plan, planned, journal, own, workers, screen)
         while (planned := next_round(plan, journal, budget)) is not None:
@@ -131,7 +129,7 @@ def search(config: Config, options: RunOptions, screen: Screen, launcher: str | 
             raise UserError("\n".join(["every run of the search failed:", *errors]))
         winner = chosen(scored)
         journal.note_test(winner.candidate)
-        screen.say(escape(f"Chosen: {winner.candidate.name}; it is tested now."), style="bold")
+        screen.say(f"Chosen: {winner.candidate.name}; it is tested now.", style="bold")
         # With --rerun it has been trained again already.
         tested = replace(own, test=True, rerun=False, out_of_fold=_out_of_fold(plan, winner.candidate, journal))
         folder = launch(plan.run_config(winner.candidate), tested, screen.silent())
@@ -195,7 +193,7 @@ def _prepare(config: Config, options: RunOptions, screen: Screen) -> Search:
     data = load_dataset(replace(first, fold=0 if first.folds else None), cache_dir=options.cache_dir, screen=screen)
     sizes = {"train": len(data.train), "validation": len(data.validation), "test": len(data.test)}
     numbers = ", ".join(f"{count:,} {split}" for split, count in sizes.items())
-    screen.say(escape(f"{data.name}: {len(data.classes)} classes; {numbers}; {data.note}"))
+    screen.say(f"{data.name}: {len(data.classes)} classes; {numbers}; {data.note}")
     say_doubts(data, screen)
     if not len(data.validation):
         raise UserError(
@@ -271,14 +269,14 @@ def _do_round(
     if not waiting:
         return
     number = journal.rounds.index(planned) + 1
-    screen.say(escape(f"Round {number}: {planned.title}, about {duration(planned.seconds)}"), style="bold")
+    screen.say(f"Round {number}: {planned.title}, about {duration(planned.seconds)}", style="bold")
     if launcher[0]:
         _do_by_workers(plan, number, waiting, journal, options, launcher, screen)
         return
     (plan.folder / LOGS).mkdir(exist_ok=True)
     for candidate in waiting:
         with (plan.folder / LOGS / f"{number}.txt").open("a", encoding="utf-8") as stream:
-            own = replace(screen, console=Console(file=stream, width=120, force_terminal=False))
+            own = replace(screen, console=SafeConsole(file=stream, width=120, force_terminal=False))
             try:
                 folders = [launch(run.config, options, own).path for run in plan.runs(candidate)]
             except (FolderBusy, OtherConditions):  # no failure of the candidate
@@ -320,10 +318,10 @@ def _note(plan: Search, journal: Journal, candidate: Candidate, folders: Sequenc
     kind = "out of fold" if plan.folds else "validation"
     accuracy = float(judged.correct.mean())
     figures = f"{kind} {accuracy:.4f}, loss {judged.loss:.4f}, {duration(entry.seconds)}"
-    screen.say(escape(f"  {candidate.name}: {figures}"))
+    screen.say(f"  {candidate.name}: {figures}")
 
 
 def _note_failed(journal: Journal, candidate: Candidate, error: str, screen: Screen) -> None:
     """Records the error that ended a run of a candidate."""
     journal.note(candidate, Entry((), 0.0, error))
-    screen.say(escape(f"  {candidate.name}: failed: {error}"), style="red")
+    screen.say(f"  {candidate.name}: failed: {error}", style="red")

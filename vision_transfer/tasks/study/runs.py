@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
-from rich.markup import escape
 
 from vision_transfer.config import Config, flatten
 from vision_transfer.errors import UserError
@@ -131,7 +130,7 @@ def execute(study: Study, folder: Path, options: RunOptions, launch: Launch, scr
             if run.name in done:
                 continue
             screen.say()
-            screen.say(escape(f"Run {number} of {len(study.runs)}: {run.name}"), style="bold")
+            screen.say(f"Run {number} of {len(study.runs)}: {run.name}", style="bold")
             run_folder = launch(_started(run, done), replace(options, workdir=None), screen)
             result = run_folder.result()
             assert result is not None, "a run that returned is finished"

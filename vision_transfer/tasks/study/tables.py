@@ -12,7 +12,6 @@ from statistics import mean, median
 from typing import Any
 
 from rich import box
-from rich.markup import escape
 from rich.table import Table
 
 from vision_transfer.metrics.classification import wilson_interval
@@ -160,12 +159,12 @@ def screen_table(
 ) -> Table:
     """A table for the screen, with a note below it; `kept` are the columns besides the labels, all if None."""
     shown = [place for place, name in enumerate(header) if place < labels or kept is None or name in kept]
-    table = Table(title=escape(title), title_justify="left", caption=note, caption_justify="left")
+    table = Table(title=title, title_justify="left", caption=note, caption_justify="left")
     table.box, table.pad_edge = box.SIMPLE_HEAD, False
     for place in shown:
         table.add_column(header[place], justify="left" if place < labels else "right")
     for cells in rows:
-        table.add_row(*(escape(cells[place]) for place in shown))
+        table.add_row(*(cells[place] for place in shown))
     return table
 
 

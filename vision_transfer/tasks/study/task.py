@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.markup import escape
-
 from vision_transfer.config import Config
 from vision_transfer.data.load import load_dataset
 from vision_transfer.runs.folder import default_folder
@@ -57,7 +55,7 @@ def say_plan(study: Study, folder: Path, finished: dict[str, FinishedRun], scree
     rows = [[run.name, run.start or "random weights", "yes" if run.name in finished else ""] for run in study.runs]
     screen.say(screen_table(f"The plan of {study.name}", ("Run", "Starts from", "Finished"), rows, 3))
     remaining = len(study.runs) - len(finished)
-    screen.say(escape(f"{len(study.runs)} runs, {remaining} remaining. Tables and figure: {folder}; runs: runs/."))
+    screen.say(f"{len(study.runs)} runs, {remaining} remaining. Tables and figure: {folder}; runs: runs/.")
 
 
 def write_report(study: Study, finished: Sequence[FinishedRun], folder: Path, screen: Screen) -> None:
@@ -73,4 +71,4 @@ def write_report(study: Study, finished: Sequence[FinishedRun], folder: Path, sc
     draw_or_say_why(file, lambda: save_png(curves_figure(groups, SIZE, METHOD, title), file), screen)
     screen.say()
     screen.say(screen_table(study.name, header, rows, labels, note, SCREEN_COLUMNS))
-    screen.say(escape(f"Tables and figure in {folder}: {RUNS_TABLE}, {TABLE}, {FIGURE}"))
+    screen.say(f"Tables and figure in {folder}: {RUNS_TABLE}, {TABLE}, {FIGURE}")

@@ -3,7 +3,6 @@
 from typing import Any
 
 from rich import box
-from rich.markup import escape
 from rich.table import Table
 
 from vision_transfer import freezing
@@ -27,7 +26,7 @@ def say_summary(
     config: Config, data_name: str, classes: int, network: Network, stages: list[Stage], screen: Screen
 ) -> None:
     """The network layer by layer, and what trains in each stage: parameters and, in brackets, tensors."""
-    title = f"{config.model.backbone} for {escape(data_name)}, {classes} classes"
+    title = f"{config.model.backbone} for {data_name}, {classes} classes"
     screen.say(summary_table(network, {stage.name: stage.mask for stage in stages}, title))
     if not stages:  # as of a sweep, whose runs have stages of their own
         return
@@ -41,7 +40,7 @@ def say_summary(
         counts = freezing.counts(all_parameter_shapes(network), stage.mask)
         table.add_row(
             stage.name,
-            escape(stage.settings.freeze),
+            stage.settings.freeze,
             f"{counts.trainable:,} ({counts.trainable_tensors})",
             f"{counts.frozen:,} ({counts.frozen_tensors})",
             str(stage.cached) if stage.trains_from_cache else "the images",
@@ -59,24 +58,18 @@ def say_run(run: Run) -> None:
     table.add_column(style="bold", no_wrap=True)
     table.add_column()
     sizes = f"{len(dataset.train):,} train, {len(dataset.validation):,} validation, {len(dataset.test):,} test"
-    table.add_row(
-        "Data", f"{escape(dataset.name)}: {len(dataset.classes)} classes of {height}×{width}×{channels} images"
-    )
+    table.add_row("Data", f"{dataset.name}: {len(dataset.classes)} classes of {height}×{width}×{channels} images")
     table.add_row("", sizes)
     if dataset.note:
-        table.add_row("", escape(dataset.note))
+        table.add_row("", dataset.note)
     kind = "one sigmoid" if network.outputs == 1 else f"softmax over {network.outputs}"
     head = config.model.head or config.model.pooling
     table.add_row("Network", f"{config.model.backbone}, {head}, {kind}; {network.preprocessing} input")
     weights = run.weights
-    table.add_row(
-        "Weights", "random initialisation" if weights is None else escape(f"{weights.source}; {weights.licence}")
-    )
-    table.add_row(
-        "Stages", escape(" → ".join(f"{stage.name} (frozen: {stage.settings.freeze})" for stage in run.stages))
-    )
+    table.add_row("Weights", "random initialisation" if weights is None else f"{weights.source}; {weights.licence}")
+    table.add_row("Stages", " → ".join(f"{stage.name} (frozen: {stage.settings.freeze})" for stage in run.stages))
     table.add_row("Device", f"{run.identity.device}, {config.precision}")
-    table.add_row("Run folder", escape(str(run.folder.path)))
+    table.add_row("Run folder", str(run.folder.path))
     screen.say(table)
     say_doubts(dataset, screen)
 
@@ -84,9 +77,9 @@ def say_run(run: Run) -> None:
 def say_doubts(dataset: Dataset, screen: Screen) -> None:
     """What is probably a mistake in the data or makes its metrics uncertain, and the files that were left out."""
     for warning in dataset.warnings:
-        screen.say(escape(f"note: {warning}"), style="yellow")
+        screen.say(f"note: {warning}", style="yellow")
     for skipped in dataset.skipped[:SKIPPED_SHOWN]:
-        screen.say(escape(f"left out: {skipped.file}: {skipped.reason}"), style="yellow")
+        screen.say(f"left out: {skipped.file}: {skipped.reason}", style="yellow")
     if len(dataset.skipped) > SKIPPED_SHOWN:
         screen.say(
             f"left out: {len(dataset.skipped) - SKIPPED_SHOWN} more files; result.json lists them", style="yellow"
@@ -137,7 +130,7 @@ def _say_split_block(network: Network, stage: Stage, screen: Screen) -> None:
 def say_result(run: Run, result: dict[str, Any]) -> None:
     """The closing table: each stage's validation, the test with its interval, the files, and flags to try next."""
     folder, screen = run.folder, run.screen
-    table = Table(title=escape(f"{run.config.name} on {run.dataset.name}"), title_justify="left")
+    table = Table(title=f"{run.config.name} on {run.dataset.name}", title_justify="left")
     for column in ("", "Trainable", "Epoch", "Loss", "Accuracy", "Time"):
         table.add_column(column, justify="left" if not column else "right")
     for stage in result["stages"]:
@@ -173,17 +166,15 @@ def say_result(run: Run, result: dict[str, Any]) -> None:
     tested, last = result["tested"], result["stages"][-1]["name"]
     if tested["stage"] != last:
         screen.say(
-            escape(
-                f"Tested stage {tested['stage']}, epoch {tested['epoch']}; stage {last} did not improve on it in "
-                "validation."
-            )
+            f"Tested stage {tested['stage']}, epoch {tested['epoch']}; stage {last} did not improve on it in "
+            "validation."
         )
     unbalanced = _balanced_line(test)
     if unbalanced:
         screen.say(unbalanced)
     files = [folder.result_file, folder.metrics_file, folder.predictions_file]
     files += [folder.report_file] if folder.report_file.exists() else []
-    screen.say(escape(f"Results in {folder.path}: {', '.join(file.name for file in files)}, checkpoints/"))
+    screen.say(f"Results in {folder.path}: {', '.join(file.name for file in files)}, checkpoints/")
     screen.say("Next, try adding one of these flags:")
     found = suggestions(run)
     width = max(len(flag) for flag, _ in found)
@@ -198,7 +189,7 @@ def _balanced_line(test: dict[str, Any]) -> str:
     if not support or max(support) < UNBALANCED_RATIO * min(support):
         return ""
     worst = min(classes, key=lambda figures: figures["recall"])
-    return escape(
+    return (
         f"Classes of {min(support):,} to {max(support):,} test images: balanced accuracy "
         f"{test['balanced_accuracy']:.4f}; lowest recall {worst['recall']:.4f}, of {worst['class']}."
     )

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from rich.markup import escape
 
 from vision_transfer.config import Config, to_dict
 from vision_transfer.config.own_parts import keep_sources
@@ -111,7 +110,7 @@ def finish(run: Run, result: dict[str, Any]) -> None:
     try:
         write_decision(run.folder, run.config.decision, run.dataset.classes)
     except UserError as error:  # a wish that cannot be fulfilled must not cost what was trained
-        run.screen.say(escape(f"No threshold was chosen. {error}"), style="yellow")
+        run.screen.say(f"No threshold was chosen. {error}", style="yellow")
     write_result(run.folder, run.identity.digest, result)
     for file in (run.folder.spent_file, run.folder.trained_file):
         file.unlink(missing_ok=True)
@@ -280,7 +279,7 @@ def _say_finished(run: Run, result: dict[str, Any]) -> None:
         raise UserError(
             f"{file}: is the result of another run (digest {result.get('digest')}, this one is {digest}); {fix}"
         )
-    run.screen.say(escape(f"This run is finished; its result is in {run.folder.path}. --rerun does it again."))
+    run.screen.say(f"This run is finished; its result is in {run.folder.path}. --rerun does it again.")
     try:
         say_result(run, result)
     except (KeyError, TypeError, ValueError) as error:

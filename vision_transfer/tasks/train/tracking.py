@@ -8,8 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rich.markup import escape
-
 from vision_transfer.config import Config
 from vision_transfer.config.fields import flatten
 from vision_transfer.errors import UserError
@@ -106,10 +104,8 @@ class Session:
             self.tracker = None
             reason = " ".join(str(error).split())[:200]
             self.run.screen.say(
-                escape(
-                    f"config.log.tracker: {self.name} failed ({type(error).__name__}: {reason}); the run goes on "
-                    "without it, and metrics.jsonl has all numbers."
-                ),
+                f"config.log.tracker: {self.name} failed ({type(error).__name__}: {reason}); the run goes on "
+                "without it, and metrics.jsonl has all numbers.",
                 style="yellow",
             )
 
