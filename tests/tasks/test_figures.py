@@ -31,9 +31,9 @@ from vision_transfer.tasks.explain.figures import (
 )
 from vision_transfer.tasks.explain.teaching import Kernel
 from vision_transfer.tasks.figures import draw_or_say_why, new_axes, save_png
-from vision_transfer.tasks.probe.figures import transfer_figure
 from vision_transfer.tasks.probe.recommend import Recommendation
 from vision_transfer.tasks.probe.scores import LayerScores
+from vision_transfer.tasks.probe.task import transfer_figure
 from vision_transfer.tasks.report.confusion import confusion_figure
 from vision_transfer.tasks.report.curves import draw_curves, stage_curves
 from vision_transfer.tasks.search.candidates import Base, Candidate, Tuning

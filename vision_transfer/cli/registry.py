@@ -140,7 +140,7 @@ def _ablation(command: Command) -> None:
 
 
 def _cross_validate(command: Command) -> None:
-    from vision_transfer.tasks.folds.task import cross_validate
+    from vision_transfer.tasks.folds import cross_validate
 
     cross_validate(command.config, command.options, command.screen, command.flags.launcher)
 
@@ -190,7 +190,7 @@ def _report(command: Command) -> None:
 
 
 def _cache(command: Command) -> None:
-    from vision_transfer.tasks.cache.task import say_cache
+    from vision_transfer.tasks.cache import say_cache
 
     say_cache(command.cache, command.flags.prune, command.screen)
 

@@ -37,13 +37,13 @@ HARMLESS = (
     "tasks/__init__.py",
     "tasks/ablation",
     "tasks/benchmark",
-    "tasks/cache",
+    "tasks/cache.py",
     "tasks/check",
     "tasks/evaluate.py",
     "tasks/explain",
     "tasks/export",
     "tasks/figures.py",
-    "tasks/folds",
+    "tasks/folds.py",
     "tasks/predict.py",
     "tasks/probe",
     "tasks/report",
@@ -54,7 +54,6 @@ HARMLESS = (
     "tasks/train/from_python.py",
     "tasks/train/messages.py",
     "tasks/train/trackers.py",
-    "tasks/train/tracking.py",
 )
 # The code that computes a frozen prefix from given weights, and the parts of it that cannot change the outputs.
 PREFIX = ("models",)

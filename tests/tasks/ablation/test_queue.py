@@ -7,8 +7,8 @@ import pytest
 
 from vision_transfer.config import digested
 from vision_transfer.runs.folder import OtherConditions
+from vision_transfer.tasks.ablation.all_runs import work
 from vision_transfer.tasks.ablation.grid import ablation, first_stage_key, run_key
-from vision_transfer.tasks.ablation.queue import work
 from vision_transfer.tasks.ablation.sweep import (
     SweepFolder,
     failure,

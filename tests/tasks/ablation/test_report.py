@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from vision_transfer.tasks.ablation.all_runs import work
 from vision_transfer.tasks.ablation.estimate import seconds_per_flop
 from vision_transfer.tasks.ablation.figures import (
     blocks_figure,
@@ -20,7 +21,6 @@ from vision_transfer.tasks.ablation.figures import (
     series,
 )
 from vision_transfer.tasks.ablation.grid import ablation
-from vision_transfer.tasks.ablation.queue import work
 from vision_transfer.tasks.ablation.sweep import SweepFolder, finished_run, write_plan
 from vision_transfer.tasks.ablation.tables import latex, markdown, write_tables
 from vision_transfer.tasks.study.conclusions import conclusions_by_setting

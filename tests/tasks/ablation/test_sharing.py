@@ -9,8 +9,8 @@ from vision_transfer.config import checked, default_config, stage, with_stages
 from vision_transfer.feature_cache import extraction
 from vision_transfer.runs.build import DataFacts
 from vision_transfer.runs.prepare import RunOptions
+from vision_transfer.tasks.ablation.all_runs import work
 from vision_transfer.tasks.ablation.grid import ablation, networks_of
-from vision_transfer.tasks.ablation.queue import work
 from vision_transfer.tasks.ablation.sweep import SweepFolder, finished_run, write_plan
 from vision_transfer.tasks.train import task
 from vision_transfer.training import loop

@@ -2,10 +2,10 @@
 
 import pytest
 
+from vision_transfer.tasks.ablation.all_runs import work
 from vision_transfer.tasks.ablation.estimate import estimate
 from vision_transfer.tasks.ablation.figures import draw_figures, points, series
 from vision_transfer.tasks.ablation.grid import ablation
-from vision_transfer.tasks.ablation.queue import work
 from vision_transfer.tasks.ablation.sweep import SweepFolder, finished_run, write_plan
 from vision_transfer.tasks.study.conclusions import conclusions_by_setting
 from vision_transfer.tasks.study.tables import grouped

@@ -4,7 +4,7 @@ import ctypes
 
 import pytest
 
-from vision_transfer.tasks.benchmark.energy import VISIBLE, EnergyCounter
+from vision_transfer.tasks.benchmark.ours import VISIBLE, EnergyCounter
 
 MILLIJOULES = {0: 1500, 1: 40_000}
 

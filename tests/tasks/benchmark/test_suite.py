@@ -11,7 +11,7 @@ import pytest
 from vision_transfer.config import checked
 from vision_transfer.config.files import load_config
 from vision_transfer.errors import UserError
-from vision_transfer.tasks.benchmark import suite, task
+from vision_transfer.tasks.benchmark import measure, task
 from vision_transfer.tasks.benchmark.cases import depth_cases
 from vision_transfer.tasks.benchmark.roofline import case_key, roofline
 from vision_transfer.tasks.benchmark.task import benchmark
@@ -47,7 +47,7 @@ def measured(monkeypatch):
 
     measured_case = measure_case
     measured_case.fits, measured_case.error, measured_case.asked = 1000, "", asked
-    monkeypatch.setattr(suite, "measure_case", measure_case)
+    monkeypatch.setattr(measure, "measure_case", measure_case)
     return measured_case
 
 
@@ -100,7 +100,7 @@ def test_the_suite_runs_whole_on_this_machine(tmp_path, screen):
 
 def test_memory_ends_a_sweep_and_not_the_suite(config, measured, tmp_path, screen):
     measured.fits = 2
-    records = suite.measure(config, depth_cases(config), tmp_path, tmp_path, screen)
+    records = measure.measure(config, depth_cases(config), tmp_path, tmp_path, screen)
     statuses = {case_key(record): record["status"] for record in records}
     assert {status for key, status in statuses.items() if key[5] == 2} == {"measured"}
     assert {status for key, status in statuses.items() if key[5] == 4} == {"out of memory"}
@@ -108,7 +108,7 @@ def test_memory_ends_a_sweep_and_not_the_suite(config, measured, tmp_path, scree
     left = [record for record in records if record["batch"] == 4]
     measured.asked.clear()
     known = [{**record, "batch": 3} for record in left]
-    again = suite.measure(config, larger, tmp_path, tmp_path, screen, known)
+    again = measure.measure(config, larger, tmp_path, tmp_path, screen, known)
     assert measured.asked == []
     assert {record["status"] for record in again[len(known) :]} == {"not tried"}
 
@@ -125,7 +125,7 @@ def test_the_same_command_continues_after_its_time(config, measured, tmp_path, s
     assert 0 < len(first) == len(result["measured"]) == len(cases) - result["left"]
     assert "the same command continues" in screen.console.file.getvalue()
     monkeypatch.undo()
-    monkeypatch.setattr(suite, "measure_case", measured)
+    monkeypatch.setattr(measure, "measure_case", measured)
     measured.error = "the chip is on fire"
     benchmark(config, tmp_path, folder, screen)
     failed = json.loads((folder / "benchmark.json").read_text())

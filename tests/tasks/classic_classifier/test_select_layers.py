@@ -7,8 +7,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from vision_transfer.metrics.significance import within_one_standard_error
-from vision_transfer.tasks.classic_classifier.fit import Examples, outcomes
-from vision_transfer.tasks.classic_classifier.select_layers import Fitting, chosen_set, layer_sets
+from vision_transfer.tasks.classic_classifier.fit import Examples, Fitting, chosen_set, layer_sets, outcomes
 
 COLUMNS = {"noise": np.arange(0, 5), "first": np.arange(5, 7), "second": np.arange(7, 10), "copy": np.arange(10, 12)}
 

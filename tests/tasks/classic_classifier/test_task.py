@@ -146,7 +146,7 @@ def test_class_weights_reach_the_fit(fitted, monkeypatch, balance):
         asked.append(balanced)
         return candidates(*arguments, balanced=balanced)
 
-    monkeypatch.setattr("vision_transfer.tasks.classic_classifier.select_layers.candidates", spy)
+    monkeypatch.setattr("vision_transfer.tasks.classic_classifier.fit.candidates", spy)
     fitted(**ONE, balance=balance)
     assert asked == [balance == "class_weights"]
 

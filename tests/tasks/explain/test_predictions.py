@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from vision_transfer.errors import UserError
-from vision_transfer.tasks.explain.predictions import class_number, imagenet_classes, top_predictions
+from vision_transfer.tasks.explain.load import class_number, imagenet_classes, top_predictions
 
 
 def test_the_names_are_those_of_keras():

@@ -129,7 +129,7 @@ class Exported:
 
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory, kinds, varied_variables):
-    from vision_transfer.tasks.export.stablehlo import stablehlo
+    from vision_transfer.tasks.export.task import stablehlo
 
     folders, own = {}, {}
     for name, kind in kinds.items():

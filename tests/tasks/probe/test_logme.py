@@ -5,7 +5,7 @@ import pytest
 from scipy.optimize import minimize
 from scipy.stats import multivariate_normal
 
-from vision_transfer.tasks.probe.logme import log_evidence, logme
+from vision_transfer.tasks.probe.scores import log_evidence, logme
 
 
 def evidence_by_density(features, target):

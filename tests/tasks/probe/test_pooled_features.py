@@ -79,7 +79,7 @@ def test_only_missing_images_are_computed(prefix, images, digests, screen, monke
 
 
 def test_the_cache_lists_what_it_holds(prefix, images, digests, screen):
-    from vision_transfer.tasks.cache.task import say_cache
+    from vision_transfer.tasks.cache import say_cache
 
     pooled_features(prefix, probed_layers(prefix.network.backbone), images, digests, screen)
     say_cache(prefix.folder, None, screen)

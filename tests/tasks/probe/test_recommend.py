@@ -8,10 +8,10 @@ from vision_transfer.freezing import resolve
 from vision_transfer.models.backbones.registry import backbone_rows
 from vision_transfer.models.heads import head_layers
 from vision_transfer.models.network import Network
-from vision_transfer.tasks.probe.figures import transfer_figure
 from vision_transfer.tasks.probe.pooled_features import probed_layers
 from vision_transfer.tasks.probe.recommend import recommend
 from vision_transfer.tasks.probe.scores import LayerScores, best_layer, layer_scores, nearest_class_mean, usable
+from vision_transfer.tasks.probe.task import transfer_figure
 
 VGG16 = backbone_rows("vgg16", global_average=True)
 LAYERS = probed_layers(VGG16)

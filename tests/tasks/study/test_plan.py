@@ -12,7 +12,7 @@ from vision_transfer.data.load import load_dataset
 from vision_transfer.errors import UserError
 from vision_transfer.tasks.study import plan
 from vision_transfer.tasks.study.plan import Study, check_study, with_fingerprints
-from vision_transfer.tasks.study.transfer_curve import transfer_curve
+from vision_transfer.tasks.study.task import transfer_curve
 
 
 @pytest.fixture

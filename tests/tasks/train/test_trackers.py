@@ -25,8 +25,7 @@ from vision_transfer.runs.prepare import RunOptions
 from vision_transfer.runtime.preemption import Stopped, StopSignal
 from vision_transfer.tasks.train import trackers
 from vision_transfer.tasks.train.task import train
-from vision_transfer.tasks.train.trackers import Tracker
-from vision_transfer.tasks.train.tracking import Session, check_tracker
+from vision_transfer.tasks.train.trackers import Session, Tracker, check_tracker
 
 EPOCHS = 2
 
@@ -201,7 +200,7 @@ def test_a_failure_in_the_middle_is_one_warning(tmp_path, screen, monkeypatch):
     def fail(step, metrics):
         raise ConnectionError("no route to host")
 
-    monkeypatch.setattr("vision_transfer.tasks.train.tracking.importlib.util.find_spec", lambda name: json.__spec__)
+    monkeypatch.setattr("vision_transfer.tasks.train.trackers.importlib.util.find_spec", lambda name: json.__spec__)
     monkeypatch.setitem(
         trackers.TRACKERS, "wandb", ("wandb", lambda start: Tracker("1", fail, lambda metrics, files: None))
     )

@@ -30,9 +30,9 @@ def main(arguments: list[str]) -> int:
     from vision_transfer.runtime import jax_setup
     from vision_transfer.runtime.console import Screen
     from vision_transfer.runtime.preemption import Stopped, StopSignal, leave
-    from vision_transfer.tasks.ablation.queue import work
+    from vision_transfer.tasks.ablation.all_runs import work
     from vision_transfer.tasks.ablation.sweep import SweepFolder, read_plan
-    from vision_transfer.tasks.study.launch import launch
+    from vision_transfer.tasks.study.runs import launch
 
     stop, folder = StopSignal(), SweepFolder(Path(path))
     stop.install()

@@ -1,7 +1,14 @@
-"""The worker of a case of this package: compiles it and runs it as training or inference does."""
+"""The worker of a case of this package: compiles it and runs it as training or inference does, and meters its energy.
+
+Energy that NVIDIA GPUs have used is told by the driver's own library (NVML), which is there wherever the driver is.
+Source: NVML API reference, `nvmlDeviceGetTotalEnergyConsumption`: millijoules since the driver was loaded, of Volta and
+later. The counter is that of the whole board, whoever uses it.
+"""
 
 import base64
+import ctypes
 import math
+import os
 import pickle
 import time
 from collections.abc import Callable
@@ -18,16 +25,52 @@ from vision_transfer.runtime import jax_setup
 from vision_transfer.runtime.devices import device_peak_bytes, local_mesh
 from vision_transfer.tasks.benchmark.cases import Case
 from vision_transfer.tasks.benchmark.chips import peaks
-from vision_transfer.tasks.benchmark.energy import EnergyCounter
 from vision_transfer.tasks.benchmark.input_path import feed_epoch
 from vision_transfer.tasks.benchmark.programs import MOST_STEPS, compilers_facts, running_forward, running_step
 from vision_transfer.tasks.benchmark.protocol import OUT_OF_MEMORY, Work, serve
 from vision_transfer.training.device_feed import CHUNK_BYTES, TrainingRows
 from vision_transfer.training.step import Chunk, Constants, TrainState
 
+LIBRARY = "libnvidia-ml.so.1"
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+MILLI = 1e-3
 FED_EPOCHS = 3
 # A trace is for people to read; more steps only make it longer.
 TRACED_RUNS = 3
+
+
+class EnergyCounter:
+    """The counters of the GPUs that this process sees; without any, it reads None."""
+
+    def __init__(self, devices: int) -> None:
+        try:
+            self._library = ctypes.CDLL(LIBRARY)
+        except OSError:
+            self._handles: list[ctypes.c_void_p] = []
+            return
+        names = [name for name in os.environ.get(VISIBLE, "").split(",") if name] or list(map(str, range(devices)))
+        self._handles = []
+        if self._library.nvmlInit_v2() == 0:
+            self._handles = [handle for name in names[:devices] if (handle := self._handle(name)) is not None]
+
+    def joules(self) -> float | None:
+        """The sum over the GPUs, or None where a counter cannot be read; only differences mean something."""
+        total = 0
+        for handle in self._handles:
+            millijoules = ctypes.c_ulonglong()
+            if self._library.nvmlDeviceGetTotalEnergyConsumption(handle, ctypes.byref(millijoules)):
+                return None
+            total += millijoules.value
+        return total * MILLI if self._handles else None
+
+    def _handle(self, name: str) -> ctypes.c_void_p | None:
+        """Of a GPU by its number or its UUID, as `$CUDA_VISIBLE_DEVICES` has them."""
+        handle = ctypes.c_void_p()
+        if name.isdecimal():
+            failed = self._library.nvmlDeviceGetHandleByIndex_v2(ctypes.c_uint(int(name)), ctypes.byref(handle))
+        else:
+            failed = self._library.nvmlDeviceGetHandleByUUID(name.encode(), ctypes.byref(handle))
+        return None if failed else handle
 
 
 def build(request: dict[str, Any]) -> Work:

@@ -19,9 +19,8 @@ from vision_transfer.tasks.benchmark.ahead_of_time import compile_cases
 from vision_transfer.tasks.benchmark.cases import comparison_cases, depth_cases
 from vision_transfer.tasks.benchmark.costs import total
 from vision_transfer.tasks.benchmark.difference import RESULT
-from vision_transfer.tasks.benchmark.measure import compare, measure_input_path
+from vision_transfer.tasks.benchmark.measure import compare, measure, measure_input_path
 from vision_transfer.tasks.benchmark.plan import write_plan
-from vision_transfer.tasks.benchmark.suite import measure
 from vision_transfer.tasks.benchmark.whole_runs import compare_whole_runs
 from vision_transfer.tasks.figures import COLOURS, draw_or_say_why, drawable, line_style, new_axes, save_png
 

@@ -25,10 +25,9 @@ from vision_transfer.runs.prepare import Run, RunOptions
 from vision_transfer.runs.stage_inputs import split_inputs
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.files import replaced_file
-from vision_transfer.tasks.classic_classifier.fit import Examples, Linear
-from vision_transfer.tasks.classic_classifier.select_layers import Columns, Fitting, chosen_set, layer_sets
+from vision_transfer.tasks.classic_classifier.fit import Columns, Examples, Fitting, Linear, chosen_set, layer_sets
 from vision_transfer.tasks.train.task import claimed_run, finish, is_left_to_do, test_or_validate
-from vision_transfer.tasks.train.tracking import tracking
+from vision_transfer.tasks.train.trackers import tracking
 from vision_transfer.training import checkpoints
 from vision_transfer.training.loop import LAST
 from vision_transfer.training.stage import Progress, StageOutcome, Weights, step_program, with_weights

@@ -32,8 +32,7 @@ from vision_transfer.tasks.explain.figures import (
 )
 from vision_transfer.tasks.explain.heat_maps import grad_cam, smooth_grad
 from vision_transfer.tasks.explain.images import NamedImage
-from vision_transfer.tasks.explain.load import LoadedNetwork
-from vision_transfer.tasks.explain.predictions import TOP, class_number, top_predictions
+from vision_transfer.tasks.explain.load import TOP, LoadedNetwork, class_number, top_predictions
 from vision_transfer.tasks.explain.teaching import filter_banks, grey, operations, responses, sobel_kernels
 from vision_transfer.tasks.figures import save_png
 

@@ -1,14 +1,19 @@
 """The mode `export`: writes a finished run as files for other programs, and compares each with the run."""
 
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 from rich.table import Table
 
 from vision_transfer.data.load import load_dataset
 from vision_transfer.errors import UserError, nearest_names
 from vision_transfer.models.inference import infer
+from vision_transfer.models.network import Network, Params, apply
 from vision_transfer.models.precision import FLOAT32
 from vision_transfer.predict.temperature import calibration_of, probabilities
 from vision_transfer.runs.load import TrainedRun, load_run
@@ -22,13 +27,43 @@ from vision_transfer.tasks.export.keras_files import write_keras, write_legacy_h
 from vision_transfer.tasks.export.keras_layers import keras_layers
 from vision_transfer.tasks.export.model_card import model_card
 from vision_transfer.tasks.export.onnx_graph import onnx_model
-from vision_transfer.tasks.export.stablehlo import stablehlo
 
+PLATFORMS = ("cpu", "cuda", "tpu")
 FORMATS = {"stablehlo": ("model.stablehlo",), "keras": ("model.keras", "model.h5"), "onnx": ("model.onnx",)}
 CARD = "README.md"
 DEFAULT_FOLDER = "export"
 # Limit of the images on which files are compared with the run.
 CHECKED_IMAGES = 200
+
+
+def stablehlo(network: Network, variables: dict[str, Params], temperature: float) -> bytes:
+    """The serialised program; it takes `(batch, height, width, channels) float32` images of 0–255, for any batch size.
+
+    It returns a dictionary: `probabilities` `(batch, classes)` and `logits` `(batch, outputs)`, float32. Convolutions
+    are XLA's own, since the faster ones are planned for one batch size.
+
+    Raises:
+        UserError: flatbuffers is not installed.
+    """
+    from jax import export
+
+    if find_spec("flatbuffers") is None:
+        raise UserError(
+            "--format=stablehlo: jax.export needs flatbuffers, which is not installed: "
+            f"{install_extra('export')}; or leave this format out with --format=keras,onnx"
+        )
+    network = replace(network, numerics=FLOAT32)
+    variables = {name: variables[name] for name in ("params", "batch_stats")}
+
+    def predict(images: Float[Array, "batch height width channels"]) -> dict[str, Array]:
+        logits = apply(network, variables, images)
+        arguments = logits if network.outputs > 1 else jnp.concatenate([jnp.zeros_like(logits), logits], axis=1)
+        return {"probabilities": jax.nn.softmax(arguments / np.float32(temperature)), "logits": logits}
+
+    (batch,) = export.symbolic_shape("batch")
+    images = jax.ShapeDtypeStruct((batch, *network.input_shape), jnp.float32)
+    exported = export.export(jax.jit(predict), platforms=PLATFORMS)(images)
+    return bytes(exported.serialize())
 
 
 def export(workdir: Path, out: str | None, formats: str | None, cache_dir: Path, screen: Screen) -> None:

@@ -1,9 +1,10 @@
 """The task `probe`: scores of every layer, their curve, and a recommended freeze spec; the network is not trained."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,24 +13,78 @@ from vision_transfer.errors import UserError
 from vision_transfer.feature_cache import Prefix
 from vision_transfer.models.backbones.registry import find_backbone
 from vision_transfer.models.inference import TakenRows
-from vision_transfer.models.layers import CONVOLUTIONS, layer_names, layers_of, stage_ends
+from vision_transfer.models.layers import CONVOLUTIONS, Row, layer_names, layers_of, row_numbers, stage_ends
 from vision_transfer.runs.build import with_each_backbone
 from vision_transfer.runs.folder import default_folder
 from vision_transfer.runs.prepare import Run, RunOptions, prepare
 from vision_transfer.runtime.console import Screen, duration
 from vision_transfer.runtime.files import write_json
 from vision_transfer.runtime.provenance import json_digest
-from vision_transfer.tasks.figures import draw_or_say_why, save_png
-from vision_transfer.tasks.probe.figures import transfer_figure
+from vision_transfer.tasks.figures import draw_or_say_why, drawable, line_style, new_axes, save_png
 from vision_transfer.tasks.probe.networks import ProbedNetwork, say_networks
 from vision_transfer.tasks.probe.pooled_features import pooled_features, probed_layers
 from vision_transfer.tasks.probe.recommend import Recommendation, recommend
 from vision_transfer.tasks.probe.scores import LayerScores, best_layer, layer_scores, usable
 from vision_transfer.tasks.study.tables import screen_table
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+SHADE = "#E6E6E6"
+INCHES_PER_LAYER, SMALLEST_WIDTH, HEIGHT = 0.42, 7.0, 6.4
 RESULT, FIGURE = "probe.json", "probe.png"
 # The row of a head that sees the averages at the ends of all stages (`model.pooling="layers"`).
 ALL_STAGES = "all stages"
+
+
+def transfer_figure(
+    scores: Sequence[LayerScores], recommendation: Recommendation, backbone: Sequence[Row], chance: float, title: str
+) -> "Figure":
+    """Two panels over the same layers: the accuracies of both probes, and LogME, which has another unit.
+
+    Layers that are as good as the best are shaded; a line marks where the recommended mask starts to train.
+    """
+    width = max(SMALLEST_WIDTH, INCHES_PER_LAYER * len(scores))
+    figure, (upper, lower) = new_axes(width, HEIGHT, rows=2, sharex=True, height_ratios=(3, 2))
+    probes = [one.probe for one in scores]
+    # Rounding may put an interval's end at 1 slightly below the value, and an error bar must not be negative.
+    below = [max(0.0, one.probe - one.probe_interval[0]) for one in scores]
+    above = [max(0.0, one.probe_interval[1] - one.probe) for one in scores]
+    upper.errorbar(range(len(scores)), probes, yerr=(below, above), capsize=3, label="logistic probe", **line_style(0))
+    upper.plot([one.nearest_mean for one in scores], label="nearest class mean", **line_style(1))
+    upper.axhline(chance, color="0.4", linewidth=1, linestyle=":", label="commonest class")
+    lower.plot([one.logme for one in scores], label="LogME", **line_style(2))
+    for axes in (upper, lower):
+        _mark(axes, scores, recommendation, backbone, labelled=axes is upper)
+    upper.legend(frameon=False, loc="best")
+    upper.set_ylabel("cross-validated accuracy")
+    lower.set_ylabel("LogME (nats per image)")
+    names = [drawable(one.layer) for one in scores]
+    lower.set_xticks(range(len(scores)), names, rotation=60, ha="right", rotation_mode="anchor")
+    upper.set_title(f"{title}\nrecommended: freeze {recommendation.freeze}")
+    return figure
+
+
+def _mark(
+    axes: "Axes",
+    scores: Sequence[LayerScores],
+    recommendation: Recommendation,
+    backbone: Sequence[Row],
+    *,
+    labelled: bool,
+) -> None:
+    shown = "as good as the best" if labelled else None
+    for place, one in enumerate(scores):
+        if one.layer in recommendation.as_good:
+            axes.axvspan(place - 0.5, place + 0.5, color=SHADE, linewidth=0, zorder=0, label=shown)
+            shown = None
+    numbers = row_numbers(backbone)
+    kind, _, first = recommendation.freeze.partition(":")
+    start = {"all": len(backbone), "none": 0}.get(kind)
+    start = numbers[first] if start is None else start
+    edge = sum(numbers[one.layer] < start for one in scores) - 0.5
+    axes.axvline(edge, color="black", linewidth=1.5, linestyle="--", label="trains from here" if labelled else None)
 
 
 def probe(config: Config, options: RunOptions, screen: Screen) -> Path:

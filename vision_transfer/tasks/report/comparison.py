@@ -11,8 +11,7 @@ from jaxtyping import Int64
 from vision_transfer.errors import UserError
 from vision_transfer.metrics.significance import Paired, paired
 from vision_transfer.runtime.console import Screen
-from vision_transfer.tasks.report.image_section import probability_text
-from vision_transfer.tasks.report.images import images_of, thumbnail_uri
+from vision_transfer.tasks.report.image_section import images_of, probability_text, thumbnail_uri
 from vision_transfer.tasks.report.page import part, write_page
 from vision_transfer.tasks.report.run_files import Predictions, RunFiles, get, read_run_files
 from vision_transfer.tasks.report.run_section import default_value, flat_config, shown_value, total_time

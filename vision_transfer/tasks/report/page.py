@@ -8,7 +8,6 @@ from typing import Any, TypeVar
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.files import replaced_file
 from vision_transfer.tasks.report.image_section import NO_IMAGES, image_section
-from vision_transfer.tasks.report.ranking_section import decision_sentences, ranking_charts
 from vision_transfer.tasks.report.run_files import UNREADABLE, RunFiles, read_run_files
 from vision_transfer.tasks.report.run_section import (
     command,
@@ -27,7 +26,9 @@ from vision_transfer.tasks.report.test_section import (
     calibration_section,
     class_rows,
     confusion_table,
+    decision_sentences,
     headlines,
+    ranking_charts,
 )
 
 Part = TypeVar("Part")

@@ -21,22 +21,19 @@ from vision_transfer.runtime.console import Screen, duration
 from vision_transfer.runtime.files import absolute_path, claimed_folder
 from vision_transfer.runtime.provenance import json_digest
 from vision_transfer.runtime.terminal import SafeConsole
-from vision_transfer.tasks.ablation.all_runs import do_all
+from vision_transfer.tasks.ablation.all_runs import SHARED_STAGES, do_all
 from vision_transfer.tasks.ablation.estimate import flops_per_second
 from vision_transfer.tasks.ablation.launchers import read_launcher
-from vision_transfer.tasks.ablation.queue import SHARED_STAGES
 from vision_transfer.tasks.ablation.sweep import SweepFolder, failure, finished_run, refusal
-from vision_transfer.tasks.folds.out_of_fold import read_folds
-from vision_transfer.tasks.folds.task import configs_of_folds
+from vision_transfer.tasks.folds import configs_of_folds, read_folds
 from vision_transfer.tasks.search.candidates import Base, Candidate, bases, run_config, tunings, with_base
 from vision_transfer.tasks.search.choose import Scored, chosen
 from vision_transfer.tasks.search.costs import Measured, Speed, Work, operations_of_test, run_work, speed_of
 from vision_transfer.tasks.search.journal import JOURNAL, Entry, Journal
 from vision_transfer.tasks.search.page import Outcome, write_page
 from vision_transfer.tasks.search.rounds import Allowance, Round, first_tuning, next_heads, next_tuning, promising
-from vision_transfer.tasks.study.launch import launch
 from vision_transfer.tasks.study.plan import PlannedRun, Study
-from vision_transfer.tasks.study.runs import read_finished
+from vision_transfer.tasks.study.runs import launch, read_finished
 from vision_transfer.tasks.train.messages import say_doubts
 
 LOGS = "logs"

@@ -19,12 +19,24 @@ from vision_transfer.runs.prepare import RunOptions, device_text
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.files import absolute_path, claimed_folder, write_json
 from vision_transfer.runtime.provenance import code_digest, json_digest, versions
+from vision_transfer.tasks.classic_classifier.task import classify
 from vision_transfer.tasks.study.plan import PlannedRun, Study
+from vision_transfer.tasks.train.task import train
 
 # The folder of each run of the study, so that a finished one is found without reading its data again.
 RECORD = "runs.json"
 # Trains a config, or finds its finished run.
 Launch = Callable[[Config, RunOptions, Screen], RunFolder]
+
+
+def launch(config: Config, options: RunOptions, screen: Screen) -> RunFolder:
+    """Trains the stages of a config or fits its classic classifier, or finds the finished run; returns its folder.
+
+    Raises:
+        UserError: a config, data, weights or folder that cannot be used.
+        Stopped: asked to stop; the same call resumes.
+    """
+    return (classify if config.task == "classic_classifier" else train)(config, options, screen)
 
 
 @dataclass(frozen=True)

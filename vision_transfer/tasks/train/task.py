@@ -36,7 +36,7 @@ from vision_transfer.tasks.report.confusion import draw_confusion
 from vision_transfer.tasks.report.curves import write_curves
 from vision_transfer.tasks.report.task import report_of_finished_run
 from vision_transfer.tasks.train.messages import say_end_of_schedule, say_result, say_run, say_stage
-from vision_transfer.tasks.train.tracking import Session, check_tracker, tracking
+from vision_transfer.tasks.train.trackers import Session, check_tracker, tracking
 from vision_transfer.training.loop import train_stage
 from vision_transfer.training.stage import (
     StageOutcome,

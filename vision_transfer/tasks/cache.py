@@ -1,13 +1,23 @@
-"""The entries of the cache: weights, data sets and what is known of them, images, features, compiled programs.
+"""The mode `cache`: lists what the cache holds, and deletes from it what `--prune=…` names.
 
-Only files that this program writes are listed, and hence deleted: each kind recognises its own by their names.
+Its entries are weights, data sets and what is known of them, images, features and compiled programs. Only files that
+this program writes are listed, and hence deleted: each kind recognises its own by their names. Entries in use are kept.
 """
 
+import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
+from rich import box
+from rich.filesize import decimal
+from rich.table import Column, Table
 
 from vision_transfer.data.dataset import DIGEST_BYTES
 from vision_transfer.data.download import DOWNLOADS_FOLDER, PUBLIC_FILES
@@ -15,12 +25,14 @@ from vision_transfer.data.find import FETCHED_FOLDER
 from vision_transfer.data.formats.tfds import INDEX_FOLDER
 from vision_transfer.data.images.cache import FOLDER as DECODED_FOLDER
 from vision_transfer.data.images.near_duplicates import ROW_BYTES, THUMBNAILS_FOLDER
+from vision_transfer.errors import UserError
 from vision_transfer.feature_cache.prefix import computed_by
 from vision_transfer.feature_cache.store import FOLDER as FEATURES_FOLDER
 from vision_transfer.feature_cache.store import Store
 from vision_transfer.models.backbones.registry import RELEASES
 from vision_transfer.models.pretrained.load import FOLDER as WEIGHTS_FOLDER
-from vision_transfer.runtime.files import read_json
+from vision_transfer.runtime.console import Screen
+from vision_transfer.runtime.files import held, read_json
 from vision_transfer.runtime.jax_setup import COMPILED_FOLDER
 
 # Names that `provenance.json_digest` and the decoded cache give to folders, and JAX to files.
@@ -29,6 +41,8 @@ _DECODED_KEY = re.compile(r"[0-9a-f]{32}")
 _DIGEST_FILE = re.compile(rf"[0-9a-f]{{{2 * DIGEST_BYTES}}}")
 _DECODED_FILES = ("manifest.json", "images.npy", "labels.npy", "digests.npy")
 _COMPILED_FILE = re.compile(r"(?P<program>.+)-[0-9a-f]{64}-(cache|atime)")
+_AGE = re.compile(r"older_than:(\d+)([hd])")
+_SECONDS = {"h": 3600, "d": 86400}
 
 
 @dataclass(frozen=True)
@@ -156,6 +170,13 @@ KINDS: dict[str, Callable[[Path], Iterator[Entry]]] = {
     FEATURES_FOLDER: _features,
     COMPILED_FOLDER: _compiled,
 }
+GRAMMAR = f"""\
+  all              everything
+  KIND             {", ".join(KINDS)}
+  KIND/NAME        one entry, as listed by --mode=cache
+  older_than:AGE   entries not used for this long: 12h, 30d
+  stale            features computed by other code or another JAX, which no run will use again
+Separate several with commas: entries with one of the kinds and names are deleted if they meet all other conditions."""
 
 
 def _entry(kind: str, name: str, about: str, files: list[Path]) -> Entry:
@@ -180,3 +201,130 @@ def _files_below(folder: Path) -> list[Path]:
 
 def _size(files: list[Path]) -> int:
     return sum(file.stat().st_size for file in files)
+
+
+def selected(text: str, entries: Sequence[Entry], now: float) -> list[Entry]:
+    """The entries that `text`, the value of `--prune`, selects by `GRAMMAR`; `now` is in seconds since 1970.
+
+    Raises:
+        UserError: a word outside the grammar, or a name that no entry has.
+    """
+    words = [word.strip() for word in text.split(",")]
+    paths = {entry.path for entry in entries}
+    for word in words:
+        if word not in KINDS and word not in paths and word not in ("all", "stale") and not _AGE.fullmatch(word):
+            raise UserError(
+                f"--prune={text}: {word!r} is neither a condition nor the name of an entry; allowed are\n{GRAMMAR}"
+            )
+    named = {word for word in words if word in KINDS or word in paths}
+    if "all" in words or not named:
+        named = set(KINDS)
+    ages = [int(age[1]) * _SECONDS[age[2]] for age in map(_AGE.fullmatch, words) if age]
+    # A wrong clock gives times of use in the future.
+    least_age = max(ages, default=-math.inf)
+    return [
+        entry
+        for entry in entries
+        if (entry.kind in named or entry.path in named)
+        and now - entry.used >= least_age
+        and (entry.stale or "stale" not in words)
+    ]
+
+
+def prune(cache: Path, entries: Sequence[Entry]) -> tuple[list[Entry], list[Entry]]:
+    """Deletes entries; returns those deleted, and those kept because another process uses them."""
+    removed, busy = [], []
+    for entry in entries:
+        with _unused(cache, entry) as unused:
+            if unused:
+                _remove(entry, cache / entry.kind)
+            (removed if unused else busy).append(entry)
+    return removed, busy
+
+
+def _unused(cache: Path, entry: Entry) -> AbstractContextManager[bool]:
+    """Whether no other process holds the entry, if its kind has locks; inside the context none can take it.
+
+    Lock files stay, since a process may be waiting for one. A process that has read decoded images, weights or a
+    compiled program no longer needs the files: an open memory map keeps its content.
+    """
+    match entry.kind:
+        case "features":
+            return Store(cache / entry.path).unused()
+        case "decoded":
+            return held(FileLock(cache / f"{entry.path}.lock"))
+        case "datasets" | "downloads":
+            return held(FileLock(cache / f"{FETCHED_FOLDER}.lock"))
+        case "weights":
+            return held(FileLock(cache / f"{WEIGHTS_FOLDER}.lock"))
+        case _:
+            return nullcontext(True)
+
+
+def _remove(entry: Entry, top: Path) -> None:
+    """Deletes the files of an entry, and then the folders in `top` that this leaves empty."""
+    for file in entry.files:
+        file.unlink(missing_ok=True)
+    folders = {folder for file in entry.files for folder in file.parents if top in folder.parents}
+    for folder in sorted(folders, key=lambda folder: len(folder.parts), reverse=True):
+        with suppress(OSError):  # it holds a file of somebody else
+            folder.rmdir()
+
+
+def say_cache(cache: Path, pruned_by: str | None, screen: Screen) -> None:
+    """Lists the entries of the cache, or deletes those selected by `pruned_by`, the value of `--prune`.
+
+    Raises:
+        UserError: `pruned_by` cannot be parsed.
+    """
+    entries = cache_entries(cache)
+    if pruned_by is None:
+        screen.say(f"Cache in {cache}")
+        if entries:
+            screen.say(_table(entries))
+            screen.say("To delete entries: --prune=ENTRY, features, stale, older_than:30d or all; combine with commas.")
+        else:
+            screen.say("It is empty.")
+        return
+    _say_pruned(*prune(cache, selected(pruned_by, entries, time.time())), screen)
+
+
+def _table(entries: Sequence[Entry]) -> Table:
+    """A row per entry, except that compiled programs share one; totals by kind, and of all."""
+    size, used = Column("Size", justify="right", no_wrap=True), Column("Last used", no_wrap=True)
+    table = Table(Column("Entry", overflow="fold"), "Content", size, used, box=box.SIMPLE_HEAD, pad_edge=False)
+    for kind in KINDS:
+        of_kind = [entry for entry in entries if entry.kind == kind]
+        if kind != COMPILED_FOLDER:
+            for entry in of_kind:
+                stale = " (stale)" if entry.stale else ""
+                table.add_row(entry.path, entry.about + stale, decimal(entry.bytes), _day(entry.used))
+        if of_kind:
+            text = f"{len(of_kind):,} programs" if kind == COMPILED_FOLDER else f"{len(of_kind):,} in all"
+            table.add_row(kind, text, _total(of_kind), _day(max(entry.used for entry in of_kind)), style="bold")
+            table.add_section()
+    table.add_row("all", "", _total(entries), "", style="bold")
+    return table
+
+
+def _say_pruned(removed: Sequence[Entry], busy: Sequence[Entry], screen: Screen) -> None:
+    for entry in removed:
+        if entry.kind != COMPILED_FOLDER:
+            screen.say(f"removed {entry.path}: {entry.about}, {decimal(entry.bytes)}")
+    programs = [entry for entry in removed if entry.kind == COMPILED_FOLDER]
+    if programs:
+        screen.say(f"removed {len(programs):,} compiled programs, {_total(programs)}")
+    for entry in busy:
+        screen.say(f"kept {entry.path}: in use by another process", style="yellow")
+    if not removed and not busy:
+        screen.say("No entry in the cache matches.")
+    screen.say(f"{_total(removed)} freed.")
+
+
+def _total(entries: Sequence[Entry]) -> str:
+    return decimal(sum(entry.bytes for entry in entries))
+
+
+def _day(seconds: float) -> str:
+    """The date without the hour, since most disks record the time of reading once a day (Linux's `relatime`)."""
+    return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d")

@@ -11,9 +11,7 @@ from vision_transfer.errors import UserError
 from vision_transfer.feature_cache.prefix import computed_by
 from vision_transfer.feature_cache.store import Hold, Store, row_keys, write_shard
 from vision_transfer.runtime.files import write_json
-from vision_transfer.tasks.cache.entries import cache_entries
-from vision_transfer.tasks.cache.prune import prune, selected
-from vision_transfer.tasks.cache.task import say_cache
+from vision_transfer.tasks.cache import cache_entries, prune, say_cache, selected
 
 NOW, DAY = 2_000_000_000.0, 86_400
 FRESH, OLD, FOREIGN = "0" * 16, "1" * 16, "2" * 16

@@ -1,1 +1,0 @@
-"""The mode `cache`: lists the cache, and deletes from it what `--prune=…` names."""
