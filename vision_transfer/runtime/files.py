@@ -89,10 +89,15 @@ def remove_leftovers(folder: Path) -> None:
         remove(leftover)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Writes a text in UTF-8; what has no code there, such as bytes of a foreign file name, as escapes."""
+    with replaced_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
 def write_json(path: Path, value: Any) -> None:
     """Writes indented JSON with sorted keys."""
-    with replaced_file(path) as temporary:
-        temporary.write_text(json_text(value), encoding="utf-8")
+    write_text(path, json_text(value))
 
 
 def json_text(value: Any) -> str:

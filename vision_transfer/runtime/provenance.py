@@ -51,6 +51,7 @@ HARMLESS = (
     "tasks/show_augmentation.py",
     "tasks/study",
     "tasks/summary_and_fetch.py",
+    "tasks/tables.py",
     "tasks/train/from_python.py",
     "tasks/train/messages.py",
     "tasks/train/trackers.py",

@@ -28,7 +28,7 @@ from vision_transfer.runs.predictions import OutOfFold, read_predictions
 from vision_transfer.runs.prepare import RunOptions
 from vision_transfer.runs.result import test_figures
 from vision_transfer.runtime.console import Screen
-from vision_transfer.runtime.files import absolute_path, held, write_json
+from vision_transfer.runtime.files import absolute_path, claimed_folder, write_json
 from vision_transfer.runtime.provenance import json_digest
 from vision_transfer.tasks.ablation.all_runs import SHARED_STAGES, do_all, failures
 from vision_transfer.tasks.ablation.launchers import read_launcher
@@ -37,7 +37,7 @@ from vision_transfer.tasks.figures import draw_or_say_why
 from vision_transfer.tasks.report.confusion import draw_confusion
 from vision_transfer.tasks.study.plan import PlannedRun, Study, check_study, with_fingerprints
 from vision_transfer.tasks.study.runs import FinishedRun, launch
-from vision_transfer.tasks.study.tables import Row, interval_text, screen_table, write_csv
+from vision_transfer.tasks.tables import Row, interval_text, screen_table, write_csv
 
 FOLD = "fold"
 RESULT, IMAGES, CLASSES, CONFUSION = "folds.json", "images.csv", "classes.csv", "figures/confusion.png"
@@ -122,9 +122,7 @@ def cross_validate(config: Config, options: RunOptions, screen: Screen, launcher
     digest = json_digest([study.digest, [run.data for run in study.runs]])
     folder = SweepFolder(options.workdir or default_folder(study.name, digest).path)
     screen.say(f"{len(study.runs)} folds, then a run on all images. Results: {folder.path}; runs: runs/.")
-    with held(folder.lock("command")) as alone:
-        if not alone:
-            raise UserError(f"{folder.path}: is in use by another process; wait for it to end")
+    with claimed_folder(folder.path, UserError(f"{folder.path}: is in use by another process; wait for it to end")):
         if options.rerun:
             forget(study, folder, finished=True)
         do_all(study, folder, options, read_launcher(launcher), config.slurm, screen)
@@ -143,7 +141,7 @@ def planned(config: Config) -> Study:
     runs = tuple(
         PlannedRun(f"fold {number}", run, {FOLD: number}) for number, run in enumerate(configs_of_folds(config))
     )
-    study = Study(f"{config.name}_folds", runs, over=FOLD)
+    study = Study(f"{config.name}_folds", runs)
     check_study(study)
     return study
 

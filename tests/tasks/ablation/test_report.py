@@ -22,7 +22,7 @@ from vision_transfer.tasks.ablation.figures import (
 )
 from vision_transfer.tasks.ablation.grid import ablation
 from vision_transfer.tasks.ablation.sweep import SweepFolder, finished_run, write_plan
-from vision_transfer.tasks.ablation.tables import latex, markdown, write_tables
+from vision_transfer.tasks.ablation.tables import write_tables
 from vision_transfer.tasks.study.conclusions import conclusions_by_setting
 from vision_transfer.tasks.study.tables import grouped
 
@@ -38,7 +38,7 @@ def finished(grid, networks, options, launcher, screen):
 
 @pytest.fixture
 def groups(finished):
-    return grouped(finished, "seed")
+    return grouped(finished)
 
 
 @pytest.fixture
@@ -58,7 +58,6 @@ def test_a_point_has_the_wilson_interval_of_its_images(groups):
     for point in groups:
         expected = stats.binomtest(round(100 * point.test.mean), 100).proportion_ci(method="wilson")
         np.testing.assert_allclose(point.test_interval, (expected.low, expected.high), rtol=1e-12)
-    assert "{:.4f} to {:.4f}".format(*groups[0].test_interval) in markdown(groups)
 
 
 def test_a_run_that_was_suspended_does_not_change_the_estimated_speed(finished):
@@ -93,12 +92,15 @@ def test_the_tables_have_a_row_per_run_and_per_group(groups, finished, tmp_path)
     assert len(means) * 2 == len(rows)
 
 
-def test_markdown_and_latex_have_the_same_cells(groups):
-    table = [line.strip("| ").split(" | ") for line in markdown(groups).splitlines() if line.startswith("|")]
-    rows = [line.removesuffix(r" \\").split(" & ") for line in latex(groups).splitlines() if line.endswith(r"\\")]
+def test_markdown_and_latex_have_the_same_cells(groups, finished, tmp_path):
+    write_tables(finished, groups, [], tmp_path)
+    markdown, latex = (tmp_path / name for name in ("table.md", "table.tex"))
+    table = [line.strip("| ").split(" | ") for line in markdown.read_text().splitlines() if line.startswith("|")]
+    rows = [line.removesuffix(r" \\").split(" & ") for line in latex.read_text().splitlines() if line.endswith(r"\\")]
     plain = [[cell.replace("\\_", "_").replace("--", "–") for cell in row] for row in rows]
     assert plain == [table[0], *table[2:]]
-    assert r"below:block5\_conv2" in latex(groups)
+    assert r"below:block5\_conv2" in latex.read_text()
+    assert "{:.4f} to {:.4f}".format(*groups[0].test_interval) in markdown.read_text()
 
 
 def test_there_is_a_paragraph_per_size_about_the_mask_that_validation_chooses(finished):
@@ -132,7 +134,7 @@ def test_the_head_alone_begins_the_lines_of_its_size_at_all_rates(grid, networks
     folder = SweepFolder(options.workdir / "rates")
     write_plan(study, folder, {})
     work(study, folder, options, launcher, screen)
-    lines = series(points(grouped([finished_run(run, folder, None) for run in study.runs], "seed"), networks))
+    lines = series(points(grouped([finished_run(run, folder, None) for run in study.runs]), networks))
     assert {name: [mask.spec for mask, _ in line] for name, line in lines.items()} == {
         "learning rate 1e-05, 2,000 images": ["all", "none"],
         "learning rate 0.0001, 2,000 images": ["all", "none"],
@@ -167,13 +169,13 @@ def test_figures_are_written_where_there_is_something_to_draw(found, finished, n
     assert names == ["depth.png", "validation.png", "calibration.png", "cost.png", "blocks.png"]
     assert all((tmp_path / name).read_bytes().startswith(b"\x89PNG") for name in names)
     one_seed = [one for one in finished if one.run.labels["seed"] == 0]
-    one_run_each = [(mask, one) for mask, one in points(grouped(one_seed, "seed"), networks) if not mask.block]
+    one_run_each = [(mask, one) for mask, one in points(grouped(one_seed), networks) if not mask.block]
     assert [file.name for file in draw_figures(one_run_each, tmp_path, "title")] == names[:4]
     without = [
         replace(one, result=one.result | {"tested": {"stage": "head", "validation": {"accuracy": None}}})
         for one in one_seed
     ]
-    names = [file.name for file in draw_figures(points(grouped(without, "seed"), networks), tmp_path, "title")]
+    names = [file.name for file in draw_figures(points(grouped(without), networks), tmp_path, "title")]
     assert "depth.png" in names and "validation.png" not in names
 
 

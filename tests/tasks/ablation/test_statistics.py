@@ -60,7 +60,7 @@ def test_without_that_axis_nothing_is_said_of_it(grid, swept):
 
 
 def test_the_head_alone_begins_the_lines_of_both_statistics(finished, two_networks):
-    lines = series(points(grouped(finished, "seed"), two_networks))
+    lines = series(points(grouped(finished), two_networks))
     assert {name: [mask.spec for mask, _ in line] for name, line in lines.items()} == {
         f"batches of {size}, {statistics}, 2,000 images": ["all", "below:block6", "none"]
         for size in (4, 32)
@@ -70,7 +70,7 @@ def test_the_head_alone_begins_the_lines_of_both_statistics(finished, two_networ
 
 def test_each_of_several_networks_has_its_figures(grid, swept, two_networks, tmp_path):
     finished = swept(grid(masks=("all", "last_stage"), backbones=tuple(two_networks)))
-    files = draw_figures(points(grouped(finished, "seed"), two_networks), tmp_path, "title")
+    files = draw_figures(points(grouped(finished), two_networks), tmp_path, "title")
     of_each = ("depth.png", "validation.png", "calibration.png", "cost.png")
     names = ["cost.png", *(f"{backbone}/{name}" for backbone in two_networks for name in of_each)]
     assert [str(file.relative_to(tmp_path)) for file in files] == names

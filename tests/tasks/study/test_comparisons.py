@@ -156,7 +156,7 @@ def test_validation_chooses_and_the_test_plays_no_part():
     found = compare([best_on_test, chosen])
     assert found.chosen.name == "chosen"
     assert found.contrasts[0].difference == pytest.approx(0.1)
-    assert found.contrasts[0].distinguishable(0.05)
+    assert found.contrasts[0].distinguishable
     light = mask("light", 0.91, with_mistakes(50), trainable=10)
     assert compare([best_on_test, chosen, light]).chosen is light
 
@@ -267,7 +267,7 @@ def test_runs_are_read_from_their_folders(tmp_path, steps, images):
     np.savez(tmp_path / "predictions.npz", logits=np.float32([[1], [-1], [2]]), labels=np.int32([1, 1, 1]))
     write_result(RunFolder(tmp_path), "digest", result)
     finished = FinishedRun(PlannedRun("run", checked(config), {"freeze": "all", "seed": 3}), tmp_path, result)
-    found = mask_runs("all", [finished], "seed")
+    found = mask_runs("all", [finished])
     assert (found.name, found.trainable, found.validation_examples) == ("all", 7, images)
     assert (found.seeds, found.run_seconds) == ((3,), (4.0,))
     assert found.correct.tolist() == [[True, False, True]]
@@ -275,7 +275,7 @@ def test_runs_are_read_from_their_folders(tmp_path, steps, images):
     whole = (tmp_path / "predictions.npz").read_bytes()
     (tmp_path / "predictions.npz").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(UserError, match=r"predictions\.npz: is damaged or was edited"):
-        mask_runs("all", [finished], "seed")
+        mask_runs("all", [finished])
     write_result(RunFolder(tmp_path), "digest", result)
     with pytest.raises(UserError, match=r"predictions\.npz: cannot be read"):
-        mask_runs("all", [finished], "seed")
+        mask_runs("all", [finished])

@@ -15,17 +15,8 @@ from vision_transfer.tasks.study.figures import curves_figure
 from vision_transfer.tasks.study.plan import PlannedRun
 from vision_transfer.tasks.study.runs import FinishedRun
 from vision_transfer.tasks.study.statistics import summarised
-from vision_transfer.tasks.study.tables import (
-    COLUMNS,
-    SCREEN_COLUMNS,
-    caption,
-    cells_of,
-    grouped,
-    markdown_table,
-    run_rows,
-    screen_table,
-    write_csv,
-)
+from vision_transfer.tasks.study.tables import CAPTION, COLUMNS, SCREEN_COLUMNS, cells_of, grouped, run_rows
+from vision_transfer.tasks.tables import markdown_table, screen_table, write_csv
 
 ACCURACIES = {("features", 100): (0.7, 0.72, 0.77), ("features", 1000): (0.8, 0.81, 0.83), ("scratch", 100): (0.6,)}
 
@@ -72,7 +63,7 @@ def test_a_single_run_has_no_interval():
 
 
 def test_runs_that_differ_in_the_seed_alone_are_one_group(finished):
-    groups = grouped(finished, "seed")
+    groups = grouped(finished)
     assert [tuple(group.labels.values()) for group in groups] == list(ACCURACIES)
     assert [group.test.count for group in groups] == [3, 3, 1]
     assert groups[0].test.mean == pytest.approx(0.73)
@@ -91,7 +82,7 @@ def test_the_csv_reads_back_as_it_was_written(tmp_path, finished):
 
 
 def test_the_markdown_table_has_a_row_per_group(finished):
-    lines = markdown_table(*cells_of(grouped(finished, "seed"), COLUMNS), 2, caption("seed")).splitlines()
+    lines = markdown_table(*cells_of(grouped(finished), COLUMNS), 2, CAPTION).splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[:5]]
     assert cells[0][:3] == ["method", "training images", "runs"]
     assert len({len(row) for row in cells}) == 1
@@ -105,15 +96,15 @@ def test_the_markdown_table_has_a_row_per_group(finished):
 
 def test_the_screen_has_the_test_s_intervals_on_80_columns(finished):
     console = Console(file=io.StringIO(), width=80)
-    header, rows = cells_of(grouped(finished, "seed"), COLUMNS)
-    console.print(screen_table("curve", header, rows, 2, caption("seed"), SCREEN_COLUMNS))
+    header, rows = cells_of(grouped(finished), COLUMNS)
+    console.print(screen_table("curve", header, rows, 2, CAPTION, SCREEN_COLUMNS))
     written = console.file.getvalue()
     assert "0.8133 (0.7754 to 0.8513)" in written
     assert "…" not in written
 
 
 def test_the_figure_has_a_line_per_variant_through_its_means(finished, tmp_path):
-    groups = grouped(finished, "seed")
+    groups = grouped(finished)
     figure = curves_figure(groups, "training images", "method", "a title")
     (axes,) = figure.axes
     features, scratch = axes.containers

@@ -16,7 +16,7 @@ from vision_transfer.runs.build import Stage, cached_variants, resolve_stages
 from vision_transfer.runtime.provenance import json_digest
 from vision_transfer.tasks.ablation.grid import run_key
 from vision_transfer.tasks.benchmark.costs import forward_costs, step_costs, total
-from vision_transfer.tasks.study.plan import SEED, PlannedRun
+from vision_transfer.tasks.study.plan import PlannedRun
 from vision_transfer.tasks.study.runs import FinishedRun
 from vision_transfer.tasks.study.tables import grouped
 
@@ -100,7 +100,7 @@ def estimate(runs: Sequence[PlannedRun], networks: Mapping[str, Network], sizes:
 
 def seconds_per_flop(finished: Sequence[FinishedRun], flops_by_run: Mapping[str, int]) -> float:
     """The speed of finished runs, from medians over seeds, which a single run on a busy machine does not shift."""
-    groups = grouped(finished, SEED)
+    groups = grouped(finished)
     flops = sum(flops_by_run[group.runs[0].run.name] for group in groups)
     return sum(group.training_seconds for group in groups) / max(1, flops)
 

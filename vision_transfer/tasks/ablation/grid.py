@@ -99,7 +99,7 @@ def ablation(config: Config, networks: Mapping[str, Network], all_examples: int)
         labels |= {SIZE: size, SEED: seed}
         labels = {name: value for name, value in labels.items() if name in shown}
         runs.setdefault(run_key(own), PlannedRun(_name(labels), own, labels))
-    return Study(config.name, tuple(runs.values()), over=SEED)
+    return Study(config.name, tuple(runs.values()))
 
 
 def run_key(config: Config) -> str:

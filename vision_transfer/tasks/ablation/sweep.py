@@ -22,7 +22,7 @@ from filelock import FileLock
 from vision_transfer.config import read_config, to_dict
 from vision_transfer.runs.folder import Identity, read_json
 from vision_transfer.runs.prepare import RunOptions
-from vision_transfer.runtime.files import remove_leftovers, replaced_file, write_json
+from vision_transfer.runtime.files import remove_leftovers, write_json, write_text
 from vision_transfer.tasks.ablation.grid import first_stage_key, run_key
 from vision_transfer.tasks.study.plan import PlannedRun, Study
 from vision_transfer.tasks.study.runs import FinishedRun, read_finished
@@ -80,7 +80,7 @@ def write_plan(study: Study, folder: SweepFolder, options: dict[str, Any]) -> No
         key = run_key(run.config)
         write_json(folder.config_file(key), to_dict(run.config))
         runs.append({"name": run.name, "labels": run.labels, "key": key, "data": run.data})
-    write_json(folder.sweep_file, {"name": study.name, "over": study.over, "runs": runs, "options": options})
+    write_json(folder.sweep_file, {"name": study.name, "runs": runs, "options": options})
 
 
 def read_plan(folder: SweepFolder) -> tuple[Study, dict[str, Any]]:
@@ -90,7 +90,7 @@ def read_plan(folder: SweepFolder) -> tuple[Study, dict[str, Any]]:
         PlannedRun(run["name"], read_config(folder.config_file(run["key"])), run["labels"], data=run["data"])
         for run in content["runs"]
     )
-    return Study(content["name"], runs, content["over"]), content["options"]
+    return Study(content["name"], runs), content["options"]
 
 
 def forget(study: Study, folder: SweepFolder, *, finished: bool) -> None:
@@ -107,8 +107,7 @@ def forget(study: Study, folder: SweepFolder, *, finished: bool) -> None:
 def note_finished(run: PlannedRun, folder: SweepFolder, run_folder: Path) -> None:
     """Records that a run, and with it its first stage, is finished."""
     write_json(folder.record_file(run), {"name": run.name, "folder": str(run_folder)})
-    with replaced_file(folder.begun_file(first_stage_key(run.config))) as temporary:
-        temporary.write_text(run.name, encoding="utf-8")
+    write_text(folder.begun_file(first_stage_key(run.config)), run.name)
 
 
 def note_failed(run: PlannedRun, folder: SweepFolder, error: str) -> None:

@@ -3,12 +3,10 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from rich.table import Table
-
-from vision_transfer.runtime.files import replaced_file
-from vision_transfer.tasks.study import tables as study_tables
+from vision_transfer.runtime.files import write_text
 from vision_transfer.tasks.study.runs import FinishedRun
-from vision_transfer.tasks.study.tables import Group, Row, cells_of, interval_text, mean_text, run_rows, write_csv
+from vision_transfer.tasks.study.tables import Group, cells_of, run_rows
+from vision_transfer.tasks.tables import Row, interval_text, markdown_table, mean_text, write_csv
 
 RUNS, CSV, MARKDOWN, LATEX, CONCLUSIONS = "runs.csv", "table.csv", "table.md", "table.tex", "conclusions.md"
 CAPTION = (
@@ -40,22 +38,19 @@ def write_tables(
     write_csv([row | more for row, more in zip(run_rows(finished), extra, strict=True)], folder / RUNS)
     write_csv([_numbers(group) for group in groups], folder / CSV)
     paragraphs = ("\n".join(f"- {sentence}" for sentence in paragraph) for paragraph in conclusions)
-    texts = {MARKDOWN: markdown(groups), LATEX: latex(groups), CONCLUSIONS: "\n\n".join(paragraphs) + "\n"}
+    table = (*cells_of(groups, COLUMNS), len(groups[0].labels))
+    texts = {
+        MARKDOWN: markdown_table(*table, CAPTION),
+        LATEX: latex(*table),
+        CONCLUSIONS: "\n\n".join(paragraphs) + "\n",
+    }
     for name, text in texts.items():
-        with replaced_file(folder / name) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        write_text(folder / name, text)
     return [folder / name for name in (RUNS, CSV, *texts)]
 
 
-def markdown(groups: Sequence[Group]) -> str:
-    """The table in Markdown, with a note on its numbers."""
-    return study_tables.markdown_table(*cells_of(groups, COLUMNS), len(groups[0].labels), CAPTION)
-
-
-def latex(groups: Sequence[Group]) -> str:
-    """The same table in LaTeX, with the rules of the package booktabs."""
-    header, rows = cells_of(groups, COLUMNS)
-    labels = len(groups[0].labels)
+def latex(header: Sequence[str], rows: Sequence[Sequence[str]], labels: int) -> str:
+    """A table in LaTeX, with the rules of the package booktabs."""
     lines = [
         f"% {CAPTION}",
         f"\\begin{{tabular}}{{{'l' * labels}{'r' * (len(header) - labels)}}}",
@@ -67,11 +62,6 @@ def latex(groups: Sequence[Group]) -> str:
         "\\end{tabular}",
     ]
     return "\n".join(lines) + "\n"
-
-
-def screen_table(groups: Sequence[Group], title: str) -> Table:
-    """The columns that fit on a narrow screen."""
-    return study_tables.screen_table(title, *cells_of(groups, COLUMNS), len(groups[0].labels), kept=SCREEN_COLUMNS)
 
 
 def _numbers(group: Group) -> Row:

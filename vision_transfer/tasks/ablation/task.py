@@ -14,19 +14,20 @@ from vision_transfer.runs.build import DataFacts
 from vision_transfer.runs.folder import Identity, default_folder
 from vision_transfer.runs.prepare import RunOptions
 from vision_transfer.runtime.console import Screen, duration
-from vision_transfer.runtime.files import held
+from vision_transfer.runtime.files import claimed_folder
 from vision_transfer.tasks.ablation.all_runs import do_all, failures
 from vision_transfer.tasks.ablation.estimate import Estimate, estimate, flops_per_second, seconds_per_flop
 from vision_transfer.tasks.ablation.figures import draw_figures, points
 from vision_transfer.tasks.ablation.grid import MASK, ablation, networks_of
 from vision_transfer.tasks.ablation.launchers import PROCESSES, SLURM, read_launcher
 from vision_transfer.tasks.ablation.sweep import SweepFolder, finished_run, forget, refusal
-from vision_transfer.tasks.ablation.tables import screen_table, write_tables
+from vision_transfer.tasks.ablation.tables import COLUMNS, SCREEN_COLUMNS, write_tables
 from vision_transfer.tasks.figures import draw_or_say_why
-from vision_transfer.tasks.study import tables as study_tables
 from vision_transfer.tasks.study.conclusions import conclusions_by_setting
-from vision_transfer.tasks.study.plan import BACKBONE, SEED, SIZE, Study, check_study, with_fingerprints
+from vision_transfer.tasks.study.plan import BACKBONE, SIZE, Study, check_study, with_fingerprints
 from vision_transfer.tasks.study.runs import FinishedRun, conditions
+from vision_transfer.tasks.study.tables import cells_of, grouped, label_text
+from vision_transfer.tasks.tables import screen_table
 
 # Labels that have a column in the plan, with its name.
 PLAN_COLUMNS = {BACKBONE: "Backbone", MASK: "Mask", SIZE: "Images"}
@@ -62,9 +63,8 @@ def run_ablation(
     say_plan(plan, [] if options.rerun else _finished(plan, now, beside=True), kind, workers, screen)
     if dry_run:
         return plan.folder.path
-    with held(plan.folder.lock("command")) as alone:
-        if not alone:
-            raise UserError(f"{plan.folder.path}: this sweep is in use by another process; wait for it to end")
+    busy = UserError(f"{plan.folder.path}: this sweep is in use by another process; wait for it to end")
+    with claimed_folder(plan.folder.path, busy):
         do_all(plan.study, plan.folder, options, (kind, workers), config.slurm, screen)
         _report(plan, config.name.replace("_", " "), screen)
     return plan.folder.path
@@ -89,10 +89,10 @@ def say_plan(plan: Plan, done: Sequence[FinishedRun], kind: str, workers: int, s
     columns = [name for name in PLAN_COLUMNS if name in runs[0].labels]
     groups: dict[tuple[str, ...], list[str]] = {}
     for run in runs:
-        groups.setdefault(tuple(study_tables.label_text(run.labels[name]) for name in columns), []).append(run.name)
+        groups.setdefault(tuple(label_text(run.labels[name]) for name in columns), []).append(run.name)
     rows = [[*names, f"{len(own)}", f"{sum(name in finished for name in own)}"] for names, own in groups.items()]
     title, header = f"The plan of {plan.study.name}", [*map(PLAN_COLUMNS.__getitem__, columns), "Runs", "Finished"]
-    screen.say(study_tables.screen_table(title, header, rows, len(columns) - 1))
+    screen.say(screen_table(title, header, rows, len(columns) - 1))
     remaining = [run for run in runs if run.name not in finished]
     screen.say(f"{len(runs)} runs, {len(remaining)} remaining. Sweep: {plan.folder.path}; runs: runs/.")
     if remaining:
@@ -136,12 +136,13 @@ def _time_text(plan: Plan, cost: Estimate, finished: list[FinishedRun], kind: st
 def _report(plan: Plan, title: str, screen: Screen) -> None:
     finished = _finished(plan, None, beside=False)
     if finished:
-        groups, paragraphs = study_tables.grouped(finished, SEED), conclusions_by_setting(finished)
+        groups, paragraphs = grouped(finished), conclusions_by_setting(finished)
         files = write_tables(finished, groups, paragraphs, plan.folder.path)
         figures, found = plan.folder.path / "figures", points(groups, plan.networks)
         draw_or_say_why(figures, lambda: files.extend(draw_figures(found, figures, title)), screen)
         screen.say()
-        screen.say(screen_table(groups, f"{title} of {' and '.join(plan.networks)}"))
+        title = f"{title} of {' and '.join(plan.networks)}"
+        screen.say(screen_table(title, *cells_of(groups, COLUMNS), len(groups[0].labels), kept=SCREEN_COLUMNS))
         for paragraph in paragraphs:
             screen.say(" ".join(paragraph))
             screen.say()

@@ -9,9 +9,10 @@ from rich.table import Table
 
 from vision_transfer.errors import UserError
 from vision_transfer.runtime.console import Screen
-from vision_transfer.runtime.files import read_json, replaced_file
+from vision_transfer.runtime.files import read_json, write_text
 from vision_transfer.tasks.benchmark.roofline import NOTICEABLE, case_key
 from vision_transfer.tasks.benchmark.tables import case_name, plain_table
+from vision_transfer.tasks.tables import markdown_table
 
 RESULT = "benchmark.json"
 DRAWS, SEED = 2000, 0
@@ -46,13 +47,11 @@ def write_difference(paths: Sequence[Path], out: Path, screen: Screen) -> Path:
         screen.say(_table(title, rows))
         for line in [*changes, *(slower or ["nothing became slower"])]:
             screen.say(line, style="red" if line in slower else None)
-        head = ["| case | ms | ms | ratio | |", "| --- | ---: | ---: | ---: | --- |"]
-        body = [f"| {' | '.join([' '.join(case_name(row).split()), *_cells(row)])} |" for row in rows]
+        body = [(" ".join(case_name(row).split()), *_cells(row)) for row in rows]
+        table = markdown_table(("case", "ms", "ms", "ratio", ""), body, 1)
         listed = [f"- {line}" for line in [*changes, *(slower or ["nothing became slower"])]]
-        lines += ["", f"## {title}", "", *listed, "", *head, *body]
-    with replaced_file(out) as temporary:
-        text = "\n".join([*lines, "", CAPTION.format(least=NOTICEABLE - 1)])
-        temporary.write_text(f"{text}\n", encoding="utf-8")
+        lines += ["", f"## {title}", "", *listed, "", table.rstrip()]
+    write_text(out, "\n".join([*lines, "", CAPTION.format(least=NOTICEABLE - 1), ""]))
     return out
 
 

@@ -15,11 +15,11 @@ from vision_transfer.errors import UserError
 from vision_transfer.freezing import counts
 from vision_transfer.models.network import all_parameter_shapes
 from vision_transfer.runtime.console import Screen, duration
-from vision_transfer.runtime.files import replaced_file
+from vision_transfer.runtime.files import write_text
 from vision_transfer.tasks.benchmark.cases import Case, depth_cases
 from vision_transfer.tasks.benchmark.chips import PLANNED, Chip, known_chip
 from vision_transfer.tasks.benchmark.costs import PARAMETER_BYTES, forward_costs, total
-from vision_transfer.tasks.study.tables import markdown_table, screen_table
+from vision_transfer.tasks.tables import markdown_table, screen_table
 
 # Of the peaks: what well-shaped programs reach, and this program's targets on an H100.
 SHARE_OF_PEAK = 0.5
@@ -52,9 +52,7 @@ def write_plan(config: Config, folder: Path, screen: Screen) -> list[Record]:
         screen.say(screen_table(name, header, rows, 4))
         parts.append(f"# {name}\n\n{markdown_table(header, rows, 4, note)}")
     screen.say(note)
-    folder.mkdir(parents=True, exist_ok=True)
-    with replaced_file(folder / PAGE) as temporary:
-        temporary.write_text("\n".join(parts), encoding="utf-8")
+    write_text(folder / PAGE, "\n".join(parts))
     return records
 
 

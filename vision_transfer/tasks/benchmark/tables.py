@@ -1,7 +1,5 @@
 """The numbers of a benchmark as tables for the screen, and those of its cases as Markdown and CSV."""
 
-import csv
-import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +9,7 @@ from rich.table import Table
 
 from vision_transfer.tasks.benchmark.costs import LayerCost
 from vision_transfer.tasks.benchmark.roofline import CASE
+from vision_transfer.tasks.tables import markdown_table
 
 GIGA, MEGA, MILLI = 1e9, 1e6, 1e-3
 # Milliseconds.
@@ -119,26 +118,21 @@ def cases_table(records: list[Record]) -> Table:
 def cases_markdown(records: list[Record]) -> str:
     """`cases_table` as Markdown, with the doubts as a list below it."""
     title, columns, caption = _headings(records)
-    lines = [" | ".join(("case", *(column.title.replace("\n", " ") for column in columns)))]
-    lines += [" | ".join(["---", *["---:"] * len(columns)])]
-    lines += [" | ".join((" ".join(case_name(record).split()), *_cells(record, columns))) for record in records]
-    table = "\n".join(f"| {line} |" for line in lines)
-    return f"# {title}\n\n{table}\n\n{caption}\n" + "".join(f"\n- {line}" for line in doubts_of(records)) + "\n"
+    header = ("case", *(column.title.replace("\n", " ") for column in columns))
+    rows = [(" ".join(case_name(record).split()), *_cells(record, columns)) for record in records]
+    doubts = "".join(f"\n- {line}" for line in doubts_of(records))
+    return f"# {title}\n\n{markdown_table(header, rows, 1, caption)}{doubts}\n"
 
 
-def cases_csv(records: list[Record]) -> str:
-    """All columns in basic units, a line per case; quartiles and medians have columns of their own."""
+def csv_rows(records: list[Record]) -> list[Record]:
+    """All columns in basic units, a row per case; quartiles and medians have columns of their own."""
     rows = []
     for record in records:
         values = {column.name: column.value(record) for column in COLUMNS}
         spread = values.pop("seconds") or {}
         own = {f"seconds_{name}": spread.get(name) for name in ("first_quartile", "median", "third_quartile")}
         rows.append(values | own | {"doubts": "; ".join(record.get("doubts", ()))})
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+    return rows
 
 
 def doubts_of(records: list[Record]) -> list[str]:

@@ -12,7 +12,7 @@ from vision_transfer.config import Config, flatten
 from vision_transfer.errors import UserError
 from vision_transfer.runs.folder import DEFAULT_ROOT
 from vision_transfer.runtime.console import Screen
-from vision_transfer.runtime.files import json_text, read_json, replaced_file, write_json
+from vision_transfer.runtime.files import json_text, read_json, write_json, write_text
 from vision_transfer.runtime.provenance import code_digest, versions
 from vision_transfer.tasks.benchmark import tables
 from vision_transfer.tasks.benchmark.ahead_of_time import compile_cases
@@ -23,6 +23,7 @@ from vision_transfer.tasks.benchmark.measure import compare, measure, measure_in
 from vision_transfer.tasks.benchmark.plan import write_plan
 from vision_transfer.tasks.benchmark.whole_runs import compare_whole_runs
 from vision_transfer.tasks.figures import COLOURS, draw_or_say_why, drawable, line_style, new_axes, save_png
+from vision_transfer.tasks.tables import write_csv
 
 FIGURE, MARKDOWN, CSV = "depth.png", "benchmark.md", "benchmark.csv"
 # May differ between the commands that measure parts of one benchmark.
@@ -107,9 +108,8 @@ def _show(config: Config, records: list[dict[str, Any]], folder: Path, screen: S
     screen.say(tables.cases_table(records))
     for doubt in tables.doubts_of(records):
         screen.say(f"* {doubt}", style="yellow")
-    for name, text in ((MARKDOWN, tables.cases_markdown(records)), (CSV, tables.cases_csv(records))):
-        with replaced_file(folder / name) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+    write_text(folder / MARKDOWN, tables.cases_markdown(records))
+    write_csv(tables.csv_rows(records), folder / CSV)
     if config.benchmark.trace:
         _index_traces(folder / TRACE, records)
         screen.say(f"Traces: {folder / TRACE / TRACE_INDEX} says which is which, and how to open them.")
@@ -148,8 +148,7 @@ def _index_traces(folder: Path, records: list[dict[str, Any]]) -> None:
     lines = [
         f"- `{name}`: {' '.join(tables.case_name(record).split())}" for name, record in zip(names, records, strict=True)
     ]
-    with replaced_file(folder / TRACE_INDEX) as temporary:
-        temporary.write_text("\n".join([*TRACE_HELP, *lines, ""]), encoding="utf-8")
+    write_text(folder / TRACE_INDEX, "\n".join([*TRACE_HELP, *lines, ""]))
 
 
 def draw_depths(records: list[dict[str, Any]], path: Path) -> None:

@@ -25,7 +25,7 @@ _OPAQUE = 255
 _MOST_LOOKED_AT = 128
 # Of the pixels, all but this share are darker than `ScannedImage.brightest`.
 _BRIGHTEST = 0.01
-_WHITE, _BLACK = 250, 5
+_WHITE = 250
 
 
 @dataclass(frozen=True)
@@ -37,14 +37,12 @@ class Exposure:
         mean: of all pixels and channels.
         brightest: level that 1 % of the pixels exceed (in their brightest channel).
         white: share of pixels that are white or overexposed.
-        black: share of pixels that are black.
     """
 
     span: int
     mean: float
     brightest: float
     white: float
-    black: float
 
 
 @dataclass(frozen=True)
@@ -140,7 +138,6 @@ def exposure_of(pixels: UInt8[np.ndarray, "height width channels"]) -> Exposure:
         mean=float(sample.mean()),
         brightest=float(np.quantile(brightest, 1 - _BRIGHTEST)),
         white=float(np.mean(darkest >= _WHITE)),
-        black=float(np.mean(brightest <= _BLACK)),
     )
 
 

@@ -1,6 +1,6 @@
 """The model card of exported files: their use, metrics and limits, from `model_card.md.jinja`."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ from vision_transfer.predict.temperature import Calibration
 from vision_transfer.runs.load import TrainedRun
 from vision_transfer.runs.result import classifier_in_words
 from vision_transfer.tasks.export.agreement import Agreement
+from vision_transfer.tasks.tables import markdown_table
 
 TEMPLATE = Path(__file__).with_name("model_card.md.jinja")
 
@@ -104,6 +105,5 @@ def _agreements(agreements: Sequence[Agreement]) -> str:
     return _table(("file", "run by", "probabilities", "logits"), rows)
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return markdown_table(header, rows, len(header)).rstrip()

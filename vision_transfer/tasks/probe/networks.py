@@ -6,10 +6,10 @@ from pathlib import Path
 
 from vision_transfer.metrics.significance import paired
 from vision_transfer.runtime.console import Screen, duration
-from vision_transfer.runtime.files import replaced_file
+from vision_transfer.runtime.files import write_text
 from vision_transfer.tasks.probe.recommend import SIGNIFICANT, Recommendation
 from vision_transfer.tasks.probe.scores import LayerScores, best_layer
-from vision_transfer.tasks.study.tables import interval_text, markdown_table, screen_table
+from vision_transfer.tasks.tables import interval_text, markdown_table, screen_table
 
 TABLE = "networks.md"
 HEADER = ("Network", "Freeze", "Best layer", "Probe", "95 %", "Last layer", "Time")
@@ -42,9 +42,7 @@ def say_networks(found: Sequence[ProbedNetwork], folder: Path, screen: Screen) -
     """Shows a row for each network and the best one's recommendation, and writes the table to the folder."""
     chosen = best_network(found)
     rows = network_rows(found)
-    folder.mkdir(parents=True, exist_ok=True)
-    with replaced_file(folder / TABLE) as temporary:
-        temporary.write_text(markdown_table(HEADER, rows, NAMES, NOTE), encoding="utf-8")
+    write_text(folder / TABLE, markdown_table(HEADER, rows, NAMES, NOTE))
     screen.say(screen_table("Which network, and what to freeze", HEADER, rows, NAMES, NOTE))
     freeze = f"--config.stages.<stage>.freeze={chosen.advice.freeze}"
     screen.say(f"Best network: --config.model.backbone={chosen.backbone} {freeze}", style="bold")

@@ -25,7 +25,7 @@ from vision_transfer.tasks.probe.networks import ProbedNetwork, say_networks
 from vision_transfer.tasks.probe.pooled_features import pooled_features, probed_layers
 from vision_transfer.tasks.probe.recommend import Recommendation, recommend
 from vision_transfer.tasks.probe.scores import LayerScores, best_layer, layer_scores, usable
-from vision_transfer.tasks.study.tables import screen_table
+from vision_transfer.tasks.tables import screen_table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

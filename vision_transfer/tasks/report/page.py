@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from vision_transfer.runtime.console import Screen
-from vision_transfer.runtime.files import replaced_file
+from vision_transfer.runtime.files import write_text
 from vision_transfer.tasks.report.image_section import NO_IMAGES, image_section
 from vision_transfer.tasks.report.run_files import UNREADABLE, RunFiles, read_run_files
 from vision_transfer.tasks.report.run_section import (
@@ -103,6 +103,5 @@ def write_page(file: Path, template: str, values: dict[str, Any]) -> Path:
         lstrip_blocks=True,
     )
     html = environment.get_template(template).render(values, made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"))
-    with replaced_file(file) as temporary:
-        temporary.write_text(html, encoding="utf-8", errors="backslashreplace")
+    write_text(file, html)
     return file

@@ -8,12 +8,12 @@ from vision_transfer.metrics.classification import wilson_interval
 from vision_transfer.metrics.significance import paired
 from vision_transfer.runs.folder import RunFolder
 from vision_transfer.runtime.console import Screen, duration
-from vision_transfer.runtime.files import replaced_file
+from vision_transfer.runtime.files import write_text
 from vision_transfer.tasks.figures import COLOURS, draw_or_say_why, new_axes, save_png, wrapped
 from vision_transfer.tasks.search.choose import Scored, best, front
 from vision_transfer.tasks.search.journal import Journal
 from vision_transfer.tasks.search.rounds import Round
-from vision_transfer.tasks.study.tables import interval_text, markdown_table, screen_table
+from vision_transfer.tasks.tables import interval_text, markdown_table, screen_table
 
 PAGE, FIGURE = "search.md", "front.png"
 COLUMNS = ("95 %", "Loss", "TFLOP", "Time")
@@ -65,8 +65,7 @@ def write_page(outcome: Outcome, folder: Path, screen: Screen) -> None:
     figure = f"![Accuracy against training cost]({FIGURE})\n"
     failures = [f"{one.name} failed: {entry.error}" for one, entry in outcome.journal.entries.items() if entry.error]
     parts = ["# Search\n", *(f"{text}\n" for text in paragraphs), figure, markdown_table(outcome.header, rows, 1, note)]
-    with replaced_file(folder / PAGE) as temporary:
-        temporary.write_text("\n".join([*parts, *failures]), encoding="utf-8")
+    write_text(folder / PAGE, "\n".join([*parts, *failures]))
     screen.say()
     screen.say(screen_table("Candidates, the best first", outcome.header, rows, 1, note))
     for text in paragraphs:

@@ -10,9 +10,12 @@ from jaxtyping import Bool
 from vision_transfer.errors import UserError
 from vision_transfer.metrics.classification import wilson_interval
 from vision_transfer.metrics.significance import paired_over_repeats
-from vision_transfer.tasks.study.plan import Label
+from vision_transfer.tasks.study.plan import SEED, Label
 from vision_transfer.tasks.study.runs import FinishedRun
 from vision_transfer.tasks.study.statistics import Summary, holm, summarised
+
+# Of the tests, after the correction.
+LEVEL = 0.05
 
 
 @dataclass(frozen=True)
@@ -80,13 +83,14 @@ class Contrast:
     adjusted: float
     cost: float
 
-    def distinguishable(self, level: float) -> bool:
+    @property
+    def distinguishable(self) -> bool:
         """Whether both the images and the seeds tell the two apart.
 
         The test considers the images only. In addition no seed's difference may have the opposite sign, which can only
         make the claim rarer: with few seeds a single lucky training must not pass for a property of the mask.
         """
-        return self.adjusted < level and all(one * self.difference >= 0 for one in self.by_seed)
+        return self.adjusted < LEVEL and all(one * self.difference >= 0 for one in self.by_seed)
 
 
 @dataclass(frozen=True)
@@ -97,13 +101,13 @@ class Comparison:
     contrasts: tuple[Contrast, ...]
 
 
-def mask_runs(name: str, finished: Sequence[FinishedRun], over: str) -> MaskRuns:
-    """Reads one or more runs of a mask from their results and `predictions.npz`; `over` is the label of the seed.
+def mask_runs(name: str, finished: Sequence[FinishedRun]) -> MaskRuns:
+    """Reads one or more runs of a mask from their results and `predictions.npz`.
 
     Raises:
         UserError: the predictions are missing or damaged, or a run has no validation.
     """
-    runs = sorted(finished, key=lambda run: str(run.run.labels[over]))
+    runs = sorted(finished, key=lambda run: str(run.run.labels[SEED]))
     accuracies = [run.result["tested"]["validation"]["accuracy"] for run in runs]
     if None in accuracies:
         raise UserError(f"{runs[accuracies.index(None)].folder}: no validation accuracy, by which masks are chosen")
@@ -111,7 +115,7 @@ def mask_runs(name: str, finished: Sequence[FinishedRun], over: str) -> MaskRuns
     result = runs[0].result
     return MaskRuns(
         name,
-        tuple(run.run.labels[over] for run in runs),
+        tuple(run.run.labels[SEED] for run in runs),
         np.stack([np.argmax(log_probabilities, axis=1) == labels for log_probabilities, labels in predictions]),
         tuple(accuracies),
         tuple(run.training_seconds for run in runs),

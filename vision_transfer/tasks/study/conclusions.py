@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from vision_transfer.errors import UserError
 from vision_transfer.metrics.classification import wilson_interval
-from vision_transfer.tasks.study.comparisons import Comparison, Contrast, MaskRuns, compare, contrasts, mask_runs
+from vision_transfer.tasks.study.comparisons import LEVEL, Comparison, Contrast, MaskRuns, compare, contrasts, mask_runs
 from vision_transfer.tasks.study.plan import ANY, BATCH, SEED, SIZE, STATISTICS, Label
 from vision_transfer.tasks.study.runs import FinishedRun
 from vision_transfer.tasks.study.statistics import p_text
@@ -33,18 +33,17 @@ def conclusions_by_setting(finished: Sequence[FinishedRun]) -> list[list[str]]:
     paragraphs = []
     for setting, masks in by_setting.items():
         try:
-            paragraphs.append(conclusions([mask_runs(name, runs, SEED) for name, runs in masks.items()], setting))
+            paragraphs.append(conclusions([mask_runs(name, runs) for name, runs in masks.items()], setting))
         except UserError as error:
             paragraphs.append([f"No conclusion {setting}: {error}."])
     on_statistics = conclusions_on_statistics(finished)
     return [*paragraphs, on_statistics] if on_statistics else paragraphs
 
 
-def conclusions_on_statistics(finished: Sequence[FinishedRun], level: float = 0.05) -> list[str]:
+def conclusions_on_statistics(finished: Sequence[FinishedRun]) -> list[str]:
     """A sentence for each two runs that differ only in the statistics of batch norms; empty if there are none.
 
-    The first value in the plan is what the others are compared with. `level` is that of the tests, after the
-    correction.
+    The first value in the plan is what the others are compared with.
     """
     alike: dict[str, dict[Label, list[FinishedRun]]] = {}
     for one in finished:
@@ -55,20 +54,20 @@ def conclusions_on_statistics(finished: Sequence[FinishedRun], level: float = 0.
     try:
         pairs: list[tuple[MaskRuns, MaskRuns]] = []
         for name, by_value in alike.items():
-            first, *others = [mask_runs(f"{name}: {value}", runs, SEED) for value, runs in by_value.items()]
+            first, *others = [mask_runs(f"{name}: {value}", runs) for value, runs in by_value.items()]
             pairs += [(other, first) for other in others]
         if not pairs:
             return []
         return [
             "Statistics of batch norms, all else equal:",
-            *(_against(one, first, level) for one, (_, first) in zip(contrasts(pairs), pairs, strict=True)),
+            *(_against(one, first) for one, (_, first) in zip(contrasts(pairs), pairs, strict=True)),
             _method(len(pairs[0][0].seeds), len(pairs)),
         ]
     except UserError as error:
         return [f"No conclusion on the statistics of batch norms: {error}."]
 
 
-def conclusions(masks: Sequence[MaskRuns], setting: str = "", level: float = 0.05) -> list[str]:
+def conclusions(masks: Sequence[MaskRuns], setting: str = "") -> list[str]:
     """Sentences on the mask that validation chooses, what it reaches on the test split, and how the others compare.
 
     There is one sentence for each other mask, from the paired test of `compare`, and one on the cheapest mask that is
@@ -78,7 +77,6 @@ def conclusions(masks: Sequence[MaskRuns], setting: str = "", level: float = 0.0
         masks: see `compare`. Masks with other settings (size of the training set, learning rate) are another comparison
             and need their own call: Holm's correction is over one call.
         setting: what the masks have in common, put before the first sentence: "with 300 training images".
-        level: of the tests, after the correction.
 
     Raises:
         UserError: see `compare`.
@@ -88,8 +86,8 @@ def conclusions(masks: Sequence[MaskRuns], setting: str = "", level: float = 0.0
     return [
         _choice(found, setting),
         _test_accuracy(chosen),
-        *(_against(contrast, chosen, level) for contrast in found.contrasts),
-        _cheapest(found, level),
+        *(_against(contrast, chosen) for contrast in found.contrasts),
+        _cheapest(found),
         *([_validation_accuracies(found)] if chosen.test_images < TINY_TEST else []),
         _method(len(chosen.seeds), len(found.contrasts)),
     ]
@@ -120,14 +118,14 @@ def _test_accuracy(chosen: MaskRuns) -> str:
     )
 
 
-def _against(contrast: Contrast, chosen: MaskRuns, level: float) -> str:
+def _against(contrast: Contrast, chosen: MaskRuns) -> str:
     numbers = f"{_points(contrast.difference)} on the test split, {p_text(contrast.adjusted)}"
     same = f"is not distinguishable from {chosen.name}"
-    if contrast.distinguishable(level):
+    if contrast.distinguishable:
         better = contrast.difference > 0
         verdict = f"is {'better' if better else 'worse'} than {chosen.name} ({numbers})"
         verdict += ", although validation ranks it lower" if better else ""
-    elif contrast.adjusted < level:
+    elif contrast.adjusted < LEVEL:
         spread = f"{_points(min(contrast.by_seed))} to {_points(max(contrast.by_seed))}"
         verdict = f"{same} ({numbers}, but the seeds disagree: {spread})"
     else:
@@ -136,13 +134,13 @@ def _against(contrast: Contrast, chosen: MaskRuns, level: float) -> str:
     return f"{contrast.other.name} {verdict}, and costs {cost}."
 
 
-def _cheapest(found: Comparison, level: float) -> str:
+def _cheapest(found: Comparison) -> str:
     """The mask to take where time counts: the cheapest of those that the test does not show to be worse."""
     chosen = found.chosen
     cheaper = [contrast for contrast in found.contrasts if contrast.cost < 1 - SAME_COST]
     if not cheaper:
         return f"No mask is cheaper than {chosen.name}."
-    not_worse = [one for one in cheaper if one.difference >= 0 or not one.distinguishable(level)]
+    not_worse = [one for one in cheaper if one.difference >= 0 or not one.distinguishable]
     if not not_worse:
         return f"All cheaper masks are shown to be worse than {chosen.name}."
     least = min(not_worse, key=lambda contrast: contrast.cost)

@@ -42,11 +42,10 @@ class PlannedRun:
 
 @dataclass(frozen=True)
 class Study:
-    """Runs in the order of execution, each after the one that it starts from; means are over the label `over`."""
+    """Runs in the order of execution, each after the one that it starts from."""
 
     name: str
     runs: tuple[PlannedRun, ...]
-    over: str = SEED
 
     @property
     def digest(self) -> str:

@@ -1,31 +1,20 @@
-"""Tables of a study: a row per run, and a row per group of repeated runs, as CSV, Markdown and on the screen.
+"""Tables of a study: a row per run, and a row per group of repeated runs."""
 
-A table is its header and rows of text; its first `labels` columns are names, the others numbers.
-"""
-
-import csv
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from statistics import mean, median
-from typing import Any
-
-from rich import box
-from rich.table import Table
 
 from vision_transfer.metrics.classification import wilson_interval
-from vision_transfer.runtime.files import replaced_file
-from vision_transfer.tasks.study.plan import Label
+from vision_transfer.tasks.study.plan import SEED, Label
 from vision_transfer.tasks.study.runs import FinishedRun
 from vision_transfer.tasks.study.statistics import Summary, summarised
-
-Row = dict[str, Any]
+from vision_transfer.tasks.tables import Row, mean_text
 
 
 @dataclass(frozen=True)
 class Group:
-    """Runs that differ only in the repeated label, with the labels that they share."""
+    """Runs that differ only in the seed, with the labels that they share."""
 
     labels: dict[str, Label]
     runs: list[FinishedRun]
@@ -85,6 +74,10 @@ COLUMNS: dict[str, Callable[[Group], str]] = {
     "trainable": lambda group: f"{group.trainable:,}",
     "seconds a run": lambda group: f"{group.seconds:,.0f}",
 }
+CAPTION = (
+    "Test: mean over runs that differ only in seed (95 % t interval of that mean), then the smallest and largest. All "
+    "were tested on the same images."
+)
 # Columns besides the labels that fit on a narrow screen.
 SCREEN_COLUMNS = ("runs", "test accuracy")
 
@@ -108,12 +101,12 @@ def run_rows(finished: Sequence[FinishedRun]) -> list[Row]:
     ]
 
 
-def grouped(finished: Sequence[FinishedRun], over: str) -> list[Group]:
-    """The compared runs that differ only in the label `over`, in the order of the plan."""
+def grouped(finished: Sequence[FinishedRun]) -> list[Group]:
+    """The compared runs that differ only in the seed, in the order of the plan."""
     groups: dict[tuple[tuple[str, Label], ...], list[FinishedRun]] = {}
     for one in finished:
         if one.run.compared:
-            shared = tuple((name, value) for name, value in one.run.labels.items() if name != over)
+            shared = tuple((name, value) for name, value in one.run.labels.items() if name != SEED)
             groups.setdefault(shared, []).append(one)
     return [Group(dict(labels), runs) for labels, runs in groups.items()]
 
@@ -124,58 +117,6 @@ def cells_of(
     """Header and rows of the table of groups: their labels, then the columns."""
     rows = [[*map(label_text, one.labels.values()), *(cell(one) for cell in columns.values())] for one in groups]
     return [*groups[0].labels, *columns], rows
-
-
-def caption(over: str) -> str:
-    """Explains the numbers of the table of the groups."""
-    return (
-        f"Test: mean over runs that differ only in {over} (95 % t interval of that mean), then the smallest and "
-        "largest. All were tested on the same images."
-    )
-
-
-def write_csv(rows: Sequence[Row], path: Path) -> None:
-    """Writes rows with the same keys as a CSV file with a header."""
-    with replaced_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.DictWriter(stream, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], labels: int, note: str) -> str:
-    """A Markdown table, followed by a note."""
-    rule = ["---"] * labels + ["---:"] * (len(header) - labels)
-    lines = [f"| {' | '.join(cells)} |" for cells in (header, rule, *rows)]
-    return "\n".join([*lines, "", note]) + "\n"
-
-
-def screen_table(
-    title: str,
-    header: Sequence[str],
-    rows: Sequence[Sequence[str]],
-    labels: int,
-    note: str | None = None,
-    kept: Sequence[str] | None = None,
-) -> Table:
-    """A table for the screen, with a note below it; `kept` are the columns besides the labels, all if None."""
-    shown = [place for place, name in enumerate(header) if place < labels or kept is None or name in kept]
-    table = Table(title=title, title_justify="left", caption=note, caption_justify="left")
-    table.box, table.pad_edge = box.SIMPLE_HEAD, False
-    for place in shown:
-        table.add_column(header[place], justify="left" if place < labels else "right")
-    for cells in rows:
-        table.add_row(*(cells[place] for place in shown))
-    return table
-
-
-def mean_text(value: float, interval: tuple[float, float] | None) -> str:
-    """A mean with its interval in brackets, if there is one."""
-    return f"{value:.4f}" if interval is None else f"{value:.4f} ({interval_text(interval)})"
-
-
-def interval_text(interval: tuple[float, float]) -> str:
-    """`0.9000 to 0.9500`."""
-    return f"{interval[0]:.4f} to {interval[1]:.4f}"
 
 
 def label_text(value: Label) -> str:

@@ -16,7 +16,7 @@ from vision_transfer.errors import UserError
 from vision_transfer.runs.folder import default_folder
 from vision_transfer.runs.prepare import RunOptions
 from vision_transfer.runtime.console import Screen
-from vision_transfer.runtime.files import replaced_file
+from vision_transfer.runtime.files import write_text
 from vision_transfer.tasks.figures import draw_or_say_why, save_png
 from vision_transfer.tasks.study.figures import curves_figure
 from vision_transfer.tasks.study.plan import (
@@ -30,17 +30,8 @@ from vision_transfer.tasks.study.plan import (
     with_least_steps,
 )
 from vision_transfer.tasks.study.runs import FinishedRun, execute, finished_runs
-from vision_transfer.tasks.study.tables import (
-    COLUMNS,
-    SCREEN_COLUMNS,
-    caption,
-    cells_of,
-    grouped,
-    markdown_table,
-    run_rows,
-    screen_table,
-    write_csv,
-)
+from vision_transfer.tasks.study.tables import CAPTION, COLUMNS, SCREEN_COLUMNS, cells_of, grouped, run_rows
+from vision_transfer.tasks.tables import markdown_table, screen_table, write_csv
 from vision_transfer.tasks.train import task
 
 PRETRAINING, FEATURES, FINE_TUNING, FROM_SCRATCH = "pretraining", "features", "fine_tuning", "from_scratch"
@@ -73,7 +64,7 @@ def transfer_curve(config: Config, all_examples: int) -> Study:
                 _run(config, FINE_TUNING, size, seed, features.name, all_examples),
                 _run(config, FROM_SCRATCH, size, seed, None, all_examples),
             ]
-    return Study(config.name, tuple(runs), over=SEED)
+    return Study(config.name, tuple(runs))
 
 
 def _pretraining(config: Config) -> PlannedRun:
@@ -136,15 +127,14 @@ def say_plan(study: Study, folder: Path, finished: dict[str, FinishedRun], scree
 
 def write_report(study: Study, finished: Sequence[FinishedRun], folder: Path, screen: Screen) -> None:
     """Writes the tables and the figure of a transfer curve, and shows a table."""
-    groups = grouped(finished, study.over)
+    groups = grouped(finished)
     header, rows = cells_of(groups, COLUMNS)
-    labels, note = len(groups[0].labels), caption(study.over)
+    labels = len(groups[0].labels)
     write_csv(run_rows(finished), folder / RUNS_TABLE)
-    with replaced_file(folder / TABLE) as temporary:
-        temporary.write_text(markdown_table(header, rows, labels, note), encoding="utf-8")
+    write_text(folder / TABLE, markdown_table(header, rows, labels, CAPTION))
     title = f"{study.name.replace('_', ' ')}: mean and 95 % t interval"
     file = folder / FIGURE
     draw_or_say_why(file, lambda: save_png(curves_figure(groups, SIZE, METHOD, title), file), screen)
     screen.say()
-    screen.say(screen_table(study.name, header, rows, labels, note, SCREEN_COLUMNS))
+    screen.say(screen_table(study.name, header, rows, labels, CAPTION, SCREEN_COLUMNS))
     screen.say(f"Tables and figure in {folder}: {RUNS_TABLE}, {TABLE}, {FIGURE}")
