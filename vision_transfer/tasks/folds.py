@@ -30,9 +30,9 @@ from vision_transfer.runs.result import test_figures
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.files import absolute_path, claimed_folder, write_json
 from vision_transfer.runtime.provenance import json_digest
-from vision_transfer.tasks.ablation.all_runs import SHARED_STAGES, do_all, failures
+from vision_transfer.tasks.ablation.all_runs import SHARED_STAGES, all_finished, do_all
 from vision_transfer.tasks.ablation.launchers import read_launcher
-from vision_transfer.tasks.ablation.sweep import SweepFolder, finished_run, forget, refusal
+from vision_transfer.tasks.ablation.sweep import SweepFolder, forget
 from vision_transfer.tasks.figures import draw_or_say_why
 from vision_transfer.tasks.report.confusion import draw_confusion
 from vision_transfer.tasks.study.plan import PlannedRun, Study, check_study, with_fingerprints
@@ -126,7 +126,7 @@ def cross_validate(config: Config, options: RunOptions, screen: Screen, launcher
         if options.rerun:
             forget(study, folder, finished=True)
         do_all(study, folder, options, read_launcher(launcher), config.slurm, screen)
-        folds = _finished(study, folder)
+        folds = read_folds(all_finished(study, folder))
         screen.say()
         screen.say("All folds are done; the final run, on the images of all of them:", style="bold")
         shared = None if options.rerun else SHARED_STAGES
@@ -206,18 +206,6 @@ def _cells(run: dict[str, Any]) -> list[str]:
     validation, test = run["validation_accuracy"], run["test"]
     tested = ("–", "–") if test is None else (f"{test['accuracy']:.4f}", f"{test['examples']:,}")
     return ["–" if validation is None else f"{validation:.4f}", *tested]
-
-
-def _finished(study: Study, folder: SweepFolder) -> Folds:
-    if failed := failures(study, folder):
-        raise UserError("\n".join([f"{len(failed)} of {len(study.runs)} folds failed:", *failed]))
-    reasons = [f"  {run.name}: {reason}" for run in study.runs if (reason := refusal(run, folder)) is not None]
-    if reasons:
-        raise UserError("\n".join(["folds were left as they are, computed under other conditions:", *reasons]))
-    found = {run.name: finished_run(run, folder, None) for run in study.runs}
-    if missing := [name for name, one in found.items() if one is None]:
-        raise UserError(f"{folder.path}: {', '.join(missing)} not finished on this data; do the same command again")
-    return read_folds([one for one in found.values() if one is not None])
 
 
 def _path(folder: Path) -> str:

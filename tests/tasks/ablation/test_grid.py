@@ -4,7 +4,7 @@ import pytest
 
 from vision_transfer.config import validate
 from vision_transfer.errors import UserError
-from vision_transfer.tasks.ablation.grid import ablation, first_stage_key, run_key
+from vision_transfer.tasks.ablation.grid import ablation
 from vision_transfer.tasks.ablation.masks import expanded, mask_facts, masks_table
 
 IMAGES = 2000
@@ -27,8 +27,8 @@ def test_a_run_for_each_mask_and_seed(grid, networks):
 
 def test_masks_of_a_seed_share_their_first_stage_and_seeds_do_not(grid, networks):
     runs = ablation(grid(sizes=(100, 0)), networks, IMAGES).runs
-    assert len(runs) == len({run_key(run.config) for run in runs}) == 12
-    assert len({first_stage_key(run.config) for run in runs}) == 4
+    assert len(runs) == len({run.key for run in runs}) == 12
+    assert len({run.first_stage_key for run in runs}) == 4
 
 
 def test_the_head_alone_is_one_run_for_all_rates_and_schedules(grid, networks):

@@ -6,9 +6,10 @@ from dataclasses import replace
 import pytest
 
 from vision_transfer.config import digested
+from vision_transfer.errors import UserError
 from vision_transfer.runs.folder import OtherConditions
-from vision_transfer.tasks.ablation.all_runs import work
-from vision_transfer.tasks.ablation.grid import ablation, first_stage_key, run_key
+from vision_transfer.tasks.ablation.all_runs import all_finished, work
+from vision_transfer.tasks.ablation.grid import ablation
 from vision_transfer.tasks.ablation.sweep import (
     SweepFolder,
     failure,
@@ -80,7 +81,7 @@ def test_workers_share_the_runs(sweep, options, launcher, screen):
 
 def test_a_run_that_another_worker_holds_is_waited_for(sweep, options, launcher, screen):
     study, folder = sweep
-    lock, waits = folder.lock(run_key(study.runs[0].config)), []
+    lock, waits = folder.lock(study.runs[0].key), []
     lock.acquire()
 
     def wait(seconds):
@@ -94,7 +95,7 @@ def test_a_run_that_another_worker_holds_is_waited_for(sweep, options, launcher,
 
 def test_a_head_that_another_worker_trains_is_waited_for(sweep, options, launcher, screen):
     study, folder = sweep
-    lock, waits = folder.lock(f"first-{first_stage_key(study.runs[0].config)}"), []
+    lock, waits = folder.lock(f"first-{study.runs[0].first_stage_key}"), []
     lock.acquire()
 
     def wait(seconds):
@@ -153,6 +154,49 @@ def test_a_run_of_another_sweep_on_another_device_is_refused_and_not_failed(swee
     assert launcher.asked == everyone(study)
 
 
+def starting(study):
+    """The study with each run but the first starting from the first."""
+    first, *others = study.runs
+    return replace(study, runs=(first, *(replace(run, start=first) for run in others)))
+
+
+def test_a_run_starts_from_the_folder_of_the_run_that_it_names(sweep, options, launcher, screen):
+    """So that a head or a pretraining is trained once; another start is another run, in the same folder too."""
+    study, folder = sweep
+    started, starts = starting(study), []
+
+    def launch(config, options, screen):
+        starts.append(config.init_from)
+        return launcher(config, options, screen)
+
+    launcher.stop_before = 2
+    with pytest.raises(KeyboardInterrupt):
+        work(started, folder, options, launch, screen)
+    launcher.stop_before = None
+    work(started, folder, options, launch, screen)
+    first = finished_run(study.runs[0], folder, None)
+    assert first is not None
+    assert starts == [None, *[str(first.folder.absolute())] * len(study.runs)]  # one was stopped
+    assert launcher.asked == everyone(study)
+    assert not any(finished_run(run, folder, None) for run in study.runs[1:])
+    work(study, folder, options, launch, screen)
+    assert len(launcher.asked) == 2 * len(study.runs) - 1
+
+
+def test_what_starts_from_a_failed_run_fails_with_its_reason(sweep, options, launcher, screen):
+    study, folder = sweep
+    launcher.fails = everyone(study)[0][1]
+    work(starting(study), folder, options, launcher, screen)
+    reasons = {failure(run, folder) for run in starting(study).runs}
+    assert launcher.asked == []
+    assert reasons == {
+        "the loss is not finite",
+        f"{study.runs[0].name}, which it starts from, is not finished: the loss is not finite",
+    }
+    with pytest.raises(UserError, match=f"{len(study.runs)} of {len(study.runs)} runs failed"):
+        all_finished(starting(study), folder)
+
+
 def test_rerun_forgets_what_is_finished(sweep, options, launcher, screen):
     study, folder = sweep
     work(study, folder, options, launcher, screen)
@@ -164,7 +208,7 @@ def test_rerun_forgets_what_is_finished(sweep, options, launcher, screen):
 def test_equal_runs_of_two_sweeps_have_the_same_key(grid, networks):
     first = ablation(grid(), networks, 2000)
     second = ablation(grid(masks=("below:block5_conv2", "none")), networks, 2000)
-    shared = {run_key(run.config) for run in first.runs} & {run_key(run.config) for run in second.runs}
+    shared = {run.key for run in first.runs} & {run.key for run in second.runs}
     assert len(shared) == 2
 
 
@@ -174,8 +218,8 @@ def test_a_plan_counts_the_finished_runs_of_other_sweeps(sweep, grid, networks, 
     second = ablation(grid(masks=("below:block5_conv2", "none")), networks, 2000)
     beside = SweepFolder(folder.path.parent / "second")
     found = [finished_run(run, beside, None, beside=True) for run in second.runs]
-    shared = {run_key(run.config) for run in study.runs}
-    assert [one is not None for one in found] == [run_key(run.config) in shared for run in second.runs]
+    shared = {run.key for run in study.runs}
+    assert [one is not None for one in found] == [run.key in shared for run in second.runs]
     assert any(found)
     assert not any(finished_run(run, beside, None) for run in second.runs)
 

@@ -32,10 +32,10 @@ def test_one_pretraining_serves_all_and_a_head_is_trained_once(curve):
     study = transfer_curve(checked(curve), 600)
     check_study(study)
     assert len(study.runs) == 1 + 2 * 2 * 3
-    assert Counter(run.start for run in study.runs)["pretraining"] == 4
+    assert Counter(run.start and run.start.name for run in study.runs)["pretraining"] == 4
     for run in study.runs:
         if run.labels.get("method") == "fine_tuning":
-            assert run.start == run.name.replace("fine_tuning", "features")
+            assert run.start.name == run.name.replace("fine_tuning", "features")
         if run.labels.get("method") == "from_scratch":
             assert run.start is None
     assert [run.name for run in study.runs if not run.compared] == ["pretraining"]

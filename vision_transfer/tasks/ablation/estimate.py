@@ -14,7 +14,6 @@ from vision_transfer.freezing import counts
 from vision_transfer.models.network import Network, all_parameter_shapes
 from vision_transfer.runs.build import Stage, cached_variants, resolve_stages
 from vision_transfer.runtime.provenance import json_digest
-from vision_transfer.tasks.ablation.grid import run_key
 from vision_transfer.tasks.benchmark.costs import forward_costs, step_costs, total
 from vision_transfer.tasks.study.plan import PlannedRun
 from vision_transfer.tasks.study.runs import FinishedRun
@@ -74,7 +73,7 @@ def estimate(runs: Sequence[PlannedRun], networks: Mapping[str, Network], sizes:
         keys = _stage_keys(config, stages)
         flops = [_stage_flops(config, stage, network, examples, sizes["validation"]) for stage in stages]
         test = total(forward_costs(network, sizes["test"], stages[-1].evaluation_start)).flops
-        by_stage |= dict(zip(keys, flops, strict=True)) | {f"test {run_key(config)}": test}
+        by_stage |= dict(zip(keys, flops, strict=True)) | {f"test {run.key}": test}
         by_run[run.name] = sum(flops) + test
         heads.add(keys[0])
         stage_count += len(stages)

@@ -17,11 +17,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import product
 
-from vision_transfer.config import Config, StageConfig, digested, value_at, with_value
+from vision_transfer.config import Config, StageConfig, value_at, with_value
 from vision_transfer.errors import UserError
 from vision_transfer.models.network import Network
 from vision_transfer.runs.build import DataFacts, build_network, with_each_backbone
-from vision_transfer.runtime.provenance import json_digest
 from vision_transfer.tasks.ablation.masks import MaskFacts, expanded, mask_facts
 from vision_transfer.tasks.study.plan import (
     ANY,
@@ -98,24 +97,9 @@ def ablation(config: Config, networks: Mapping[str, Network], all_examples: int)
         own = with_least_steps(own, size)
         labels |= {SIZE: size, SEED: seed}
         labels = {name: value for name, value in labels.items() if name in shown}
-        runs.setdefault(run_key(own), PlannedRun(_name(labels), own, labels))
+        run = PlannedRun(_name(labels), own, labels)
+        runs.setdefault(run.key, run)
     return Study(config.name, tuple(runs.values()))
-
-
-def run_key(config: Config) -> str:
-    """Digest of a planned run's config and the path of its data."""
-    return json_digest([digested(config), config.dataset.root])
-
-
-def first_stage_key(config: Config) -> str:
-    """Digest of what determines a run's first stage, such as a head; runs with the same key share that stage."""
-    first = config.schedule[0]
-    values = {
-        path: value
-        for path, value in digested(config).items()
-        if path != "schedule" and (not path.startswith("stages.") or path.startswith(f"stages.{first}."))
-    }
-    return json_digest([values, config.dataset.root])
 
 
 def _field_values(config: Config) -> dict[str, tuple[Label, ...]]:

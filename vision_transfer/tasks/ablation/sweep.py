@@ -23,7 +23,6 @@ from vision_transfer.config import read_config, to_dict
 from vision_transfer.runs.folder import Identity, read_json
 from vision_transfer.runs.prepare import RunOptions
 from vision_transfer.runtime.files import remove_leftovers, write_json, write_text
-from vision_transfer.tasks.ablation.grid import first_stage_key, run_key
 from vision_transfer.tasks.study.plan import PlannedRun, Study
 from vision_transfer.tasks.study.runs import FinishedRun, read_finished
 
@@ -45,7 +44,7 @@ class SweepFolder:
 
     def record_file(self, run: PlannedRun) -> Path:
         """Record of a finished or failed run."""
-        return self.path / "records" / f"{run_key(run.config)}.json"
+        return self.path / "records" / f"{run.key}.json"
 
     def begun_file(self, first_stage: str) -> Path:
         """Mark of a finished first stage."""
@@ -77,9 +76,8 @@ def write_plan(study: Study, folder: SweepFolder, options: dict[str, Any]) -> No
         remove_leftovers(place)
     runs = []
     for run in study.runs:
-        key = run_key(run.config)
-        write_json(folder.config_file(key), to_dict(run.config))
-        runs.append({"name": run.name, "labels": run.labels, "key": key, "data": run.data})
+        write_json(folder.config_file(run.key), to_dict(run.config))
+        runs.append({"name": run.name, "labels": run.labels, "key": run.key, "data": run.data})
     write_json(folder.sweep_file, {"name": study.name, "runs": runs, "options": options})
 
 
@@ -107,7 +105,7 @@ def forget(study: Study, folder: SweepFolder, *, finished: bool) -> None:
 def note_finished(run: PlannedRun, folder: SweepFolder, run_folder: Path) -> None:
     """Records that a run, and with it its first stage, is finished."""
     write_json(folder.record_file(run), {"name": run.name, "folder": str(run_folder)})
-    write_text(folder.begun_file(first_stage_key(run.config)), run.name)
+    write_text(folder.begun_file(run.first_stage_key), run.name)
 
 
 def note_failed(run: PlannedRun, folder: SweepFolder, error: str) -> None:

@@ -27,7 +27,7 @@ class PlannedRun:
     Attributes:
         config: of the run, except for `init_from` where it starts from another run of the study.
         labels: its keys in tables and figures, `{"method": "features", "training images": 100, "seed": 0}`.
-        start: name of the earlier run whose parameters it starts from, or None.
+        start: the earlier run whose parameters it starts from, or None.
         compared: whether it is a row of the tables; a shared pretraining is not.
         data: fingerprint of the data that it is planned on; None if unknown.
     """
@@ -35,9 +35,29 @@ class PlannedRun:
     name: str
     config: Config
     labels: dict[str, Label]
-    start: str | None = None
+    start: "PlannedRun | None" = None
     compared: bool = True
     data: str | None = None
+
+    @property
+    def key(self) -> str:
+        """Digest of the config, the path of the data, and the run that it starts from."""
+        return json_digest([digested(self.config), self.config.dataset.root, *self._start_key])
+
+    @property
+    def first_stage_key(self) -> str:
+        """Digest of what determines the first stage, such as a head; runs with the same key share that stage."""
+        config, first = self.config, f"stages.{self.config.schedule[0]}."
+        values = {
+            path: value
+            for path, value in digested(config).items()
+            if path != "schedule" and (not path.startswith("stages.") or path.startswith(first))
+        }
+        return json_digest([values, config.dataset.root, *self._start_key])
+
+    @property
+    def _start_key(self) -> list[str]:
+        return [] if self.start is None else [self.start.key]
 
 
 @dataclass(frozen=True)
@@ -50,7 +70,9 @@ class Study:
     @property
     def digest(self) -> str:
         """Of all runs' configs, names and labels."""
-        return json_digest([[run.name, run.labels, run.start, digested(run.config)] for run in self.runs])
+        starts = [None if run.start is None else run.start.name for run in self.runs]
+        runs = zip(self.runs, starts, strict=True)
+        return json_digest([[run.name, run.labels, start, digested(run.config)] for run, start in runs])
 
 
 def check_study(study: Study) -> None:
@@ -65,8 +87,8 @@ def check_study(study: Study) -> None:
     for run in study.runs:
         if run.name in earlier:
             raise UserError(f"{study.name}: the run {run.name!r} occurs twice; a value is listed twice")
-        if run.start is not None and run.start not in earlier:
-            raise UserError(f"{study.name}: run {run.name!r} starts from {run.start!r}, which is no earlier run")
+        if run.start is not None and run.start.name not in earlier:
+            raise UserError(f"{study.name}: run {run.name!r} starts from {run.start.name!r}, which is no earlier run")
         earlier.add(run.name)
         try:
             validate(run.config)

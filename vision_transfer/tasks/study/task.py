@@ -16,7 +16,9 @@ from vision_transfer.errors import UserError
 from vision_transfer.runs.folder import default_folder
 from vision_transfer.runs.prepare import RunOptions
 from vision_transfer.runtime.console import Screen
-from vision_transfer.runtime.files import write_text
+from vision_transfer.runtime.files import claimed_folder, write_text
+from vision_transfer.tasks.ablation.all_runs import all_finished, work
+from vision_transfer.tasks.ablation.sweep import SweepFolder, finished_run, forget
 from vision_transfer.tasks.figures import draw_or_say_why, save_png
 from vision_transfer.tasks.study.figures import curves_figure
 from vision_transfer.tasks.study.plan import (
@@ -29,10 +31,9 @@ from vision_transfer.tasks.study.plan import (
     with_fingerprints,
     with_least_steps,
 )
-from vision_transfer.tasks.study.runs import FinishedRun, execute, finished_runs
+from vision_transfer.tasks.study.runs import FinishedRun, conditions, launch
 from vision_transfer.tasks.study.tables import CAPTION, COLUMNS, SCREEN_COLUMNS, cells_of, grouped, run_rows
 from vision_transfer.tasks.tables import markdown_table, screen_table, write_csv
-from vision_transfer.tasks.train import task
 
 PRETRAINING, FEATURES, FINE_TUNING, FROM_SCRATCH = "pretraining", "features", "fine_tuning", "from_scratch"
 STAGES = {PRETRAINING: "pretrain", FEATURES: "head", FINE_TUNING: "whole", FROM_SCRATCH: "scratch"}
@@ -52,16 +53,17 @@ def transfer_curve(config: Config, all_examples: int) -> Study:
     Raises:
         UserError: a size is larger than the data.
     """
-    runs = [_pretraining(config)]
+    pretraining = _pretraining(config)
+    runs = [pretraining]
     sizes = dict.fromkeys(size or all_examples for size in config.study.train_examples)
     for size in sizes:
         if not 1 <= size <= all_examples:
             raise UserError(f"config.study.train_examples: got {size}; the data has {all_examples:,} training images")
         for seed in config.study.seeds:
-            features = _run(config, FEATURES, size, seed, PRETRAINING, all_examples)
+            features = _run(config, FEATURES, size, seed, pretraining, all_examples)
             runs += [
                 features,
-                _run(config, FINE_TUNING, size, seed, features.name, all_examples),
+                _run(config, FINE_TUNING, size, seed, features, all_examples),
                 _run(config, FROM_SCRATCH, size, seed, None, all_examples),
             ]
     return Study(config.name, tuple(runs))
@@ -73,7 +75,7 @@ def _pretraining(config: Config) -> PlannedRun:
     return PlannedRun(PRETRAINING, replace(_single(config, PRETRAINING), dataset=source), {}, compared=False)
 
 
-def _run(config: Config, method: str, size: int, seed: int, start: str | None, all_examples: int) -> PlannedRun:
+def _run(config: Config, method: str, size: int, seed: int, start: PlannedRun | None, all_examples: int) -> PlannedRun:
     examples = config.dataset.train_examples if size == all_examples else size
     own = replace(
         _single(config, method),
@@ -111,15 +113,22 @@ def run_transfer_curve(config: Config, options: RunOptions, screen: Screen) -> P
     check_study(study)
     study = with_fingerprints(study, options.cache_dir, screen)
     folder = options.workdir or default_folder(study.name, study.digest).path
-    say_plan(study, folder, finished_runs(study, folder, options), screen)
-    finished = execute(study, folder, options, task.train, screen)
-    write_report(study, finished, folder, screen)
+    sweep, now = SweepFolder(folder), None if options.reuse else conditions()
+    busy = UserError(f"{folder}: this study is in use by another process; wait for it to end")
+    with claimed_folder(folder, busy):
+        forget(study, sweep, finished=options.rerun)
+        say_plan(study, folder, [run for run in study.runs if finished_run(run, sweep, now)], screen)
+        work(study, sweep, options, launch, screen)
+        write_report(study, all_finished(study, sweep), folder, screen)
     return folder
 
 
-def say_plan(study: Study, folder: Path, finished: dict[str, FinishedRun], screen: Screen) -> None:
+def say_plan(study: Study, folder: Path, finished: Sequence[PlannedRun], screen: Screen) -> None:
     """Shows all runs of a study before the first one starts, and which are finished already."""
-    rows = [[run.name, run.start or "random weights", "yes" if run.name in finished else ""] for run in study.runs]
+    rows = [
+        [run.name, run.start.name if run.start else "random weights", "yes" if run in finished else ""]
+        for run in study.runs
+    ]
     screen.say(screen_table(f"The plan of {study.name}", ("Run", "Starts from", "Finished"), rows, 3))
     remaining = len(study.runs) - len(finished)
     screen.say(f"{len(study.runs)} runs, {remaining} remaining. Tables and figure: {folder}; runs: runs/.")
