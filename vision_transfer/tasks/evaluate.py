@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
-from rich.table import Table
 
 from vision_transfer.config import Config
 from vision_transfer.data.dataset import Skipped, Split
@@ -24,6 +23,7 @@ from vision_transfer.predict.temperature import fit_of, probabilities
 from vision_transfer.runs.result import test_figures
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.files import write_json
+from vision_transfer.tasks.tables import screen_table
 from vision_transfer.training.validation import own_metrics
 
 
@@ -167,13 +167,8 @@ def _say(predictor: Predictor, labelled: _Labelled, metrics: dict[str, Any], scr
         },
     }
     for title, columns in shown.items():
-        table = Table(title=title or None, title_justify="left")
-        table.add_column("Class")
-        for column in columns:
-            table.add_column(column, justify="right", no_wrap=True)
-        for row in metrics["per_class"]:
-            table.add_row(row["class"], *(_shown(row[key]) for key in columns.values()))
-        screen.say(table)
+        rows = [[row["class"], *(_shown(row[key]) for key in columns.values())] for row in metrics["per_class"]]
+        screen.say(screen_table(title, ("Class", *columns), rows, 1))
     low, high = metrics["accuracy_ci95"]
     screen.say(
         f"Accuracy {metrics['accuracy']:.4f}, 95 % interval {low:.4f} to {high:.4f} (Wilson), balanced "

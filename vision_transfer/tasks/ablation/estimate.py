@@ -14,7 +14,7 @@ from vision_transfer.freezing import counts
 from vision_transfer.models.network import Network, all_parameter_shapes
 from vision_transfer.runs.build import Stage, cached_variants, resolve_stages
 from vision_transfer.runtime.provenance import json_digest
-from vision_transfer.tasks.benchmark.costs import forward_costs, step_costs, total
+from vision_transfer.tasks.benchmark.costs import forward_costs, prefix_flops, step_costs, total
 from vision_transfer.tasks.study.plan import PlannedRun
 from vision_transfer.tasks.study.runs import FinishedRun
 from vision_transfer.tasks.study.tables import grouped
@@ -84,13 +84,13 @@ def estimate(runs: Sequence[PlannedRun], networks: Mapping[str, Network], sizes:
     images = variants * sizes["train"] + sizes["validation"] + sizes["test"]
     prefixes = {name: tuple(sorted(layers, key=networks[name].index)) for name, layers in cached.items() if layers}
     features = sum(math.prod(networks[name].shape_after(layer)) for name in prefixes for layer in prefixes[name])
-    prefix_flops = sum(_flops_up_to(networks[name], layers[-1], images) for name, layers in prefixes.items())
+    flops_of_prefixes = sum(prefix_flops(networks[name], layers[-1], images) for name, layers in prefixes.items())
     return Estimate(
         stages=stage_count,
         trained=sum(not key.startswith("test ") for key in by_stage),
         heads=len(heads),
         prefixes=prefixes,
-        flops=sum(by_stage.values()) + prefix_flops,
+        flops=sum(by_stage.values()) + flops_of_prefixes,
         flops_by_run=by_run,
         checkpoint_bytes=checkpoint_bytes,
         feature_bytes=features * images * FLOAT32_BYTES,
@@ -126,11 +126,6 @@ def _stage_flops(config: Config, stage: Stage, network: Network, examples: int, 
     share = examples / (batches_per_pass(examples, config.batch_size) * config.batch_size)
     validated = total(forward_costs(network, validation, stage.evaluation_start)).flops
     return int(steps * step * share) + values.epochs * validated
-
-
-def _flops_up_to(network: Network, layer: str, images: int) -> int:
-    after = total(forward_costs(network, images, network.after(layer))).flops
-    return total(forward_costs(network, images)).flops - after
 
 
 def _checkpoint_bytes(config: Config, last: Stage, network: Network) -> int:

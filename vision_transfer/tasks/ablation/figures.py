@@ -11,7 +11,7 @@ from vision_transfer.tasks.ablation.grid import MASK, MULTIPLIERS, RATE, SCHEDUL
 from vision_transfer.tasks.ablation.masks import MaskFacts, mask_facts
 from vision_transfer.tasks.figures import drawable, line_style, new_axes, save_png
 from vision_transfer.tasks.study.figures import draw_summaries
-from vision_transfer.tasks.study.plan import BATCH, SIZE, STATISTICS, Label
+from vision_transfer.tasks.study.plan import STATISTICS, Label, label_words
 from vision_transfer.tasks.study.statistics import Summary
 from vision_transfer.tasks.study.tables import Group
 
@@ -86,7 +86,7 @@ def series(found: Sequence[Point]) -> dict[str, list[Point]]:
     with_backbone = [_rest(group) for mask, group in found if mask.layers]
     lines = {}
     for labels in dict.fromkeys(with_backbone or [_rest(group) for _, group in found]):
-        lines[", ".join(_words(*label) for label in labels)] = [
+        lines[", ".join(label_words(*label).replace("_", " ") for label in labels)] = [
             (mask, group) for mask, group in found if _belongs(mask, group, dict(labels))
         ]
     return lines
@@ -101,14 +101,6 @@ def _belongs(mask: MaskFacts, group: Group, line: Mapping[str, Label]) -> bool:
 def _rest(group: Group) -> tuple[tuple[str, Label], ...]:
     """The labels besides the mask: size of the training set, rate, schedule."""
     return tuple((name, value) for name, value in group.labels.items() if name != MASK)
-
-
-def _words(name: str, value: Label) -> str:
-    if name == SIZE:
-        return f"{value:,} images"
-    if name == BATCH:
-        return f"batches of {value}"
-    return f"{name} {value:g}" if isinstance(value, float) else str(value).replace("_", " ")
 
 
 def depth_figure(found: Sequence[Point], value: Callable[[Group], Summary | None], axis: str, title: str) -> "Figure":

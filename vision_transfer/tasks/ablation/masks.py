@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rich import box
 from rich.table import Table
 
 from vision_transfer.errors import UserError
@@ -12,6 +11,7 @@ from vision_transfer.freezing import Mask, counts, inference_layers, resolve
 from vision_transfer.models.backbones.registry import find_backbone
 from vision_transfer.models.layers import stages
 from vision_transfer.models.network import Network, all_parameter_shapes
+from vision_transfer.tasks.train.messages import trains_table
 
 # Words that stand for the masks of a network.
 EVERY_CUT, EVERY_BLOCK, LAST_STAGE = "every_cut", "every_block", "last_stage"
@@ -103,22 +103,8 @@ def mask_facts(spec: str, network: Network) -> MaskFacts:
 
 def masks_table(masks: Sequence[str], network: Network, backbone: str) -> Table:
     """A row for each mask, words expanded: parameters (tensors), and the cached layer that training starts from."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("Mask")
-    for column in ("Trainable", "Frozen"):
-        table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("Starts from", no_wrap=True)
-    shapes = all_parameter_shapes(network)
-    for spec in expanded(masks, network, backbone):
-        mask = mask_facts(spec, network).mask
-        numbers = counts(shapes, mask)
-        table.add_row(
-            spec,
-            f"{numbers.trainable:,} ({numbers.trainable_tensors})",
-            f"{numbers.frozen:,} ({numbers.frozen_tensors})",
-            cached_layer(network, mask) or "the images",
-        )
-    return table
+    found = [mask_facts(spec, network) for spec in expanded(masks, network, backbone)]
+    return trains_table(network, ("Mask",), [((one.spec,), one.mask, cached_layer(network, one.mask)) for one in found])
 
 
 def trainable_layers(network: Network) -> tuple[str, ...]:

@@ -1,9 +1,8 @@
 """Peaks of known chips, for MFU and rooflines, and the measured peaks of an unknown one."""
 
-import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from timeit import repeat
 from typing import Any
 
 import jax
@@ -106,9 +105,4 @@ def _best_seconds(operation: Callable[[jax.Array], jax.Array], operand: jax.Arra
     """The shortest time of several attempts."""
     compiled = jax.jit(operation)
     jax.block_until_ready(compiled(operand))
-    best = math.inf
-    for _ in range(MEASURED_TRIES):
-        began = time.perf_counter()
-        jax.block_until_ready(compiled(operand))
-        best = min(best, time.perf_counter() - began)
-    return best
+    return min(repeat(lambda: jax.block_until_ready(compiled(operand)), number=1, repeat=MEASURED_TRIES))

@@ -87,6 +87,12 @@ def forward_costs(network: Network, batch: int, start: str | None = None) -> lis
     return [LayerCost(row.name, row.forward) for row in _running(network, batch, start)]
 
 
+def prefix_flops(network: Network, layer: str, images: int) -> int:
+    """Operations of the layers up to this one, for so many images."""
+    after = total(forward_costs(network, images, network.after(layer))).flops
+    return total(forward_costs(network, images)).flops - after
+
+
 def step_costs(network: Network, mask: Mask, batch: int, start: str | None = None) -> list[LayerCost]:
     """The layers from `start` on for a training step under a mask.
 

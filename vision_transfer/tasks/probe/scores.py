@@ -140,18 +140,14 @@ def nearest_class_mean(features: Float[np.ndarray, "examples features"], labels:
 
     Euclidean distance between standardised features (Mensink et al. 2013 for class means as classifiers).
     """
-    from sklearn.model_selection import StratifiedKFold
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+    from sklearn.neighbors import NearestCentroid
+    from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    correct, classes = 0, np.unique(labels)
-    for seen, unseen in StratifiedKFold(FOLDS, shuffle=True, random_state=0).split(features, labels):
-        scaler = StandardScaler().fit(features[seen])
-        known, asked = (np.asarray(scaler.transform(features[rows])) for rows in (seen, unseen))
-        means = np.stack([known[labels[seen] == one].mean(axis=0) for one in classes])
-        # |x - m|² without |x|², which is the same for all means m.
-        distances = np.sum(np.square(means), axis=1) - 2 * asked @ means.T
-        correct += int(np.sum(classes[np.argmin(distances, axis=1)] == labels[unseen]))
-    return correct / len(labels)
+    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
+    predicted = cross_val_predict(make_pipeline(StandardScaler(), NearestCentroid()), features, labels, cv=folds)
+    return float(np.mean(predicted == labels))
 
 
 def best_layer(scores: Sequence[LayerScores], value: Callable[[LayerScores], float]) -> LayerScores:

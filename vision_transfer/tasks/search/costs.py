@@ -11,7 +11,7 @@ from vision_transfer.config import Config
 from vision_transfer.data.batches import steps_of_epoch
 from vision_transfer.models.network import Network
 from vision_transfer.runs.build import Stage, resolve_stages
-from vision_transfer.tasks.benchmark.costs import forward_costs, step_costs, total
+from vision_transfer.tasks.benchmark.costs import forward_costs, prefix_flops, step_costs, total
 
 # Seconds for data, weights and compilation, and for fitting a head on features; measured on 2 cores (AMD EPYC).
 OVERHEAD_SECONDS = 10.0
@@ -73,7 +73,7 @@ def run_work(config: Config, network: Network, sizes: Mapping[str, int], *, has_
     for stage in stages:
         whole = stage.cached == network.backbone[-1].name
         if stage.cached is not None and not (whole and has_features):
-            forward += _up_to(network, stage.cached, examples + judged)
+            forward += prefix_flops(network, stage.cached, examples + judged)
     if last.cached != network.backbone[-1].name:
         forward += total(forward_costs(network, judged, last.evaluation_start)).flops
         return Work(forward, _epoch(config, last, network, examples, sizes["validation"]), last.settings.epochs)
@@ -113,8 +113,3 @@ def _epoch(config: Config, stage: Stage, network: Network, examples: int, valida
     validated = validation if steps is None else steps * config.eval_batch_size
     batches = steps_of_epoch(stage.settings, examples, config.batch_size)
     return batches * step + total(forward_costs(network, validated, stage.evaluation_start)).flops
-
-
-def _up_to(network: Network, layer: str, images: int) -> float:
-    after = total(forward_costs(network, images, network.after(layer))).flops
-    return total(forward_costs(network, images)).flops - after

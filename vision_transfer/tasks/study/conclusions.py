@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from vision_transfer.errors import UserError
 from vision_transfer.metrics.classification import wilson_interval
 from vision_transfer.tasks.study.comparisons import LEVEL, Comparison, Contrast, MaskRuns, compare, contrasts, mask_runs
-from vision_transfer.tasks.study.plan import ANY, BATCH, SEED, SIZE, STATISTICS, Label
+from vision_transfer.tasks.study.plan import ANY, BATCH, SEED, SIZE, STATISTICS, Label, label_words
 from vision_transfer.tasks.study.runs import FinishedRun
 from vision_transfer.tasks.study.statistics import p_text
 
@@ -175,15 +175,7 @@ def _method(seeds: int, tests: int) -> str:
 
 def _name(labels: Mapping[str, Label], without: Sequence[str]) -> str:
     """The runs with these labels, in sentences that state the labels `without` elsewhere."""
-    return ", ".join(_words(name, value) for name, value in labels.items() if name not in without)
-
-
-def _words(name: str, value: Label) -> str:
-    if name == SIZE:
-        return f"{value:,} images"
-    if name == BATCH:
-        return f"batches of {value}"
-    return f"{name} {value:g}" if isinstance(value, float) else str(value)
+    return ", ".join(label_words(name, value) for name, value in labels.items() if name not in without)
 
 
 def _interval(interval: tuple[float, float]) -> str:

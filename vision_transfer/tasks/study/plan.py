@@ -124,3 +124,12 @@ def with_fingerprints(study: Study, cache_dir: Path, screen: Screen) -> Study:
             known[data] = data_fingerprint(data, cache_dir=cache_dir, screen=screen)
         runs.append(replace(run, data=known[data]))
     return replace(study, runs=tuple(runs))
+
+
+def label_words(name: str, value: Label) -> str:
+    """A label in sentences and legends."""
+    if name == SIZE:
+        return f"{value:,} images"
+    if name == BATCH:
+        return f"batches of {value}"
+    return f"{name} {value:g}" if isinstance(value, float) else str(value)

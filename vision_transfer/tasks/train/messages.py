@@ -1,5 +1,6 @@
 """Messages of a run: the network's summary, the first screen, each stage before it starts, and the closing table."""
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rich import box
@@ -30,24 +31,31 @@ def say_summary(
     screen.say(summary_table(network, {stage.name: stage.mask for stage in stages}, title))
     if not stages:  # as of a sweep, whose runs have stages of their own
         return
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("Stage", no_wrap=True)
-    table.add_column("Frozen by")
+    rows = [
+        ((stage.name, stage.settings.freeze), stage.mask, stage.cached if stage.trains_from_cache else None)
+        for stage in stages
+    ]
+    screen.say(trains_table(network, ("Stage", "Frozen by"), rows))
+    for stage in stages:
+        _say_split_block(network, stage, screen)
+
+
+def trains_table(
+    network: Network, names: Sequence[str], rows: Iterable[tuple[Sequence[str], freezing.Mask, str | None]]
+) -> Table:
+    """What each mask trains and freezes, in parameters (tensors), and the cached layer that training starts from.
+
+    A row has its names, the mask, and that layer or None.
+    """
+    table = Table(*names, box=box.SIMPLE_HEAD, pad_edge=False)
     for column in ("Trainable", "Frozen"):
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("Starts from", no_wrap=True)
-    for stage in stages:
-        counts = freezing.counts(all_parameter_shapes(network), stage.mask)
-        table.add_row(
-            stage.name,
-            stage.settings.freeze,
-            f"{counts.trainable:,} ({counts.trainable_tensors})",
-            f"{counts.frozen:,} ({counts.frozen_tensors})",
-            str(stage.cached) if stage.trains_from_cache else "the images",
-        )
-    screen.say(table)
-    for stage in stages:
-        _say_split_block(network, stage, screen)
+    for cells, mask, cached in rows:
+        numbers = freezing.counts(all_parameter_shapes(network), mask)
+        trainable = f"{numbers.trainable:,} ({numbers.trainable_tensors})"
+        table.add_row(*cells, trainable, f"{numbers.frozen:,} ({numbers.frozen_tensors})", cached or "the images")
+    return table
 
 
 def say_run(run: Run) -> None:
