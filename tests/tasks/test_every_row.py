@@ -15,9 +15,9 @@ from vision_transfer.models.shapes import parameter_shapes
 from vision_transfer.models.summary import summary_rows
 from vision_transfer.tasks.benchmark.cases import Case, peer_request
 from vision_transfer.tasks.benchmark.costs import layer_costs
-from vision_transfer.tasks.benchmark.peers import keras_peer, torch_peer
+from vision_transfer.tasks.benchmark.peers import torch_peer
 from vision_transfer.tasks.export.inference_network import plain_network
-from vision_transfer.tasks.export.keras_layers import keras_layers
+from vision_transfer.tasks.export.keras_layers import MERGES, keras_layers
 from vision_transfer.tasks.export.onnx_graph import onnx_model
 from vision_transfer.training.optimizers import OptimizerSpec
 
@@ -44,7 +44,7 @@ def places(every_row, varied_variables):
     nodes = onnx.load_from_string(onnx_model(plain)).graph.node
     case = Case("forward", every_row, "none", "images", 1, OptimizerSpec("sgd"))
     asked = list(described(json.loads(json.dumps(peer_request(case)))["layers"]))
-    merges = {row["name"] for row in asked if row["kind"] in keras_peer.MERGES}
+    merges = {row["name"] for row in asked if row["kind"] in MERGES}
     return {
         "layer_stack.py and shapes.py": {
             place.layer.name for place in every_row.places if outputs[place.layer.name].shape[1:] == place.output
@@ -59,8 +59,6 @@ def places(every_row, varied_variables):
         # Dropout does nothing at inference.
         "onnx_graph.py": {node.name for node in nodes}
         | {layer.name for layer in every_row.layers if isinstance(layer, Dropout)},
-        "keras_peer.py": merges
-        | {row["name"] for row in asked if row["name"] not in merges and keras_peer.layers_of_row(MagicMock(), row)},
         "torch_peer.py": {row["name"] for row in asked if row["kind"] in {*torch_peer.MERGES, "concat"}}
         | {row["name"] for row in asked if row["name"] not in merges and torch_peer.modules_of_row(MagicMock(), row)},
     }
@@ -77,4 +75,4 @@ def test_the_network_has_every_activation_and_every_merge(every_row):
     activations = {layer.activation for layer in every_row.layers if hasattr(layer, "activation")}
     assert activations == set(get_args(Activation))
     merges = {layer.kind for layer in every_row.layers if isinstance(layer, Merge)}
-    assert merges == set(keras_peer.MERGES) == {*torch_peer.MERGES, "concat"}
+    assert merges == set(MERGES) == {*torch_peer.MERGES, "concat"}

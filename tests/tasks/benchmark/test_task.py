@@ -70,6 +70,10 @@ def test_a_peer_is_asked_for_the_layers_that_run(case_of, work):
     assert tuple(request["input_shape"]) == case.input_shape
     assert request["trainable"][0] == "block2_conv2"
     assert (request["precision"], request["optimizer"], request["outputs"]) == ("float32", "rmsprop", 1)
+    for_keras = json.loads(json.dumps(measure.layers_for_keras(case)))
+    names = [layer["config"]["name"] for layer in for_keras]
+    assert (names[0], names[-1]) == (case.start, request["layers"][-1]["name"])
+    assert [layer["inputs"] for layer in for_keras] == [[name] for name in ("images", *names[:-1])]
 
 
 def test_an_unknown_peer_and_a_misfit_freeze_are_reported(config, tmp_path, screen):

@@ -21,7 +21,8 @@ from vision_transfer.runtime.console import Screen, duration
 from vision_transfer.tasks.benchmark.cases import Case, peer_request, small_convnet_step
 from vision_transfer.tasks.benchmark.roofline import CASE, case_key, roofline, with_doubts
 from vision_transfer.tasks.benchmark.worker import Worker, spread, take_turns, worker
-from vision_transfer.tasks.export.inference_network import plain_network
+from vision_transfer.tasks.export.inference_network import PlainNetwork, plain_network
+from vision_transfer.tasks.export.keras_layers import keras_layers
 from vision_transfer.tasks.export.onnx_graph import onnx_model
 
 OURS = "ours"
@@ -116,6 +117,8 @@ def compare(
             with ExitStack() as running:
                 workers = {OURS: running.enter_context(our_worker(config, case, cache, variables=SHARED_DEVICE))}
                 request = peer_request(case)
+                if any(peer.startswith("keras") for peer in able):
+                    request["keras_layers"] = layers_for_keras(case)
                 if INFERENCE_ONLY.intersection(able):
                     request["model"] = str(_exported(case, Path(running.enter_context(TemporaryDirectory()))))
                 for peer in able:
@@ -135,6 +138,30 @@ def compare(
             records.append({**case.facts, "libraries": libraries, "ratios": ratios})
             advance(1, case.name)
     return [_with_ratios_to_images(record, records) for record in records]
+
+
+def layers_for_keras(case: Case) -> list[dict[str, Any]]:
+    """The layers that run as our export describes them, up to the logits, as JSON values: class, config and inputs.
+
+    Raises:
+        UserError: a layer that Keras cannot express.
+    """
+    shapes: dict[str, Any] = all_parameter_shapes(case.network)
+    plain = PlainNetwork(
+        input_shape=case.input_shape,
+        scale=np.ones(1, np.float32),
+        offset=np.zeros(1, np.float32),
+        rows=case.network.rows[case.first :],
+        # Keras draws its own weights, so that shapes stand for them
+        params=shapes,
+        batch_stats={layer: {"mean": (), "variance": ()} for layer in shapes},
+        class_kernel=np.eye(1, dtype=np.float32),
+        classes=(),
+    )
+    return [
+        {"class_name": layer.class_name, "config": layer.config, "inputs": [tensor.name for tensor in layer.inputs]}
+        for layer in keras_layers(plain)[:-1]
+    ]
 
 
 def _exported(case: Case, folder: Path) -> Path:
