@@ -200,7 +200,10 @@ def test_a_failure_in_the_middle_is_one_warning(tmp_path, screen, monkeypatch):
     def fail(step, metrics):
         raise ConnectionError("no route to host")
 
-    monkeypatch.setattr("vision_transfer.tasks.train.trackers.importlib.util.find_spec", lambda name: json.__spec__)
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *more: json.__spec__ if name == "wandb" else find_spec(name, *more)
+    )
     monkeypatch.setitem(
         trackers.TRACKERS, "wandb", ("wandb", lambda start: Tracker("1", fail, lambda metrics, files: None))
     )
