@@ -18,7 +18,8 @@ class SafeConsole(Console):
 
     def render_str(self, text: str, **options: Any) -> Text:
         """The text of a line, a cell or a title: no `[…]` is markup; only line breaks and tabs keep their effect."""
-        return super().render_str(visible(text, keep="\n\t"), **(options | {"markup": False, "emoji": False}))
+        plain: dict[str, Any] = options | {"markup": False, "emoji": False}
+        return super().render_str(visible(text, keep="\n\t"), **plain)
 
     def on_broken_pipe(self) -> None:
         """Called by rich when the reader has gone."""

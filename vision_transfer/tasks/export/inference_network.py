@@ -30,7 +30,7 @@ class PlainNetwork:
     classes, the argument of the first is 0.
     """
 
-    input_shape: tuple[int, int, int]
+    input_shape: tuple[int, ...]
     scale: Float32[np.ndarray, "channels"]
     offset: Float32[np.ndarray, "channels"]
     rows: tuple[Row, ...]
