@@ -1,6 +1,7 @@
 """The modes predict, evaluate and export of a finished run, as users start them."""
 
 import csv
+import json
 
 import numpy as np
 import pytest
@@ -37,6 +38,14 @@ def test_evaluate_repeats_the_metrics_of_the_run(run_flag, place, small_run):
     test = small_run[2].result()["test"]
     assert f"Accuracy {test['accuracy']:.4f}" in finished.out
     assert f"In result.json: accuracy {test['accuracy']:.4f}, loss {test['loss']:.4f}" in finished.out
+
+
+def test_evaluate_averages_over_views(run_flag, place):
+    finished = place.launch("--mode=evaluate", run_flag, "--views=shifts,flip", "--out=metrics.json")
+    finished.assert_is_done()
+    metrics = json.loads((place.cwd / "metrics.json").read_text(encoding="utf-8"))
+    assert metrics["views"] == ["as_it_is", "moved_up_left", "moved_down_right", "mirrored"]
+    assert f"Accuracy {metrics['accuracy']:.4f}" in finished.out
 
 
 def test_export_makes_a_folder_with_a_card(run_flag, place):

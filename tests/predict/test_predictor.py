@@ -2,7 +2,11 @@
 
 import numpy as np
 import pytest
+from scipy.ndimage import shift
 
+from vision_transfer.data.images.decode import decode_file
+from vision_transfer.data.images.resize import resize
+from vision_transfer.errors import UserError
 from vision_transfer.metrics.classification import class_log_probabilities
 from vision_transfer.predict import Predictor
 
@@ -49,6 +53,26 @@ def test_files_that_are_no_images_give_an_error_and_do_not_change_the_others(pre
     assert found[str(tmp_path / "text.jpg")].class_name is None
     for alone in predictor(good):
         np.testing.assert_array_equal(found[alone.file].logits, alone.logits)
+
+
+def test_logits_are_averaged_over_views(finished_run, run_caches, predictor, class_folders):
+    files = sorted((class_folders / "test").rglob("*.png"))[:2]
+    averaged = Predictor.load(finished_run, run_caches, views="flip,shifts")
+    one = predictor.form
+    images = np.stack([resize(decode_file(file, one.channels), one.size, one.resampling) for file in files])
+    images = images[np.arange(predictor.batch_size) % len(files)]
+    by = round(one.size / 16)
+    seen = [images, np.flip(images, 2)]
+    seen += [shift(images, (0, rows, rows, 0), order=0, mode="nearest") for rows in (-by, by)]
+    expected = np.mean(list(predictor.logits(seen)), axis=0)[: len(files)]
+    found = averaged(files)
+    np.testing.assert_allclose(np.stack([prediction.logits for prediction in found]), expected, rtol=1e-6)
+    assert np.abs(expected - np.stack([prediction.logits for prediction in predictor(files)])).max() > 0
+
+
+def test_unknown_views_are_a_message(finished_run, run_caches):
+    with pytest.raises(UserError, match=r"views 'flips'.*flip"):
+        Predictor.load(finished_run, run_caches, views="flips")
 
 
 def test_no_files_give_no_predictions(predictor):

@@ -13,6 +13,7 @@ from vision_transfer.runtime.program import program
 MODE_FLAGS = {
     "images": "an image, a folder or a pattern such as 'folder/**/*.jpg'",
     "out": "file or folder to write to",
+    "views": "predict, evaluate: average over views of each image: flip, shifts; several with commas",
     "format": "export: stablehlo, keras, onnx (default: all)",
     "prune": "cache: remove weights, datasets, decoded, features, compiled or all; KIND/NAME; stale; older_than:30d; "
     "several with commas",

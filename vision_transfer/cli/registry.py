@@ -198,14 +198,16 @@ def _cache(command: Command) -> None:
 def _predict(command: Command) -> None:
     from vision_transfer.tasks.predict import predict
 
-    predict(command.run, command.flags.images, command.flags.out, command.cache, command.screen)
+    flags = command.flags
+    predict(command.run, flags.images, flags.out, command.cache, command.screen, flags.views)
 
 
 def _evaluate(command: Command) -> None:
     from vision_transfer.tasks.evaluate import evaluate
 
-    images, out = command.flags.images, command.flags.out
-    evaluate(command.run, images, command.optional_config, out, command.cache, command.screen)
+    flags = command.flags
+    config = command.optional_config
+    evaluate(command.run, flags.images, config, flags.out, command.cache, command.screen, flags.views)
 
 
 def _export(command: Command) -> None:

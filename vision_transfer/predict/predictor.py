@@ -23,6 +23,7 @@ from vision_transfer.models.inference import infer_stream, on_devices
 from vision_transfer.models.network import Params
 from vision_transfer.predict.decision import Decision, decide, kept_decision
 from vision_transfer.predict.temperature import Calibration, calibration_of, probabilities
+from vision_transfer.predict.views import View, as_it_is, views_of
 from vision_transfer.runs.load import TrainedRun, load_run
 from vision_transfer.runtime.cache_folder import cache_folder
 from vision_transfer.runtime.console import Screen
@@ -38,7 +39,7 @@ class Prediction:
         class_name: the most probable class.
         probability: of that class, calibrated if the run can be.
         probabilities: of each class, in the order of the run's classes.
-        logits: the output of the network itself.
+        logits: the output of the network itself, the mean over the predictor's views.
         decision: the class that the run's threshold decides for, or `abstain`; None where the run has none.
         error: why the file cannot be decoded, or None.
     """
@@ -56,7 +57,8 @@ class Prediction:
 class Predictor:
     """A finished run's network, ready to classify images; `calibration` is None if probabilities are not calibrated.
 
-    `decision` is the threshold that the run was given, or None.
+    `decision` is the threshold that the run was given, or None. Logits are averaged over the `views` of an image;
+    temperature and threshold are those of the image alone.
 
     The `variables` are on the devices, with kernels prepared for `batch_size`.
     """
@@ -68,16 +70,21 @@ class Predictor:
     calibration: Calibration | None
     mesh: Mesh
     decision: Decision | None = None
+    views: tuple[View, ...] = (as_it_is,)
 
     @staticmethod
-    def load(folder: str | Path, cache_dir: Path | None = None, screen: Screen | None = None) -> "Predictor":
+    def load(
+        folder: str | Path, cache_dir: Path | None = None, screen: Screen | None = None, views: str | None = None
+    ) -> "Predictor":
         """The network of a finished run's folder, with the parameters that were tested, on all local devices.
 
-        Defaults are the command line's cache, for pretrained weights, and messages on standard output.
+        Defaults are the command line's cache, for pretrained weights, messages on standard output, and no views;
+        "flip", "shifts" or "flip,shifts" average over 2, 3 or 4 passes.
 
         Raises:
-            UserError: no finished run, or weights that are not found.
+            UserError: no finished run, weights that are not found, or unknown views.
         """
+        seen = views_of(views)
         cache_dir, screen, mesh = cache_dir or cache_folder(), screen or Screen(), local_mesh()
         run = load_run(Path(folder).expanduser(), cache_dir, screen)
         calibration = calibration_of(run, cache_dir, screen)
@@ -85,7 +92,7 @@ class Predictor:
         variables = on_devices(run.network, run.variables, mesh, batch_size=batch_size)
         data = run.config.dataset
         form = Form(run.network.input_shape[0], data.channels, data.resampling)
-        return Predictor(run, variables, form, batch_size, calibration, mesh, kept_decision(run.folder))
+        return Predictor(run, variables, form, batch_size, calibration, mesh, kept_decision(run.folder), seen)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -100,6 +107,15 @@ class Predictor:
     def __call__(self, files: Sequence[str | Path]) -> list[Prediction]:
         """Predictions for image files, one each, in order; a file that cannot be decoded has an `error`."""
         return [prediction for chunk in self.stream(files) for prediction in chunk]
+
+    def logits(
+        self, batches: Iterable[UInt8[np.ndarray, "batch size size channels"]]
+    ) -> Iterator[Float[np.ndarray, "batch outputs"]]:
+        """Logits of each batch of `batch_size` images, averaged over the views."""
+        seen = (view(images) for images in batches for view in self.views)
+        outputs = infer_stream(self.run.network, self.variables, seen, self.mesh)
+        while group := list(islice(outputs, len(self.views))):
+            yield np.mean(group, axis=0)
 
     def stream(
         self, files: Sequence[str | Path], screen: Screen | None = None, title: str = "Predicting"
@@ -134,7 +150,7 @@ class Predictor:
 
         screen = screen or Screen(SafeConsole(quiet=True, force_terminal=False))
         with closing(map_in_order(decode, files, screen=screen, title=title, unit="files")) as decoded:
-            for logits in infer_stream(self.run.network, self.variables, batches(decoded), self.mesh):
+            for logits in self.logits(batches(decoded)):
                 yield self._completed(waiting.popleft(), logits)
 
     def _completed(self, chunk: list[Prediction], logits: Float[np.ndarray, "batch outputs"]) -> list[Prediction]:

@@ -24,6 +24,7 @@ HARMLESS = (
     "models/summary.py",
     "predict/features.py",
     "predict/run.py",
+    "predict/views.py",
     "runtime/cache_folder.py",
     "runtime/compilation.py",
     "runtime/console.py",

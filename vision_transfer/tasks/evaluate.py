@@ -15,7 +15,6 @@ from vision_transfer.data.formats.image_files import display, is_folder, is_pass
 from vision_transfer.data.load import load_dataset
 from vision_transfer.errors import UserError
 from vision_transfer.metrics.classification import evaluate_test
-from vision_transfer.models.inference import infer_stream
 from vision_transfer.predict import Predictor
 from vision_transfer.predict.decision import Decision, Outcome, meaning, outcome_of, reason, results_of
 from vision_transfer.predict.image_files import sorted_files
@@ -39,17 +38,23 @@ class _Labelled:
 
 
 def evaluate(
-    workdir: Path, images: str | None, config: Config | None, out: str | None, cache_dir: Path, screen: Screen
+    workdir: Path,
+    images: str | None,
+    config: Config | None,
+    out: str | None,
+    cache_dir: Path,
+    screen: Screen,
+    views: str | None = None,
 ) -> None:
     """Prints the metrics of a finished run on images whose class is known, and writes them to the JSON file `out`.
 
     The images are in a folder `images` with a folder for each class, or the test split of the data that `config` names;
-    default: the run's own.
+    default: the run's own. `views` are those that `Predictor.load` takes.
 
     Raises:
-        UserError: no run, no data, or data with other classes.
+        UserError: no run, no data, data with other classes, or unknown views.
     """
-    predictor = Predictor.load(workdir, cache_dir, screen)
+    predictor = Predictor.load(workdir, cache_dir, screen, views)
     if images is None:
         labelled = _on_test_split(predictor, config, cache_dir, screen)
     else:
@@ -126,7 +131,7 @@ def _logits_of_split(predictor: Predictor, split: Split, screen: Screen) -> Floa
     batches = (split.images[np.minimum(np.arange(start, start + size), count - 1)] for start in starts)
     parts = []
     with screen.bar("Evaluating", count) as advance:
-        for outputs in infer_stream(predictor.run.network, predictor.variables, batches, predictor.mesh):
+        for outputs in predictor.logits(batches):
             parts.append(outputs)
             advance(len(outputs))
     return np.concatenate(parts)[:count]
@@ -146,6 +151,7 @@ def _metrics(predictor: Predictor, labelled: _Labelled) -> dict[str, Any]:
         "run": predictor.run.result["digest"],
         "data": labelled.name,
         "classes": list(predictor.classes),
+        **({"views": [view.__name__ for view in predictor.views]} if len(predictor.views) > 1 else {}),
         **figures,
         **({"own": own} if own else {}),
         **({} if decision is None or outcome is None else {"decision": _decided(decision, outcome)}),

@@ -22,11 +22,15 @@ from vision_transfer.runtime.provenance import code_digest, json_digest, params_
 LOCKS = "locks"
 
 
-def predict(workdir: Path, images: str | None, out: str | None, cache_dir: Path, screen: Screen) -> None:
+def predict(
+    workdir: Path, images: str | None, out: str | None, cache_dir: Path, screen: Screen, views: str | None = None
+) -> None:
     """Writes a finished run's predictions of all images to the CSV file `out`; resumes a table that was interrupted.
 
+    `views` are those that `Predictor.load` takes.
+
     Raises:
-        UserError: a flag is missing; no run, no images; `out` is not writable or in use by another process.
+        UserError: a flag is missing; no run, images or views of that name; `out` is not writable or in use elsewhere.
     """
     if images is None or out is None:
         raise UserError("--mode=predict needs --images=IMAGES (file, folder or pattern) and --out=predictions.csv")
@@ -37,7 +41,7 @@ def predict(workdir: Path, images: str | None, out: str | None, cache_dir: Path,
     with held(FileLock(lock)) as mine:
         if not mine:
             raise UserError(f"--out={path}: another process is writing this file; wait for it or give another file")
-        _predict(Predictor.load(workdir, cache_dir, screen), files, path, screen)
+        _predict(Predictor.load(workdir, cache_dir, screen, views), files, path, screen)
 
 
 def _predict(predictor: Predictor, files: list[str], out: Path, screen: Screen) -> None:
@@ -67,6 +71,7 @@ def _digest(predictor: Predictor) -> str:
             "temperature": predictor.temperature,
             "decision": None if predictor.decision is None else asdict(predictor.decision),
             "batch_size": predictor.batch_size,
+            "views": [view.__name__ for view in predictor.views],
             "code": code_digest(),
             "versions": versions(),
             "device": device_text(),
