@@ -48,6 +48,7 @@ RUN_ELSEWHERE = {
     r"--config=accelerator\b": ("../tasks/benchmark/test_suite.py", "accelerator:small=True"),
     r"--mode=report --workdir=runs/before,": ("../tasks/benchmark/test_difference.py", "report("),
     r"--config=finetune --trust\b": ("test_own_parts.py", "--trust"),
+    r"--config=recommended --trust\b": ("../test_studies.py", "l2_sp"),
     r"--config=lower_layers\b": ("../tasks/classic_classifier/test_task.py", "classify("),
 }
 # Trainings of full size, of minutes to hours; `tests/configs` compares what they train with the published recipes,
