@@ -124,8 +124,10 @@ def test_a_wrong_flag_is_a_message(place, hosts):
     place.launch(SMALL, f"--hosts={hosts}").assert_is_message(f"--hosts={hosts}")
 
 
-def test_only_training_takes_hosts(place):
-    place.launch(SMALL, "--mode=summary", "--hosts=127.0.0.1:1,2,0").assert_is_message("config.task=train")
+@pytest.mark.parametrize("flag", ["--mode=predict", "--config.task=benchmark"])
+def test_only_training_takes_hosts(place, flag):
+    refused = place.launch(SMALL, flag, "--hosts=127.0.0.1:1,2,0")
+    refused.assert_is_message("config.task=train", "omit --hosts", "start a command on each host")
 
 
 def test_a_coordinator_that_is_not_there_is_a_message(place):

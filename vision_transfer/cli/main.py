@@ -142,7 +142,11 @@ def _with_hosts(command: Command) -> Command:
     if given is None:
         return command
     if command.flags.mode != RUN or command.config.task != "train":
-        raise UserError(f"--hosts={given}: several hosts do config.task=train and no other task or --mode")
+        raise UserError(
+            f"--hosts={given}: several hosts do config.task=train and no other task or --mode; omit --hosts here. "
+            "To predict or extract features of many images, start a command on each host for a part of the files; to "
+            "sweep, use --launcher=slurm:N"
+        )
     hosts.start(given)
     program = {"numeric code (digest)": provenance.code_digest(), **provenance.versions()}
     values = {f"config.{path}": value for path, value in digested(command.config).items()}
