@@ -118,6 +118,19 @@ def test_commands_are_read_without_a_mistake(document):
         checked(config)
 
 
+def test_yaml_starts_commands_that_exist():
+    yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
+    blocks = re.findall(r"^```yaml\n(.*?)^```", text_of(ROOT / "docs" / "scale.md"), re.MULTILINE | re.DOTALL)
+    for one in map(yaml.safe_load, blocks):
+        (job,) = one["spec"]["replicatedJobs"]
+        (container,) = job["template"]["spec"]["template"]["spec"]["containers"]
+        start, program, *arguments = shlex.split(container["args"][0])
+        assert (one["kind"], start, program) == ("JobSet", "exec", "vision-transfer")
+        assert {"config", "workdir"} < {FLAG.match(flag)[1] for flag in arguments} <= {*FLAG_NAMES}
+        checked(load_config(config_argument(arguments)))
+    assert blocks
+
+
 def test_the_freeze_specs_are_those_of_the_code():
     page = (ROOT / "docs" / "freezing.md").read_text(encoding="utf-8")
     assert " ".join(freezing.GRAMMAR.split()) in " ".join(page.split())

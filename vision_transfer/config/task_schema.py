@@ -161,9 +161,11 @@ class SlurmConfig:
     cluster: Literal["slurm", "local"] = setting("slurm", "where jobs are submitted; local: processes on this machine")
     partition: str | None = setting(None, "partition of the jobs; default: the cluster's default")
     minutes: int = setting(240, "time limit of a job; a job that reaches it is requeued and resumes", minimum=1)
-    gpus: int = setting(0, "accelerators of a job", minimum=0)
-    cpus: int = setting(8, "cores of a job", minimum=1)
-    memory_gb: int = setting(16, "memory of a job in GB", minimum=1)
+    nodes: int = setting(1, "nodes of a job", minimum=1)
+    tasks_per_node: int = setting(1, "workers of a job on each node; several have one accelerator each", minimum=1)
+    gpus: int = setting(0, "accelerators of a job on each node", minimum=0)
+    cpus: int = setting(8, "cores of a worker", minimum=1)
+    memory_gb: int = setting(16, "memory of a job in GB on each node", minimum=1)
 
 
 @dataclass(frozen=True)

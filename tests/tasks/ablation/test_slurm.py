@@ -28,7 +28,7 @@ begun = len(list(folder.glob("begun-*")))
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 if begun == 0 and (folder / "wait").exists():
     time.sleep(60)
-sys.exit(int((folder / "status").read_text()))
+sys.exit(int(eval((folder / "status").read_text())))
 """
 
 
@@ -44,7 +44,12 @@ def jobs(tmp_path, monkeypatch):
     monkeypatch.setattr(slurm, "worker_command", lambda folder: [sys.executable, str(script), str(folder)])
     settings = default_config().slurm
     settings.cluster = "local"
-    return sweep, lambda screen: slurm.run_in_jobs(SweepFolder(sweep), 1, settings, lambda: 0, screen)
+
+    def run(screen, **changes):
+        settings.update(changes)
+        slurm.run_in_jobs(SweepFolder(sweep), 1, settings, lambda: 0, screen)
+
+    return sweep, run
 
 
 def begun(sweep):
@@ -81,3 +86,34 @@ def test_an_error_of_a_worker_is_that_of_the_command(jobs, screen):
     with pytest.raises(UserError, match="its output is in"):
         run(screen)
     assert Path(sweep / "jobs").is_dir()
+
+
+def test_an_error_of_one_of_two_workers_is_that_of_the_command(jobs, screen):
+    """Each worker of a job ends by itself, and one accelerator is its own."""
+    sweep, run = jobs
+    (sweep / "status").write_text("os.environ['CUDA_VISIBLE_DEVICES']")
+    with pytest.raises(UserError, match=r"its output is in .*_1_log\.err"):
+        run(screen, tasks_per_node=2, gpus=2)
+    assert len(begun(sweep)) == 2
+
+
+def test_one_machine_has_one_node(jobs, screen):
+    with pytest.raises(UserError, match=r"slurm\.nodes=2"):
+        jobs[1](screen, nodes=2)
+
+
+@pytest.mark.parametrize("seconds", [0, 2 * slurm.OLD_SECONDS], ids=["waiting", "killed"])
+def test_a_worker_that_does_not_see_the_lock_of_the_command_ends(tmp_path, seconds):
+    """The lock is held on another node, where it does not reach this one; a command that was killed holds none."""
+    folder = SweepFolder(tmp_path)
+    slurm.check_locks(folder)
+    touched = tmp_path / slurm.ALIVE
+    touched.touch()
+    with folder.lock(slurm.ALIVE):
+        slurm.check_locks(folder)
+    os.utime(touched, (time.time() - seconds,) * 2)
+    if seconds:
+        slurm.check_locks(folder)
+    else:
+        with pytest.raises(UserError, match="do not hold between"):
+            slurm.check_locks(folder)

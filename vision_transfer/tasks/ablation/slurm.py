@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ from typing import Any
 from vision_transfer.config.task_schema import SlurmConfig
 from vision_transfer.errors import UserError
 from vision_transfer.runtime.console import Screen
+from vision_transfer.runtime.files import held
 from vision_transfer.runtime.program import install_extra
-from vision_transfer.tasks.ablation.launchers import MODULE, MOST_DEATHS_IN_A_ROW, keep_working
+from vision_transfer.tasks.ablation.launchers import MODULE, MOST_DEATHS_IN_A_ROW, keep_working, worker_environment
 from vision_transfer.tasks.ablation.sweep import SweepFolder
 
 SECONDS_BETWEEN_CHECKS = 2.0
@@ -23,6 +25,9 @@ SECONDS_BETWEEN_CHECKS = 2.0
 SECONDS_TO_SAVE = 60
 # How often a job may run out of time; its work is kept each time.
 MOST_REQUEUES = 100
+# A lock that the command holds while it waits for its jobs, and a file that it touches at each check. The file is old
+# from this many seconds on: a file system may show it late, and the clocks of nodes differ.
+ALIVE, OLD_SECONDS = "alive", 60
 # A worker that was asked to stop ends with this plus the signal's number; one that was killed, with a negative status.
 FIRST_STATUS_OF_SIGNALS = 128
 
@@ -36,8 +41,13 @@ class WorkerJob:
 
     def __call__(self) -> int:
         """Works until the sweep is done; returns the worker's exit status."""
+        import submitit
+
+        job = submitit.JobEnvironment()
+        alone = job.num_tasks == job.num_nodes
+        environment = None if alone else worker_environment(os.environ, job.local_rank)
         # The worker ends with this process, however that ends.
-        self._process = subprocess.Popen([*self.command, str(os.getpid())], stdin=subprocess.DEVNULL)
+        self._process = subprocess.Popen([*self.command, str(os.getpid())], stdin=subprocess.DEVNULL, env=environment)
         return self._process.wait()
 
     def checkpoint(self) -> Any:
@@ -76,22 +86,50 @@ def run_in_jobs(
     def restarted(place: int, status: int, deaths: int) -> Any:
         old = jobs[place]
         if status > 0 or deaths > MOST_DEATHS_IN_A_ROW:
-            raise UserError(f"job {old.job_id} ended in state {old.state}; its output is in {old.paths.stderr}")
+            last = next(worker for worker in _workers(old) if _worker_status(worker) == status)
+            raise UserError(f"job {old.job_id} ended in state {old.state}; its output is in {last.paths.stderr}")
         new = submitted()
         screen.say(f"Job {old.job_id} ended early; {new.job_id} replaces it.")
         return new
 
-    jobs = [submitted() for _ in range(count)]
-    screen.say(f"Jobs {', '.join(job.job_id for job in jobs)}; their output is in {folder.path / 'jobs'}.")
-    try:
-        keep_working(jobs, _status, restarted, finished, SECONDS_BETWEEN_CHECKS)
-    finally:
-        for job in jobs:
-            if not job.done():
-                job.cancel(check=False)
+    touched = folder.path / ALIVE
+
+    def finished_and_alive() -> int:
+        touched.touch()
+        return finished()
+
+    with folder.lock(ALIVE):
+        touched.touch()
+        jobs = [submitted() for _ in range(count)]
+        screen.say(f"Jobs {', '.join(job.job_id for job in jobs)}; their output is in {folder.path / 'jobs'}.")
+        try:
+            keep_working(jobs, _status, restarted, finished_and_alive, SECONDS_BETWEEN_CHECKS)
+        finally:
+            touched.unlink(missing_ok=True)
+            for job in jobs:
+                if not job.done():
+                    job.cancel(check=False)
+
+
+def check_locks(folder: SweepFolder) -> None:
+    """Checks that this node sees the lock that the command of a sweep holds on another one.
+
+    Raises:
+        UserError: it does not, so that two nodes would do the same run at once.
+    """
+    touched = folder.path / ALIVE
+    with held(folder.lock(ALIVE)) as free:
+        if free and touched.exists() and time.time() - touched.stat().st_mtime < OLD_SECONDS:
+            raise UserError(
+                f"{folder.path}: locks of this file system (flock) do not hold between hosts, so that workers would do "
+                "the same runs at once. Mount it with locks (Lustre: -o flock; NFS: without nolock and local_lock), "
+                "put --workdir and the working directory on another one, or use --launcher=processes:N on one host"
+            )
 
 
 def _executor(folder: Path, slurm: SlurmConfig) -> Any:
+    if slurm.cluster == "local" and slurm.nodes > 1:
+        raise UserError(f"config.slurm.nodes={slurm.nodes}: slurm.cluster=local has one node, this machine")
     try:
         import submitit
     except ImportError as error:
@@ -105,6 +143,8 @@ def _executor(folder: Path, slurm: SlurmConfig) -> Any:
     executor.update_parameters(
         name="vision_transfer",
         timeout_min=slurm.minutes,
+        nodes=slurm.nodes,
+        tasks_per_node=slurm.tasks_per_node,
         cpus_per_task=slurm.cpus,
         gpus_per_node=slurm.gpus,
         mem_gb=slurm.memory_gb,
@@ -114,11 +154,21 @@ def _executor(folder: Path, slurm: SlurmConfig) -> Any:
     return executor
 
 
+def _workers(job: Any) -> list[Any]:
+    return [job.task(number) for number in range(job.num_tasks)]
+
+
 def _status(job: Any) -> int | None:
-    """The worker's exit status; None while the job runs, -1 if it was killed or stopped before its end."""
+    """None while a worker of the job runs; then the status of one with an error, -1 if one died, or 0."""
     if not job.done():
         return None
-    if not job.paths.result_pickle.exists() or job.exception() is not None:
+    statuses = [_worker_status(worker) for worker in _workers(job)]
+    return max(statuses) or min(statuses)
+
+
+def _worker_status(worker: Any) -> int:
+    """The exit status of a worker that has ended; -1 if it was killed or stopped before its end."""
+    if not worker.paths.result_pickle.exists() or worker.exception() is not None:
         return -1
-    status = job.result()
+    status = worker.result()
     return status if 0 <= status < FIRST_STATUS_OF_SIGNALS else -1

@@ -4,6 +4,7 @@
     plan/KEY.json    the config of each run
     records/KEY.json the folder of a finished run, the error of a failed one, or why it was left as it is
     begun/KEY        exists once a run with this first stage, such as a head, is finished
+    alive            touched while a command waits for jobs of a cluster (`slurm.py`)
     locks/           a file for each thing that only one worker may do at a time
     logs/            the output of each worker process
     figures/         the figures of the report

@@ -31,12 +31,14 @@ def main(arguments: list[str]) -> int:
     from vision_transfer.runtime.console import Screen
     from vision_transfer.runtime.preemption import Stopped, StopSignal, leave
     from vision_transfer.tasks.ablation.all_runs import work
+    from vision_transfer.tasks.ablation.slurm import check_locks
     from vision_transfer.tasks.ablation.sweep import SweepFolder, read_plan
     from vision_transfer.tasks.study.runs import launch
 
     stop, folder = StopSignal(), SweepFolder(Path(path))
     stop.install()
     try:
+        check_locks(folder)
         study, given = read_plan(folder)
         cache = Path(given["cache_dir"])
         os.chdir(given["directory"])
