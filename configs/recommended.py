@@ -10,12 +10,12 @@ validation is tested.
 The rules, and what they rest on. Each number is a validation accuracy of stage `head` (`--config.schedule=head`) with
 seed 0:
 
-- **EfficientNet-Lite0 rather than VGG16.** On cats and dogs it has 0.991 where VGG16's head has 0.986 at the same size
+- **EfficientNet-Lite0 rather than VGG16.** On cats and dogs it has 0.993 where VGG16's head has 0.986 at the same size
   (`configs/finetune.py`, mean of 5 seeds), with a fortieth of the FLOPs.
 - **224 pixels, whatever the size of the images.** Images of 32 pixels are enlarged too: on 1,000 images of the CIFAR-10
-  subset 128 pixels (`--config.dataset.image_size=128`) have 0.752, and 224 have 0.824.
+  subset 128 pixels (`--config.dataset.image_size=128`) have 0.770, and 224 have 0.838.
 - **Fine-tuning only below 0.98.** On cats and dogs the head alone is there. On the sign-language digits, which look
-  unlike ImageNet's photos, it has 0.913, and training everything is worth it.
+  unlike ImageNet's photos, it has 0.930, and training everything is worth it.
 - **At least 20 steps in an epoch of the head** (`stages.head.least_steps`). A pass over 100 images has 4, and 40 such
   epochs end too early. Best validation accuracy, and lowest validation loss, of 100 images: means over three subsets
   (`--config.dataset.train_examples=100`, with `--config.seed` and `--config.dataset.subset_seed` from 0 to 2), with the
@@ -34,17 +34,17 @@ seed 0:
   by which the better stage is tested.
 - **128 pixels where small images need fine-tuning** (`--config.dataset.image_size=128`). A step takes a third of the
   FLOPs of 224 pixels. On the sign-language digits (100 pixels) the head then has 0.893, and stage `tune`
-  0.990 of 300 validation images (test 1.000 of 50; 95 % interval 0.929 to 1.000).
-- **The epoch with the lowest validation loss.** Where fine-tuning matters and validation is large, accuracy can choose
-  better: on 1,000 images of Fashion-MNIST at 128 pixels, with 6,000 for validation,
-  `--config.stages.head.monitor=validation_accuracy --config.stages.tune.monitor=validation_accuracy` has 0.883 (test
-  0.873, 0.866 to 0.879) where the loss has 0.854 (test 0.848, 0.841 to 0.855). Where validation is small it chooses
-  worse: with 8 images it took the second of 40 epochs, the first without a mistake.
+  0.993 of 300 validation images (test 1.000 of 50; 95 % interval 0.929 to 1.000).
+- **The epoch with the highest validation accuracy; of equals, that with the lowest loss.** On 1,000 images of
+  Fashion-MNIST at 128 pixels, with 6,000 for validation, it has 0.878 (test 0.870, 0.863 to 0.877), where the lowest
+  loss alone (`--config.stages.head.monitor=validation_loss --config.stages.tune.monitor=validation_loss`) has 0.854
+  (test 0.848, 0.841 to 0.855): the loss of a confident network rises before its accuracy falls. Accuracy alone would
+  take the first of many epochs without a mistake where validation is small.
 
 Expected test accuracy, mean (range) over seeds 0 to 2: cats and dogs (2,000 training images) 0.992 (0.991 to 0.993),
-validation 0.991 to 0.992. With seed 0 and the head alone, 1,000 images of CIFAR-10 (`--config.dataset.name=npz`,
-`--config.dataset.train_examples=1000`, `--config.schedule=head`) 0.851 (95 % interval 0.828 to 0.872), and 1,000
-images of Fashion-MNIST (`--config.dataset.name=fashion_mnist` or `idx`) 0.853 (0.846 to 0.860), validation 0.857.
+validation 0.993 to 0.994. With seed 0 and the head alone, 1,000 images of CIFAR-10 (`--config.dataset.name=npz`,
+`--config.dataset.train_examples=1000`, `--config.schedule=head`) 0.843 (95 % interval 0.819 to 0.864), and 1,000
+images of Fashion-MNIST (`--config.dataset.name=fashion_mnist` or `idx`) 0.853 (0.846 to 0.860), validation 0.858.
 On 2 cores (AMD EPYC) cats and dogs take 70 s with an empty cache, the weights' download (17 MB) included.
 """
 
@@ -62,8 +62,9 @@ def get_config() -> ConfigDict:
     config.model.dropout = 0.0
     config.evaluate = "best_stage"
     adam = {"name": "adam", "lr_schedule": "cosine"}
+    best = "validation_accuracy_then_loss"
     return with_stages(
         config,
-        head=stage(freeze="all", epochs=40, least_steps=20, l2=1e-4, optimizer=adam | {"lr": 3e-3}),
-        tune=stage(freeze="none", epochs=15, patience=4, skip_from=0.98, optimizer=adam | {"lr": 3e-4}),
+        head=stage(freeze="all", epochs=40, least_steps=20, l2=1e-4, monitor=best, optimizer=adam | {"lr": 3e-3}),
+        tune=stage(freeze="none", epochs=15, patience=4, skip_from=0.98, monitor=best, optimizer=adam | {"lr": 3e-4}),
     )
