@@ -126,7 +126,10 @@ def _answer(process: "subprocess.Popen[bytes]", path: Path, name: str | None) ->
     assert process.stdin is not None and process.stdout is not None, "both are pipes"
     late = threading.Event()
     timer = threading.Timer(ANSWER_SECONDS, lambda: (late.set(), process.kill()))
-    timer.start()
+    try:
+        timer.start()
+    except RuntimeError as error:  # Python's word for a thread that gets no memory
+        raise MemoryError(str(error)) from error
     try:
         process.stdin.write(json.dumps([str(path.absolute()), name]).encode() + b"\n")
         process.stdin.flush()
