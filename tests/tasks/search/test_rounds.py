@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vision_transfer.tasks.search.candidates import Base, Candidate, Tuning
-from vision_transfer.tasks.search.costs import Measured, Speed, Work, speed_of
+from vision_transfer.tasks.search.costs import OVERHEAD_SECONDS, Measured, Speed, Work, speed_of
 from vision_transfer.tasks.search.rounds import Allowance, first_tuning, next_heads, next_tuning, promising
 
 BASE = Base("efficientnet_lite0", 128)
@@ -80,3 +80,10 @@ def test_speeds_come_from_runs_that_computed_and_not_from_a_full_cache():
     measured = replace(cached, forward_seconds=50.0)
     assert speed_of("a", [cached, measured], product).forward == 5e-11
     assert speed_of("b", [measured], product).forward == 5e-11, "another backbone's is better than none"
+
+
+def test_every_fold_takes_the_time_that_a_run_takes_besides_its_operations():
+    one = Work(forward=1e12, epoch=1e13, epochs=2)
+    speed = Speed(1e-12, 1e-12)
+    assert speed.seconds(one) == OVERHEAD_SECONDS + 1 + 20
+    assert speed.seconds(replace(one, runs=5)) == 5 * OVERHEAD_SECONDS + 1 + 20

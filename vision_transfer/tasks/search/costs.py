@@ -25,12 +25,14 @@ TRAINING_SLOWNESS = 3.0
 class Work:
     """Floating-point operations of a run: forward passes (features, validation), and training steps of one epoch each.
 
-    `epochs` is the number of epochs of the last stage; the head's steps on cached features are negligible.
+    `epochs` is the number of epochs of the last stage; the head's steps on cached features are negligible. With folds
+    it is the work of `runs` runs.
     """
 
     forward: float
     epoch: float
     epochs: int
+    runs: int = 1
 
     @property
     def training(self) -> float:
@@ -56,8 +58,8 @@ class Speed:
     training: float
 
     def seconds(self, work: Work) -> float:
-        """The expected time of a run."""
-        return OVERHEAD_SECONDS + work.forward * self.forward + work.training * self.training
+        """The expected time of the runs."""
+        return OVERHEAD_SECONDS * work.runs + work.forward * self.forward + work.training * self.training
 
 
 def run_work(config: Config, network: Network, sizes: Mapping[str, int], *, has_features: bool) -> Work:

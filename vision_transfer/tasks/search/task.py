@@ -81,7 +81,8 @@ class Search:
             run_work(run.config, network, self.sizes, has_features=has_features or number > 0)
             for number, run in enumerate(self.runs(candidate))
         ]
-        return Work(sum(one.forward for one in works), sum(one.epoch for one in works), works[0].epochs)
+        forward, epoch = sum(one.forward for one in works), sum(one.epoch for one in works)
+        return Work(forward, epoch, works[0].epochs, len(works))
 
     def ways(self, base: Base) -> list[Candidate]:
         """Ways to fine-tune a base."""
