@@ -67,7 +67,7 @@ def test_the_same_command_again_trains_nothing(searched):
 
 
 def test_a_search_that_is_killed_again_and_again_chooses_the_same(searched, place):
-    for lived in (4.0, 6.0, 9.0):
+    for lived in (3.0, 4.0, 5.0):
         process = place.start(*SEARCH)
         time.sleep(lived)
         process.send_signal(signal.SIGKILL)

@@ -1,7 +1,10 @@
 """Digests change with everything that can change a number, and with nothing else."""
 
 import ast
+import os
 import shutil
+import subprocess
+import sys
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -161,3 +164,12 @@ def test_versions_are_recorded():
 
     assert versions()["jax"] == jax.__version__
     assert {"python", "flax", "optax", "numpy", "orbax-checkpoint"} <= set(versions())
+
+
+def test_the_digest_of_code_is_the_same_in_every_process():
+    command = [sys.executable, "-c", "from vision_transfer.runtime.provenance import code_digest; print(code_digest())"]
+    found = {
+        subprocess.check_output(command, env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONOPTIMIZE": optimize})
+        for seed, optimize in (("1", ""), ("2", ""), ("3", "2"))
+    }
+    assert found == {f"{code_digest()}\n".encode()}, "neither the order of sets nor options of Python count"

@@ -1,6 +1,5 @@
 """Provenance of a run's numbers: digests of parameters, code and JSON values, and the versions of packages."""
 
-import ast
 import hashlib
 import json
 import platform
@@ -8,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import metadata
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 import numpy as np
@@ -62,6 +62,8 @@ PREFIX = ("models",)
 PREFIX_HARMLESS = ("models/load.py", "models/pretrained", "models/summary.py")
 PACKAGE = Path(__file__).parents[1]
 RECORDED_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pillow")
+# Of `compile`: leaves out docstrings and assertions, which compute nothing.
+WITHOUT_DOCSTRINGS = 2
 DIGEST_LENGTH = 16
 
 
@@ -83,7 +85,7 @@ def params_sha256(params: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def code_digest(parts: Sequence[str] = ("",), without: Sequence[str] = HARMLESS) -> str:
-    """Digest of the package's syntax trees without docstrings, so that comments and layout do not count.
+    """Digest of the package's bytecode; comments, layout, docstrings and assertions do not count.
 
     Files and folders are relative to the package, and "" is the whole package.
     """
@@ -91,7 +93,7 @@ def code_digest(parts: Sequence[str] = ("",), without: Sequence[str] = HARMLESS)
     for name in source_files():
         if _lies_in(name, parts) and not _lies_in(name, without):
             digest.update(name.encode())
-            digest.update(_syntax_sha256((PACKAGE / name).read_text(encoding="utf-8")))
+            digest.update(_bytecode_sha256((PACKAGE / name).read_text(encoding="utf-8")))
     return digest.hexdigest()[:DIGEST_LENGTH]
 
 
@@ -114,11 +116,21 @@ def _lies_in(file: str, parts: Sequence[str]) -> bool:
 
 
 @cache  # a study asks before each of its runs
-def _syntax_sha256(source: str) -> bytes:
-    tree = ast.parse(source)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and ast.get_docstring(
-            node, clean=False
-        ):
-            node.body = node.body[1:]
-    return hashlib.sha256(ast.dump(tree).encode()).digest()
+def _bytecode_sha256(source: str) -> bytes:
+    code = compile(source, "", "exec", dont_inherit=True, optimize=WITHOUT_DOCSTRINGS)
+    return hashlib.sha256(repr(_computed(code)).encode()).digest()
+
+
+def _computed(value: Any) -> Any:
+    """All of a code object, or of one of its constants, but line numbers; sets have no order of their own."""
+    match value:
+        case CodeType():
+            numbers = value.co_argcount, value.co_posonlyargcount, value.co_kwonlyargcount, value.co_flags
+            names = value.co_name, value.co_names, value.co_varnames, value.co_freevars, value.co_cellvars
+            return (value.co_code, value.co_exceptiontable, numbers, names, *map(_computed, value.co_consts))
+        case tuple():
+            return tuple(map(_computed, value))
+        case frozenset():
+            return "set", *sorted(map(repr, value))
+        case _:
+            return value

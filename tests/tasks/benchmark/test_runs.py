@@ -42,7 +42,7 @@ def stubbed(tmp_path, monkeypatch):
     (tmp_path / "stub_run.py").write_text(textwrap.dedent(STUB))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setattr(whole_runs, "KERAS_RUN", "stub_run")
-    small = (f"--config={SMALL}:epochs=1",)
+    small = (f"--config={SMALL}:epochs=1", "--config.schedule=('whole',)")
     runs = {
         "cold": WholeRun("cold", (small,), (("extraction", 1), ("epoch", 10))),
         "warm": WholeRun("warm", (small, (*small, "--config.seed=1")), (("extraction", 1),)),
