@@ -99,6 +99,7 @@ def test_candidates_are_compared_by_folds(place):
         with np.load(f"{folder}/predictions.npz") as found:
             correct += (found["logits"].argmax(axis=1) == found["labels"]).tolist()
     assert len(candidate["folders"]) == 2 and len(correct) == 800, "without the test split"
+    assert "compared on the images of all 2 folds" in " ".join(finished.out.split())
     assert f"on 800 images, each out of fold: {np.mean(correct):.4f}" in " ".join(finished.out.split())
     (chosen,) = {file.parent for file in (place.cwd / "runs").glob("*/report.html")}
     test = json.loads((chosen / "result.json").read_text(encoding="utf-8"))["test"]

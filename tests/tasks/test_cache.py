@@ -18,6 +18,15 @@ FRESH, OLD, FOREIGN = "0" * 16, "1" * 16, "2" * 16
 DECODED = "d" * 32
 THUMBNAILS = "e" * 32
 PROGRAM = f"jit_run_steps-{'a' * 64}"
+EVERYTHING = {
+    "weights/vgg16_notop",
+    "datasets/mnist",
+    f"decoded/{DECODED}",
+    f"thumbnails/{THUMBNAILS}",
+    f"features/{FRESH}",
+    f"features/{OLD}",
+    f"compiled/{PROGRAM}",
+}
 
 
 def write(path, content=b"0123456789", days=0.0):
@@ -68,15 +77,7 @@ def pruned(cache, text):
 
 def test_the_listing_describes_each_entry(cache):
     entries = {entry.path: entry for entry in cache_entries(cache)}
-    assert set(entries) == {
-        "weights/vgg16_notop",
-        "datasets/mnist",
-        f"decoded/{DECODED}",
-        f"thumbnails/{THUMBNAILS}",
-        f"features/{FRESH}",
-        f"features/{OLD}",
-        f"compiled/{PROGRAM}",
-    }
+    assert set(entries) == EVERYTHING
     fresh = entries[f"features/{FRESH}"]
     assert fresh.about == "block5_pool of vgg16, 180×180×3, bfloat16: 2 rows"
     assert fresh.bytes >= 2 * 5 * 5 * 512 * 2
@@ -107,18 +108,7 @@ def test_the_table_has_all_entries_and_the_total(cache, screen):
         ("features,older_than:30d", {f"features/{OLD}"}),
         ("features,older_than:23h", {f"features/{FRESH}", f"features/{OLD}"}),
         ("weights,stale", set()),
-        (
-            "all",
-            {
-                "weights/vgg16_notop",
-                "datasets/mnist",
-                f"decoded/{DECODED}",
-                f"thumbnails/{THUMBNAILS}",
-                f"features/{FRESH}",
-                f"features/{OLD}",
-                f"compiled/{PROGRAM}",
-            },
-        ),
+        ("all", EVERYTHING),
     ],
 )
 def test_exactly_the_selected_entries_are_deleted(cache, text, gone):

@@ -93,19 +93,23 @@ class Command:
 
 @dataclass(frozen=True)
 class Entry:
-    """A task or a mode: its meaning for the help, the function that does it, and the flag that it needs, if any."""
+    """A task or a mode: its meaning for the help, the function that does it, and the flag that it needs, if any.
+
+    Where a config has folds, `by_folds` is done instead.
+    """
 
     meaning: str
     do: Callable[[Command], object]
     needs: Literal["config", "workdir", ""] = "config"
+    by_folds: "Entry | None" = None
 
 
 def find_entry(mode: str, config: Config | None) -> Entry:
     """The mode's entry or, where the mode is `run`, that of the config's task."""
     if mode != RUN or config is None:
         return MODES[mode]
-    cross_validated = config.dataset.folds and config.dataset.fold is None and config.task != "search"
-    return CROSS_VALIDATION if cross_validated else TASKS[config.task]
+    entry, has_folds = TASKS[config.task], config.dataset.folds and config.dataset.fold is None
+    return entry.by_folds or entry if has_folds else entry
 
 
 def _train(command: Command) -> None:
@@ -222,18 +226,19 @@ def _show_augmentation(command: Command) -> None:
     show_augmentation(command.config, command.flags.images, command.out, command.cache, command.screen)
 
 
+CROSS_VALIDATION = Entry("train and test on each fold, then train on the images of all", _cross_validate)
+
 TASKS: dict[str, Entry] = {
-    "train": Entry("train the stages of the schedule, then test once", _train),
-    "classic_classifier": Entry("fit logistic regression or an SVM to pooled features", _classify),
+    "train": Entry("train the stages of the schedule, then test once", _train, by_folds=CROSS_VALIDATION),
+    "classic_classifier": Entry(
+        "fit logistic regression or an SVM to pooled features", _classify, by_folds=CROSS_VALIDATION
+    ),
     "probe": Entry("score every layer and recommend a freeze spec, without fine-tuning", _probe),
     "ablation": Entry("train under a grid of masks, rates, schedules, sizes and seeds", _ablation),
     "search": Entry("find the best model in a number of minutes, by heads and successive halving", _search),
     "transfer_curve": Entry("pretrain on one data set, transfer to another at several sizes", _transfer_curve),
     "benchmark": Entry("measure steps and whole runs, beside peers if you like", _benchmark),
 }
-
-# Instead of its task, where a config has folds; a search compares its candidates by them.
-CROSS_VALIDATION = Entry("train and test on each fold, then train on the images of all", _cross_validate)
 
 MODES: dict[str, Entry] = {
     RUN: Entry("do the config's task, resume it, or show its result (default)", _train),

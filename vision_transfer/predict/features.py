@@ -15,7 +15,6 @@ from vision_transfer.models.network import Network, Params
 from vision_transfer.predict.image_files import find_images
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.devices import local_mesh
-from vision_transfer.runtime.terminal import SafeConsole
 
 Images = Real[np.ndarray, "images height width channels"]
 
@@ -52,7 +51,7 @@ def features(
     Raises:
         UserError: no images, a file that cannot be decoded, images of another shape, or an unknown layer.
     """
-    screen = screen or Screen(SafeConsole(quiet=True, force_terminal=False))
+    screen = screen or Screen().silent()
     if isinstance(images, np.ndarray) or hasattr(images, "__array__"):
         pixels = np.asarray(images)
     else:

@@ -28,7 +28,6 @@ from vision_transfer.runs.load import TrainedRun, load_run
 from vision_transfer.runtime.cache_folder import cache_folder
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.devices import local_mesh, padded_batch
-from vision_transfer.runtime.terminal import SafeConsole
 
 
 @dataclass(frozen=True)
@@ -148,7 +147,7 @@ class Predictor:
                 )
                 yield images
 
-        screen = screen or Screen(SafeConsole(quiet=True, force_terminal=False))
+        screen = screen or Screen().silent()
         with closing(map_in_order(decode, files, screen=screen, title=title, unit="files")) as decoded:
             for logits in self.logits(batches(decoded)):
                 yield self._completed(waiting.popleft(), logits)

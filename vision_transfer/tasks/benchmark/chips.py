@@ -22,8 +22,13 @@ MEASURED_VALUES = 16 << 20
 MEASURED_TRIES = 5
 # Chips to compute rooflines for without having one, by their names in `config.benchmark.target`.
 COMPUTED = {"h100": "NVIDIA H100", "a100": "NVIDIA A100-SXM4-80GB", "l4": "NVIDIA L4"}
-# The same for plans.
-PLANNED = COMPUTED | {"v4": "TPU v4", "v5e": "TPU v5 lite", "v5p": "TPU v5", "v6e": "TPU v6 lite"}
+# Targets that epochs are planned for.
+PLANNED = {f"cuda:{name}": kind for name, kind in COMPUTED.items()} | {
+    "tpu:v4": "TPU v4",
+    "tpu:v5e": "TPU v5 lite",
+    "tpu:v5p": "TPU v5",
+    "tpu:v6e": "TPU v6 lite",
+}
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,6 @@ from vision_transfer.data.load import load_dataset
 from vision_transfer.runtime import jax_setup
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.devices import local_mesh, padded_batch
-from vision_transfer.runtime.terminal import SafeConsole
 from vision_transfer.tasks.benchmark.protocol import Work, serve
 from vision_transfer.tasks.benchmark.worker import spread
 from vision_transfer.training.device_feed import StreamedFeed, TrainingRows
@@ -33,7 +32,7 @@ def build(request: dict[str, Any]) -> Work:
     data = DatasetConfig("folder", request["root"], request["size"], request["channels"], test_fraction=0.1)
     with tempfile.TemporaryDirectory() as cache:
         began = time.perf_counter()
-        dataset = load_dataset(data, cache_dir=Path(cache), screen=Screen(SafeConsole(quiet=True)))
+        dataset = load_dataset(data, cache_dir=Path(cache), screen=Screen().silent())
         decoded = sum(map(len, (dataset.train, dataset.validation, dataset.test)))
         rate = decoded / (time.perf_counter() - began)
         fed = spread([_epoch(dataset.train, request["batch"], epoch) for epoch in range(request["repeats"])])

@@ -121,12 +121,12 @@ def _seconds(flops: float, moved: float, case: Case, chip: Chip) -> float:
 
 
 def _chip(target: str) -> Chip:
-    name = target.split(":")[1] if ":" in target else target
-    chip = known_chip(PLANNED.get(name, ""))
-    if name not in PLANNED or chip is None:
+    if target not in PLANNED:
         raise UserError(
             f"config.benchmark.target: got {target!r}; a plan needs a chip with a data sheet: {', '.join(PLANNED)}"
         )
+    chip = known_chip(PLANNED[target])
+    assert chip is not None, "every chip of the list has a data sheet"
     return chip
 
 

@@ -193,6 +193,10 @@ def _prepare(config: Config, options: RunOptions, screen: Screen) -> Search:
     numbers = ", ".join(f"{count:,} {split}" for split, count in sizes.items())
     screen.say(f"{data.name}: {len(data.classes)} classes; {numbers}; {data.note}")
     say_doubts(data, screen)
+    if first.folds:
+        screen.say(
+            f"Candidates are compared on the images of all {first.folds} folds; these numbers are of one fold's run."
+        )
     if not len(data.validation):
         raise UserError(
             "config.dataset.validation_fraction: got 0; a search chooses on validation, so give more than 0"
