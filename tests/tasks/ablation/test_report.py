@@ -129,6 +129,15 @@ def test_the_depth_figure_has_the_cuts_and_a_line_per_size(found):
     np.testing.assert_allclose(sorted(heights), sorted(one.test.mean for one in cuts))
 
 
+def test_a_figure_of_one_seed_claims_no_interval(found):
+    def title_of(shown):
+        return depth_figure(shown, lambda group: group.test, "test accuracy", "title").axes[0].get_title()
+
+    assert title_of(found) == "title: mean and 95 % t interval"
+    alone = [(mask, replace(group, runs=group.runs[:1])) for mask, group in found]
+    assert title_of(alone) == "title: single runs"
+
+
 def test_the_head_alone_begins_the_lines_of_its_size_at_all_rates(grid, networks, options, launcher, screen):
     study = ablation(grid(masks=("all", "none"), learning_rates=(1e-5, 1e-4)), networks, 2000)
     folder = SweepFolder(options.workdir / "rates")

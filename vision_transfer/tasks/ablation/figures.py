@@ -10,7 +10,7 @@ from vision_transfer.models.network import Network
 from vision_transfer.tasks.ablation.grid import MASK, MULTIPLIERS, RATE, SCHEDULE
 from vision_transfer.tasks.ablation.masks import MaskFacts, mask_facts
 from vision_transfer.tasks.figures import drawable, line_style, new_axes, save_png
-from vision_transfer.tasks.study.figures import draw_summaries
+from vision_transfer.tasks.study.figures import draw_summaries, drawn_values
 from vision_transfer.tasks.study.plan import STATISTICS, Label, label_words
 from vision_transfer.tasks.study.statistics import Summary
 from vision_transfer.tasks.study.tables import Group
@@ -104,10 +104,11 @@ def _rest(group: Group) -> tuple[tuple[str, Label], ...]:
 
 
 def depth_figure(found: Sequence[Point], value: Callable[[Group], Summary | None], axis: str, title: str) -> "Figure":
-    """A value with its 95 % t interval against the number of trainable layers, a line for each series."""
+    """A value against the number of trainable layers, with its 95 % t interval over seeds; a line for each series."""
     figure, axes = new_axes(8.0, 4.8)
     lines = series(found)
     names: dict[int, str] = {}
+    drawn: list[Summary] = []
     for number, (label, line) in enumerate(lines.items()):
         cuts = [(mask.depth, mask.cut_name, value(group)) for mask, group in line if mask.depth is not None]
         summaries = {depth: summary for depth, _, summary in cuts if summary is not None}
@@ -116,10 +117,11 @@ def depth_figure(found: Sequence[Point], value: Callable[[Group], Summary | None
             depths, shift = sorted(summaries), SHIFT * (number - (len(lines) - 1) / 2)
             shifted = [depth + shift for depth in depths]
             draw_summaries(axes, shifted, [summaries[depth] for depth in depths], number, label)
+            drawn += summaries.values()
     axes.set_xticks(sorted(names), [drawable(names[depth]) for depth in sorted(names)], rotation=35, ha="right")
     axes.set_xlabel("the backbone trains from this layer on")
     axes.set_ylabel(axis)
-    axes.set_title(f"{title}: mean and 95 % t interval")
+    axes.set_title(f"{title}: {drawn_values(drawn)}")
     if len(lines) > 1:
         axes.legend(frameon=False, fontsize=8)
     return figure

@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 SHIFT = 1.06
 
 
+def drawn_values(summaries: Sequence[Summary]) -> str:
+    """The values of a figure in words, for its title."""
+    return "mean and 95 % t interval" if any(one.count > 1 for one in summaries) else "single runs"
+
+
 def draw_summaries(axes: Any, x: Sequence[float], values: Sequence[Summary], number: int, label: str) -> None:
     """Draws means with their 95 % t intervals as the line of this number; a single value has no interval."""
     reach = np.transpose([value.reach for value in values])

@@ -20,7 +20,7 @@ from vision_transfer.runtime.files import claimed_folder, write_text
 from vision_transfer.tasks.ablation.all_runs import all_finished, work
 from vision_transfer.tasks.ablation.sweep import SweepFolder, finished_run, forget
 from vision_transfer.tasks.figures import draw_or_say_why, save_png
-from vision_transfer.tasks.study.figures import curves_figure
+from vision_transfer.tasks.study.figures import curves_figure, drawn_values
 from vision_transfer.tasks.study.plan import (
     SEED,
     SIZE,
@@ -141,7 +141,7 @@ def write_report(study: Study, finished: Sequence[FinishedRun], folder: Path, sc
     labels = len(groups[0].labels)
     write_csv(run_rows(finished), folder / RUNS_TABLE)
     write_text(folder / TABLE, markdown_table(header, rows, labels, CAPTION))
-    title = f"{study.name.replace('_', ' ')}: mean and 95 % t interval"
+    title = f"{study.name.replace('_', ' ')}: {drawn_values([group.test for group in groups])}"
     file = folder / FIGURE
     draw_or_say_why(file, lambda: save_png(curves_figure(groups, SIZE, METHOD, title), file), screen)
     screen.say()
