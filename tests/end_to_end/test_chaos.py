@@ -1,7 +1,7 @@
 """Kills and stops at random moments, from the imports to the test: the same command ends with the same result.
 
-`VISION_TRANSFER_CHAOS_KILLS=100 VISION_TRANSFER_CHAOS_LOAD=8` is the long version: a hundred kills and a hundred
-SIGTERMs, beside eight busy processes. By default there are a few of each, and no load.
+`VISION_TRANSFER_CHAOS_KILLS=100 VISION_TRANSFER_CHAOS_LOAD=8` is the long version: a hundred of each, beside eight busy
+processes. By default there are a few of each, and no load.
 """
 
 import os
@@ -16,13 +16,19 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
-CONFIG = f"--config={Path(__file__).parent / 'configs' / 'vgg_random.py'}"
+CONFIG = Path(__file__).parent / "configs" / "random_weights.py"
+# The second network has branches, and batch statistics that belong to what is resumed.
+CASES = (
+    ("vgg16", signal.SIGKILL),
+    ("vgg16", signal.SIGTERM),
+    ("efficientnet_lite0", signal.SIGKILL),
+)
 KILLS = int(os.environ.get("VISION_TRANSFER_CHAOS_KILLS", "2"))
 LOAD = int(os.environ.get("VISION_TRANSFER_CHAOS_LOAD", "0"))
 # A process that is asked to stop must end within this time, and with this status.
 STOP_SECONDS, STOPPED = 10, 143
 # A checkpoint after every chunk of steps, so that kills hit different states.
-FLAGS = (CONFIG, "--config.checkpoint.every_seconds=0", "--workdir=run")
+FLAGS = ("--config.checkpoint.every_seconds=0", "--workdir=run")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -36,25 +42,30 @@ def load():
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory, image_folder, small_run, load):
-    """The numbers of an uninterrupted run, and the seconds it took."""
+def uninterrupted(request, tmp_path_factory, image_folder, small_run, load):
+    """The flags of an uninterrupted run, its numbers, and the seconds it took."""
+    flags = (f"--config={CONFIG}:backbone={request.param}", f"--config.dataset.root={image_folder}", *FLAGS)
     calm = replace(small_run[0], cwd=tmp_path_factory.mktemp("calm"), cache=tmp_path_factory.mktemp("calm cache"))
     began = time.monotonic()
-    calm.launch(*FLAGS, f"--config.dataset.root={image_folder}").assert_is_done()
-    return type(small_run[2])(calm.cwd / "run").numbers(), time.monotonic() - began
+    calm.launch(*flags).assert_is_done()
+    return flags, type(small_run[2])(calm.cwd / "run").numbers(), time.monotonic() - began
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=lambda number: number.name)
-def test_signals_at_random_moments_change_nothing(place, tmp_path, image_folder, small_run, uninterrupted, number):
-    numbers, seconds = uninterrupted
+@pytest.mark.parametrize(
+    ("uninterrupted", "number"),
+    CASES,
+    indirect=["uninterrupted"],
+    ids=[f"{name}-{number.name}" for name, number in CASES],
+)
+def test_signals_at_random_moments_change_nothing(place, tmp_path, small_run, uninterrupted, number):
+    flags, numbers, seconds = uninterrupted
     random, kills, round_number = np.random.default_rng(), 0, 0
     while kills < KILLS:
         round_number += 1
         here = replace(place, cwd=tmp_path / f"round {round_number}", cache=tmp_path / f"cache {round_number}")
-        command = (*FLAGS, f"--config.dataset.root={image_folder}")
         run = type(small_run[2])(here.cwd / "run")
         while kills < KILLS:
-            process = here.start(*command)
+            process = here.start(*flags)
             # The earlier part of the run is in the caches by now, so that kills hit later parts.
             time.sleep(random.uniform(0, seconds))
             ended = process.poll() is not None
@@ -71,7 +82,7 @@ def test_signals_at_random_moments_change_nothing(place, tmp_path, image_folder,
                 assert time.monotonic() - asked < STOP_SECONDS
                 assert "Traceback" not in said
                 assert "Error" not in here.output("stderr.txt")
-        here.launch(*command).assert_is_done()
+        here.launch(*flags).assert_is_done()
         assert run.numbers() == numbers
         run.assert_nothing_left_behind()
         assert [str(path) for path in here.cache.rglob("*.writing-*")] == []

@@ -11,7 +11,7 @@ import pytest
 from sklearn.metrics import accuracy_score, confusion_matrix, log_loss
 
 SMALL = f"--config={Path(__file__).parent / 'configs' / 'small.py'}"
-VGG = f"--config={Path(__file__).parent / 'configs' / 'vgg_random.py'}"
+VGG = f"--config={Path(__file__).parent / 'configs' / 'random_weights.py'}"
 
 
 @pytest.fixture(scope="session")
@@ -208,7 +208,7 @@ class TestFolder:
         assert result["dataset"]["sizes"] == {"train": 16, "validation": 8, "test": 10}
         assert [skipped["file"] for skipped in result["dataset"]["skipped"]] == ["train/dark/broken.jpg"]
         assert result["parameters"] == {"total": 14718801, "trainable": 7083537, "frozen": 7635264}
-        assert run.path.name == f"vgg_random-{result['digest'][:12]}"
+        assert run.path.name == f"vgg16_random-{result['digest'][:12]}"
         with np.load(run.path / "predictions.npz", allow_pickle=False) as predictions:
             assert predictions["logits"].shape == (10, 1)
             predicted = (predictions["logits"][:, 0] > 0).astype(int)
