@@ -9,6 +9,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 from rich.console import Console
 
 from vision_transfer.data.images.resize import resize_bilinear
@@ -27,6 +28,8 @@ CORNER = (slice(None), slice(3), slice(3), slice(8))
 TOLERANCE = 1e-5
 # PyTorch computed the features of photos in float32.
 FEATURE_TOLERANCE = 1e-4
+# Pixels at each side of a photo that the authors cut off, for a network of `side` pixels: side / (side + 32) is kept.
+CROP_PADDING = 32
 TORCH_NAMES = {"scale": "weight", "bias": "bias", "mean": "running_mean", "variance": "running_var", "kernel": "weight"}
 
 
@@ -122,34 +125,65 @@ def test_maps_are_those_of_the_torch_code_after_every_stage(name, reference, tor
 
 
 @pytest.fixture(scope="module")
-def released_lite0():
-    """The base of Lite0 with the released weights, where `--mode=fetch` or a run has put them in the cache."""
+def released():
+    """`released(variant, with_classifier)`: a network and its weights, if `--mode=fetch` or a run has cached them."""
     cache = os.environ.get("VISION_TRANSFER_CACHE")
     if not cache:
-        pytest.skip("VISION_TRANSFER_CACHE is not set; it names the cache that holds EfficientNet-Lite0's weights")
-    backbone = find_backbone("efficientnet_lite0")
-    side = backbone.image_size
-    network = Network(backbone.rows, (GlobalAveragePool("pool"),), (side, side, 3), backbone.preprocessing)
-    try:
-        weights = load_pretrained(
-            "efficientnet_lite0",
-            include_classifier=False,
-            shapes=all_parameter_shapes(network),
-            cache_dir=Path(cache),
-            screen=Screen(Console(file=io.StringIO())),
-            allow_download=False,
-        )
-    except UserError as error:
-        pytest.skip(f"Lite0's weights are not in VISION_TRANSFER_CACHE ({str(error).splitlines()[0]})")
-    return network, {"params": weights.params, "batch_stats": weights.batch_stats}
+        pytest.skip("VISION_TRANSFER_CACHE is not set; it names the cache that holds EfficientNet-Lite's weights")
+
+    def load(variant, with_classifier):
+        backbone = find_backbone(variant)
+        side = backbone.image_size
+        head = backbone.classifier if with_classifier else (GlobalAveragePool("pool"),)
+        network = Network(backbone.rows, head, (side, side, 3), backbone.preprocessing)
+        try:
+            weights = load_pretrained(
+                variant,
+                include_classifier=with_classifier,
+                shapes=all_parameter_shapes(network),
+                cache_dir=Path(cache),
+                screen=Screen(Console(file=io.StringIO())),
+                allow_download=False,
+            )
+        except UserError as error:
+            pytest.skip(f"{variant}'s weights are not in VISION_TRANSFER_CACHE ({str(error).splitlines()[0]})")
+        return network, {"params": weights.params, "batch_stats": weights.batch_stats}
+
+    return load
 
 
-def test_features_of_a_photo_are_those_of_the_torch_code(
-    released_lite0, reference, reference_folder, decode_as_tensorflow
-):
-    network, variables = released_lite0
+def test_features_of_a_photo_are_those_of_the_torch_code(released, reference, reference_folder, decode_as_tensorflow):
+    network, variables = released("efficientnet_lite0", with_classifier=False)
     height, width, _ = network.input_shape
     image = resize_bilinear(decode_as_tensorflow(reference_folder / "cat_chelsea.jpg"), height, width)
     expected = reference("efficientnet_lite")["efficientnet_lite0/stretched/cat_chelsea/features"]
     found = jax.jit(lambda variables, images: apply(network, variables, images))(variables, image[None])[0]
     assert np.abs(found - expected).max() / np.abs(expected).max() < FEATURE_TOLERANCE
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_classes_of_photos_are_those_of_the_authors(released, reference, reference_folder, variant):
+    network, variables = released(variant, with_classifier=True)
+    side, expected = network.input_shape[0], reference("efficientnet_lite")
+    photos = [reference_folder / "cat_chelsea.jpg"]
+    if data := os.environ.get("VISION_TRANSFER_DATA"):
+        photos += [path for path in sorted(Path(data, "images").glob("*.jpg")) if path.name != photos[0].name]
+    classify = jax.jit(lambda variables, images: jax.nn.softmax(apply(network, variables, images)))
+    for photo in photos:
+        probabilities = classify(variables, cropped_as_the_authors(photo, side)[None])[0]
+        case = f"{variant}/cropped/{photo.stem}"
+        np.testing.assert_allclose(
+            probabilities[expected[f"{case}/classes"]], expected[f"{case}/probabilities"], atol=FEATURE_TOLERANCE
+        )
+
+
+def cropped_as_the_authors(path, side):
+    """The middle of a photo, `(side, side, 3) float32`: cut out and resized as the authors evaluate the network.
+
+    https://github.com/tensorflow/tpu/blob/master/models/official/efficientnet/preprocessing.py
+    """
+    image = Image.open(path).convert("RGB")
+    cut = int(side / (side + CROP_PADDING) * min(image.size))
+    left, top = ((length - cut) // 2 for length in image.size)
+    image = image.crop((left, top, left + cut, top + cut)).resize((side, side), Image.Resampling.BICUBIC)
+    return np.asarray(image, np.float32)
