@@ -7,7 +7,7 @@ import pytest
 
 from vision_transfer.cli import registry
 from vision_transfer.cli.help import help_text
-from vision_transfer.cli.registry import MODES, TASKS, find_entry
+from vision_transfer.cli.registry import MODES, TASKS, find_entry, folders_of
 from vision_transfer.config import FIELDS, STAGE_FIELDS
 from vision_transfer.config.schema import Config
 from vision_transfer.errors import UserError
@@ -52,3 +52,11 @@ def test_fields_of_a_topic_are_listed_with_their_meanings(topic):
 def test_a_topic_that_does_not_exist_is_named_with_the_nearest():
     with pytest.raises(UserError, match=r"--help=config\.modl: there are no such fields; did you mean config\.model"):
         help_text("config.modl")
+
+
+def test_folders_are_separated_by_commas_unless_one_has_them_in_its_name(tmp_path):
+    (tmp_path / "a, b").mkdir()
+    assert folders_of(f"{tmp_path}/a, b") == [tmp_path / "a, b"]
+    assert folders_of(f"{tmp_path}/a , {tmp_path}/b,") == [tmp_path / "a", tmp_path / "b"]
+    with pytest.raises(UserError, match="names no folder"):
+        folders_of(" , ")

@@ -40,11 +40,13 @@ def test_evaluate_repeats_the_metrics_of_the_run(run_flag, place, small_run):
     assert f"In result.json: accuracy {test['accuracy']:.4f}, loss {test['loss']:.4f}" in finished.out
 
 
-def test_evaluate_averages_over_views(run_flag, place):
-    finished = place.launch("--mode=evaluate", run_flag, "--views=shifts,flip", "--out=metrics.json")
+def test_evaluate_averages_over_views_and_runs(run_flag, place, small_run):
+    runs = f"{run_flag},{small_run[2].path}"
+    finished = place.launch("--mode=evaluate", runs, "--views=shifts,flip", "--out=metrics.json")
     finished.assert_is_done()
     metrics = json.loads((place.cwd / "metrics.json").read_text(encoding="utf-8"))
     assert metrics["views"] == ["as_it_is", "moved_up_left", "moved_down_right", "mirrored"]
+    assert len(metrics["runs"]) == 2
     assert f"Accuracy {metrics['accuracy']:.4f}" in finished.out
 
 

@@ -68,14 +68,14 @@ def test_a_run_keeps_a_decision_that_all_follow(copied_run, seal, class_folders,
     assert kept_decision(folder) == made
     assert not is_asked_for(DecisionConfig(abstain_risk=0.3), made)
     assert is_asked_for(DecisionConfig(abstain_risk=0.2), made)
-    evaluate(copied_run, None, None, str(tmp_path / "out.json"), run_caches, screen)
+    evaluate([copied_run], None, None, str(tmp_path / "out.json"), run_caches, screen)
     found = json.loads((tmp_path / "out.json").read_text())["decision"]
     assert (found["threshold"], found["answered"], found["right"]) == (
         made.threshold,
         made.test.answered,
         made.test.right,
     )
-    predict(copied_run, str(class_folders / "test"), str(tmp_path / "out.csv"), run_caches, screen)
+    predict([copied_run], str(class_folders / "test"), str(tmp_path / "out.csv"), run_caches, screen)
     with (tmp_path / "out.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert sum(row["decision"] != "abstain" for row in rows) == made.test.answered

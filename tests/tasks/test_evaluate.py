@@ -9,7 +9,7 @@ from vision_transfer.tasks.evaluate import evaluate
 
 
 def test_the_runs_own_test_split_gives_the_metrics_of_the_run(finished_run, run_caches, screen, tmp_path):
-    evaluate(finished_run, None, None, str(tmp_path / "out.json"), run_caches, screen)
+    evaluate([finished_run], None, None, str(tmp_path / "out.json"), run_caches, screen)
     found = json.loads((tmp_path / "out.json").read_text())
     result = json.loads((finished_run / "result.json").read_text())
     for name in ("accuracy", "loss", "accuracy_ci95", "confusion", "examples"):
@@ -19,7 +19,7 @@ def test_the_runs_own_test_split_gives_the_metrics_of_the_run(finished_run, run_
 
 def test_a_folder_of_class_folders(finished_run, class_folders, run_caches, screen, tmp_path):
     (tmp_path / "dark").symlink_to(class_folders / "test" / "dark")
-    evaluate(finished_run, str(tmp_path), None, str(tmp_path / "out.json"), run_caches, screen)
+    evaluate([finished_run], str(tmp_path), None, str(tmp_path / "out.json"), run_caches, screen)
     found = json.loads((tmp_path / "out.json").read_text())
     result = json.loads((finished_run / "result.json").read_text())
     assert found["confusion"][1] == result["test"]["confusion"][1]
@@ -30,4 +30,4 @@ def test_a_folder_of_class_folders(finished_run, class_folders, run_caches, scre
 def test_other_classes_are_refused(finished_run, run_caches, screen, tmp_path):
     (tmp_path / "wolves").mkdir()
     with pytest.raises(UserError, match=r"wolves.*bright, dark"):
-        evaluate(finished_run, str(tmp_path), None, None, run_caches, screen)
+        evaluate([finished_run], str(tmp_path), None, None, run_caches, screen)

@@ -13,7 +13,7 @@ from vision_transfer.tasks.predict import predict
 def test_the_table_of_a_pattern(finished_run, class_folders, run_caches, screen, tmp_path):
     predictor = Predictor.load(finished_run, run_caches)
     out = tmp_path / "new" / "predictions.csv"
-    predict(finished_run, str(class_folders / "test/**/*.*"), str(out), run_caches, screen)
+    predict([finished_run], str(class_folders / "test/**/*.*"), str(out), run_caches, screen)
     with out.open(encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert len(rows) == 21
@@ -28,6 +28,6 @@ def test_the_table_of_a_pattern(finished_run, class_folders, run_caches, screen,
 
 def test_a_message_names_what_is_missing(finished_run, run_caches, screen, tmp_path):
     with pytest.raises(UserError, match="--out"):
-        predict(finished_run, "*.jpg", None, run_caches, screen)
+        predict([finished_run], "*.jpg", None, run_caches, screen)
     with pytest.raises(UserError, match="not the folder of a run"):
-        predict(tmp_path, __file__, str(tmp_path / "out.csv"), run_caches, screen)
+        predict([tmp_path], __file__, str(tmp_path / "out.csv"), run_caches, screen)

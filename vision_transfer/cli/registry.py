@@ -83,6 +83,15 @@ class Command:
         return self.workdir
 
     @property
+    def folders(self) -> list[Path]:
+        """`--workdir` as one or several folders; see `folders_of`.
+
+        Raises:
+            UserError: it was not given, or names none.
+        """
+        return folders_of(str(self.run))
+
+    @property
     def options(self) -> "RunOptions":
         """The options of a run besides its config."""
         from vision_transfer.runs.prepare import RunOptions
@@ -190,7 +199,7 @@ def _explain(command: Command) -> None:
 def _report(command: Command) -> None:
     from vision_transfer.tasks.report.task import report
 
-    report(command.flags.workdir, command.out, command.cache, command.screen)
+    report(command.folders, command.out, command.cache, command.screen)
 
 
 def _cache(command: Command) -> None:
@@ -203,7 +212,7 @@ def _predict(command: Command) -> None:
     from vision_transfer.tasks.predict import predict
 
     flags = command.flags
-    predict(command.run, flags.images, flags.out, command.cache, command.screen, flags.views)
+    predict(command.folders, flags.images, flags.out, command.cache, command.screen, flags.views)
 
 
 def _evaluate(command: Command) -> None:
@@ -211,7 +220,7 @@ def _evaluate(command: Command) -> None:
 
     flags = command.flags
     config = command.optional_config
-    evaluate(command.run, flags.images, config, flags.out, command.cache, command.screen, flags.views)
+    evaluate(command.folders, flags.images, config, flags.out, command.cache, command.screen, flags.views)
 
 
 def _export(command: Command) -> None:
@@ -246,9 +255,15 @@ MODES: dict[str, Entry] = {
     "fetch": Entry("fetch the pretrained weights (and a public data set) ahead of time", _fetch),
     "check": Entry("list what is wrong with a data set, in check.json and check.png (--out)", _check),
     "show_augmentation": Entry("draw nine variants of a training image, or of --images=FILE", _show_augmentation),
-    "predict": Entry("write classes and calibrated probabilities of --images to --out=FILE.csv", _predict, "workdir"),
+    "predict": Entry(
+        "write classes and calibrated probabilities of --images to --out=FILE.csv; of several runs (--workdir=A,B) "
+        "their mean",
+        _predict,
+        "workdir",
+    ),
     "evaluate": Entry(
-        "metrics of --workdir=RUN on its test split, on --images=FOLDER of class folders, or on --config's data",
+        "metrics of --workdir=RUN on its test split, on --images=FOLDER of class folders, or on --config's data; or of "
+        "the mean of several runs (--workdir=A,B)",
         _evaluate,
         "workdir",
     ),
@@ -259,6 +274,19 @@ MODES: dict[str, Entry] = {
     "explain": Entry("draw what a run (--workdir) or a pretrained backbone (--config) sees", _explain, ""),
     "cache": Entry("list the contents of the cache folder; --prune=… removes from it", _cache, ""),
 }
+
+
+def folders_of(text: str) -> list[Path]:
+    """The folders that a text separates by commas; one whose own name has commas is one.
+
+    Raises:
+        UserError: the text names none.
+    """
+    whole = Path(text).expanduser()
+    parts = [Path(part.strip()).expanduser() for part in text.split(",") if part.strip()]
+    if not parts:
+        raise UserError(f"--workdir={text}: names no folder; give that of a run, or of several with commas")
+    return [whole] if whole.is_dir() else parts
 
 
 def _path(text: str | None) -> Path | None:

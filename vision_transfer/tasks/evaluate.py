@@ -1,4 +1,7 @@
-"""`--mode=evaluate`: metrics of a finished run on its own test split, on other data, or on class folders."""
+"""`--mode=evaluate`: metrics of a finished run on its own test split, on other data, or on class folders.
+
+Several runs are evaluated as one, whose probabilities are the mean of theirs.
+"""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -14,10 +17,11 @@ from vision_transfer.data.formats.class_names import class_name
 from vision_transfer.data.formats.image_files import display, is_folder, is_passed_over, refuse_pseudo_folder
 from vision_transfer.data.load import load_dataset
 from vision_transfer.errors import UserError
-from vision_transfer.metrics.classification import evaluate_test
+from vision_transfer.metrics.classification import evaluate_test, metrics
 from vision_transfer.predict import Predictor
 from vision_transfer.predict.decision import Decision, Outcome, meaning, outcome_of, reason, results_of
 from vision_transfer.predict.image_files import sorted_files
+from vision_transfer.predict.several import averaged_logits, load_several
 from vision_transfer.predict.temperature import fit_of, probabilities
 from vision_transfer.runs.result import test_figures
 from vision_transfer.runtime.console import Screen
@@ -38,7 +42,7 @@ class _Labelled:
 
 
 def evaluate(
-    workdir: Path,
+    runs: Sequence[Path],
     images: str | None,
     config: Config | None,
     out: str | None,
@@ -49,20 +53,52 @@ def evaluate(
     """Prints the metrics of a finished run on images whose class is known, and writes them to the JSON file `out`.
 
     The images are in a folder `images` with a folder for each class, or the test split of the data that `config` names;
-    default: the run's own. `views` are those that `Predictor.load` takes.
+    default: the run's own. Of several runs the probabilities are averaged. `views` are those that `Predictor.load`
+    takes.
 
     Raises:
-        UserError: no run, no data, data with other classes, or unknown views.
+        UserError: no run, no data, data with other classes, unknown views, or runs of other classes or test images.
     """
-    predictor = Predictor.load(workdir, cache_dir, screen, views)
-    if images is None:
-        labelled = _on_test_split(predictor, config, cache_dir, screen)
+    members = load_several(runs, cache_dir, screen, views)
+
+    def labelled_by(predictor: Predictor) -> _Labelled:
+        if images is None:
+            return _on_test_split(predictor, config, cache_dir, screen)
+        return _on_class_folders(predictor, Path(images).expanduser(), screen)
+
+    by_run = [labelled_by(member) for member in members]
+    if len(members) == 1:
+        predictor, labelled, alone = members[0], by_run[0], {}
     else:
-        labelled = _on_class_folders(predictor, Path(images).expanduser(), screen)
-    metrics = _metrics(predictor, labelled)
-    _say(predictor, labelled, metrics, screen)
+        # the mean is calibrated as its parts are, and no run's threshold was chosen for it
+        predictor = replace(members[0], calibration=None, decision=None)
+        labelled, alone = _averaged(runs, members, by_run), _alone(runs, members, by_run)
+    found = _metrics(predictor, labelled) | alone
+    _say(predictor, labelled, found, screen)
     if out is not None:
-        write_json(Path(out).expanduser(), metrics)
+        write_json(Path(out).expanduser(), found)
+
+
+def _averaged(runs: Sequence[Path], members: Sequence[Predictor], by_run: Sequence[_Labelled]) -> _Labelled:
+    """The images of all runs, with logits of the mean of their probabilities."""
+    first = by_run[0]
+    for folder, one in zip(runs, by_run, strict=True):
+        if not np.array_equal(one.labels, first.labels):
+            raise UserError(
+                f"--workdir: the test images of {folder} are not those of {runs[0]}; add --images=FOLDER, with a "
+                "folder for each class, or --config=FILE"
+            )
+    logits = averaged_logits(members, [one.logits for one in by_run])
+    return replace(first, name=f"{first.name}, mean of {len(members)} runs", logits=logits, is_own_test=False)
+
+
+def _alone(runs: Sequence[Path], members: Sequence[Predictor], by_run: Sequence[_Labelled]) -> dict[str, Any]:
+    """Each run's own accuracy and loss, calibrated, as JSON values."""
+    rows = []
+    for folder, member, one in zip(runs, members, by_run, strict=True):
+        found = asdict(metrics(one.logits / member.temperature, one.labels))
+        rows.append({"workdir": str(folder), "run": member.run.result["digest"]} | found)
+    return {"runs": rows}
 
 
 def _on_test_split(predictor: Predictor, config: Config | None, cache_dir: Path, screen: Screen) -> _Labelled:
@@ -161,7 +197,7 @@ def _metrics(predictor: Predictor, labelled: _Labelled) -> dict[str, Any]:
     }
 
 
-def _say(predictor: Predictor, labelled: _Labelled, metrics: dict[str, Any], screen: Screen) -> None:
+def _say(predictor: Predictor, labelled: _Labelled, found: dict[str, Any], screen: Screen) -> None:
     # two tables, since one would not fit into 80 columns
     shown = {
         labelled.name: {"Images": "examples", "Recall": "recall", "95 % interval": "recall_ci95", "F1": "f1"},
@@ -173,27 +209,31 @@ def _say(predictor: Predictor, labelled: _Labelled, metrics: dict[str, Any], scr
         },
     }
     for title, columns in shown.items():
-        rows = [[row["class"], *(_shown(row[key]) for key in columns.values())] for row in metrics["per_class"]]
+        rows = [[row["class"], *(_shown(row[key]) for key in columns.values())] for row in found["per_class"]]
         screen.say(screen_table(title, ("Class", *columns), rows, 1))
-    low, high = metrics["accuracy_ci95"]
+    low, high = found["accuracy_ci95"]
     screen.say(
-        f"Accuracy {metrics['accuracy']:.4f}, 95 % interval {low:.4f} to {high:.4f} (Wilson), balanced "
-        f"{metrics['balanced_accuracy']:.4f}, loss {metrics['loss']:.4f}, {metrics['examples']:,} images."
+        f"Accuracy {found['accuracy']:.4f}, 95 % interval {low:.4f} to {high:.4f} (Wilson), balanced "
+        f"{found['balanced_accuracy']:.4f}, loss {found['loss']:.4f}, {found['examples']:,} images."
     )
-    top = metrics["top_k"]
+    top = found["top_k"]
     screen.say(
-        f"One class against the rest, mean: ROC-AUC {_shown(metrics['roc_auc'])}, average precision "
-        f"{_shown(metrics['average_precision'])}. Cohen's kappa {_shown(metrics['kappa'])}, Matthews "
-        f"{_shown(metrics['matthews'])}{'' if top is None else ', top-{k} accuracy {accuracy:.4f}'.format(**top)}."
+        f"One class against the rest, mean: ROC-AUC {_shown(found['roc_auc'])}, average precision "
+        f"{_shown(found['average_precision'])}. Cohen's kappa {_shown(found['kappa'])}, Matthews "
+        f"{_shown(found['matthews'])}{'' if top is None else ', top-{k} accuracy {accuracy:.4f}'.format(**top)}."
     )
-    for name, value in metrics.get("own", {}).items():
+    for name, value in found.get("own", {}).items():
         screen.say(f"{name}: {_shown(value)} (a metric of your own)")
     if predictor.decision is not None:
-        decided = metrics["decision"]
+        decided = found["decision"]
         screen.say(f"Decision: {decided['meaning']} (chosen on validation: {decided['reason']}).")
         screen.say(f"  here: {decided['result']}")
-    (nll, new_nll), (ece, new_ece) = metrics["calibrated"]["nll"], metrics["calibrated"]["ece"]
-    if predictor.calibration is None:
+    (nll, new_nll), (ece, new_ece) = found["calibrated"]["nll"], found["calibrated"]["ece"]
+    if "runs" in found:
+        screen.say(f"Calibration error {ece:.4f}. Accuracy and loss of each run alone, calibrated:")
+        for row in found["runs"]:
+            screen.say(f"  {row['accuracy']:.4f}, {row['loss']:.4f}: {row['workdir']}")
+    elif predictor.calibration is None:
         screen.say(f"Calibration error {ece:.4f}; the probabilities are not calibrated.")
     elif predictor.temperature == 1:
         screen.say(f"Calibration error {ece:.4f}; the temperature is 1, since no other helped in cross-validation.")

@@ -1,6 +1,7 @@
 """`--mode=predict`: a table of classes and probabilities for any number of image files."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from vision_transfer.predict import Predictor
 from vision_transfer.predict.csv_table import Content, Table, append, resume
 from vision_transfer.predict.decision import meaning, reason
 from vision_transfer.predict.image_files import find_images
+from vision_transfer.predict.several import common_batch, load_several, stream_of
 from vision_transfer.predict.temperature import Calibration
 from vision_transfer.runs.prepare import device_text
 from vision_transfer.runtime.console import Screen, duration
@@ -23,14 +25,20 @@ LOCKS = "locks"
 
 
 def predict(
-    workdir: Path, images: str | None, out: str | None, cache_dir: Path, screen: Screen, views: str | None = None
+    runs: Sequence[Path],
+    images: str | None,
+    out: str | None,
+    cache_dir: Path,
+    screen: Screen,
+    views: str | None = None,
 ) -> None:
     """Writes a finished run's predictions of all images to the CSV file `out`; resumes a table that was interrupted.
 
-    `views` are those that `Predictor.load` takes.
+    Of several runs the probabilities are averaged. `views` are those that `Predictor.load` takes.
 
     Raises:
-        UserError: a flag is missing; no run, images or views of that name; `out` is not writable or in use elsewhere.
+        UserError: a flag is missing; no run, images or views of that name, or runs of other classes; `out` is not
+            writable or in use elsewhere.
     """
     if images is None or out is None:
         raise UserError("--mode=predict needs --images=IMAGES (file, folder or pattern) and --out=predictions.csv")
@@ -41,22 +49,27 @@ def predict(
     with held(FileLock(lock)) as mine:
         if not mine:
             raise UserError(f"--out={path}: another process is writing this file; wait for it or give another file")
-        _predict(Predictor.load(workdir, cache_dir, screen, views), files, path, screen)
+        _predict(load_several(runs, cache_dir, screen, views), files, path, screen)
 
 
-def _predict(predictor: Predictor, files: list[str], out: Path, screen: Screen) -> None:
-    if predictor.calibration is not None:
-        _say_calibration(predictor.calibration, screen)
-    if predictor.decision is not None:
-        screen.say(f"Decision: {meaning(predictor.decision)} ({reason(predictor.decision)}).")
-    decides = predictor.decision is not None
-    table = Table(out, predictor.classes, _digest(predictor), predictor.batch_size, decides)
+def _predict(members: Sequence[Predictor], files: list[str], out: Path, screen: Screen) -> None:
+    for member in members:
+        if member.calibration is not None:
+            _say_calibration(member.calibration, screen)
+    decision = members[0].decision if len(members) == 1 else None
+    if decision is not None:
+        screen.say(f"Decision: {meaning(decision)} ({reason(decision)}).")
+    if len(members) > 1:
+        screen.say(f"Probabilities are the mean of {len(members)} runs; thresholds of single runs are not used.")
+    digests = [_digest(member) for member in members]
+    digest = digests[0] if len(digests) == 1 else json_digest(digests)
+    table = Table(out, members[0].classes, digest, common_batch(members), decision is not None)
     content = resume(table, files)
     done = content.rows
     if done:
         screen.say(f"{out}: resuming after {done:,} of {len(files):,} files.")
     began = time.monotonic()
-    append(table, predictor.stream(files[done:], screen), content)
+    append(table, stream_of(members, files[done:], screen), content)
     _say_summary(table, content, len(files) - done, time.monotonic() - began, screen)
 
 

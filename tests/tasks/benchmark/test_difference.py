@@ -30,7 +30,7 @@ def folders(tmp_path):
         for name, value in results.items():
             (tmp_path / name).mkdir()
             (tmp_path / name / "benchmark.json").write_text(json.dumps(value))
-        return ",".join(str(tmp_path / name) for name in results)
+        return [tmp_path / name for name in results]
 
     return write
 

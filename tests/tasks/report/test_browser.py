@@ -144,7 +144,7 @@ def test_the_report_of_a_run(name, request, measured, caches, screen, tmp_path):
 
 def test_a_comparison(measured, by_hand, make_run, caches, screen, tmp_path):
     file = tmp_path / "comparison.html"
-    report(f"{by_hand.path},{make_run('other', seed=1).path}", file, caches, screen)
+    report([by_hand.path, make_run("other", seed=1).path], file, caches, screen)
     for width in WIDTHS:
         found = measured(file, width, "light")
         assert_can_be_read(found, width)

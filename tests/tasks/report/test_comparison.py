@@ -1,6 +1,7 @@
 """Runs side by side, and the mode that writes pages."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -30,7 +31,7 @@ def two(make_run):
 
 
 def test_it_counts_the_images_on_which_they_differ(two, tmp_path, caches, screen):
-    file = report(",".join(map(str, two)), tmp_path / "c.html", caches, screen)
+    file = report(two, tmp_path / "c.html", caches, screen)
     text = " ".join(file.read_text().split())
     assert "A: first against B: second, on 40 images: only the first is correct on 0, only the second on 10;" in text
     assert f"p = {2 / 2**10:.2g}" in text and "the second is significantly better" in text
@@ -40,14 +41,14 @@ def test_it_counts_the_images_on_which_they_differ(two, tmp_path, caches, screen
 
 def test_runs_of_other_classes_are_not_compared_image_by_image(two, make_run, tmp_path, caches, screen):
     other = make_run("other", classes=["cat", "dog"], files=FILES).path
-    text = report(f"{two[0]},{other}", tmp_path / "c.html", caches, screen).read_text()
+    text = report([two[0], other], tmp_path / "c.html", caches, screen).read_text()
     assert "no test images in common" in text and "There are none among the images that all of them predicted" in text
 
 
 def test_unfinished_runs_are_compared_as_far_as_possible(two, tmp_path, caches, screen):
     for name in ("result.json", "predictions.npz"):
         (two[1] / name).unlink()
-    text = report(",".join(map(str, two)), tmp_path / "c.html", caches, screen).read_text()
+    text = report(two, tmp_path / "c.html", caches, screen).read_text()
     assert "B: second: result.json is missing" in text and "Validation loss" in text
 
 
@@ -59,23 +60,15 @@ def test_sentences():
 
 
 @pytest.mark.parametrize(
-    ("workdir", "message"),
+    ("names", "message"),
     [
-        (None, "needs --workdir"),
-        (" , ", "names no folder"),
-        ("nowhere", "no such folder"),
-        (",".join("abcdefg"), "at most 6"),
+        (["nowhere"], "no such folder"),
+        (list("abcdefg"), "at most 6"),
     ],
 )
-def test_bad_folders(workdir, message, caches, screen, tmp_path):
+def test_bad_folders(names, message, caches, screen, tmp_path):
     with pytest.raises(UserError, match=message):
-        report(workdir, tmp_path / "r.html", caches, screen)
-
-
-def test_a_folder_with_a_comma_is_one_run(make_run, caches, screen):
-    folder = make_run("a, b")
-    assert report(str(folder.path), None, caches, screen) == folder.report_file
-    assert "a, b/report.html" in screen.console.file.getvalue()
+        report([Path(name) for name in names], tmp_path / "r.html", caches, screen)
 
 
 def test_a_report_that_fails_loses_no_run(by_hand, caches, screen, monkeypatch):

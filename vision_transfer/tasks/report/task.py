@@ -1,5 +1,6 @@
 """`--mode=report`: the page of one run, or of several side by side."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from vision_transfer.errors import UserError
@@ -23,28 +24,21 @@ def report_of_finished_run(path: Path, cache_dir: Path, screen: Screen) -> None:
         )
 
 
-def report(workdir: str | None, out: Path | None, cache_dir: Path, screen: Screen) -> Path:
-    """Writes the page of the run, or of several separated by commas; prints and returns its path.
+def report(paths: Sequence[Path], out: Path | None, cache_dir: Path, screen: Screen) -> Path:
+    """Writes the page of one run, or of several; prints and returns its path.
 
     Benchmarks are compared in Markdown. `out` is by default `report.html` in the run's folder, or `comparison.html` or
     `benchmarks.md` in the working directory.
 
     Raises:
-        UserError: no folder is given, or one is not a run's.
+        UserError: a folder is not a run's, or benchmarks and runs are mixed.
     """
-    if workdir is None:
-        raise UserError("--mode=report needs --workdir=RUN, the folder of a run; or several: --workdir=RUN,RUN")
-    whole = Path(workdir).expanduser()
-    parts = [part.strip() for part in workdir.split(",") if part.strip()]
-    paths = [whole] if whole.is_dir() else [Path(part).expanduser() for part in parts]
-    if not paths:
-        raise UserError(f"--workdir={workdir}: names no folder; give that of a run")
     from vision_transfer.tasks.benchmark.difference import is_benchmark, write_difference
 
     benchmarks = [path for path in paths if is_benchmark(path)]
     if benchmarks:
         if len(paths) == 1 or len(benchmarks) < len(paths):
-            raise UserError(f"--workdir={workdir}: {benchmarks[0]} is a benchmark; give two or more, to compare them")
+            raise UserError(f"--workdir: {benchmarks[0]} is a benchmark; give two or more, to compare them")
         file = write_difference(paths, Path("benchmarks.md") if out is None else out, screen)
     elif len(paths) == 1:
         from vision_transfer.tasks.report.page import write_report
