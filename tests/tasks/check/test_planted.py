@@ -67,11 +67,12 @@ def planted(tmp_path, scene):
     picture().save(cats / "not turned.jpg", exif=exif, quality=95)
     picture().resize((20, 15)).save(fault("size", cats / "tiny.png"))
     picture().resize((400, 48)).save(fault("size", cats / "strip.png"))
-    # what is no fault: system files, another way of writing an image, a photo of few levels
+    # what is no fault: system files, other ways of writing an image, a photo of few levels
     (cats / "Thumbs.db").write_bytes(b"x")
     (cats / "@eaDir").mkdir()
     shutil.copy(cats / "6.png", cats / "@eaDir/6.png")
     picture().save(cats / "scan.ppm")
+    Image.merge("LAB", picture().split()).save(cats / "proof.tif")
     picture().point(lambda level: 100 + level // 6).save(cats / "fog.png")
     # layout
     picture().save(root / "loose.png")

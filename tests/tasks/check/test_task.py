@@ -123,6 +123,16 @@ def test_copies_are_found_in_arrays_without_files(found, tmp_path, scene):
     assert report["counts"] == {"leak": 1, "small_split": 1}
 
 
+def test_dark_files_of_16_bits_are_said_with_the_range_that_reads_them(found, clean_folder, scene):
+    """As a run says it, which refuses them; images of another kind among them have no range to give."""
+    for number, file in enumerate(sorted(clean_folder.rglob("*.png"))):
+        Image.fromarray(scene(number)[..., 0].astype(np.uint16)).save(file)
+    (detail,) = details_of(found(clean_folder), "blank")
+    assert detail.startswith("a run refuses the data: 48 of 48 images have no contrast")
+    assert "--config.dataset.value_range=0,255 reads all" in detail
+    assert "blank" not in found(clean_folder, value_range=(0.0, 255.0))["counts"]
+
+
 def test_many_findings_fit_on_the_sheet(found, clean_folder, tmp_path):
     for number in range(12):
         for copy in range(3):

@@ -96,16 +96,25 @@ def read_file(path: Path, check_head: Callable[[bytes], None] = lambda head: Non
             check_head(head)
             content = head + file.read(MAX_FILE_BYTES + 1 - len(head))
     except OSError as error:
-        reason = error.strerror or type(error).__name__
-        if error.errno in _OF_THE_FILE:
-            raise UndecodableError(f"cannot be read: {reason}") from None
-        raise UserError(
-            f"{path}: this machine could not read it ({reason}). The file itself may be sound, so it is not left out: "
-            "fix this and run the same command again."
-        ) from error
+        raise UndecodableError(why_unreadable(path, error)) from None
     if len(content) > MAX_FILE_BYTES:
         raise UndecodableError(f"over {MAX_FILE_BYTES:,} bytes, the limit for one image file")
     return content
+
+
+def why_unreadable(path: Path, error: OSError) -> str:
+    """Why a file or folder cannot be read, where the reason lies in itself, so that it may be left out.
+
+    Raises:
+        UserError: the system cannot read files now.
+    """
+    reason = error.strerror or type(error).__name__
+    if error.errno in _OF_THE_FILE:
+        return f"cannot be read: {reason}"
+    raise UserError(
+        f"{path}: this machine could not read it ({reason}). It may be sound, so it is not left out: fix this and run "
+        "the same command again."
+    ) from error
 
 
 def decode_image(
@@ -158,7 +167,7 @@ def wide_values(content: bytes) -> tuple[float, float] | None:
     try:
         with Image.open(io.BytesIO(content), formats=formats_read()) as image:
             _check_pixels(image, content)
-            if not _is_wide(image):
+            if not is_wide_grey(image):
                 return None
             values = np.asarray(image)
             return float(values.min()), float(values.max())
@@ -200,7 +209,8 @@ def _check_pixels(image: "Image.Image", content: bytes) -> None:
         )
 
 
-def _is_wide(image: "Image.Image") -> bool:
+def is_wide_grey(image: "Image.Image") -> bool:
+    """Whether an open image is grey with more than 8 bits, so that `value_range` applies to it."""
     return image.mode == "F" or image.mode.startswith("I")
 
 
@@ -208,7 +218,7 @@ def _eight_bits(image: "Image.Image", content: bytes, value_range: tuple[float, 
     """Reduces grey of more than 8 bits to 8; other modes are such that Pillow converts them to RGB or grey."""
     from PIL import Image
 
-    if _is_wide(image):
+    if is_wide_grey(image):
         return Image.fromarray(_reduced(np.asarray(image), value_range))
     if value_range and _has_wide_colours(image, content):
         raise UndecodableError("colours of 16 bits, which value_range cannot be applied to: save it with 8 bits")
@@ -258,7 +268,7 @@ def exif_orientation(image: "Image.Image") -> int | None:
 
 def has_wide_pixels(image: "Image.Image", content: bytes) -> bool:
     """Whether an open image has more than 8 bits per channel."""
-    return _is_wide(image) or _has_wide_colours(image, content)
+    return is_wide_grey(image) or _has_wide_colours(image, content)
 
 
 def _upright(image: "Image.Image", orientation: int | None) -> "Image.Image":

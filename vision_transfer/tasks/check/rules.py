@@ -6,10 +6,11 @@ from pathlib import PurePosixPath
 import numpy as np
 from jaxtyping import Int
 
-from vision_transfer.data.doubts import FEWEST_OF_A_CLASS, LEAST_CONTRAST, say_too_small
+from vision_transfer.data.doubts import FEWEST_OF_A_CLASS, LEAST_CONTRAST, say_too_small, say_without_contrast
 from vision_transfer.data.formats.folder import looks_like_split
 from vision_transfer.data.images.near_duplicates import equal_contents, near_duplicates
 from vision_transfer.data.source import Source
+from vision_transfer.errors import UserError
 from vision_transfer.tasks.check.findings import Finding
 from vision_transfer.tasks.check.scan import Scan, ScannedImage
 
@@ -97,8 +98,8 @@ def unreadable(source: Source, scan: Scan) -> Iterator[Finding]:
             yield Finding("unreadable", image.problem, (file,))
 
 
-def unusual_files(scan: Scan, image_size: int) -> Iterator[Finding]:
-    """Unexpected extensions, pixels and sizes of images that are read at `image_size`.
+def unusual_files(source: Source, scan: Scan, image_size: int, value_range: tuple[float, ...]) -> Iterator[Finding]:
+    """Unexpected extensions, pixels and sizes of images that are read at `image_size`, with this range of values.
 
     What more than `UNUSUAL_SHARE` of the images have in common is one finding about the data set.
     """
@@ -114,7 +115,10 @@ def unusual_files(scan: Scan, image_size: int) -> Iterator[Finding]:
             found.setdefault((kind, what), []).append(Finding(kind, detail, (file,), (place,), score))
     for (kind, what), findings in found.items():
         if len(findings) > max(UNUSUAL_SHARE * len(decoded), FEW_TO_LIST):
-            yield Finding(kind, f"{len(findings):,} of {len(decoded):,} images: {what}", score=1e9)
+            of_all = f"{len(findings):,} of {len(decoded):,} images: {what}"
+            if kind == "blank":
+                of_all = _what_a_run_says([one.files[0] for one in findings], source, len(decoded), value_range)
+            yield Finding(kind, of_all, score=1e9)
         else:
             yield from findings
 
@@ -151,6 +155,14 @@ def _unusual_pixels(image: ScannedImage, usual_white: float) -> Iterator[tuple[s
         yield "dark", "nearly black", f"99 % of its pixels are darker than {exposure.brightest:.0f} of 255", 0.0
     elif exposure.white > WHITE_SHARE and usual_white < USUAL_WHITE_SHARE:
         yield "bright", "mostly white", f"{exposure.white:.0%} of its pixels are white", exposure.white
+
+
+def _what_a_run_says(blank: list[str], source: Source, images: int, value_range: tuple[float, ...]) -> str:
+    """The sentence of a run about images without contrast, with the range that their values have."""
+    try:
+        return " ".join(say_without_contrast(blank, source.splits, images, value_range))
+    except UserError as refused:
+        return f"a run refuses the data: {refused}"
 
 
 def _unusual_file(

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Int32, UInt8
 
 from vision_transfer.data.dataset import digest_image
 from vision_transfer.data.doubts import spans
-from vision_transfer.data.images.decode import UndecodableError, exif_orientation, has_wide_pixels
+from vision_transfer.data.images.decode import UndecodableError, exif_orientation, has_wide_pixels, is_wide_grey
 from vision_transfer.data.images.near_duplicates import SIDE, thumbnail
 from vision_transfer.data.images.parallel import map_in_order
 from vision_transfer.data.images.recognise import formats_read
@@ -56,7 +56,7 @@ class ScannedImage:
         size: width and height in pixels, upright.
         exposure: levels of its pixels; None if it does not decode.
         format: Pillow's name of the file's format; empty if there is no file.
-        is_wide: whether it has more than 8 bits per channel.
+        is_wide: whether it is grey with more than 8 bits, whose range of values can be given.
         oddities: descriptions of what is unusual about its pixels.
     """
 
@@ -153,8 +153,8 @@ def inspected(content: bytes) -> dict[str, Any]:
         except Exception as error:  # Pillow's plugins raise almost anything if bytes after the pixels are damaged.
             oddities = (f"damaged in a part that is not needed ({type(error).__name__})",)
         is_grey = image.mode in ("1", "L", "LA", "F") or image.mode.startswith("I")
-        wide = has_wide_pixels(image, content)
-        return {"format": str(image.format), "is_grey": is_grey, "is_wide": wide, "oddities": oddities}
+        is_wide = is_wide_grey(image)
+        return {"format": str(image.format), "is_grey": is_grey, "is_wide": is_wide, "oddities": oddities}
 
 
 def _oddities(image: "Image.Image", content: bytes) -> list[str]:
@@ -168,7 +168,8 @@ def _oddities(image: "Image.Image", content: bytes) -> list[str]:
         found.append("several frames, of which only the first is read")
     if (orientation := exif_orientation(image)) is not None:
         found.append(f"turned by its EXIF tag (orientation {orientation}), which other programs may ignore")
-    if "A" in image.getbands() or "transparency" in image.info:
+    # Not every channel named A is alpha: in L*a*b* it is the colour from green to red.
+    if image.has_transparency_data:
         alpha = image if "A" in image.getbands() else image.convert("RGBA")
         if np.asarray(alpha.getchannel("A")).min() < _OPAQUE:
             found.append(f"transparent parts ({image.mode}), read with their hidden colours")

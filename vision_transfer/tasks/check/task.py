@@ -114,7 +114,9 @@ def check(config: Config, cache_dir: Path, folder: Path | None, screen: Screen) 
             *rules.layout(source),
             *rules.unreadable(source, scan),
             *rules.class_sizes(scan),
-            *rules.unusual_files(scan, config.dataset.image_size or source.default_size),
+            *rules.unusual_files(
+                source, scan, config.dataset.image_size or source.default_size, config.dataset.value_range
+            ),
             *of_copies,
             *of_features,
         ]
