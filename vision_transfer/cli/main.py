@@ -27,12 +27,6 @@ from vision_transfer.runtime.terminal import accept_all_characters, leave_closed
 USER_ERROR_STATUS = 2
 # Python's own for an exception that nothing handles.
 BUG_STATUS = 1
-# What a user can fix on a machine: a disk that is full, over quota, read-only, forbidden or failing; a lack of
-# descriptors or memory.
-DISK_ERRORS = (
-    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO),
-    *(errno.EMFILE, errno.ENFILE, errno.ENOMEM),
-)
 # NumPy's words for a disk that took less than it was given, an OSError without a number.
 SHORT_WRITE = re.compile(r"\d+ requested and \d+ written")
 MATPLOTLIB_FOLDER = "matplotlib"
@@ -86,6 +80,7 @@ def main(arguments: Sequence[str]) -> None:
     from vision_transfer.runtime import hosts, jax_setup
     from vision_transfer.runtime.compilation import report_compilations
     from vision_transfer.runtime.console import Screen
+    from vision_transfer.runtime.files import SYSTEM_ERRORS
     from vision_transfer.runtime.preemption import ADVICE, Stopped, StopSignal, leave
 
     stop = StopSignal()
@@ -116,7 +111,7 @@ def main(arguments: Sequence[str]) -> None:
         leave_closed_pipe()
     except OSError as error:
         short = SHORT_WRITE.search(str(error)) is not None
-        if error.errno not in DISK_ERRORS and not short:
+        if error.errno not in SYSTEM_ERRORS and not short:
             raise
         reason = os.strerror(errno.ENOSPC) if short else error.strerror
         _fail(

@@ -10,7 +10,14 @@ from typing import Any, cast
 import numpy as np
 
 from vision_transfer.errors import UserError
-from vision_transfer.runtime.files import claimed_folder, lies_in, remove, remove_leftovers, replaced_file
+from vision_transfer.runtime.files import (
+    claimed_folder,
+    lies_in,
+    raise_if_of_the_system,
+    remove,
+    remove_leftovers,
+    replaced_file,
+)
 
 DEFAULT_ROOT = Path("runs")
 DIGEST_LENGTH_IN_NAME = 12
@@ -219,6 +226,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError) as error:
+        raise_if_of_the_system(error)
         raise UserError(f"{path}: cannot be read ({error}); remove it to continue without it") from error
     if not isinstance(value, dict):
         found = type(value).__name__

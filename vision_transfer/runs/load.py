@@ -4,7 +4,7 @@ import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from rich.filesize import decimal
@@ -127,8 +127,10 @@ def _starting_weights(
 def _facts(folder: RunFolder, result: dict[str, Any]) -> tuple[int, str | None]:
     """Number of classes, and the digest of the initial weights."""
     try:
-        dataset = result["dataset"]
-        return len(dataset["classes"]), result["weights"]["sha256"]
+        classes = result["dataset"]["classes"]
+        if not isinstance(classes, list) or not all(isinstance(name, str) for name in cast(list[Any], classes)):
+            raise ValueError("its classes are no names")
+        return len(cast(list[str], classes)), result["weights"]["sha256"]
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"{folder.result_file}: is damaged or was edited ({error!r}); remove it, and the run's command makes "

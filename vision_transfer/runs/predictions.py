@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from vision_transfer.data.formats.npz import read_member
 from vision_transfer.errors import UserError
 from vision_transfer.metrics.classification import class_log_probabilities
+from vision_transfer.runtime.files import raise_if_of_the_system
 
 # Arrays may inflate to this many bytes and, beyond that, to this multiple of the file: names of images compress well.
 ALWAYS_ALLOWED, MOST_INFLATION = 64 << 20, 100
@@ -57,9 +58,8 @@ def read_predictions(file: Path) -> SavedPredictions | None:
         files = found.get("files")
         if test is None or (files is not None and files.shape != test[1].shape):
             raise ValueError("its arrays do not fit together")
-    except MemoryError:  # says nothing about the file
-        raise
     except Exception as error:  # a damaged zip raises almost anything
+        raise_if_of_the_system(error)
         reason = " ".join(str(error).split())
         raise UserError(
             f"{file}: cannot be read ({reason}); bring it back from a copy, or remove result.json in the same folder, "

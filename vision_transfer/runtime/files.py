@@ -1,5 +1,6 @@
 """Files and folders that are either complete or absent, even after a power cut; locks of folders."""
 
+import errno
 import hashlib
 import json
 import os
@@ -21,6 +22,12 @@ TEMPORARY_MARK = ".writing-"
 # A file of ours that is gone, or that something else has replaced, is damage and can be made again. Every other error
 # is the system's (no descriptors, memory or permission left, a failing disk): the file may be whole, and must stay.
 DAMAGE = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
+# What a user can fix on a machine: a disk that is full, over quota, read-only, forbidden or failing; a lack of
+# descriptors or memory.
+SYSTEM_ERRORS = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO),
+    *(errno.EMFILE, errno.ENFILE, errno.ENOMEM),
+)
 SECONDS_BEFORE_SAYING_THAT_IT_WAITS = 1.0
 TRIES_TO_REMOVE, SECONDS_BETWEEN_TRIES = 20, 0.05
 
@@ -116,6 +123,12 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except RecursionError:
         raise ValueError(f"{path.name} is nested too deep") from None
+
+
+def raise_if_of_the_system(error: BaseException) -> None:
+    """Raises an error again that says nothing about the file that was read, so that nobody takes it for damage."""
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in SYSTEM_ERRORS):
+        raise error
 
 
 def remove(path: Path) -> None:

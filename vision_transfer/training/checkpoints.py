@@ -12,6 +12,7 @@ flipped byte. Nothing outside this file knows Orbax.
 import errno
 import json
 import logging
+import math
 import os
 import re
 import shutil
@@ -27,7 +28,14 @@ import jax
 import numpy as np
 
 from vision_transfer.errors import UserError
-from vision_transfer.runtime.files import file_sha256, lies_in, new_folder, remove_leftovers, write_json
+from vision_transfer.runtime.files import (
+    file_sha256,
+    lies_in,
+    new_folder,
+    raise_if_of_the_system,
+    remove_leftovers,
+    write_json,
+)
 from vision_transfer.runtime.provenance import json_digest
 
 try:
@@ -68,11 +76,7 @@ def save(folder: Path, step: int, tree: Any, metadata: dict[str, Any]) -> None:
             with _silent_threads():
                 _checkpointer().save(temporary / ARRAYS, arrays)
         except ValueError as error:
-            code = SYSTEM_ERROR.search(str(error))
-            if code is None and DISK_FULL not in str(error):
-                raise
-            number = errno.ENOSPC if code is None else int(code[1])
-            raise OSError(number, os.strerror(number), str(target)) from error
+            raise (_of_the_system(error, target) or error) from error
         digests = {
             str(path.relative_to(temporary)): file_sha256(path)
             for path in sorted((temporary / ARRAYS).rglob("*"))
@@ -86,6 +90,15 @@ def save(folder: Path, step: int, tree: Any, metadata: dict[str, Any]) -> None:
     for other in _steps(folder):
         if other != target:
             shutil.rmtree(other)
+
+
+def _of_the_system(error: Exception, place: Path) -> OSError | None:
+    """The system's error that Orbax and TensorStore put into the text of theirs, or None."""
+    code = SYSTEM_ERROR.search(str(error))
+    if code is None and DISK_FULL not in str(error):
+        return None
+    number = errno.ENOSPC if code is None else int(code[1])
+    return OSError(number, os.strerror(number), str(place))
 
 
 def _checkpointer() -> Any:
@@ -145,7 +158,8 @@ def load(folder: Path, template: Any) -> Checkpoint | None:
     _check_shapes(newest, template)
     try:
         flat = _checkpointer().restore(newest / ARRAYS)
-    except (ValueError, OSError, KeyError) as error:
+    except Exception as error:  # Orbax and TensorStore raise almost anything
+        raise_if_of_the_system(_of_the_system(error, newest) or error)
         raise UserError(f"checkpoint {newest}: cannot be read ({error}); remove it to train again") from error
     return Checkpoint(_unflat(flat, template, newest), metadata)
 
@@ -153,7 +167,7 @@ def load(folder: Path, template: Any) -> Checkpoint | None:
 def load_metadata(folder: Path) -> dict[str, Any] | None:
     """The metadata of the newest checkpoint in `folder`, or None if there is none."""
     steps = _steps(folder)
-    return _manifest(steps[-1])["metadata"] if steps else None
+    return _manifest(steps[-1])[0] if steps else None
 
 
 def clean(folder: Path) -> None:
@@ -168,20 +182,22 @@ def _steps(folder: Path) -> list[Path]:
     return sorted(path.absolute() for path in folder.iterdir() if path.name.isdecimal())
 
 
-def _manifest(checkpoint: Path) -> dict[str, Any]:
-    """The content of the manifest, which carries a digest of itself."""
+def _manifest(checkpoint: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """The metadata and the digests of the files in the manifest, which carries a digest of itself."""
     try:
         manifest = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))
-        if json_digest(manifest["content"]) == manifest["digest"]:
-            return manifest["content"]
+        content = manifest["content"]
+        if json_digest(content) == manifest["digest"]:
+            return dict(content["metadata"]), {str(name): str(digest) for name, digest in content["sha256"].items()}
         reason = "is damaged"
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise_if_of_the_system(error)
         reason = f"cannot be read ({error})"
     raise UserError(f"checkpoint {checkpoint}: its {MANIFEST} {reason}; remove this folder to train again")
 
 
 def _verify(checkpoint: Path) -> None:
-    expected = _manifest(checkpoint)["sha256"]
+    _, expected = _manifest(checkpoint)
     for name, digest in expected.items():
         path = checkpoint / name
         if not lies_in(path, checkpoint):
@@ -195,20 +211,25 @@ def _verify(checkpoint: Path) -> None:
 
 
 def _check_shapes(checkpoint: Path, template: Any) -> None:
-    """Compares the shapes that the files state with the template's, before anything of that size is made.
+    """Compares what the files state with the template, before anything of that size is made.
 
     Raises:
-        UserError: an array has another shape, such as one of terabytes.
+        UserError: an array has another shape or larger chunks, such as of terabytes, or is none of the network's.
     """
     expected = {_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(template)}
-    for file in (checkpoint / ARRAYS).glob("*/.zarray"):
-        name = file.parent.name
+    files = {file.parent.name: file for file in (checkpoint / ARRAYS).glob("*/.zarray")}
+    if extra := sorted(set(files) - set(expected)):
+        raise UserError(f"checkpoint {checkpoint}: is of another network or optimizer; it has {extra} besides")
+    for name, file in files.items():
         try:
             stated = json.loads(file.read_text(encoding="utf-8"))
             shape, dtype = tuple(stated["shape"]), np.dtype(stated["dtype"])
+            if not 0 < math.prod(chunks := stated["chunks"]) <= max(1, math.prod(shape)) or min(chunks, default=1) < 1:
+                raise ValueError(f"chunks of {chunks} in an array of {shape}")
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            raise_if_of_the_system(error)
             raise UserError(f"checkpoint {checkpoint}: {name} cannot be read ({error!r}); remove it") from error
-        if name in expected and shape != (leaf := expected[name]).shape:
+        if shape != (leaf := expected[name]).shape:
             raise UserError(
                 f"checkpoint {checkpoint}: {name} is {dtype}{shape}, expected {leaf.dtype}{tuple(leaf.shape)}"
             )
@@ -222,12 +243,8 @@ def _flat(tree: Any) -> dict[str, np.ndarray]:
 def _unflat(flat: dict[str, Any], template: Any, checkpoint: Path) -> Any:
     wanted = jax.tree_util.tree_leaves_with_path(template)
     names = [_name(path) for path, _ in wanted]
-    if set(names) != set(flat):
-        missing, extra = sorted(set(names) - set(flat)), sorted(set(flat) - set(names))
-        raise UserError(
-            f"checkpoint {checkpoint}: is of another network or optimizer; it lacks {missing or 'nothing'} "
-            f"and has {extra or 'nothing'} besides"
-        )
+    if missing := sorted(set(names) - set(flat)):
+        raise UserError(f"checkpoint {checkpoint}: is of another network or optimizer; it lacks {missing}")
     leaves = []
     for name, (_, leaf) in zip(names, wanted, strict=True):
         found = np.asarray(flat[name], dtype=flat[name].dtype if hasattr(flat[name], "dtype") else leaf.dtype)

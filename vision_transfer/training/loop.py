@@ -40,6 +40,7 @@ from vision_transfer.training.stage import (
     TrainingData,
     Variables,
     Weights,
+    progress_of,
     step_program,
 )
 from vision_transfer.training.step import (
@@ -114,8 +115,7 @@ def _as_on_first_host(
     if not hosts.several():
         return state, best, progress
     state, best = hosts.tree_from_first((state, best))
-    values: dict[str, Any] = {**found, "history": tuple(found["history"])}
-    return state, best, Progress(**values)
+    return state, best, progress_of(found)
 
 
 def _last_checkpoint(
@@ -134,8 +134,13 @@ def _last_checkpoint(
         state, best = start()
         return state, _host_copy(best), Progress()
     state, best = saved.tree
-    values: dict[str, Any] = {**saved.metadata, "history": tuple(saved.metadata["history"])}
-    return state, best, Progress(**values)
+    try:
+        return state, best, progress_of(saved.metadata)
+    except (TypeError, KeyError, ValueError) as error:
+        raise UserError(
+            f"checkpoint in {folder / LAST}: does not hold the progress of a stage ({error!r}); remove this folder to "
+            "train again"
+        ) from error
 
 
 @dataclass(frozen=True)

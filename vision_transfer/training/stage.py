@@ -96,6 +96,23 @@ class Progress:
     finished: bool = False
 
 
+def progress_of(values: Any) -> Progress:
+    """The progress of a stage from the JSON that was saved of it.
+
+    Raises:
+        TypeError, KeyError, ValueError: it is something else, such as what a stranger put into a checkpoint.
+    """
+    found: dict[str, Any] = {**values, "history": tuple(values["history"])}
+    progress = Progress(**found)
+    numbers: list[Any] = [progress.step, progress.seconds, progress.step_ms or 0.0, *(progress.best_value or ())]
+    if not all(isinstance(number, int | float) for number in numbers):
+        raise TypeError("it has other values than numbers")
+    epochs = [record["epoch"] for record in progress.history]
+    if epochs != [*range(1, len(epochs) + 1)] or not 0 <= progress.best_epoch <= progress.epoch == len(epochs):
+        raise ValueError("its epochs are not those of a stage")
+    return progress
+
+
 @dataclass(frozen=True)
 class StageOutcome:
     """The outcome of a stage: weights of its best and its last epoch, on the host, and its records."""
@@ -187,7 +204,7 @@ def ends_before(stage: Stage, outcomes: Sequence[StageOutcome]) -> bool:
         return False
     progress = outcomes[-1].progress
     accuracies = [
-        record["validation_accuracy"] for record in progress.history if record["epoch"] == progress.best_epoch
+        record.get("validation_accuracy") for record in progress.history if record["epoch"] == progress.best_epoch
     ]
     return any(accuracy is not None and accuracy >= limit for accuracy in accuracies)
 

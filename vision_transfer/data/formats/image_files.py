@@ -15,7 +15,13 @@ from pathlib import Path
 import numpy as np
 
 from vision_transfer.data.dataset import DIGEST_BYTES, Skipped, digest
-from vision_transfer.data.images.decode import UndecodableError, decode_image, read_file, read_image_file
+from vision_transfer.data.images.decode import (
+    UndecodableError,
+    decode_image,
+    read_file,
+    read_image_file,
+    why_unreadable,
+)
 from vision_transfer.data.images.parallel import map_in_order
 from vision_transfer.data.images.recognise import HEAD_BYTES, SUFFIXES, is_image
 from vision_transfer.data.source import Examples, Source
@@ -111,7 +117,8 @@ def may_be_image(path: Path) -> bool:
     try:
         with path.open("rb") as file:
             return is_image(file.read(HEAD_BYTES))
-    except OSError:
+    except OSError as error:
+        why_unreadable(path, error)
         return False
 
 
@@ -126,6 +133,9 @@ def walk(top: Path) -> Iterator[tuple[Path, str | None]]:
     """All files below `top` that are not passed over, in a fixed order, each with None or why it cannot be an image.
 
     Links to folders are followed, but no folder is entered twice, so that circular links end.
+
+    Raises:
+        UserError: the system cannot read folders now.
     """
     visited: set[tuple[int, int]] = set()
     pending = [top]
@@ -139,14 +149,14 @@ def walk(top: Path) -> Iterator[tuple[Path, str | None]]:
             visited.add((status.st_dev, status.st_ino))
             names = sorted(entry.name for entry in os.scandir(folder) if not is_passed_over(entry.name))
         except OSError as error:
-            yield folder, f"cannot be read: {error.strerror}"
+            yield folder, why_unreadable(folder, error)
             continue
         inside = []
         for path in (folder / name for name in names):
             try:
                 mode = path.stat().st_mode
             except OSError as error:
-                yield path, f"cannot be read: {error.strerror}"
+                yield path, why_unreadable(path, error)
                 continue
             if stat.S_ISDIR(mode):
                 inside.append(path)

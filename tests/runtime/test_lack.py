@@ -1,6 +1,6 @@
-"""Every reader with too little memory: the lack is said as such, no file counts as damaged, and none is removed.
+"""Every reader without memory or descriptors: the lack is said as such, no file counts as damaged, none is removed.
 
-Checkpoints are left out: TensorStore, which Orbax reads them with, ends the process where it gets no memory.
+Checkpoints are left out of the lack of memory: TensorStore, which Orbax reads them with, ends the process there.
 """
 
 import json
@@ -10,9 +10,10 @@ import sys
 
 import pytest
 
-# Makes a large file of each kind, reads it within a limit of memory, then again without, and prints what happened.
+# Makes a large file of each kind, reads it within a limit of memory, then again without; then the same with a limit of
+# descriptors; prints what happened.
 SCRIPT = r"""
-import gzip, json, resource, struct, sys, zipfile
+import gzip, json, os, resource, struct, sys, zipfile
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +27,11 @@ from vision_transfer.feature_cache.store import Store, open_store, row_keys, wri
 from vision_transfer.models.pretrained.keras_h5 import write_keras_h5
 from vision_transfer.models.pretrained.safetensors_file import write_safetensors
 from vision_transfer.models.pretrained.weights_file import read_weights_file
+from vision_transfer.predict.image_files import find_images
+from vision_transfer.runs.folder import RunFolder
 from vision_transfer.runs.predictions import read_predictions
 from vision_transfer.runtime.console import Screen
+from vision_transfer.training import checkpoints
 
 place = Path(sys.argv[1])
 side = 3000
@@ -77,6 +81,20 @@ def onnx_file(path):
     graph = helper.make_graph([], "graph", [], [], [tensor])
     path.write_bytes(helper.make_model(graph).SerializeToString())
 
+def result(folder):
+    folder.mkdir()
+    (folder / "result.json").write_text("{}")
+    return RunFolder(folder).result
+
+def checkpoint(folder):
+    checkpoints.save(folder, 1, params, {})
+    return lambda: checkpoints.load(folder, params).tree["dense"]["kernel"].sum()
+
+def folder_of_images(folder):
+    (folder / "below").mkdir(parents=True)
+    Image.new("RGB", (9, 9), "red").save(folder / "below" / "a", "PNG")
+    return lambda: find_images(str(folder))
+
 readers = {
     "PNG": image("a.png"),
     "JPEG": image("a.jpg"),
@@ -94,22 +112,41 @@ readers = {
 def files():
     return sorted(str(path) for path in place.rglob("*") if path.is_file())
 
+few_bytes = {
+    "result": result(place / "run"),
+    "checkpoint": checkpoint(place / "checkpoint"),
+    "folder": folder_of_images(place / "photos"),
+}
+
 def size():
     return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 
 # Threads and libraries are loaded, so that only the reading itself lacks memory.
-expected = {name: str(read()) for name, read in readers.items()}
+everything = readers | few_bytes
+expected = {name: str(read()) for name, read in everything.items()}
 before = files()
-found = {}
-for name, read in readers.items():
-    resource.setrlimit(resource.RLIMIT_AS, (size() + (4 << 20), resource.RLIM_INFINITY))
+
+def within(limit, least, read, name):
+    unlimited = resource.getrlimit(limit)
+    resource.setrlimit(limit, (least, unlimited[1]))
     try:
         outcome = ["read", str(read())]
     except BaseException as error:
         outcome = [type(error).__name__, str(error)]
-    resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-    found[name] = [*outcome, str(read()) == expected[name], files() == before]
-print(json.dumps(found))
+    resource.setrlimit(limit, unlimited)
+    return [*outcome, str(read()) == expected[name], files() == before]
+
+def next_descriptor():
+    descriptor = os.open("/dev/null", os.O_RDONLY)
+    os.close(descriptor)
+    return descriptor
+
+print(json.dumps({
+    "memory": {name: within(resource.RLIMIT_AS, size() + (4 << 20), read, name) for name, read in readers.items()},
+    "descriptors": {
+        name: within(resource.RLIMIT_NOFILE, next_descriptor(), read, name) for name, read in everything.items()
+    },
+}))
 """
 
 
@@ -118,17 +155,19 @@ ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "1"}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of memory are Linux's")
-def test_a_lack_of_memory_is_no_damage(tmp_path):
+def test_a_lack_of_memory_or_descriptors_is_no_damage(tmp_path):
     pytest.importorskip("onnx")
     command = [sys.executable, "-c", SCRIPT, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **ALLOCATOR})
     assert done.returncode == 0, done.stderr[-2000:]
-    found = json.loads(done.stdout.splitlines()[-1])
-    lacking = {name: (kind, text) for name, (kind, text, *_) in found.items() if kind != "read"}
-    for name, (_, _, reads_again, files_stay) in found.items():
-        assert reads_again, name
-        assert files_stay, name
-    for name, (kind, text) in lacking.items():
-        # MemoryError and ENOMEM are made a message at the border, `cli/main.py`.
-        assert kind in ("MemoryError", "OSError") or "not enough memory" in text, (name, kind, text)
-    assert len(lacking) >= len(found) - 1, "the limit is of no effect"
+    said = {"memory": "not enough memory", "descriptors": "Too many open files"}
+    for lack, found in json.loads(done.stdout.splitlines()[-1]).items():
+        lacking = {name: (kind, text) for name, (kind, text, *_) in found.items() if kind != "read"}
+        for name, (_, _, reads_again, files_stay) in found.items():
+            assert reads_again, name
+            assert files_stay, name
+        for name, (kind, text) in lacking.items():
+            # MemoryError and the system's numbers are made a message at the border, `cli/main.py`.
+            assert kind in ("MemoryError", "OSError") or said[lack] in text, (lack, name, kind, text)
+            assert "remove" not in text and "damaged" not in text, (lack, name, text)
+        assert len(lacking) >= len(found) - 1, "the limit is of no effect"
