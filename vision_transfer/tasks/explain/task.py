@@ -9,7 +9,7 @@ from vision_transfer.config.schema import DatasetConfig
 from vision_transfer.data.load import load_dataset
 from vision_transfer.errors import UserError, nearest_names
 from vision_transfer.predict.temperature import calibration_of
-from vision_transfer.runs.load import load_run
+from vision_transfer.runs.load import TrainedRun, load_run
 from vision_transfer.runtime.console import Screen
 from vision_transfer.tasks.explain.activation_maximization import WAYS, Way
 from vision_transfer.tasks.explain.activations import map_layers
@@ -63,7 +63,7 @@ def explain(flags: ExplainFlags, cache_dir: Path, screen: Screen) -> list[Path]:
         target=flags.target,
     )
     show = set(selection.show)
-    loaded = None
+    loaded, run = None, None
     if flags.workdir is not None:
         run = load_run(flags.workdir, cache_dir, screen)
         figures = flags.workdir / "figures" / "explain"
@@ -81,7 +81,7 @@ def explain(flags: ExplainFlags, cache_dir: Path, screen: Screen) -> list[Path]:
         )
     images, data_size = [], None
     if show & NEEDS_IMAGES:
-        images, data_size = _images(flags.images, config, cache_dir, screen)
+        images, data_size = _images(flags.images, config, run, cache_dir, screen)
     if loaded is None and config is not None and show & NEEDS_NETWORK:
         loaded = network_of_config(config, data_size, bool(show & NEEDS_HEAD), cache_dir, screen)
     out = flags.out or (loaded.figures if loaded else Path("explain"))
@@ -99,7 +99,7 @@ def _figures(flags: ExplainFlags) -> tuple[str, ...]:
 
 
 def _images(
-    images: str | None, config: Config | None, cache_dir: Path, screen: Screen
+    images: str | None, config: Config | None, run: TrainedRun | None, cache_dir: Path, screen: Screen
 ) -> tuple[list[NamedImage], int | None]:
     """The images, and the common size of those that come from the data set."""
     if images is not None:
@@ -117,6 +117,12 @@ def _images(
         dataset = load_dataset(config.dataset, cache_dir=cache_dir, screen=screen)
     except UserError as error:
         raise UserError(f"no images to explain: {error} Name some by --images=FILE, a folder or a pattern") from error
+    if run is not None and run.result["dataset"].get("fingerprint") != dataset.fingerprint:
+        # A stranger's run could name any folder of this machine, whose images would be drawn.
+        raise UserError(
+            f"no images to explain: {dataset.name} is not the data of the run, or has changed since (its fingerprint "
+            "differs). Name some by --images=FILE, a folder or a pattern"
+        )
     screen.say(f"no --images given: using test images of {dataset.name}")
     return first_images(dataset.test, dataset.classes), dataset.test.images.shape[1]
 
