@@ -109,7 +109,7 @@ def test_logits_that_are_no_numbers(tmp_path, bad):
 def test_a_folder_of_the_running_system_is_no_data(stranger, run_caches, screen, root):
     run = stranger("config.json", lambda config: config["dataset"].update(root=root))
     with pytest.raises(UserError, match="a folder of the running system"):
-        evaluate(run, None, None, None, run_caches, screen)
+        evaluate([run], None, None, None, run_caches, screen)
 
 
 @pytest.mark.parametrize("known", [True, False])

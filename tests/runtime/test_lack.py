@@ -86,6 +86,11 @@ def result(folder):
     (folder / "result.json").write_text("{}")
     return RunFolder(folder).result
 
+def description(folder):
+    store = Store(folder)
+    store.describe({"key": {}})
+    return store.description
+
 def checkpoint(folder):
     checkpoints.save(folder, 1, params, {})
     return lambda: checkpoints.load(folder, params).tree["dense"]["kernel"].sum()
@@ -114,6 +119,7 @@ def files():
 
 few_bytes = {
     "result": result(place / "run"),
+    "description of features": description(place / "described"),
     "checkpoint": checkpoint(place / "checkpoint"),
     "folder": folder_of_images(place / "photos"),
 }

@@ -33,6 +33,7 @@ from vision_transfer.runtime.files import (
     TEMPORARY_MARK,
     file_sha256,
     held,
+    raise_if_of_the_system,
     read_json,
     remove,
     replaced_file,
@@ -236,5 +237,6 @@ def _locked_alone(file: Path) -> Iterator[bool]:
 def _read_json(file: Path) -> Any:
     try:
         return read_json(file)
-    except (OSError, ValueError):
+    except (OSError, ValueError) as error:
+        raise_if_of_the_system(error)  # else what cannot be read now would count as stale, and be pruned
         return None

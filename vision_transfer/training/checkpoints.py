@@ -214,7 +214,7 @@ def _check_shapes(checkpoint: Path, template: Any) -> None:
     """Compares what the files state with the template, before anything of that size is made.
 
     Raises:
-        UserError: an array has another shape or larger chunks, such as of terabytes, or is none of the network's.
+        UserError: an array has another shape or dtype, chunks of terabytes, or is none of the network's.
     """
     expected = {_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(template)}
     files = {file.parent.name: file for file in (checkpoint / ARRAYS).glob("*/.zarray")}
@@ -229,7 +229,7 @@ def _check_shapes(checkpoint: Path, template: Any) -> None:
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise_if_of_the_system(error)
             raise UserError(f"checkpoint {checkpoint}: {name} cannot be read ({error!r}); remove it") from error
-        if shape != (leaf := expected[name]).shape:
+        if (shape, dtype) != ((leaf := expected[name]).shape, leaf.dtype):
             raise UserError(
                 f"checkpoint {checkpoint}: {name} is {dtype}{shape}, expected {leaf.dtype}{tuple(leaf.shape)}"
             )
