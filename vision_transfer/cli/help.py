@@ -25,7 +25,7 @@ MODE_FLAGS = {
     "hosts": "config.task=train on many hosts: auto, or COORDINATOR:PORT,COUNT,RANK (docs/scale.md)",
     "launcher": "ablation, search, folds: start workers, processes:N or slurm:N (default: one run after the other)",
 }
-FLAG_NAMES = ("config", "workdir", "mode", *MODE_FLAGS, "dry_run", "rerun", "reuse", "trust", "debug", "help")
+FLAG_NAMES = ("config", "workdir", "mode", *MODE_FLAGS, "dry_run", "rerun", "reuse", "trust", "verify", "debug", "help")
 # Width of the help, and the columns where the meanings of flags, and of modes and tasks, start.
 WIDTH, FLAG_COLUMN, NAME_COLUMN = 80, 33, 23
 
@@ -53,6 +53,8 @@ Flags:
                                  device have changed since
   --trust                        run the code of your own parts, or of a run's
                                  (docs/own_parts.md)
+  --verify                       read all data and caches again, although size
+                                 and times of the files tell of no change
   --debug                        show the traceback of an error
 
 Modes (flags that a mode needs are in brackets):

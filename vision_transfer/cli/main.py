@@ -45,6 +45,7 @@ def define_flags() -> None:
     flags.DEFINE_bool("rerun", False, "Start a run again whose code, versions or device have changed since.")
     flags.DEFINE_bool("reuse", False, "Show or resume such a run as it is.")
     flags.DEFINE_bool("trust", False, "Run the code of parts that a config or a run names.")
+    flags.DEFINE_bool("verify", False, "Read all files again whose digests are kept.")
     flags.DEFINE_bool("debug", False, "Show the traceback of an error.")
 
 
@@ -77,7 +78,7 @@ def main(arguments: Sequence[str]) -> None:
     del arguments
     logging.set_verbosity(logging.ERROR)
     values = flags.FLAGS
-    from vision_transfer.runtime import hosts, jax_setup
+    from vision_transfer.runtime import hosts, jax_setup, stamps
     from vision_transfer.runtime.compilation import report_compilations
     from vision_transfer.runtime.console import Screen
     from vision_transfer.runtime.files import SYSTEM_ERRORS
@@ -90,6 +91,8 @@ def main(arguments: Sequence[str]) -> None:
         cache = cache_folder()
         # Matplotlib makes a folder in the user's home otherwise.
         os.environ.setdefault("MPLCONFIGDIR", str(cache / MATPLOTLIB_FOLDER))
+        if values.verify:
+            stamps.forget(cache)
         if values.trust:
             own_parts.trust()
         command = Command(values, cache, screen, stop)

@@ -85,7 +85,7 @@ def find_source(config: DatasetConfig, cache_dir: Path, screen: Screen) -> Sourc
 def _find(config: DatasetConfig, cache_dir: Path, screen: Screen) -> Source:
     name, root = config.name, None if config.root is None else Path(config.root).expanduser()
     if name == "auto":
-        return _automatic(root, screen, config.grouped_by)
+        return _automatic(root, cache_dir, screen, config.grouped_by)
     if name == "embedded":
         return embedded_source()
     if is_tfds(name):
@@ -96,7 +96,7 @@ def _find(config: DatasetConfig, cache_dir: Path, screen: Screen) -> Source:
         raise UserError(f"--config.dataset.name is {name!r}: {nearest_names(name, [*NAMES, NAME, PREFIX + 'NAME'])}")
     if root is None:
         raise UserError(f"--config.dataset.root is empty; --config.dataset.name={name} needs the path of the data.")
-    return _read(name, root, None, None, screen, config.grouped_by)
+    return _read(name, root, None, None, cache_dir, screen, config.grouped_by)
 
 
 def data_folder() -> Path | None:
@@ -111,12 +111,18 @@ def fetched_folder(name: str, cache_dir: Path) -> Path:
 
 
 def _read(
-    kind: str, root: Path, name: str | None, classes: tuple[str, ...] | None, screen: Screen, group: str | None = None
+    kind: str,
+    root: Path,
+    name: str | None,
+    classes: tuple[str, ...] | None,
+    cache_dir: Path,
+    screen: Screen,
+    group: str | None = None,
 ) -> Source:
     if kind == "csv" or (kind == "folder" and is_csv(root)):
-        return csv_source(root, screen, group)
+        return csv_source(root, screen, group, cache_dir)
     if kind == "folder":
-        return folder_source(root, screen)
+        return folder_source(root, screen, cache_dir)
     if kind == "npz":
         return npz_source(root, name, classes)
     if not is_folder(root):
@@ -136,19 +142,20 @@ def _known(name: str, root: Path | None, cache_dir: Path, screen: Screen) -> Sou
             f"--config.dataset.name={name}: it is not on this machine (looked in {looked}; ${DATA_VARIABLE} or "
             f"--config.dataset.root may name other places). To get it: {known.how_to_get}."
         )
-    return _read(known.kind, place, place.name if place.name in known.folders else name, known.classes, screen)
+    shown = place.name if place.name in known.folders else name
+    return _read(known.kind, place, shown, known.classes, cache_dir, screen)
 
 
-def _automatic(root: Path | None, screen: Screen, group: str | None = None) -> Source:
+def _automatic(root: Path | None, cache_dir: Path, screen: Screen, group: str | None = None) -> Source:
     """The data in `root`, if given; else `cats_vs_dogs_small` if it is there; else the embedded digits."""
     if root is not None:
         inside = root / CLASSIC
         place = inside if is_folder(inside) and not has_splits(root) else root
-        return _read("folder", place, None, None, screen, group)
+        return _read("folder", place, None, None, cache_dir, screen, group)
     data = data_folder()
     if data is not None and is_folder(data / CLASSIC):
         use_embedded = "--config.dataset.name=embedded uses the embedded digits instead."
-        return folder_source(data / CLASSIC, screen).with_note(use_embedded)
+        return folder_source(data / CLASSIC, screen, cache_dir).with_note(use_embedded)
     where = f"${DATA_VARIABLE} ({data}) has no folder {CLASSIC}" if data else f"${DATA_VARIABLE} is not set"
     return embedded_source().with_note(
         f"{where}. For cats and dogs: {KNOWN[CLASSIC].how_to_get}; then set --config.dataset.root, which may be "

@@ -1,5 +1,7 @@
 """A store of features on disk: shards are only added, each written atomically, and verified when they are opened.
 
+A shard whose file has the stamp with which it was verified (`runtime/stamps.py`) is not read again for that.
+
     features/KEY/description.json         what determines the rows
     features/KEY/NAME.npy and NAME.json   a shard: rows; their keys, their dtype and the sha256 of the array's file
     features/KEY.lock                     locked by the process that adds to the store or removes it
@@ -40,8 +42,11 @@ from vision_transfer.runtime.files import (
     write_json,
 )
 from vision_transfer.runtime.provenance import json_digest
+from vision_transfer.runtime.stamps import FOLDER as STAMPS_FOLDER
+from vision_transfer.runtime.stamps import known_digests
 
 FOLDER = "features"
+SHA256_BYTES = 32
 # The dtype in which a dtype is saved.
 SAVED_AS = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(np.uint16)}
 _DESCRIPTION = "description.json"
@@ -75,6 +80,11 @@ class Store:
     def used_file(self) -> Path:
         """Share-locked by the processes that read the store."""
         return self.path.with_suffix(".used")
+
+    @property
+    def stamps_file(self) -> Path:
+        """Where digests of the shards are kept."""
+        return self.path.parents[1] / STAMPS_FOLDER / self.path.name
 
     @property
     def index_files(self) -> list[Path]:
@@ -132,7 +142,7 @@ class OpenStore:
 
 
 def open_store(store: Store, screen: Screen, *, remove_damaged: bool) -> OpenStore:
-    """Opens all intact shards of a store, whose folder must exist; each is verified once per process.
+    """Opens all intact shards of a store, whose folder must exist; each is verified unless its stamp is known.
 
     With `remove_damaged`, which needs the store's lock, damaged shards are removed, so that their rows are computed
     again. Threads only compute digests: numpy parses an array's header with `ast`, which in CPython 3.11 fails at
@@ -141,17 +151,26 @@ def open_store(store: Store, screen: Screen, *, remove_damaged: bool) -> OpenSto
     hold, files = Hold(store.used_file), store.index_files
     shards: list[StoredRows] = []
     place_of: dict[str, tuple[int, int]] = {}
+    arrays = [_array_file(file) for file in files]
     with ThreadPoolExecutor() as pool, screen.bar("Verifying cached features", len(files), "shards") as advance:
-        for file, index in zip(files, pool.map(_verified_index, files), strict=True):
-            advance(1)
-            shard = None if index is None else _stored_shard(file, index)
-            if shard is not None:
-                keys, rows = shard
-                place_of |= {key: (len(shards), row) for row, key in enumerate(keys)}
-                shards.append(rows)
-            elif remove_damaged:
-                remove(file)
-                remove(_array_file(file))
+
+        def read(unread: Sequence[int]) -> Iterator[bytes | None]:
+            advance(len(files) - len(unread))
+            for digest in pool.map(_sha256_if_there, (arrays[place] for place in unread)):
+                advance(1)
+                yield digest
+
+        digests = known_digests(store.stamps_file, arrays, read, SHA256_BYTES)
+    for file, digest in zip(files, digests, strict=True):
+        index = _verified_index(file, digest)
+        shard = None if index is None else _stored_shard(file, index)
+        if shard is not None:
+            keys, rows = shard
+            place_of |= {key: (len(shards), row) for row, key in enumerate(keys)}
+            shards.append(rows)
+        elif remove_damaged:
+            remove(file)
+            remove(_array_file(file))
     return OpenStore(tuple(shards), place_of, hold)
 
 
@@ -173,8 +192,8 @@ def row_keys(digests: UInt8[np.ndarray, "examples 16"]) -> list[str]:
     return [digest.tobytes().hex() for digest in digests]
 
 
-def _verified_index(index_file: Path) -> dict[str, Any] | None:
-    """The index of a shard, or None if it or the array is not as it was written.
+def _verified_index(index_file: Path, sha256: bytes | None) -> dict[str, Any] | None:
+    """The index of a shard, or None if it or the array, whose digest is given, is not as it was written.
 
     Raises:
         OSError: the system cannot read the files now, so that nothing is known about them.
@@ -182,7 +201,7 @@ def _verified_index(index_file: Path) -> dict[str, Any] | None:
     try:
         written = read_json(index_file)
         index = written["content"]
-        intact = json_digest(index) == written["digest"] and _sha256(_array_file(index_file)) == index["sha256"]
+        intact = json_digest(index) == written["digest"] and sha256 == bytes.fromhex(index["sha256"])
     except (*DAMAGE, ValueError, KeyError, TypeError, RecursionError):
         return None
     return index if intact else None
@@ -203,14 +222,21 @@ def _array_file(index_file: Path) -> Path:
     return index_file.with_suffix(".npy")
 
 
+def _sha256_if_there(file: Path) -> bytes | None:
+    try:
+        return bytes.fromhex(_sha256(file))
+    except DAMAGE:
+        return None
+
+
 def _sha256(file: Path) -> str:
     state = file.stat()
-    return _sha256_of(file, (state.st_size, state.st_mtime_ns, state.st_ino))
+    return _sha256_of(file, (state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino))
 
 
 @cache
-def _sha256_of(file: Path, state: tuple[int, int, int]) -> str:
-    """Digest of a file, read once per process while size, time and inode stay the same; 1 GB takes about 1 s."""
+def _sha256_of(file: Path, state: tuple[int, int, int, int]) -> str:
+    """Digest of a file, read once per process while its stamp stays the same; 1 GB takes about 1 s."""
     del state
     return file_sha256(file)
 

@@ -34,11 +34,14 @@ from vision_transfer.models.pretrained.load import FOLDER as WEIGHTS_FOLDER
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.files import held, read_json
 from vision_transfer.runtime.jax_setup import COMPILED_FOLDER
+from vision_transfer.runtime.stamps import FOLDER as STAMPS_FOLDER
 
 # Names that `provenance.json_digest` and the decoded cache give to folders, and JAX to files.
 _FEATURES_KEY = re.compile(r"[0-9a-f]{16}")
 _DECODED_KEY = re.compile(r"[0-9a-f]{32}")
 _DIGEST_FILE = re.compile(rf"[0-9a-f]{{{2 * DIGEST_BYTES}}}")
+# Of a feature store, or of a split of decoded images or of files.
+_STAMPS_FILE = re.compile(r"[0-9a-f]{16}|[0-9a-f]{32}-(train|validation|test)")
 _DECODED_FILES = ("manifest.json", "images.npy", "labels.npy", "digests.npy")
 _COMPILED_FILE = re.compile(r"(?P<program>.+)-[0-9a-f]{64}-(cache|atime)")
 _AGE = re.compile(r"older_than:(\d+)([hd])")
@@ -122,6 +125,12 @@ def _tfds_indices(folder: Path) -> Iterator[Entry]:
             yield _entry(INDEX_FOLDER, file.name, "labels and digest of a split of a TensorFlow Dataset", [file])
 
 
+def _stamps(folder: Path) -> Iterator[Entry]:
+    for file in _existing(*sorted(folder.glob("*"))):
+        if _STAMPS_FILE.fullmatch(file.name):
+            yield _entry(STAMPS_FOLDER, file.name, "digests of files that need not be read again", [file])
+
+
 def _features(folder: Path) -> Iterator[Entry]:
     now: dict[bool, Mapping[str, object]] = {}
     for place in _folders(folder, _FEATURES_KEY):
@@ -167,6 +176,7 @@ KINDS: dict[str, Callable[[Path], Iterator[Entry]]] = {
     DECODED_FOLDER: _decoded,
     THUMBNAILS_FOLDER: _thumbnails,
     INDEX_FOLDER: _tfds_indices,
+    STAMPS_FOLDER: _stamps,
     FEATURES_FOLDER: _features,
     COMPILED_FOLDER: _compiled,
 }

@@ -8,9 +8,11 @@ import time
 import numpy as np
 import pytest
 
+from vision_transfer.data.formats import image_files
 from vision_transfer.data.formats.folder import folder_source, looks_like_split
 from vision_transfer.data.source import fingerprint
 from vision_transfer.errors import UserError
+from vision_transfer.runtime import stamps
 
 SPLITS = ("train", "validation", "test")
 
@@ -322,6 +324,21 @@ def test_a_file_that_changes_while_it_is_read(image_folder, write_image, screen)
     (image_folder / train.files[1]).unlink()
     with pytest.raises(UserError, match="was changed while it was being read"):
         train.pixels(1, 3)
+
+
+def test_with_a_cache_files_are_read_once(image_folder, write_image, tmp_path, screen, monkeypatch):
+    monkeypatch.setattr(stamps, "GRANULARITY_NS", 10**7)
+    (image_folder / "train/cat/text.png").write_text("no image")
+    read, read_one = [], image_files.read_image_file
+    monkeypatch.setattr(image_files, "read_image_file", lambda path: (read.append(path.name), read_one(path))[1])
+    time.sleep(0.05)
+    first = folder_source(image_folder, screen, tmp_path / "cache")
+    read.clear()
+    second = folder_source(image_folder, screen, tmp_path / "cache")
+    assert (fingerprint(second), second.skipped) == (fingerprint(first), first.skipped)
+    assert read == ["text.png"]
+    write_image(image_folder / "test/dog/dog.0.png", 98)
+    assert fingerprint(folder_source(image_folder, screen, tmp_path / "cache")) != fingerprint(first)
 
 
 @pytest.mark.parametrize("place", ["train/cat/cat.0.png", "train/cat"])

@@ -7,6 +7,8 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,7 +21,7 @@ from vision_transfer.data.images.cache import cache_key, load_images
 from vision_transfer.data.images.decode import decode_file
 from vision_transfer.data.images.resize import Form, resize
 from vision_transfer.errors import UserError
-from vision_transfer.runtime import files
+from vision_transfer.runtime import files, stamps
 
 FORM = Form(size=12, channels=3, resampling="bilinear")
 
@@ -87,7 +89,7 @@ def test_each_form_and_content_has_its_own_key(source, image_folder, write_image
 def test_a_flipped_byte_anywhere_is_noticed(source, tmp_path, screen):
     cache = tmp_path / "cache"
     expected, _ = load_images(source, FORM, cache, screen)
-    expected = {name: split.take(np.arange(len(split))) for name, split in expected.items()}
+    expected = {name: replace(split, images=np.array(split.images)) for name, split in expected.items()}
     rng = np.random.default_rng(0)
     silent = 0
     for path in files_of(cache):
@@ -126,7 +128,7 @@ def test_a_flipped_byte_anywhere_is_noticed(source, tmp_path, screen):
 def test_damage_is_told_and_mended(source, tmp_path, screen, damage):
     cache = tmp_path / "cache"
     expected, _ = load_images(source, FORM, cache, screen)
-    expected = {name: split.take(np.arange(len(split))) for name, split in expected.items()}
+    expected = {name: replace(split, images=np.array(split.images)) for name, split in expected.items()}
     (manifest,) = cache.rglob("manifest.json")
     damage(manifest.parent)
     assert_same(load_images(source, FORM, cache, screen)[0], expected)
@@ -252,3 +254,24 @@ def test_an_error_of_the_system_is_no_damage(source, tmp_path, screen, monkeypat
     with pytest.raises(UserError, match="Too many open files"):
         load_images(source, FORM, tmp_path / "cache", screen)
     assert files_of(tmp_path / "cache") == before
+
+
+def test_pixels_are_verified_again_only_if_their_file_may_have_changed(source, tmp_path, screen, monkeypatch):
+    monkeypatch.setattr(stamps, "GRANULARITY_NS", 10**7)
+    cache, verified, verify = tmp_path / "cache", [], cache_module._verify
+    monkeypatch.setattr(cache_module, "_verify", lambda *given: (verified.append(given[2]), verify(*given)))
+    expected, _ = load_images(source, FORM, cache, screen)
+    assert set(verified) == {f"{split}/images.npy" for split in expected}
+    expected = {name: replace(split, images=np.array(split.images)) for name, split in expected.items()}
+    time.sleep(0.05)
+    load_images(source, FORM, cache, screen)  # verifies what the first time was too new for its stamp to be trusted
+    verified.clear()
+    assert_same(load_images(source, FORM, cache, screen)[0], expected)
+    assert verified == []
+    (path,) = cache.rglob("test/images.npy")
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    os.utime(path, (0, 0))
+    assert_same(load_images(source, FORM, cache, screen)[0], expected)
+    assert verified[0] == "test/images.npy"
+    assert "damaged" in screen.text

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from vision_transfer.data.dataset import SPLIT_NAMES, SPLITS, split_named
 from vision_transfer.data.formats.class_names import check_not_alike, class_name
-from vision_transfer.data.formats.image_files import Named, display, files_source
+from vision_transfer.data.formats.image_files import Named, display, files_source, stamps_file
 from vision_transfer.data.images.decode import UndecodableError, read_file
 from vision_transfer.data.source import Source
 from vision_transfer.errors import UserError, nearest_names
@@ -36,8 +36,10 @@ class _Row:
     group: str
 
 
-def csv_source(file: Path, screen: Screen, group: str | None = None) -> Source:
+def csv_source(file: Path, screen: Screen, group: str | None = None, cache_dir: Path | None = None) -> Source:
     """Reads the table and digests its files; decodes nothing. Unreadable files are left out.
+
+    With a cache, files that have not changed since are not read again.
 
     `group` is the column that names what images belong to; by default the column `group`, if there is one.
 
@@ -52,7 +54,15 @@ def csv_source(file: Path, screen: Screen, group: str | None = None) -> Source:
         item = Named(file.parent / row.path, display(row.path), classes[row.label], f"line {row.line}: ", row.group)
         named[row.split].append(item)
     note = f"images listed in {display(str(file))}."
-    return files_source(file.resolve().stem, tuple(classes), named, note=note, expected=EXPECTED, screen=screen)
+    return files_source(
+        file.resolve().stem,
+        tuple(classes),
+        named,
+        note=note,
+        expected=EXPECTED,
+        screen=screen,
+        stamps=stamps_file(cache_dir, file),
+    )
 
 
 def is_csv(path: Path) -> bool:

@@ -19,6 +19,7 @@ from vision_transfer.data.formats.image_files import (
     may_be_image,
     refuse_pseudo_folder,
     relative,
+    stamps_file,
     walk,
 )
 from vision_transfer.data.images.recognise import ARCHIVES
@@ -39,8 +40,10 @@ _WHERE = "--config.dataset.root"
 ClassFolders = Mapping[str, Mapping[str, Path]]
 
 
-def folder_source(root: Path, screen: Screen) -> Source:
+def folder_source(root: Path, screen: Screen, cache_dir: Path | None = None) -> Source:
     """Finds and digests all images in the class folders below `root`; decodes nothing.
+
+    With a cache, files that have not changed since are not read again.
 
     Raises:
         UserError: no such folder, no class folders, a class missing from a split, or names of classes that look alike.
@@ -63,6 +66,7 @@ def folder_source(root: Path, screen: Screen) -> Source:
         skipped=skipped,
         warnings=[*_not_read(root, splits), *_equal_levels(folders)],
         screen=screen,
+        stamps=stamps_file(cache_dir, root),
     )
 
 

@@ -18,6 +18,7 @@ from vision_transfer.data.dataset import DIGEST_BYTES, Skipped, digest
 from vision_transfer.data.images.decode import (
     UndecodableError,
     decode_image,
+    decoder_version,
     read_file,
     read_image_file,
     why_unreadable,
@@ -27,6 +28,8 @@ from vision_transfer.data.images.recognise import HEAD_BYTES, SUFFIXES, is_image
 from vision_transfer.data.source import Examples, Source
 from vision_transfer.errors import UserError, visible
 from vision_transfer.runtime.console import Screen
+from vision_transfer.runtime.stamps import FOLDER as STAMPS_FOLDER
+from vision_transfer.runtime.stamps import known_digests
 
 # The size that VGG's weights were trained with (arXiv:1409.1556, section 3.1).
 DEFAULT_SIZE = 224
@@ -61,8 +64,11 @@ def files_source(
     skipped: Sequence[Skipped] = (),
     warnings: Sequence[str] = (),
     screen: Screen,
+    stamps: Path | None = None,
 ) -> Source:
     """A source of the named files of each split: read and digested, not decoded; those that are no images are left out.
+
+    `stamps` is what `stamps_file` gives.
 
     Raises:
         UserError: the system cannot read files now.
@@ -71,7 +77,8 @@ def files_source(
     unreadable: list[Skipped] = []
     content = hashlib.blake2b(digest_size=DIGEST_BYTES)
     for split, items in named.items():
-        splits[split], left_out = _read(items, f"Reading {split}", screen)
+        own_stamps = None if stamps is None else stamps.with_name(f"{stamps.name}-{split}")
+        splits[split], left_out = _read(items, f"Reading {split}", own_stamps, screen)
         # In the order of the names, which `fingerprint` adds: together they tell which name has which bytes.
         content.update(b"".join(splits[split].contents))
         unreadable += left_out
@@ -186,16 +193,28 @@ def relative(path: Path, root: Path) -> str:
     return display(path.relative_to(root).as_posix())
 
 
-def _read(named: Sequence[Named], title: str, screen: Screen) -> tuple[Examples, list[Skipped]]:
-    def digest_or_reason(item: Named) -> bytes | Skipped:
+def stamps_file(cache_dir: Path | None, root: Path) -> Path | None:
+    """Where digests of the files of a folder or table are kept, so that they are read once; None without a cache."""
+    if cache_dir is None:
+        return None
+    return cache_dir / STAMPS_FOLDER / digest(f"{decoder_version()} {display(str(root.resolve()))}".encode()).hex()
+
+
+def _read(named: Sequence[Named], title: str, stamps: Path | None, screen: Screen) -> tuple[Examples, list[Skipped]]:
+    def digest_or_reason(place: int) -> bytes | Skipped:
+        item = named[place]
         try:
             return digest(read_image_file(item.path))
         except UndecodableError as reason:
             return Skipped(item.file, f"{item.where}{reason}")
 
+    def read(places: Sequence[int]) -> Iterator[bytes | Skipped]:
+        return map_in_order(digest_or_reason, places, screen=screen, title=title)
+
     found: list[tuple[Named, bytes]] = []
     skipped: list[Skipped] = []
-    for item, result in zip(named, map_in_order(digest_or_reason, named, screen=screen, title=title), strict=True):
+    results = known_digests(stamps, [item.path for item in named], read, DIGEST_BYTES)
+    for item, result in zip(named, results, strict=True):
         if isinstance(result, Skipped):
             skipped.append(result)
         else:

@@ -2,14 +2,14 @@
 
 `CACHE/decoded/KEY/data/` contains `manifest.json` and, for each split, `images.npy`, `labels.npy` and `digests.npy`.
 KEY is a digest of everything that determines the pixels. The folder is written under a lock, gets its name last, and is
-verified whenever it is opened: each image against its digest, everything else against the manifest, and the manifest
-against its own digest.
+verified whenever it is opened: each image against its digest (unless `images.npy` has the stamp with which it was
+verified, `runtime/stamps.py`), everything else against the manifest, and the manifest against its own digest.
 """
 
 import io
 import json
 import math
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -33,6 +33,8 @@ from vision_transfer.runtime.files import (
     shared_folder,
     write_json,
 )
+from vision_transfer.runtime.stamps import FOLDER as STAMPS_FOLDER
+from vision_transfer.runtime.stamps import known_digests
 
 FOLDER = "decoded"
 LAYOUT_VERSION = 1
@@ -56,10 +58,11 @@ def load_images(source: Source, form: Form, cache_dir: Path, screen: Screen) -> 
     """
     if source.in_memory:
         return _decode_in_memory(source, form, screen)
-    store = cache_dir / FOLDER / cache_key(source, form)
+    key = cache_key(source, form)
+    store, stamps = cache_dir / FOLDER / key, cache_dir / STAMPS_FOLDER / key
     try:
         with shared_folder(store, f"decoding {source.name}", screen):
-            return _open_or_build(store / "data", source, form, screen)
+            return _open_or_build(store / "data", stamps, source, form, screen)
     except OSError as error:
         raise UserError(
             f"the cache folder {cache_dir} cannot be used: {error.strerror or error}. Free some space there, or name "
@@ -122,16 +125,16 @@ def _decode(examples: Examples, form: Form, screen: Screen, title: str) -> Gener
     yield from map_in_order(decode, range(len(examples.files)), screen=screen, title=title)
 
 
-def _open_or_build(folder: Path, source: Source, form: Form, screen: Screen) -> Decoded:
+def _open_or_build(folder: Path, stamps: Path, source: Source, form: Form, screen: Screen) -> Decoded:
     if folder.exists():
         try:
-            return _open(folder, screen)
+            return _open(folder, stamps, screen)
         except (CacheDamagedError, *DAMAGE) as damage:
             screen.say(f"The cached images of {source.name} are damaged ({damage}); they are decoded again.")
             remove(folder)
     with new_folder(folder) as temporary:
         _build(temporary, source, form, screen)
-    return _open(folder, screen)
+    return _open(folder, stamps, screen)
 
 
 def _build(folder: Path, source: Source, form: Form, screen: Screen) -> None:
@@ -186,9 +189,10 @@ def _header(shape: tuple[int, ...]) -> bytes:
     return header.getvalue()
 
 
-def _open(folder: Path, screen: Screen) -> Decoded:
+def _open(folder: Path, stamps: Path, screen: Screen) -> Decoded:
     content = _read_manifest(folder / "manifest.json")
-    splits = {split: _open_split(folder / split, entry, screen) for split, entry in content["splits"].items()}
+    entries = content["splits"].items()
+    splits = {split: _open_split(folder / split, entry, stamps, screen) for split, entry in entries}
     return splits, tuple(Skipped(**item) for item in content["skipped"])
 
 
@@ -202,13 +206,23 @@ def _read_manifest(path: Path) -> Mapping:
     raise CacheDamagedError(f"{path.name} was changed")
 
 
-def _open_split(folder: Path, entry: Mapping, screen: Screen) -> Split:
+def _open_split(folder: Path, entry: Mapping, stamps: Path, screen: Screen) -> Split:
     for name, expected in entry["digests"].items():
         if _hex_digest((folder / name).read_bytes()) != expected:
             raise CacheDamagedError(f"{folder.name}/{name} was changed")
     digests = np.load(folder / "digests.npy", allow_pickle=False)
-    images = _open_images(folder / "images.npy", tuple(entry["shape"]))
-    _verify(images, digests, f"{folder.name}/images.npy", screen)
+    file = folder / "images.npy"
+    images = _open_images(file, tuple(entry["shape"]))
+    # What is known of the file is which digests its images were compared with.
+    compared_with = bytes.fromhex(entry["digests"]["digests.npy"])
+
+    def verify(_: Sequence[int]) -> Iterator[bytes]:
+        _verify(images, digests, f"{folder.name}/images.npy", screen)
+        yield compared_with
+
+    own_stamps = stamps.with_name(f"{stamps.name}-{folder.name}")
+    if known_digests(own_stamps, [file], verify, DIGEST_BYTES) != [compared_with]:
+        raise CacheDamagedError(f"{folder.name}/images.npy was changed")
     return Split(images, np.load(folder / "labels.npy", allow_pickle=False), tuple(entry["files"]), digests)
 
 
