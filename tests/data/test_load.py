@@ -13,6 +13,7 @@ from vision_transfer.config.schema import DatasetConfig
 from vision_transfer.data.dataset import digest_image
 from vision_transfer.data.images.resize import resize_bilinear
 from vision_transfer.data.load import load_dataset
+from vision_transfer.data.rows import TakenRows
 from vision_transfer.errors import UserError
 from vision_transfer.runtime.console import Screen
 
@@ -63,6 +64,19 @@ def test_example_ids_are_of_content(load):
     chosen = dataset.test.take(np.array([7, 3]))
     np.testing.assert_array_equal(chosen.example_ids, ids[[7, 3]])
     assert chosen.files == (dataset.test.files[7], dataset.test.files[3])
+
+
+def test_a_subset_of_mapped_images_copies_none_of_them(load, image_folder):
+    whole = load(root=image_folder, image_size=12).train
+    part = load(root=image_folder, image_size=12, train_examples=4).train
+    fewer = part.take(np.array([3, 1]))
+    for split in (part, fewer):
+        assert isinstance(split.images, TakenRows)
+        assert isinstance(split.images.rows, np.memmap)
+        assert split.images.shape == (len(split), 12, 12, 3)
+        for row, file in enumerate(split.files):
+            np.testing.assert_array_equal(split.images[row], whole.images[whole.files.index(file)])
+    np.testing.assert_array_equal(fewer.images, part.images[np.array([3, 1])])
 
 
 def test_grey_and_size(load):

@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from vision_transfer.data.rows import TakenRows
 from vision_transfer.errors import UserError
 from vision_transfer.feature_cache import FOLDER, FeatureRows, Prefix, concatenated, extraction, features
-from vision_transfer.models.inference import TakenRows, infer
+from vision_transfer.models.inference import infer
 from vision_transfer.models.layers import Conv, Dense, Flatten, MaxPool
 from vision_transfer.models.network import Network, all_parameter_shapes, apply
 from vision_transfer.models.precision import Numerics

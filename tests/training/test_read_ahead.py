@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from vision_transfer.data.rows import TakenRows
 from vision_transfer.training.device_feed import will_need
 
 
@@ -41,7 +42,15 @@ def test_all_rows_that_are_taken_are_asked_for(tmp_path, numbers, offset, row):
     for number in numbers:
         first, last = begin + number * row, begin + (number + 1) * row
         assert any(start <= first and last <= end for start, end in recorded.asked)
+    recorded.asked.clear()
+    some = TakenRows(rows, np.arange(40)[::-1])
+    will_need(some, np.array(numbers))
+    assert len(recorded.asked) > 0
+    for number in numbers:
+        first, last = begin + (39 - number) * row, begin + (40 - number) * row
+        assert any(start <= first and last <= end for start, end in recorded.asked)
     rows._mmap = mapped
+    np.testing.assert_array_equal(some[numbers], rows[39 - np.array(numbers)])
     will_need(rows, np.array(numbers))
     np.testing.assert_array_equal(rows[numbers], before)
 

@@ -2,10 +2,12 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Int32, UInt8, UInt32
+
+from vision_transfer.data.rows import Rows, TakenRows
 
 DIGEST_BYTES = 16
 # Each split, and the names it may have in a folder, table or file, in any case.
@@ -30,14 +32,15 @@ class Split:
     """Decoded examples of one split.
 
     Attributes:
-        images: pixels, as an array or a read-only memory map of the decoded cache.
+        images: pixels `(examples, height, width, channels) uint8`: an array, a read-only memory map of the decoded
+            cache, or some rows of that.
         labels: indices into the data set's `classes`.
         files: name of each example: the path relative to the data set's folder with `/` between the parts
             (bytes that are not UTF-8 as escapes), or `train/123` for sources made of arrays.
         digests: blake2b-128 of shape and pixels; identifies an image by its content.
     """
 
-    images: UInt8[np.ndarray, "examples height width channels"]
+    images: Rows
     labels: Int32[np.ndarray, "examples"]
     files: tuple[str, ...]
     digests: UInt8[np.ndarray, "examples 16"]
@@ -47,14 +50,25 @@ class Split:
         return len(self.files)
 
     @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels."""
+        height, width, channels = self.images.shape[1:]
+        return height, width, channels
+
+    @property
     def example_ids(self) -> UInt32[np.ndarray, "examples"]:
         """The first four bytes of each digest, on which augmentation and dropout of an image depend."""
         return np.ascontiguousarray(self.digests[:, :4]).view("<u4")[:, 0].astype(np.uint32)
 
     def take(self, indices: Int32[np.ndarray, "chosen"]) -> "Split":
-        """The examples at `indices`, in that order (copies their pixels into memory)."""
+        """The examples at `indices`, in that order; pixels that are mapped stay on disk."""
+        images = self.images
+        if isinstance(images, TakenRows):
+            images = replace(images, numbers=images.numbers[indices])
+        else:
+            images = TakenRows(images, indices) if isinstance(images, np.memmap) else images[indices]
         return Split(
-            images=self.images[indices],
+            images=images,
             labels=self.labels[indices],
             files=tuple(self.files[index] for index in indices),
             digests=self.digests[indices],

@@ -9,10 +9,10 @@ import numpy as np
 from jaxtyping import UInt8
 from rich.filesize import decimal
 
+from vision_transfer.data.rows import Rows
 from vision_transfer.feature_cache.extraction import missing_rows
 from vision_transfer.feature_cache.prefix import Prefix
 from vision_transfer.feature_cache.store import FOLDER, row_keys
-from vision_transfer.models.inference import Rows
 
 # Without a budget features take at most this share of the free disk.
 SHARE_OF_FREE_DISK = 0.5

@@ -11,12 +11,13 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from rich.filesize import decimal
 
+from vision_transfer.data.rows import Rows, TakenRows
 from vision_transfer.errors import UserError
 from vision_transfer.feature_cache.cacheable import cacheable_layers
 from vision_transfer.feature_cache.prefix import Prefix
 from vision_transfer.feature_cache.rows import FeatureRows
 from vision_transfer.feature_cache.store import Store, open_store, row_keys, write_shard
-from vision_transfer.models.inference import Rows, TakenRows, infer_batches
+from vision_transfer.models.inference import infer_batches
 from vision_transfer.runtime import hosts
 from vision_transfer.runtime.console import Advance, Screen
 from vision_transfer.runtime.devices import own_batch

@@ -1,57 +1,16 @@
 """Inference over many rows, from any layer to any layer, in padded batches split over the devices."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
 
 import jax
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float
 
+from vision_transfer.data.rows import Rows
 from vision_transfer.models.network import Network, Params, apply, prepared_kernels
 from vision_transfer.runtime.devices import BATCH_AXIS, fetched, own_part, padded_batch, share, split_rows
-
-
-class Rows(Protocol):
-    """Rows on disk or in memory: a numpy array, a memory map, cached features."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Number of rows, then the shape of one."""
-        ...
-
-    @property
-    def dtype(self) -> np.dtype:
-        """Dtype of the values."""
-        ...
-
-    def __getitem__(self, rows: Any, /) -> Any:
-        """The rows with these numbers (an integer array), in this order, as a numpy array."""
-        ...
-
-
-@dataclass(frozen=True)
-class TakenRows:
-    """The rows of `rows` with the numbers `(taken,) int`, in that order."""
-
-    rows: Rows
-    numbers: np.ndarray
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Number of rows, then the shape of one."""
-        return (len(self.numbers), *self.rows.shape[1:])
-
-    @property
-    def dtype(self) -> np.dtype:
-        """Dtype of the values."""
-        return self.rows.dtype
-
-    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
-        """The rows with these numbers among the taken ones."""
-        return self.rows[self.numbers[rows]]
 
 
 def infer_batches(

@@ -105,7 +105,7 @@ def prepare(config: Config, options: RunOptions, screen: Screen) -> Run:
                 f"config.dataset.folds: got {config.dataset.folds}; a single run is tested on one fold, so set "
                 "config.dataset.fold too; only the command line does all folds"
             )
-        network = build_network(config, DataFacts(len(dataset.classes), dataset.train.images.shape[1:]))
+        network = build_network(config, DataFacts(len(dataset.classes), dataset.train.image_shape))
         resolve_stages(config, network)  # a freeze spec that does not fit is found before weights are fetched
         weights = _load_weights(config, network, dataset, options, screen)
         if weights is not None:

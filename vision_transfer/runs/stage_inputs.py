@@ -6,9 +6,9 @@ import numpy as np
 
 from vision_transfer.data.augmentation.augment import BankRows
 from vision_transfer.data.dataset import Split
+from vision_transfer.data.rows import Rows
 from vision_transfer.feature_cache import FeatureRows, Prefix, concatenated, features
 from vision_transfer.feature_cache.budget import Request
-from vision_transfer.models.inference import Rows
 from vision_transfer.runs.prepare import Run
 from vision_transfer.training.device_feed import TrainingRows
 from vision_transfer.training.stage import Stage, TrainingData, Variables

@@ -12,7 +12,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Int32, UInt32
 
-from vision_transfer.models.inference import Rows
+from vision_transfer.data.rows import Rows, TakenRows
 from vision_transfer.runtime.devices import own_part, replicate, split_columns, split_rows
 from vision_transfer.training.step import Chunk, Examples, StepOrder
 
@@ -130,8 +130,10 @@ def will_need(rows: Any, numbers: np.ndarray) -> None:
 
     A row that is not in memory stops the thread that takes it until the disk has answered. Asked ahead, 3,900 to 4,300
     rows of 150 kB a second came instead of 1,400 to 1,500, in random order from a file of 1.8 GB (2 cores, AMD EPYC).
-    Does nothing for an array that is no memory map, or where the system cannot be asked.
+    Does nothing for an array that is no memory map (or some rows of one), or where the system cannot be asked.
     """
+    if isinstance(rows, TakenRows):
+        return will_need(rows.rows, rows.numbers[numbers])
     mapped = getattr(rows, "_mmap", None)
     if not isinstance(rows, np.memmap) or mapped is None or WILL_NEED is None or not rows.size:
         return

@@ -10,9 +10,9 @@ from jaxtyping import Int32
 
 from vision_transfer.config import Config, StageConfig
 from vision_transfer.config.schema import AugmentConfig
+from vision_transfer.data.rows import Rows
 from vision_transfer.freezing import Mask, inference_layers, merge
 from vision_transfer.models.backbones.registry import find_backbone
-from vision_transfer.models.inference import Rows
 from vision_transfer.models.network import Network, Params
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.preemption import StopSignal

@@ -12,9 +12,10 @@ from vision_transfer.config import Config
 from vision_transfer.config.own_parts import call_part
 from vision_transfer.config.references import name_of
 from vision_transfer.data.batches import training_batches
+from vision_transfer.data.rows import TakenRows
 from vision_transfer.errors import UserError
 from vision_transfer.metrics.classification import Metrics, metrics
-from vision_transfer.models.inference import TakenRows, infer
+from vision_transfer.models.inference import infer
 from vision_transfer.models.network import Network, Params
 from vision_transfer.training.stage import Stage, TrainingData
 

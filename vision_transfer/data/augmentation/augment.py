@@ -19,7 +19,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float32, Int, Key, Real, UInt8, UInt32
+from jaxtyping import Array, Float32, Int, Key, Real, UInt32
 
 from vision_transfer.config.own_parts import part
 from vision_transfer.config.references import is_reference
@@ -27,6 +27,7 @@ from vision_transfer.config.schema import AugmentConfig
 from vision_transfer.data.augmentation.affine import affine_matrices
 from vision_transfer.data.augmentation.sampling import ColourParameters, draw_parameters
 from vision_transfer.data.augmentation.warp import warp
+from vision_transfer.data.rows import Rows
 
 # Separates the draws of augmentation from those of dropout, which come from the same key.
 AUGMENTATION_STREAM = int.from_bytes(b"augm", "big")
@@ -69,7 +70,7 @@ def augment_epoch(
 class BankRows:
     """One variant (number `variant` of a bank) of all images, computed when rows are taken."""
 
-    images: UInt8[np.ndarray, "rows height width channels"]
+    images: Rows
     example_ids: UInt32[np.ndarray, "rows"]
     augmentation: AugmentConfig
     variant: int

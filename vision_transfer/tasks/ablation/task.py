@@ -73,7 +73,7 @@ def run_ablation(
 def make_plan(config: Config, options: RunOptions, screen: Screen) -> Plan:
     """The runs of a config, for its data; raises `UserError` if either cannot be used."""
     dataset = load_dataset(config.dataset, cache_dir=options.cache_dir, screen=screen)
-    networks = networks_of(config, DataFacts(len(dataset.classes), dataset.train.images.shape[1:]))
+    networks = networks_of(config, DataFacts(len(dataset.classes), dataset.train.image_shape))
     study = ablation(config, networks, len(dataset.train))
     check_study(study)
     study = with_fingerprints(study, options.cache_dir, screen)

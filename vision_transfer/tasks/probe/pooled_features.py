@@ -9,10 +9,11 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, UInt8
 
+from vision_transfer.data.rows import Rows
 from vision_transfer.feature_cache.extraction import check_free_space, missing_rows
 from vision_transfer.feature_cache.prefix import Prefix
 from vision_transfer.feature_cache.store import FOLDER, Store, open_store, row_keys, write_shard
-from vision_transfer.models.inference import Rows, on_devices
+from vision_transfer.models.inference import on_devices
 from vision_transfer.models.layers import (
     Activate,
     BatchNorm,

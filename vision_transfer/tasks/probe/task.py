@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vision_transfer.config import Config
+from vision_transfer.data.rows import TakenRows
 from vision_transfer.errors import UserError
 from vision_transfer.feature_cache import Prefix
 from vision_transfer.models.backbones.registry import find_backbone
-from vision_transfer.models.inference import TakenRows
 from vision_transfer.models.layers import CONVOLUTIONS, Row, layer_names, layers_of, row_numbers, stage_ends
 from vision_transfer.runs.build import with_each_backbone
 from vision_transfer.runs.folder import default_folder
