@@ -42,7 +42,7 @@ def test_fetched_mnist_is_found(server, tmp_path, screen, monkeypatch):
     assert folder == tmp_path / "datasets" / "mnist"
     dataset = load_dataset(DatasetConfig(name="mnist", channels=1), cache_dir=tmp_path, screen=screen)
     assert len(dataset.test) == 30
-    np.testing.assert_array_equal(dataset.test.images[7, ..., 0], images[7])
+    np.testing.assert_array_equal(dataset.test.images[7][..., 0], images[7])
     asked = len(server.asked)
     fetch_dataset("mnist", tmp_path, screen, {"mnist": files})
     assert len(server.asked) == asked

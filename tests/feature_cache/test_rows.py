@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vision_transfer.data.rows import open_rows
 from vision_transfer.errors import UserError
-from vision_transfer.feature_cache.rows import FeatureRows, open_rows
+from vision_transfer.feature_cache.rows import FeatureRows
 
 STATUS = Path("/proc/self/status")
 

@@ -32,8 +32,8 @@ class Split:
     """Decoded examples of one split.
 
     Attributes:
-        images: pixels `(examples, height, width, channels) uint8`: an array, a read-only memory map of the decoded
-            cache, or some rows of that.
+        images: pixels `(examples, height, width, channels) uint8`: an array, or rows of the decoded cache, which are
+            read when they are taken.
         labels: indices into the data set's `classes`.
         files: name of each example: the path relative to the data set's folder with `/` between the parts
             (bytes that are not UTF-8 as escapes), or `train/123` for sources made of arrays.
@@ -61,12 +61,12 @@ class Split:
         return np.ascontiguousarray(self.digests[:, :4]).view("<u4")[:, 0].astype(np.uint32)
 
     def take(self, indices: Int32[np.ndarray, "chosen"]) -> "Split":
-        """The examples at `indices`, in that order; pixels that are mapped stay on disk."""
+        """The examples at `indices`, in that order; pixels that are on disk stay there."""
         images = self.images
         if isinstance(images, TakenRows):
             images = replace(images, numbers=images.numbers[indices])
         else:
-            images = TakenRows(images, indices) if isinstance(images, np.memmap) else images[indices]
+            images = images[indices] if isinstance(images, np.ndarray) else TakenRows(images, indices)
         return Split(
             images=images,
             labels=self.labels[indices],

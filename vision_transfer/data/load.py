@@ -6,15 +6,15 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int32
+from jaxtyping import Bool, Int32
 
 from vision_transfer.config.schema import DatasetConfig
-from vision_transfer.data.dataset import SPLITS, Dataset, Skipped, Split
-from vision_transfer.data.doubts import say_too_small, say_without_contrast, without_contrast
+from vision_transfer.data.dataset import SPLITS, Dataset, Skipped, Split, digest
+from vision_transfer.data.doubts import LEAST_CONTRAST, say_too_small, say_without_contrast, without_contrast
 from vision_transfer.data.find import find_source
 from vision_transfer.data.folds import named_groups, pairs_of_groups, pooled, taken, together, with_fold_as_test
 from vision_transfer.data.formats.arrays import MAX_CLASSES
-from vision_transfer.data.images.cache import Decoded, load_images
+from vision_transfer.data.images.cache import Decoded, kept_bytes, load_images
 from vision_transfer.data.images.decode import UndecodableError
 from vision_transfer.data.images.near_duplicates import connected, equal_contents, load_thumbnails, near_duplicates
 from vision_transfer.data.images.resize import Form
@@ -23,6 +23,8 @@ from vision_transfer.data.subset import balanced_subset, hold_out
 from vision_transfer.errors import UserError
 from vision_transfer.runtime.console import Screen
 
+# The cache has a bit for each image of a split: whether it has no contrast.
+CONTRAST_FOLDER = "contrast"
 # Number of left-out files that an error message names; all are in `Dataset.skipped`.
 _NAMED_IN_ERRORS = 3
 
@@ -45,7 +47,9 @@ def load_dataset(config: DatasetConfig, *, cache_dir: Path, screen: Screen) -> D
         if not 1 <= count <= len(train):
             raise UserError(f"--config.dataset.train_examples is {count}; there are {len(train):,} training images.")
         train = train.take(balanced_subset(train.labels, train.files, count, config.subset_seed))
-    flat = [split.files[row] for split in splits.values() for row in np.flatnonzero(without_contrast(split.images))]
+    flat = [
+        split.files[row] for split in splits.values() for row in np.flatnonzero(_without_contrast(split, cache_dir))
+    ]
     warnings = [
         *source.warnings,
         *say_without_contrast(flat, source.splits, sum(map(len, splits.values())), config.value_range),
@@ -74,6 +78,18 @@ def _decoded(source: Source, config: DatasetConfig, form: Form, cache_dir: Path,
     whole, undecodable = load_images(replace(source, splits={"train": together(dealt)}), form, cache_dir, screen)
     tested, more = load_images(replace(source, splits=apart), form, cache_dir, screen) if apart else ({}, ())
     return taken(whole["train"], dealt) | tested, undecodable + more
+
+
+def _without_contrast(split: Split, cache_dir: Path) -> Bool[np.ndarray, "examples"]:
+    """Which images have no contrast; kept for images that are on disk, since it takes a look at each."""
+    if isinstance(split.images, np.ndarray):
+        return without_contrast(split.images)
+    key = digest(f"{LEAST_CONTRAST} ".encode() + split.digests.tobytes()).hex()
+    size = -(-len(split) // 8)
+    kept = kept_bytes(
+        cache_dir / CONTRAST_FOLDER / key, size, lambda: np.packbits(without_contrast(split.images)).tobytes()
+    )
+    return np.unpackbits(np.frombuffer(kept, np.uint8), count=len(split)).astype(bool)
 
 
 def data_fingerprint(config: DatasetConfig, *, cache_dir: Path, screen: Screen) -> str:

@@ -1,96 +1,15 @@
 """Rows of features, spread over the files of shards and taken as one array."""
 
-import os
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from math import prod
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
 
 import numpy as np
-from numpy.lib import format as npy
 
-from vision_transfer.errors import UserError
+from vision_transfer.data.rows import Run, StoredRows, runs_of
 
-
-@dataclass(frozen=True)
-class StoredRows:
-    """Rows in a `.npy` file, read when they are taken: `shape[0]` rows from the byte `start` on.
-
-    No descriptor stays open between two readings, so that the number of shards has no limit. Rows are read, not mapped:
-    a mapping would count as the process's memory, and a file that someone shortens would end the process.
-    """
-
-    file: Path
-    start: int
-    shape: tuple[int, ...]
-    dtype: np.dtype
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def read_into(self, taken: np.ndarray, places: np.ndarray, rows: np.ndarray) -> None:
-        """Copies the rows with these numbers to these places of an array.
-
-        Raises:
-            UserError: the file was removed or shortened since it was verified, or the system cannot read it now.
-        """
-        row_bytes = prod(self.shape[1:]) * self.dtype.itemsize
-        whole = taken.reshape(-1).view(np.uint8).data
-        try:
-            descriptor = os.open(self.file, os.O_RDONLY)
-            try:
-                for place, row, count in _runs(places, rows):
-                    part = whole[place * row_bytes : (place + count) * row_bytes]
-                    _read_fully(descriptor, part, self.start + row * row_bytes)
-            finally:
-                os.close(descriptor)
-        except (OSError, EOFError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise UserError(
-                f"{self.file}: cached features can no longer be read ({reason}). Run the same command again: it "
-                "resumes, and computes what is missing"
-            ) from error
-
-    def view(self, dtype: np.dtype) -> "StoredRows":
-        """The same bits as another dtype of the same size."""
-        return replace(self, dtype=dtype)
-
-
-def open_rows(file: Path) -> StoredRows:
-    """The rows of a `.npy` file; only the header is read.
-
-    Raises:
-        OSError: the file cannot be read.
-        ValueError: the file has another format, holds objects or columns, or is shorter than its header says.
-    """
-    with file.open("rb") as stream:
-        version = npy.read_magic(stream)
-        read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-        shape, columns, dtype = read_header(stream)
-        start = stream.tell()
-        size = os.fstat(stream.fileno()).st_size
-    if dtype.hasobject or columns or not shape:
-        held = "Python objects" if dtype.hasobject else "columns" if columns else "a single number"
-        raise ValueError(f"{file}: holds {held}, not rows of numbers")
-    if size < start + prod(shape) * dtype.itemsize:
-        raise ValueError(f"{file}: is shorter than its header says")
-    return StoredRows(file, start, shape, dtype)
-
-
-def _runs(places: np.ndarray, rows: np.ndarray) -> list[tuple[int, int, int]]:
-    """Place, row and number of rows of each run of neighbours, which one call can read."""
-    starts = np.flatnonzero((np.diff(places, prepend=-2) != 1) | (np.diff(rows, prepend=-2) != 1))
-    counts = np.diff(starts, append=len(rows))
-    return list(zip(places[starts].tolist(), rows[starts].tolist(), counts.tolist(), strict=True))
-
-
-def _read_fully(descriptor: int, target: memoryview, offset: int) -> None:
-    done = 0
-    while done < len(target):
-        count = os.preadv(descriptor, [target[done:]], offset + done)
-        if not count:
-            raise EOFError("it was shortened")
-        done += count
+# More than the rows of a shard.
+_SHARD_STRIDE = 2**40
 
 
 @dataclass(frozen=True)
@@ -119,12 +38,26 @@ class FeatureRows:
 
     def __getitem__(self, rows: np.ndarray) -> np.ndarray:
         """The rows with these numbers, in this order, copied into memory."""
-        places = self.places[rows]
-        taken = np.empty((len(places), *self.shape[1:]), self.dtype)
-        for shard in np.unique(places[:, 0]):
-            here = np.flatnonzero(places[:, 0] == shard)
-            self.shards[shard].read_into(taken, here, places[here, 1])
+        taken = np.empty((len(rows), *self.shape[1:]), self.dtype)
+        found = list(self._by_shard(rows))
+        for shard, runs in found:
+            shard.ask_for(runs)
+        for shard, runs in found:
+            shard.read_into(taken, runs)
         return taken
+
+    def will_need(self, rows: np.ndarray) -> None:
+        """Asks the system to read the rows with these numbers, which are taken soon."""
+        for shard, runs in self._by_shard(rows):
+            shard.ask_for(runs)
+
+    def _by_shard(self, rows: np.ndarray) -> Iterator[tuple[StoredRows, list[Run]]]:
+        """Each shard that has some of the rows, and the runs of these in it."""
+        places = self.places[rows]
+        # The last row of a shard and the first of the next are no neighbours.
+        runs = runs_of(places[:, 0] * _SHARD_STRIDE + places[:, 1])
+        for shard, group in groupby(runs, key=lambda run: run[1] // _SHARD_STRIDE):
+            yield self.shards[shard], [(place, number % _SHARD_STRIDE, count) for place, number, count in group]
 
 
 def concatenated(parts: Sequence[FeatureRows]) -> FeatureRows:

@@ -28,7 +28,8 @@ import numpy as np
 from filelock import FileLock
 from jaxtyping import Float, UInt8
 
-from vision_transfer.feature_cache.rows import FeatureRows, StoredRows, open_rows
+from vision_transfer.data.rows import StoredRows, open_rows
+from vision_transfer.feature_cache.rows import FeatureRows
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.files import (
     DAMAGE,

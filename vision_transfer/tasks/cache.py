@@ -25,6 +25,7 @@ from vision_transfer.data.find import FETCHED_FOLDER
 from vision_transfer.data.formats.tfds import INDEX_FOLDER
 from vision_transfer.data.images.cache import FOLDER as DECODED_FOLDER
 from vision_transfer.data.images.near_duplicates import ROW_BYTES, THUMBNAILS_FOLDER
+from vision_transfer.data.load import CONTRAST_FOLDER
 from vision_transfer.errors import UserError
 from vision_transfer.feature_cache.prefix import computed_by
 from vision_transfer.feature_cache.store import FOLDER as FEATURES_FOLDER
@@ -119,16 +120,15 @@ def _thumbnails(folder: Path) -> Iterator[Entry]:
             yield _entry(THUMBNAILS_FOLDER, file.name, about, [file])
 
 
-def _tfds_indices(folder: Path) -> Iterator[Entry]:
-    for file in _existing(*sorted(folder.glob("*"))):
-        if _DIGEST_FILE.fullmatch(file.name):
-            yield _entry(INDEX_FOLDER, file.name, "labels and digest of a split of a TensorFlow Dataset", [file])
+def _small_files(kind: str, name: re.Pattern[str], about: str) -> Callable[[Path], Iterator[Entry]]:
+    """Lists the files of a kind whose entries are a file each."""
 
+    def find(folder: Path) -> Iterator[Entry]:
+        for file in _existing(*sorted(folder.glob("*"))):
+            if name.fullmatch(file.name):
+                yield _entry(kind, file.name, about, [file])
 
-def _stamps(folder: Path) -> Iterator[Entry]:
-    for file in _existing(*sorted(folder.glob("*"))):
-        if _STAMPS_FILE.fullmatch(file.name):
-            yield _entry(STAMPS_FOLDER, file.name, "digests of files that need not be read again", [file])
+    return find
 
 
 def _features(folder: Path) -> Iterator[Entry]:
@@ -175,8 +175,9 @@ KINDS: dict[str, Callable[[Path], Iterator[Entry]]] = {
     DOWNLOADS_FOLDER: _downloads,
     DECODED_FOLDER: _decoded,
     THUMBNAILS_FOLDER: _thumbnails,
-    INDEX_FOLDER: _tfds_indices,
-    STAMPS_FOLDER: _stamps,
+    INDEX_FOLDER: _small_files(INDEX_FOLDER, _DIGEST_FILE, "labels and digest of a split of a TensorFlow Dataset"),
+    STAMPS_FOLDER: _small_files(STAMPS_FOLDER, _STAMPS_FILE, "digests of files that need not be read again"),
+    CONTRAST_FOLDER: _small_files(CONTRAST_FOLDER, _DIGEST_FILE, "which images of a split have no contrast"),
     FEATURES_FOLDER: _features,
     COMPILED_FOLDER: _compiled,
 }
@@ -256,7 +257,7 @@ def _unused(cache: Path, entry: Entry) -> AbstractContextManager[bool]:
     """Whether no other process holds the entry, if its kind has locks; inside the context none can take it.
 
     Lock files stay, since a process may be waiting for one. A process that has read decoded images, weights or a
-    compiled program no longer needs the files: an open memory map keeps its content.
+    compiled program no longer needs the files: one that it keeps open keeps its content.
     """
     match entry.kind:
         case "features":

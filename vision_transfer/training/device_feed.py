@@ -4,15 +4,13 @@
 # pyright: reportUnknownMemberType=false, reportUnknownLambdaType=false, reportUnknownVariableType=false
 # pyright: reportUnknownArgumentType=false, reportMissingTypeStubs=false
 
-import mmap
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Int32, UInt32
 
-from vision_transfer.data.rows import Rows, TakenRows
+from vision_transfer.data.rows import Rows, will_need
 from vision_transfer.runtime.devices import own_part, replicate, split_columns, split_rows
 from vision_transfer.training.step import Chunk, Examples, StepOrder
 
@@ -20,7 +18,6 @@ from vision_transfer.training.step import Chunk, Examples, StepOrder
 RESIDENT_SHARE = 0.25
 # Bytes of a chunk that is sent; two are under way at a time.
 CHUNK_BYTES = 64 << 20
-WILL_NEED = getattr(mmap, "MADV_WILLNEED", None)
 
 
 @dataclass(frozen=True)
@@ -80,10 +77,9 @@ class StreamedFeed:
         capacity, devices = self.most_steps(order), self.mesh.size
         batch = order.rows.shape[1]
         steps = np.minimum(np.arange(start, start + capacity), start + count - 1)
-        # (steps, batch) → each device's rows of all steps, device after device
-        by_device = order.rows[steps].reshape(capacity, devices, batch // devices).swapaxes(0, 1).reshape(-1)
-        own = by_device[own_part(len(by_device), self.mesh)]
-        will_need(self.rows.inputs, np.asarray(own))
+        own, next_steps = self._own_rows(order, steps), np.arange(start + count, start + 2 * count)
+        # The disk reads the next chunk while this one is copied, sent and computed with.
+        will_need(self.rows.inputs, self._own_rows(order, next_steps[next_steps < len(order.rates)]))
         own_rows = np.arange(capacity * (batch // devices), dtype=np.int32).reshape(capacity, batch // devices)
         examples = Examples(
             *(split_rows(column[own], self.mesh) for column in (self.rows.inputs, self.rows.labels, self.rows.ids))
@@ -94,6 +90,12 @@ class StreamedFeed:
             replicate(order.rates[steps], self.mesh),
         )
         return Chunk(examples, on_devices, 0, count)
+
+    def _own_rows(self, order: StepOrder, steps: np.ndarray) -> np.ndarray:
+        """The numbers of this host's rows of some steps: each device's of all steps, device after device."""
+        devices, batch = self.mesh.size, order.rows.shape[1]
+        by_device = order.rows[steps].reshape(len(steps), devices, batch // devices).swapaxes(0, 1).reshape(-1)
+        return np.asarray(by_device[own_part(len(by_device), self.mesh)])
 
     def most_steps(self, order: StepOrder) -> int:
         """Largest number of steps in a chunk."""
@@ -123,27 +125,3 @@ def _room(mesh: Mesh) -> float:
         return CHUNK_BYTES
     limit: float = (device.memory_stats() or {}).get("bytes_limit", 0)
     return limit * RESIDENT_SHARE
-
-
-def will_need(rows: Any, numbers: np.ndarray) -> None:
-    """Asks the system for rows of a memory map with these numbers, which are taken soon, all at once.
-
-    A row that is not in memory stops the thread that takes it until the disk has answered. Asked ahead, 3,900 to 4,300
-    rows of 150 kB a second came instead of 1,400 to 1,500, in random order from a file of 1.8 GB (2 cores, AMD EPYC).
-    Does nothing for an array that is no memory map (or some rows of one), or where the system cannot be asked.
-    """
-    if isinstance(rows, TakenRows):
-        return will_need(rows.rows, rows.numbers[numbers])
-    mapped = getattr(rows, "_mmap", None)
-    if not isinstance(rows, np.memmap) or mapped is None or WILL_NEED is None or not rows.size:
-        return
-    row_bytes = rows.nbytes // len(rows)
-    # NumPy maps from the last multiple of this size before the array.
-    begin = rows.offset % mmap.ALLOCATIONGRANULARITY
-    wanted = np.unique(numbers)
-    firsts = wanted[np.flatnonzero(np.diff(wanted, prepend=-2) != 1)]
-    lasts = wanted[np.flatnonzero(np.diff(wanted, append=-2) != 1)]
-    for first, last in zip(firsts.tolist(), lasts.tolist(), strict=True):
-        start, end = begin + first * row_bytes, begin + (last + 1) * row_bytes
-        start -= start % mmap.PAGESIZE
-        mapped.madvise(WILL_NEED, start, end - start)

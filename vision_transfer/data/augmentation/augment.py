@@ -27,7 +27,7 @@ from vision_transfer.config.schema import AugmentConfig
 from vision_transfer.data.augmentation.affine import affine_matrices
 from vision_transfer.data.augmentation.sampling import ColourParameters, draw_parameters
 from vision_transfer.data.augmentation.warp import warp
-from vision_transfer.data.rows import Rows
+from vision_transfer.data.rows import Rows, will_need
 
 # Separates the draws of augmentation from those of dropout, which come from the same key.
 AUGMENTATION_STREAM = int.from_bytes(b"augm", "big")
@@ -88,6 +88,10 @@ class BankRows:
     def __getitem__(self, rows: np.ndarray) -> Float32[np.ndarray, "chosen height width channels"]:
         """The variant of the images with these numbers."""
         return np.asarray(_variant(self.augmentation, self.images[rows], self.example_ids[rows], self.variant))
+
+    def will_need(self, rows: np.ndarray) -> None:
+        """Asks the system to read the images with these numbers, which are taken soon."""
+        will_need(self.images, rows)
 
 
 @partial(jax.jit, static_argnames="augmentation")

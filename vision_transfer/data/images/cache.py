@@ -1,4 +1,4 @@
-"""The cache of decoded images: a data set is decoded once for each form, and then read through a memory map.
+"""The cache of decoded images: a data set is decoded once for each form, and then read row by row.
 
 `CACHE/decoded/KEY/data/` contains `manifest.json` and, for each split, `images.npy`, `labels.npy` and `digests.npy`.
 KEY is a digest of everything that determines the pixels. The folder is written under a lock, gets its name last, and is
@@ -21,6 +21,7 @@ from vision_transfer.data.dataset import DIGEST_BYTES, Skipped, Split, digest, d
 from vision_transfer.data.images.decode import UndecodableError, decoder_version
 from vision_transfer.data.images.parallel import map_in_order
 from vision_transfer.data.images.resize import Form, resize
+from vision_transfer.data.rows import OpenFile, StoredRows
 from vision_transfer.data.source import Examples, Source, fingerprint
 from vision_transfer.errors import UserError
 from vision_transfer.runtime.console import Screen
@@ -38,6 +39,8 @@ from vision_transfer.runtime.stamps import known_digests
 
 FOLDER = "decoded"
 LAYOUT_VERSION = 1
+# Bytes of images that a thread reads at a time to verify them.
+_VERIFIED_BYTES = 1 << 20
 
 
 # The splits by name, and the files left out.
@@ -226,28 +229,29 @@ def _open_split(folder: Path, entry: Mapping, stamps: Path, screen: Screen) -> S
     return Split(images, np.load(folder / "labels.npy", allow_pickle=False), tuple(entry["files"]), digests)
 
 
-def _open_images(path: Path, shape: tuple[int, ...]) -> UInt8[np.ndarray, "examples height width channels"]:
+def _open_images(path: Path, shape: tuple[int, ...]) -> StoredRows:
     # Compared and not parsed: NumPy's parser may raise anything on a damaged header.
     header = _header(shape)
     with path.open("rb") as file:
         intact = file.read(len(header)) == header
     if not intact or path.stat().st_size != len(header) + math.prod(shape):
         raise CacheDamagedError(f"{path.parent.name}/{path.name} was changed")
-    if not shape[0]:
-        return np.empty(shape, np.uint8)
-    return np.memmap(path, np.uint8, mode="r", offset=len(header), shape=shape)
+    return StoredRows(path, len(header), shape, np.dtype(np.uint8), OpenFile(path))
 
 
-def _verify(images: np.ndarray, digests: np.ndarray, name: str, screen: Screen) -> None:
+def _verify(images: StoredRows, digests: np.ndarray, name: str, screen: Screen) -> None:
     """Compares every image with its digest."""
+    at_a_time = max(1, _VERIFIED_BYTES // max(1, images.row_bytes))
 
-    def intact(index: int) -> bool:
-        return digest_image(images[index]) == digests[index].tobytes()
+    def changed(first: int) -> list[int]:
+        some = images[first : first + at_a_time]
+        return [first + row for row, image in enumerate(some) if digest_image(image) != digests[first + row].tobytes()]
 
-    with closing(map_in_order(intact, range(len(images)), screen=screen, title="Verifying cached images")) as verified:
-        for index, unchanged in enumerate(verified):
-            if not unchanged:
-                raise CacheDamagedError(f"image {index} of {name} was changed")
+    firsts, title = range(0, len(images), at_a_time), "Verifying cached images"
+    with closing(map_in_order(changed, firsts, screen=screen, title=title, unit="blocks")) as found:
+        for rows in found:
+            if rows:
+                raise CacheDamagedError(f"image {rows[0]} of {name} was changed")
 
 
 def _manifest_digest(content: Mapping) -> str:
