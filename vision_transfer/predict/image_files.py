@@ -49,7 +49,7 @@ def sorted_files(folder: Path) -> tuple[list[str], list[str]]:
     """Paths of all files below a folder that are not hidden or the system's: those that may be images, and the rest."""
     files: tuple[list[str], list[str]] = [], []
     for path, _ in walk(folder):
-        files[not may_be_image(path)].append(str(path))
+        files[not may_be_image(Path(path))].append(path)
     return files
 
 

@@ -33,7 +33,7 @@ Other = TypeVar("Other")
 
 def known_digests(
     file: Path | None,
-    paths: Sequence[Path],
+    paths: Sequence[str | Path],
     read: Callable[[Sequence[int]], Iterable[bytes | Other]],
     digest_bytes: int,
 ) -> list[bytes | Other]:
@@ -68,7 +68,7 @@ def forget(cache_dir: Path) -> None:
     remove(cache_dir / FOLDER)
 
 
-def _stamp(path: Path) -> tuple[int, int, int, int]:
+def _stamp(path: str | Path) -> tuple[int, int, int, int]:
     """The stamp of a file; zeros, which no file has, where there is none."""
     try:
         status = os.stat(path)  # noqa: PTH116 (Path.stat takes twice as long)

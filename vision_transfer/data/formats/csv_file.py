@@ -51,7 +51,9 @@ def csv_source(file: Path, screen: Screen, group: str | None = None, cache_dir: 
     classes = _classes(file, rows)
     named: dict[str, list[Named]] = {split: [] for split in SPLITS if any(row.split == split for row in rows)}
     for row in rows:
-        item = Named(file.parent / row.path, display(row.path), classes[row.label], f"line {row.line}: ", row.group)
+        item = Named(
+            str(file.parent / row.path), display(row.path), classes[row.label], f"line {row.line}: ", row.group
+        )
         named[row.split].append(item)
     note = f"images listed in {display(str(file))}."
     return files_source(

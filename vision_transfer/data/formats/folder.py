@@ -17,8 +17,8 @@ from vision_transfer.data.formats.image_files import (
     is_folder,
     is_passed_over,
     may_be_image,
+    names_below,
     refuse_pseudo_folder,
-    relative,
     stamps_file,
     walk,
 )
@@ -54,9 +54,15 @@ def folder_source(root: Path, screen: Screen, cache_dir: Path | None = None) -> 
     named: dict[str, list[Named]] = {}
     skipped: list[Skipped] = []
     for split in splits:
-        found = [(label, *item) for label, name in enumerate(classes) for item in walk(folders[split][name])]
-        named[split] = [Named(path, relative(path, root), label) for label, path, problem in found if problem is None]
-        skipped += [Skipped(relative(path, root), problem) for _, path, problem in found if problem is not None]
+        named[split] = []
+        for label, name in enumerate(classes):
+            folder = folders[split][name]
+            name_of = names_below(folder, root)
+            for path, problem in walk(folder):
+                if problem is None:
+                    named[split].append(Named(path, name_of(path), label))
+                else:
+                    skipped.append(Skipped(name_of(path), problem))
     return files_source(
         root.resolve().name,
         classes,

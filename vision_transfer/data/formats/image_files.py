@@ -7,8 +7,7 @@ there.
 
 import hashlib
 import os
-import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -43,11 +42,11 @@ SYSTEM_NAMES = frozenset(
 _PSEUDO_FILE_SYSTEMS = tuple(map(Path, ("/proc", "/sys", "/dev")))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Named:
     """A file, its name for display, its class, where it is listed, for messages (such as `line 3: `), and its group."""
 
-    path: Path
+    path: str
     file: str
     label: int
     where: str = ""
@@ -136,39 +135,45 @@ def refuse_pseudo_folder(path: Path, where: str) -> None:
         raise UserError(f"{where}: {display(str(path))} is a folder of the running system and holds no images.")
 
 
-def walk(top: Path) -> Iterator[tuple[Path, str | None]]:
+def walk(top: Path) -> Iterator[tuple[str, str | None]]:
     """All files below `top` that are not passed over, in a fixed order, each with None or why it cannot be an image.
 
-    Links to folders are followed, but no folder is entered twice, so that circular links end.
+    Links to folders are followed, but no folder is entered twice, so that circular links end. The paths are strings,
+    since a `Path` of each takes longer than all else that is done with a file that need not be read.
 
     Raises:
         UserError: the system cannot read folders now.
     """
     visited: set[tuple[int, int]] = set()
-    pending = [top]
+    pending = [str(top)]
     while pending:
         folder = pending.pop()
         try:
-            status = folder.stat()
+            status = os.stat(folder)  # noqa: PTH116
             if (status.st_dev, status.st_ino) in visited:
                 yield folder, "a link to a folder that was already read"
                 continue
             visited.add((status.st_dev, status.st_ino))
-            names = sorted(entry.name for entry in os.scandir(folder) if not is_passed_over(entry.name))
+            with os.scandir(folder) as found:
+                entries = sorted((entry for entry in found if not is_passed_over(entry.name)), key=lambda one: one.name)
         except OSError as error:
-            yield folder, why_unreadable(folder, error)
+            yield folder, why_unreadable(Path(folder), error)
             continue
         inside = []
-        for path in (folder / name for name in names):
+        start = "" if folder == os.curdir else os.path.join(folder, "")  # noqa: PTH118
+        for entry in entries:
+            path = start + entry.name
             try:
-                mode = path.stat().st_mode
+                regular, deeper = entry.is_file(), entry.is_dir()
+                if not (regular or deeper):
+                    entry.stat()  # raises an error if there is nothing
             except OSError as error:
-                yield path, why_unreadable(path, error)
+                yield path, why_unreadable(Path(path), error)
                 continue
-            if stat.S_ISDIR(mode):
+            if deeper:
                 inside.append(path)
             else:
-                yield path, None if stat.S_ISREG(mode) else "not a regular file"
+                yield path, None if regular else "not a regular file"
         pending.extend(reversed(inside))
 
 
@@ -185,12 +190,15 @@ def display(name: str) -> str:
 
     Raw control characters could move the cursor, recolour the screen or split a row of a table.
     """
+    if name.isascii() and name.isprintable():
+        return name
     return visible(os.fsencode(name).decode("utf-8", "backslashreplace"))
 
 
-def relative(path: Path, root: Path) -> str:
-    """The name of a file below `root` for display, with `/` between its parts."""
-    return display(path.relative_to(root).as_posix())
+def names_below(folder: Path, root: Path) -> Callable[[str], str]:
+    """For paths that `walk(folder)` gives: the name of each for display, relative to `root`, with `/` between parts."""
+    shown, start = display(folder.relative_to(root).as_posix()), len(str(folder))
+    return lambda path: shown + display(path[start:].replace(os.sep, "/"))
 
 
 def stamps_file(cache_dir: Path | None, root: Path) -> Path | None:
@@ -204,7 +212,7 @@ def _read(named: Sequence[Named], title: str, stamps: Path | None, screen: Scree
     def digest_or_reason(place: int) -> bytes | Skipped:
         item = named[place]
         try:
-            return digest(read_image_file(item.path))
+            return digest(read_image_file(Path(item.path)))
         except UndecodableError as reason:
             return Skipped(item.file, f"{item.where}{reason}")
 
@@ -226,7 +234,7 @@ def _examples(found: Sequence[tuple[Named, bytes]]) -> Examples:
     def read(index: int) -> bytes:
         item, expected = found[index]
         try:
-            content = read_file(item.path)
+            content = read_file(Path(item.path))
         except UndecodableError:
             content = b""
         if digest(content) != expected:
