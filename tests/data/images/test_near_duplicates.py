@@ -101,14 +101,23 @@ def test_images_of_one_colour_are_like_nothing():
     assert len(near_duplicates(thumbnails).pairs) == 0
 
 
-def test_pairs_of_hashes_are_those_of_a_comparison_of_all_with_all():
+@pytest.mark.parametrize("few", [10_000, 0], ids=["all with all", "by bands"])
+def test_pairs_of_hashes_are_those_of_a_comparison_of_all_with_all(monkeypatch, few):
+    monkeypatch.setattr(module, "_FEW", few)
     random = np.random.default_rng(0)
-    hashes = random.integers(0, 2**63, 5000, dtype=np.uint64)
-    for place in range(0, 5000, 50):  # near ones in other blocks of rows and of columns
-        hashes[(place * 7 + 4200) % 5000] = hashes[place] ^ np.uint64(random.integers(0, 2**10))
+    count = 5000 if few else 2000
+    hashes = random.integers(0, 2**63, count, dtype=np.uint64)
+    for place in range(0, count, 25):  # near ones in other blocks of rows and of columns, with bits in any bands
+        bits = random.choice(64, random.integers(0, MOST_BITS_APART + 3), replace=False)
+        hashes[(place * 7 + 1200) % count] = hashes[place] ^ np.bitwise_or.reduce(
+            np.uint64(1) << bits.astype(np.uint64)
+        )
+    hashes[1000:1100] = hashes[999]
     found = np.concatenate(list(_similar_hashes(hashes)))
+    found = found[np.lexsort((found[:, 1], found[:, 0]))]
     apart = np.array([np.bitwise_count(hashes ^ one) for one in hashes])
     expected = np.argwhere(np.triu(apart <= MOST_BITS_APART, 1))
+    assert len(expected) > 100 * 99 / 2 + 50
     np.testing.assert_array_equal(found, expected)
 
 
