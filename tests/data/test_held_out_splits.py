@@ -5,6 +5,8 @@ import shutil
 import numpy as np
 from PIL import Image
 
+from vision_transfer.data.images import near_duplicates
+
 SPLITS = ("train", "validation", "test")
 
 
@@ -61,14 +63,29 @@ def test_equal_files_stay_together_in_any_case(load, unsplit):
         assert {file.replace("same ", "") for file in files} == {file for file in files if "same" not in file}
 
 
-def test_a_damaged_cache_of_thumbnails_is_made_again(load, unsplit, tmp_path):
+def test_damaged_thumbnails_and_pairs_are_made_again(load, unsplit, tmp_path):
     before = load(root=unsplit, image_size=16)
-    (file,) = (tmp_path / "cache/thumbnails").iterdir()
-    content = file.read_bytes()
-    for damaged in (content[:-1], content[:40] + b"?" + content[41:], b""):
-        file.write_bytes(damaged)
-        assert load(root=unsplit, image_size=16).test.files == before.test.files
-        assert file.read_bytes() == content
+    for kind in ("near_duplicates", "thumbnails"):
+        (file,) = (tmp_path / "cache" / kind).iterdir()
+        content = file.read_bytes()
+        for damaged in (content[:-1], content[:16] + b"?" + content[17:], b""):
+            shutil.rmtree(tmp_path / "cache/near_duplicates")  # which need no thumbnails
+            file.parent.mkdir(exist_ok=True)
+            file.write_bytes(damaged)
+            assert load(root=unsplit, image_size=16).test.files == before.test.files
+            assert file.read_bytes() == content
+
+
+def test_pairs_are_looked_for_once(load, unsplit, monkeypatch):
+    for number in range(8):
+        with Image.open(unsplit / f"cat/{number % 2}.png") as image:
+            image.save(unsplit / f"cat/copy {number}.jpg", quality=95)
+    (unsplit / "cat/copy 3.jpg").write_bytes((unsplit / "cat/copy 3.jpg").read_bytes()[:300])  # does not decode
+    before = load(root=unsplit, image_size=16)
+    assert "9 near-duplicates in 2 groups stay together" in before.note
+    monkeypatch.setattr(near_duplicates, "load_thumbnails", None)
+    again = load(root=unsplit, image_size=16)
+    assert (again.fingerprint, again.note, again.skipped) == (before.fingerprint, before.note, before.skipped)
 
 
 def test_a_thousand_classes(load, tmp_path):

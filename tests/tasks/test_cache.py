@@ -23,6 +23,10 @@ EVERYTHING = {
     "datasets/mnist",
     f"decoded/{DECODED}",
     f"thumbnails/{THUMBNAILS}",
+    f"near_duplicates/{THUMBNAILS}",
+    f"contrast/{THUMBNAILS}",
+    f"stamps/{THUMBNAILS}-train",
+    f"stamps/{FRESH}",
     f"features/{FRESH}",
     f"features/{OLD}",
     f"compiled/{PROGRAM}",
@@ -58,6 +62,11 @@ def cache(tmp_path):
     os.utime(data / "manifest.json", (NOW - 20 * DAY, NOW - 20 * DAY))
     write(tmp_path / "thumbnails" / THUMBNAILS, bytes(16 + 3 * 1025), days=20)
     write(tmp_path / "thumbnails" / "mine")
+    for kind in ("near_duplicates", "contrast"):
+        write(tmp_path / kind / THUMBNAILS)
+    for name in (f"{THUMBNAILS}-train", FRESH):
+        write(tmp_path / "stamps" / name)
+    write(tmp_path / "stamps" / "mine")
     write_store(tmp_path, FRESH, 1, **computed_by(augmented=False))
     write_store(tmp_path, OLD, 40, code="of long ago", jax="0.1")
     write(tmp_path / "features" / "notes.txt")
@@ -128,6 +137,7 @@ def test_files_of_others_stay_and_empty_folders_do_not(cache):
         "weights/my own.safetensors",
         "datasets/my images/cat.jpg",
         "thumbnails/mine",
+        "stamps/mine",
         "features/notes.txt",
         f"features/{OLD}/mine.txt",
         "compiled/my-cache",

@@ -16,7 +16,7 @@ from vision_transfer.data.folds import named_groups, pairs_of_groups, pooled, ta
 from vision_transfer.data.formats.arrays import MAX_CLASSES
 from vision_transfer.data.images.cache import Decoded, kept_bytes, load_images
 from vision_transfer.data.images.decode import UndecodableError
-from vision_transfer.data.images.near_duplicates import connected, equal_contents, load_thumbnails, near_duplicates
+from vision_transfer.data.images.near_duplicates import connected, equal_contents, load_near_pairs
 from vision_transfer.data.images.resize import Form
 from vision_transfer.data.source import Examples, Source, fingerprint
 from vision_transfer.data.subset import balanced_subset, hold_out
@@ -161,13 +161,11 @@ def _groups(
     if train.read is None:
         pairs = np.concatenate([equal_contents(train.contents), pairs_of_groups(named_groups(train, pattern))])
         return source, connected(len(train.files), pairs)
-    thumbnails, decoded = load_thumbnails(train, fingerprint(source), cache_dir, screen)
+    near, decoded = load_near_pairs(train, fingerprint(source), cache_dir, screen, search=grouped)
     problems = [(train.files[place], _problem(train, int(place))) for place in np.flatnonzero(~decoded)]
     source = source.without("train", [Skipped(file, problem or "does not decode") for file, problem in problems])
     train = source.splits["train"]
-    pairs = np.concatenate([equal_contents(train.contents), pairs_of_groups(named_groups(train, pattern))])
-    if grouped:
-        pairs = np.concatenate([pairs, near_duplicates(thumbnails[decoded]).pairs])
+    pairs = np.concatenate([equal_contents(train.contents), pairs_of_groups(named_groups(train, pattern)), near])
     return source, connected(len(train.files), pairs)
 
 

@@ -24,7 +24,7 @@ from vision_transfer.data.download import DOWNLOADS_FOLDER, PUBLIC_FILES
 from vision_transfer.data.find import FETCHED_FOLDER
 from vision_transfer.data.formats.tfds import INDEX_FOLDER
 from vision_transfer.data.images.cache import FOLDER as DECODED_FOLDER
-from vision_transfer.data.images.near_duplicates import ROW_BYTES, THUMBNAILS_FOLDER
+from vision_transfer.data.images.near_duplicates import PAIRS_FOLDER, ROW_BYTES, THUMBNAILS_FOLDER
 from vision_transfer.data.load import CONTRAST_FOLDER
 from vision_transfer.errors import UserError
 from vision_transfer.feature_cache.prefix import computed_by
@@ -175,6 +175,7 @@ KINDS: dict[str, Callable[[Path], Iterator[Entry]]] = {
     DOWNLOADS_FOLDER: _downloads,
     DECODED_FOLDER: _decoded,
     THUMBNAILS_FOLDER: _thumbnails,
+    PAIRS_FOLDER: _small_files(PAIRS_FOLDER, _DIGEST_FILE, "pairs of near-duplicates"),
     INDEX_FOLDER: _small_files(INDEX_FOLDER, _DIGEST_FILE, "labels and digest of a split of a TensorFlow Dataset"),
     STAMPS_FOLDER: _small_files(STAMPS_FOLDER, _STAMPS_FILE, "digests of files that need not be read again"),
     CONTRAST_FOLDER: _small_files(CONTRAST_FOLDER, _DIGEST_FILE, "which images of a split have no contrast"),

@@ -73,17 +73,17 @@ def load_images(source: Source, form: Form, cache_dir: Path, screen: Screen) -> 
         ) from error
 
 
-def kept_bytes(file: Path, size: int, make: Callable[[], bytes]) -> bytes:
+def kept_bytes(file: Path, size: int | None, make: Callable[[], bytes]) -> bytes:
     """The content of a file of the cache, which begins with its digest; made and written if it is not there or damaged.
 
-    It has `size` bytes without the digest.
+    It has `size` bytes without the digest, if that is known.
     """
     try:
         written = file.read_bytes()
     except DAMAGE:
         written = b""
     content = written[DIGEST_BYTES:]
-    if len(content) != size or written[:DIGEST_BYTES] != digest(content):
+    if len(content) != (len(content) if size is None else size) or written[:DIGEST_BYTES] != digest(content):
         content = make()
         if file.is_dir():
             remove(file)

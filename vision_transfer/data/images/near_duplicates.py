@@ -27,6 +27,9 @@ from vision_transfer.runtime.console import Screen
 # Part of the cache's key: to be raised when the same pixels give another thumbnail.
 THUMBNAIL_VERSION = 1
 SIDE = 32
+# Likewise, when the same thumbnails give other pairs.
+PAIRS_VERSION = 1
+PAIRS_FOLDER = "near_duplicates"
 # The cache has a file of thumbnails for each split: for each image whether it can be decoded, and its grey pixels.
 THUMBNAILS_FOLDER = "thumbnails"
 ROW_BYTES = 1 + SIDE * SIDE
@@ -190,6 +193,28 @@ def _gradients(thumbnails: np.ndarray) -> Float32[np.ndarray, "n values"]:
     wide = thumbnails.astype(np.float32)
     along_rows, along_columns = np.diff(wide, axis=2), np.diff(wide, axis=1)
     return np.concatenate([part.reshape(len(wide), -1) for part in (along_rows, along_columns)], axis=1)
+
+
+def load_near_pairs(
+    examples: Examples, content: str, cache_dir: Path, screen: Screen, *, search: bool
+) -> tuple[Int32[np.ndarray, "pairs 2"], Bool[np.ndarray, "examples"]]:
+    """Pairs of near-duplicates among the examples that can be decoded, which are numbered alone; and which can be.
+
+    They come from the cache, or are found (none without `search`) and cached; see `load_thumbnails`.
+    """
+
+    def find() -> bytes:
+        thumbnails, decoded = load_thumbnails(examples, content, cache_dir, screen)
+        pairs = near_duplicates(thumbnails[decoded]).pairs if search else np.empty((0, 2), np.int32)
+        return np.packbits(decoded).tobytes() + pairs.astype("<i4").tobytes()
+
+    rule = f"{PAIRS_VERSION} {MOST_BITS_APART} {LEAST_CORRELATION} {search}"
+    version = f"{content} {rule} {THUMBNAIL_VERSION} {decoder_version()}"
+    kept = kept_bytes(cache_dir / PAIRS_FOLDER / digest(version.encode()).hex(), None, find)
+    count = len(examples.files)
+    decoded = np.unpackbits(np.frombuffer(kept, np.uint8, -(-count // 8)), count=count).astype(bool)
+    pairs = np.frombuffer(kept, "<i4", offset=-(-count // 8)).reshape(-1, 2).astype(np.int32)
+    return pairs, decoded
 
 
 def load_thumbnails(
