@@ -89,8 +89,8 @@ def train_stage(way: str, epochs: list, config, network, stage, variables, given
     if stage.name != "tune" or way not in RULES:
         return stage_loop.train_stage(config, network, stage, variables, given, mesh, around)
     data, params, past, now = given(), variables["params"], [], {}
-    loop = stage_loop._make_loop(config, network, stage, variables, data, mesh, around)
     state, best, progress = stage_loop._last_checkpoint(config, network, stage, variables, around.checkpoints)
+    loop, progress = stage_loop._make_loop(config, network, stage, variables, data, mesh, around, progress)
     state, kept, pace = replicate(state, mesh), best, Pace(config.checkpoint.every_seconds)
     names = list(dict.fromkeys(stage_of(row) for row in network.backbone if params_of_rows([row], params)))
     while not progress.finished:
@@ -113,7 +113,7 @@ def train_stage(way: str, epochs: list, config, network, stage, variables, given
             template = initial_state(step_program(config, network, stage), *best)
             leaves = dict(jax.tree_util.tree_leaves_with_path(jax.device_get(state)))
             state = replicate(jax.tree_util.tree_map_with_path(lambda path, _, of=leaves: of[path], template), mesh)
-            loop = stage_loop._make_loop(config, network, stage, variables, data, mesh, around)
+            loop, progress = stage_loop._make_loop(config, network, stage, variables, data, mesh, around, progress)
         epochs[-1]["rule_and_move"], began = time.process_time() - began, time.process_time()
     return StageOutcome(kept, Weights(params, variables["batch_stats"]), progress)
 

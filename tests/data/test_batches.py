@@ -1,6 +1,7 @@
 """The order of the data: every example once per pass, whatever window is requested."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -68,6 +69,32 @@ def test_each_pass_has_every_example_once_with_weight_one(seed, examples, batch_
     assert (weights[:-1].sum(1) == batch_size).all()
     assert weights[-1].sum() == examples - (per_pass - 1) * batch_size
     assert (np.diff(weights, axis=1) <= 0).all()
+
+
+@given(seeds, st.integers(8, 60), st.integers(1, 20), st.integers(1, 8), st.integers(1, 4), st.integers(0, 2))
+def test_parts_are_drawn_in_turn_each_in_its_own_columns(seed, examples, batch_size, parts, devices, pass_index):
+    per_pass = batches_per_pass(examples, batch_size)
+    first = pass_index * per_pass
+    width = parts * -(-batch_size // parts)
+    indices, weights = training_batches(seed, examples, batch_size, width, first, per_pass, parts=parts)
+    assert sorted(indices[weights == 1]) == list(range(examples))
+    assert (weights[:-1].sum(1) == batch_size).all()
+    by_part = indices.reshape(per_pass, parts, -1)
+    assert (by_part % parts == np.arange(parts)[:, None]).all()  # padding, too
+    drawn = weights.reshape(by_part.shape).sum(2)
+    assert (np.ptp(drawn, axis=1) <= 1).all()
+    # Other numbers of devices have the same batches.
+    padded = devices * -(-batch_size // devices)
+    others, counted = training_batches(seed, examples, batch_size, padded, first, per_pass, parts=parts)
+    for step in range(per_pass):
+        assert sorted(others[step][counted[step] == 1]) == sorted(indices[step][weights[step] == 1])
+
+
+def test_parts_need_an_example_each_and_no_balance():
+    labels = np.array([0, 1], np.int32)
+    for examples, balanced_by in ((1, None), (2, labels)):
+        with pytest.raises(ValueError, match="2 parts"):
+            training_batches(0, examples, 1, 2, 0, 1, balanced_by, parts=2)
 
 
 unequal = st.lists(st.integers(0, 4), min_size=1, max_size=60).map(lambda labels: np.array(labels, np.int32))

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 SMALL = f"--config={Path(__file__).parent / 'configs' / 'small.py'}:epochs=1"
+HALF_FIT = f"{SMALL},fitting=100"
 HOSTS = 2
 # Between one host with two devices and two hosts with one: CPUs with another number of threads add in another order.
 TOLERANCE = 1e-5
@@ -26,13 +27,13 @@ def free_port():
         return listening.getsockname()[1]
 
 
-def start(place, *flags, of_rank=((), ())):
+def start(place, *flags, of_rank=((), ()), config=SMALL):
     """Starts a process on each host, in a folder of its own; the run's folder is `run` beside them."""
     port = free_port()
     processes = []
     for rank in range(HOSTS):
         host = with_devices(replace(place, cwd=place.cwd / f"host{rank}"), 1)
-        given = (SMALL, f"--workdir={place.cwd / 'run'}", *flags, *of_rank[rank])
+        given = (config, f"--workdir={place.cwd / 'run'}", *flags, *of_rank[rank])
         processes.append((host, host.start(*given, f"--hosts=127.0.0.1:{port},{HOSTS},{rank}")))
     return processes
 
@@ -97,6 +98,19 @@ def test_two_hosts_train_as_one(place, small_run, two_hosts, cache):
             host.assert_is_done()
         together = run_of(place, small_run)
     np.testing.assert_allclose(logits(together), logits(run_of(alone, small_run)), atol=TOLERANCE)
+
+
+def test_two_hosts_split_rows_as_one_with_two_devices(place, small_run):
+    flag = "--config.schedule=('whole',)"
+    ended = finish(start(place, flag, config=HALF_FIT))
+    for host in ended:
+        host.assert_is_done()
+    assert "split over 2" in ended[0].out
+    alone = with_devices(replace(place, cwd=place.cwd / "alone"), HOSTS)
+    alone.launch(HALF_FIT, "--workdir=run", flag).assert_is_done()
+    losses = [run_of(where, small_run).metrics()[0]["train_loss"] for where in (place, alone)]
+    assert losses[0] == pytest.approx(losses[1], abs=TOLERANCE)
+    assert run_of(place, small_run).result()["stages"][0]["split_over"] == HOSTS
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])

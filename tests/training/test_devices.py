@@ -23,7 +23,7 @@ def outcomes(tmp_path_factory):
         [sys.executable, script, folder], capture_output=True, text=True, check=False, env=environment
     )
     assert done.returncode == 0, done.stderr
-    return {name: dict(np.load(folder / f"{name}.npz")) for name in ("one", "eight", "eight_streamed", "placements")}
+    return {file.stem: dict(np.load(file)) for file in folder.glob("*.npz")}
 
 
 @pytest.mark.parametrize("name", ["eight", "eight_streamed"])
@@ -31,6 +31,28 @@ def test_eight_devices_train_as_one(outcomes, name):
     assert set(outcomes[name]) == set(outcomes["one"])
     for leaf, expected in outcomes["one"].items():
         np.testing.assert_allclose(outcomes[name][leaf], expected, atol=TOLERANCE, err_msg=leaf)
+
+
+def test_rows_that_are_split_are_those_that_steps_ask_for(outcomes):
+    split = outcomes["split"]
+    np.testing.assert_array_equal(split["taken"], split["asked"])
+    assert split["held"].max() == 2 * split["all"] / 11  # two of eleven examples
+
+
+def test_split_rows_train_bit_for_bit_resumed(outcomes):
+    """Also where the rows do not fit any more, and are sent in the order in which the stage began."""
+    for name in ("resumed", "resumed_streamed"):
+        for leaf, expected in outcomes["eight_split"].items():
+            np.testing.assert_array_equal(outcomes[name][leaf], expected, err_msg=f"{name}: {leaf}")
+
+
+def test_split_rows_train_as_the_same_batches_on_one_device(outcomes):
+    """All but the first epoch and a half, which no single device can begin."""
+    split, whole = outcomes["eight_split"], outcomes["eight"]
+    for leaf, expected in split.items():
+        np.testing.assert_allclose(outcomes["resumed_on_one"][leaf], expected, atol=TOLERANCE, err_msg=leaf)
+    assert not np.array_equal(split["trainable.logits.kernel"], whole["trainable.logits.kernel"])
+    np.testing.assert_allclose(split["validation_loss"], whole["validation_loss"], rtol=0.05)
 
 
 def test_what_trained_has_moved_and_what_is_frozen_has_not(outcomes):

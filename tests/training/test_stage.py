@@ -215,7 +215,7 @@ def streamed(train, tmp_path_factory):
 @pytest.fixture
 def small_chunks(monkeypatch, data, mesh):
     monkeypatch.setattr(device_feed, "CHUNK_BYTES", SMALL_CHUNK_BYTES)
-    assert not device_feed.make_feed(data.train, mesh).resident
+    assert device_feed.placement(data.train, mesh, splittable=True) == "streamed"
 
 
 def test_streamed_rows_give_the_same_training(uninterrupted, streamed):

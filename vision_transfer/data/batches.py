@@ -58,6 +58,17 @@ def balanced_order(seed: int, pass_index: int, labels: Int32[np.ndarray, "exampl
     return np.concatenate(drawn)[permutation(seed, pass_index, len(labels))].astype(np.int32)
 
 
+def dealt(order: Int32[np.ndarray, "examples"], parts: int) -> Int32[np.ndarray, "examples"]:
+    """A permutation that takes an example of each part in turn, and those of a part in the order that they had.
+
+    Of P parts, part p has the examples p, p + P, …. Parts have equal numbers of examples, up to one, also in a batch.
+    """
+    drawn = np.empty_like(order)
+    for part in range(parts):
+        drawn[part::parts] = order[order % parts == part]
+    return drawn
+
+
 def training_batches(
     seed: int,
     examples: int,
@@ -66,6 +77,7 @@ def training_batches(
     start: int,
     count: int,
     balanced_by: Int32[np.ndarray, "examples"] | None = None,
+    parts: int = 1,
 ) -> Batches:
     """Batches of the steps `start` to `start + count - 1` of an endless, reshuffled stream.
 
@@ -74,20 +86,29 @@ def training_batches(
     unless `balanced_by` has labels whose classes are drawn equally often (`balanced_order`). A batch has `batch_size`
     real examples, the last one of a pass the rest, and is padded to `padded_batch` rows.
 
+    With several `parts`, batches take from each part in turn (`dealt`). If `padded_batch` is a multiple of their
+    number, each part has its own columns, the parts one after the other, so that a device can hold one part alone.
+
     Returns:
         indices `(count, padded_batch) int32` and weights `(count, padded_batch) float32`. Padding rows repeat real
-        images of the same pass with weight 0; all others have weight 1.
+        images of the same pass and part with weight 0; all others have weight 1.
+
+    Raises:
+        ValueError: labels and parts, or more parts than examples.
     """
+    if parts > 1 and (balanced_by is not None or parts > examples):
+        raise ValueError(f"{parts} parts of {examples} examples: each needs one, and classes cannot be balanced")
     per_pass = batches_per_pass(examples, batch_size)
     first_pass, last_pass = start // per_pass, (start + count - 1) // per_pass
     orders = [
-        permutation(seed, pass_index, examples)
+        dealt(permutation(seed, pass_index, examples), parts)
         if balanced_by is None
         else balanced_order(seed, pass_index, balanced_by)
         for pass_index in range(first_pass, last_pass + 1)
     ]
-    tables = [_batched(order, batch_size, padded_batch) for order in orders] or [
-        _batched(np.arange(examples, dtype=np.int32), batch_size, padded_batch)
+    columns = parts if padded_batch % parts == 0 else 1
+    tables = [_batched(order, batch_size, padded_batch, columns) for order in orders] or [
+        _batched(np.arange(examples, dtype=np.int32), batch_size, padded_batch, columns)
     ]
     window = slice(start - first_pass * per_pass, start - first_pass * per_pass + count)
     indices = np.concatenate([table[0] for table in tables])[window]
@@ -95,13 +116,16 @@ def training_batches(
     return indices, weights
 
 
-def _batched(order: Int32[np.ndarray, "examples"], batch_size: int, padded_batch: int) -> Batches:
-    """Divides one pass into rows of `padded_batch`, of which the first `batch_size` are for real images."""
+def _batched(order: Int32[np.ndarray, "examples"], batch_size: int, padded_batch: int, parts: int) -> Batches:
+    """Divides one pass, dealt from `parts`, into rows of `padded_batch`, an equal number of columns for each part."""
     if batch_size < 1 or padded_batch < batch_size:
         raise ValueError(f"padded_batch {padded_batch} must be at least batch_size {batch_size}, and that at least 1")
     steps = batches_per_pass(len(order), batch_size)
-    real = np.resize(order, (steps, batch_size))
-    weights = (np.arange(steps * batch_size) < len(order)).reshape(steps, batch_size)
-    repeated = np.arange(padded_batch) % batch_size
-    padding = np.arange(padded_batch) >= batch_size
-    return real[:, repeated], np.where(padding, np.float32(0), weights[:, repeated].astype(np.float32))
+    part, column = np.arange(parts)[:, None], np.arange(padded_batch // parts)
+    # Draws of each part before each step, and those of all: number n of the pass is of part n % parts.
+    ends = np.minimum(np.arange(steps + 1) * batch_size, len(order))[:, None, None]
+    drawn = -((part - ends) // parts)
+    draws = drawn[:-1] + column % batch_size
+    weights = (column < batch_size) & (draws < drawn[1:])
+    rows = order[draws % drawn[-1] * parts + part]
+    return rows.reshape(steps, padded_batch), weights.reshape(steps, padded_batch).astype(np.float32)

@@ -124,6 +124,7 @@ def _stage(run: Run, stage: Stage, outcome: StageOutcome) -> dict[str, Any]:
         "parameters": _parameters(run, stage),
         "seconds": round(progress.seconds, 3),
         "step_ms": progress.step_ms,
+        **({"split_over": progress.parts} if progress.parts > 1 else {}),
     }
 
 

@@ -1,5 +1,6 @@
 """Placement of arrays on devices, of this host or of all hosts, which form one axis that a batch is split along."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -65,6 +66,26 @@ def split_rows(tree: Any, mesh: Mesh) -> Any:
     if target.is_fully_addressable:
         return jax.device_put(tree, target)
     return jax.tree.map(lambda leaf: jax.make_array_from_process_local_data(target, np.asarray(leaf)), tree)
+
+
+def split_parts(part: Callable[[int], Any], mesh: Mesh) -> Any:
+    """The trees of all devices joined along the first axis of their leaves, each on its own device.
+
+    `part` gives the tree of the device at a place of the mesh; all have the same shapes. It is called for the devices
+    of this host, one after the other, so that the host holds no more than one of them.
+    """
+    target = NamedSharding(mesh, PartitionSpec(BATCH_AXIS))
+    placed = [
+        jax.block_until_ready(jax.device_put(part(place), device))
+        for place, device in enumerate(mesh.devices.flat)
+        if device.process_index == jax.process_index()
+    ]
+
+    def joined(*leaves: jax.Array) -> jax.Array:
+        rows, *row = leaves[0].shape
+        return jax.make_array_from_single_device_arrays((mesh.size * rows, *row), target, leaves)
+
+    return jax.tree.map(joined, *placed)
 
 
 def split_columns(tree: Any, mesh: Mesh) -> Any:

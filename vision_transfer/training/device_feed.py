@@ -1,23 +1,26 @@
-"""Feeds examples to the devices: all of them stay there if they fit, otherwise they are sent a chunk ahead."""
+"""Feeds examples to the devices: they stay there if they fit, otherwise they are sent a chunk ahead."""
 
 # JAX, Optax and Orbax type their functions on trees only in part.
 # pyright: reportUnknownMemberType=false, reportUnknownLambdaType=false, reportUnknownVariableType=false
 # pyright: reportUnknownArgumentType=false, reportMissingTypeStubs=false
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Int32, UInt32
 
 from vision_transfer.data.rows import Rows, will_need
-from vision_transfer.runtime.devices import own_part, replicate, split_columns, split_rows
+from vision_transfer.runtime.devices import own_part, replicate, split_columns, split_parts, split_rows
 from vision_transfer.training.step import Chunk, Examples, StepOrder
 
 # An accelerator keeps the training data if it takes no more than this share of its memory.
 RESIDENT_SHARE = 0.25
 # Bytes of a chunk that is sent; two are under way at a time.
 CHUNK_BYTES = 64 << 20
+# The place of rows: all on each device, a part on each device, or on the host, from which they are sent.
+Placement = Literal["replicated", "split", "streamed"]
 
 
 @dataclass(frozen=True)
@@ -44,16 +47,29 @@ class TrainingRows:
 
 @dataclass(frozen=True)
 class ResidentFeed:
-    """Every device holds all rows; a chunk is only a list of their numbers."""
+    """Every device holds all rows, or its part of them; a chunk is only a list of their numbers.
+
+    Attributes:
+        examples: on the devices; of several parts, `part_of` gives each.
+        count: how many examples there are.
+        parts: 1, or the number of devices.
+    """
 
     mesh: Mesh
     examples: Examples
-    resident: bool = True
+    count: int
+    parts: int = 1
+
+    @property
+    def resident(self) -> bool:
+        """Whether every device holds all rows."""
+        return self.parts == 1
 
     def chunk(self, order: StepOrder, start: int, count: int) -> Chunk:
         """The steps `start` to `start + count` of an epoch."""
+        variants, examples = order.rows // self.count, order.rows % self.count
         on_devices = StepOrder(
-            split_columns(order.rows, self.mesh),
+            split_columns(variants * _part_size(self.count, self.parts) + examples // self.parts, self.mesh),
             split_columns(order.weights, self.mesh),
             replicate(order.rates, self.mesh),
         )
@@ -106,22 +122,54 @@ class StreamedFeed:
 Feed = ResidentFeed | StreamedFeed
 
 
-def make_feed(rows: TrainingRows, mesh: Mesh) -> Feed:
-    """Holds the rows on the devices if they fit, otherwise streams them.
+def placement(rows: TrainingRows, mesh: Mesh, *, splittable: bool) -> Placement:
+    """The place of rows: every device if all fit there, else, if they may be split, a part on each, else the host."""
+    if _part_bytes(rows, 1) <= _room(mesh, 1):
+        return "replicated"
+    parts = mesh.size
+    fits = 1 < parts <= rows.examples and _part_bytes(rows, parts) <= _room(mesh, parts)
+    return "split" if splittable and fits else "streamed"
 
-    Devices that share the host's memory (virtual CPU devices) are streamed to unless there is only one, since each
-    would hold a copy of its own.
+
+def make_feed(rows: TrainingRows, mesh: Mesh, where: Placement) -> Feed:
+    """Puts rows where they are to be; those that are split are drawn in an order that is dealt from as many parts."""
+    match where:
+        case "replicated":
+            return ResidentFeed(mesh, Examples(*replicate(part_of(rows, 1, 0), mesh)), rows.examples)
+        case "split":
+            columns = split_parts(lambda part: part_of(rows, mesh.size, part), mesh)
+            return ResidentFeed(mesh, Examples(*columns), rows.examples, mesh.size)
+        case "streamed":
+            return StreamedFeed(mesh, rows)
+
+
+def part_of(rows: TrainingRows, parts: int, part: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Inputs, labels and ids of the examples `part`, `part + parts`, … of each variant, as `dealt` divides them.
+
+    All parts have one size, so that some end with the last example of all, which is never drawn there.
     """
-    size = int(np.prod(rows.inputs.shape)) * rows.inputs.dtype.itemsize
-    if size <= _room(mesh):
-        columns = (rows.inputs[np.arange(rows.inputs.shape[0])], rows.labels, rows.ids)
-        return ResidentFeed(mesh, Examples(*replicate(columns, mesh)))
-    return StreamedFeed(mesh, rows)
+    within = np.minimum(part + parts * np.arange(_part_size(rows.examples, parts)), rows.examples - 1)
+    numbers = (rows.examples * np.arange(rows.variants)[:, None] + within).reshape(-1)
+    will_need(rows.inputs, numbers)
+    return rows.inputs[numbers], rows.labels[numbers], rows.ids[numbers]
 
 
-def _room(mesh: Mesh) -> float:
+def _part_size(examples: int, parts: int) -> int:
+    return -(-examples // parts)
+
+
+def _part_bytes(rows: TrainingRows, parts: int) -> int:
+    row_bytes = int(np.prod(rows.inputs.shape[1:])) * rows.inputs.dtype.itemsize
+    return rows.variants * _part_size(rows.examples, parts) * row_bytes
+
+
+def _room(mesh: Mesh, parts: int) -> float:
+    """Bytes of rows that each device may hold.
+
+    The devices of a CPU share its memory, so that a host's have no more room for parts than it has for all rows.
+    """
     device = mesh.local_devices[0]
     if device.platform == "cpu":
-        return CHUNK_BYTES
+        return CHUNK_BYTES if parts == 1 else CHUNK_BYTES / len(mesh.local_devices)
     limit: float = (device.memory_stats() or {}).get("bytes_limit", 0)
     return limit * RESIDENT_SHARE

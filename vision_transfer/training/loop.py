@@ -28,7 +28,7 @@ from vision_transfer.runtime.console import duration
 from vision_transfer.runtime.devices import padded_batch, replicate, share
 from vision_transfer.runtime.preemption import Stopped
 from vision_transfer.training import checkpoints
-from vision_transfer.training.device_feed import Feed, make_feed
+from vision_transfer.training.device_feed import Feed, TrainingRows, make_feed, placement
 from vision_transfer.training.dispatch import Pace
 from vision_transfer.training.lr_multipliers import factors, resolve_multipliers
 from vision_transfer.training.optimizers import learning_rates
@@ -80,7 +80,7 @@ def train_stage(
     state, best, progress = _last_checkpoint(config, network, stage, variables, around.checkpoints)
     state, best, progress = _as_on_first_host(stage, state, best, progress)
     if not progress.finished:
-        loop = _make_loop(config, network, stage, variables, data(), mesh, around)
+        loop, progress = _make_loop(config, network, stage, variables, data(), mesh, around, progress)
         state, pace = replicate(state, mesh), Pace(config.checkpoint.every_seconds)
         with around.stop.deferred():
             while not progress.finished:
@@ -173,7 +173,9 @@ def _make_loop(
     data: TrainingData,
     mesh: Mesh,
     around: Surroundings,
-) -> _Loop:
+    progress: Progress,
+) -> tuple[_Loop, Progress]:
+    """The values that stay, and the progress of a stage that begins with the parts that its rows are taken from."""
     examples, settings, optimizer = data.train.examples, stage.settings, stage.settings.optimizer
     trainable, frozen = freezing.partition(variables["params"], stage.mask)
     program = step_program(config, network, stage, data.train.labels[:examples])
@@ -184,8 +186,24 @@ def _make_loop(
     steps_per_epoch = steps_of_epoch(settings, examples, config.batch_size)
     steps = settings.epochs * steps_per_epoch
     rates = learning_rates(optimizer.lr, optimizer.lr_schedule, optimizer.warmup_steps, steps)
-    feed = make_feed(data.train, mesh)
-    return _Loop(config, stage, data, mesh, around, program, constants, rates, steps_per_epoch, feed)
+    feed, progress = _placed(config, stage, data.train, mesh, around, progress)
+    return _Loop(config, stage, data, mesh, around, program, constants, rates, steps_per_epoch, feed), progress
+
+
+def _placed(
+    config: Config, stage: Stage, rows: TrainingRows, mesh: Mesh, around: Surroundings, progress: Progress
+) -> tuple[Feed, Progress]:
+    """The rows where they fit. Rows that are split over the devices are drawn in another order, which a stage keeps."""
+    splittable = progress.parts == mesh.size if progress.has_begun else config.balance != "sampling"
+    # Devices of one kind may still have unequal room.
+    where = hosts.from_first(f"place of the rows of {stage.name}", placement(rows, mesh, splittable=splittable))
+    if where == "split":
+        around.screen.say(
+            f"The rows of stage {stage.name!r} do not fit one device: they are split over {mesh.size}, and each batch "
+            "takes from all parts in turn."
+        )
+        progress = replace(progress, parts=mesh.size)
+    return make_feed(rows, mesh, where), progress
 
 
 def _frozen_collections(config: Config, program: StepProgram, frozen: Variables, mesh: Mesh) -> dict[str, Params]:
@@ -209,7 +227,7 @@ def _train_epoch(
 ) -> tuple[TrainState, Progress]:
     """Takes the steps that the current epoch still lacks."""
     title = f"{loop.stage.name} epoch {progress.epoch + 1}/{loop.stage.settings.epochs}"
-    order, steps, stop = _order(loop, progress.epoch), loop.steps_per_epoch, loop.around.stop
+    order, steps, stop = _order(loop, progress), loop.steps_per_epoch, loop.around.stop
     constants = loop.constants._replace(epoch=progress.epoch)
     most = loop.feed.most_steps(order)
     with loop.around.screen.bar(title, steps, "steps", images_each=loop.config.batch_size) as advance:
@@ -290,12 +308,13 @@ def _close_epoch(
         seconds=seconds,
         step_ms=pace.step_ms() or progress.step_ms,
         finished=epoch == settings.epochs or out_of_patience,
+        parts=progress.parts,
     )
     return state._replace(totals=replicate(zero_totals(), loop.mesh)), best, progress
 
 
-def _order(loop: _Loop, epoch: int) -> StepOrder:
-    config, steps, train = loop.config, loop.steps_per_epoch, loop.data.train
+def _order(loop: _Loop, progress: Progress) -> StepOrder:
+    config, steps, train, epoch = loop.config, loop.steps_per_epoch, loop.data.train, progress.epoch
     rows, weights = training_batches(
         config.seed,
         train.examples,
@@ -304,6 +323,7 @@ def _order(loop: _Loop, epoch: int) -> StepOrder:
         start=epoch * steps,
         count=steps,
         balanced_by=train.labels[: train.examples] if config.balance == "sampling" else None,
+        parts=progress.parts,
     )
     first = bank_variant(epoch, train.variants) * train.examples
     return StepOrder(rows + np.int32(first), weights, loop.rates[epoch * steps : (epoch + 1) * steps])

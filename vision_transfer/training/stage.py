@@ -84,6 +84,8 @@ class Progress:
         best_value: its monitored values, as `monitored` orders them; None before the first.
         seconds: spent in training steps and validation.
         step_ms: median time of a step in milliseconds, or None before it is known.
+        parts: of the rows, from which batches take in turn: the number of devices where the rows are split over them
+            when the stage begins. Kept when it resumes, whatever fits then.
     """
 
     epoch: int = 0
@@ -94,6 +96,12 @@ class Progress:
     seconds: float = 0.0
     step_ms: float | None = None
     finished: bool = False
+    parts: int = 1
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether any step was taken."""
+        return self.epoch > 0 or self.step > 0
 
 
 def progress_of(values: Any) -> Progress:

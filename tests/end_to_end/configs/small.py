@@ -8,8 +8,12 @@ from vision_transfer.config.arguments import parse_recipe
 
 
 def get_config(argument: str | None = None) -> Config:
-    """Recipe: `epochs` of each stage, and the number of training `images`, 0 for all."""
-    recipe = parse_recipe(argument, epochs=2, images=200)
+    """Recipe: `epochs` of each stage; the number of training `images`, and of those that fit a device; 0 for all."""
+    recipe = parse_recipe(argument, epochs=2, images=200, fitting=0)
+    if recipe.fitting:
+        from vision_transfer.training import device_feed
+
+        device_feed._room = lambda mesh, parts: recipe.fitting * 20 * 20
     config = default_config()
     config.name = "small"
     # A report takes a few seconds; the test of the run folder turns it on.
