@@ -94,8 +94,14 @@ def test_the_command_runs(place, small_run, scene, start):
     place.launch(*flags, *RUN_HERE[start]).assert_is_done()
 
 
-# Pages with Python, and what it needs; the README's lines are also in the notebook, whose test needs the weights.
-PYTHON = {"README.md": "tests/end_to_end/test_notebook.py", "own_parts.md": None, "runs.md": None}
+# Pages with Python, and the test that runs it where this file cannot: the notebook has the README's lines and needs the
+# weights; the other one starts two hosts.
+PYTHON = {
+    "README.md": "tests/end_to_end/test_notebook.py",
+    "own_parts.md": None,
+    "runs.md": None,
+    "scale.md": "tests/end_to_end/test_hosts.py",
+}
 
 
 def test_all_pages_with_python_are_known():

@@ -3,15 +3,30 @@
 import json
 import signal
 import socket
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+
+from vision_transfer import features, load
 
 SMALL = f"--config={Path(__file__).parent / 'configs' / 'small.py'}:epochs=1"
 HALF_FIT = f"{SMALL},fitting=100"
 HOSTS = 2
+PATIENCE_SECONDS = 300
+FEATURES = """
+import sys
+import numpy
+from vision_transfer import features, load
+from vision_transfer.runtime import hosts
+hosts.start(sys.argv[1])
+numpy.save(sys.argv[3], features(*load("mnist_convnet", weights="random", image_size=24), sys.argv[2], batch_size=8))
+hosts.finish()
+"""
 # Between one host with two devices and two hosts with one: CPUs with another number of threads add in another order.
 TOLERANCE = 1e-5
 
@@ -29,12 +44,15 @@ def free_port():
 
 def start(place, *flags, of_rank=((), ()), config=SMALL):
     """Starts a process on each host, in a folder of its own; the run's folder is `run` beside them."""
+    return start_on_hosts(place, config, f"--workdir={place.cwd / 'run'}", *flags, of_rank=of_rank)
+
+
+def start_on_hosts(place, *flags, of_rank=((), ())):
     port = free_port()
     processes = []
     for rank in range(HOSTS):
         host = with_devices(replace(place, cwd=place.cwd / f"host{rank}"), 1)
-        given = (config, f"--workdir={place.cwd / 'run'}", *flags, *of_rank[rank])
-        processes.append((host, host.start(*given, f"--hosts=127.0.0.1:{port},{HOSTS},{rank}")))
+        processes.append((host, host.start(*flags, *of_rank[rank], f"--hosts=127.0.0.1:{port},{HOSTS},{rank}")))
     return processes
 
 
@@ -138,10 +156,46 @@ def test_a_wrong_flag_is_a_message(place, hosts):
     place.launch(SMALL, f"--hosts={hosts}").assert_is_message(f"--hosts={hosts}")
 
 
-@pytest.mark.parametrize("flag", ["--mode=predict", "--config.task=benchmark"])
-def test_only_training_takes_hosts(place, flag):
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """A folder of 70 images, which are two batches and a piece, and a file that is none."""
+    folder = tmp_path_factory.mktemp("photos")
+    for number in range(70):
+        pixels = np.random.default_rng(number).integers(0, 256, (30, 20), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    (folder / "broken.png").write_bytes(b"\x89PNG no image")
+    return folder
+
+
+def test_two_hosts_predict_the_file_of_one(place, small_run, photos):
+    flags = ("--mode=predict", f"--workdir={small_run[2].path}", f"--images={photos}")
+    ended = finish(start_on_hosts(place, *flags, f"--out={place.cwd / 'together.csv'}"))
+    for host in ended:
+        host.assert_is_done()
+    assert "71 files in" in ended[0].out and ended[1].out.count("\n") <= 1  # of Gloo
+    alone = with_devices(place, 1)
+    alone.launch(*flags, f"--out={place.cwd / 'alone.csv'}").assert_is_done()
+    assert (place.cwd / "together.csv").read_bytes() == (place.cwd / "alone.csv").read_bytes()
+
+
+def test_two_hosts_have_the_features_of_one(place, photos, tmp_path):
+    images, port = str(photos / "[0-9]*.png"), free_port()
+    given = [f"127.0.0.1:{port},{HOSTS},{rank}" for rank in range(HOSTS)]
+    environment = with_devices(place, 1).environment()
+    processes = [
+        subprocess.Popen([sys.executable, "-c", FEATURES, host, images, tmp_path / f"{rank}.npy"], env=environment)
+        for rank, host in enumerate(given)
+    ]
+    assert [process.wait(PATIENCE_SECONDS) for process in processes] == [0, 0]
+    expected = features(*load("mnist_convnet", weights="random", image_size=24), images)
+    for rank in range(HOSTS):
+        np.testing.assert_allclose(np.load(tmp_path / f"{rank}.npy"), expected, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("flag", ["--mode=summary", "--config.task=benchmark", "--config.dataset.folds=2"])
+def test_others_than_training_and_predict_take_no_hosts(place, flag):
     refused = place.launch(SMALL, flag, "--hosts=127.0.0.1:1,2,0")
-    refused.assert_is_message("config.task=train", "omit --hosts", "start a command on each host")
+    refused.assert_is_message("config.task=train", "--mode=predict", "omit --hosts")
 
 
 def test_a_coordinator_that_is_not_there_is_a_message(place):

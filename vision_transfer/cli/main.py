@@ -16,7 +16,7 @@ from ml_collections import ConfigDict, config_flags
 
 from vision_transfer.cli.flag_errors import config_argument, explain, with_files
 from vision_transfer.cli.help import FLAG_NAMES, MODE_FLAGS, help_text
-from vision_transfer.cli.registry import MODES, RUN, Command, find_entry
+from vision_transfer.cli.registry import MODES, RUN, Command, Entry, find_entry
 from vision_transfer.config import own_parts
 from vision_transfer.config.files import load_config
 from vision_transfer.errors import UserError, visible
@@ -99,7 +99,7 @@ def main(arguments: Sequence[str]) -> None:
         config = command.optional_config
         entry = find_entry(values.mode, config)
         jax_setup.configure(cache, deterministic=config is not None and config.deterministic)
-        command = _with_hosts(command)
+        command = _with_hosts(command, entry)
         screen = command.screen
         with report_compilations(screen):
             entry.do(command)
@@ -127,7 +127,7 @@ def main(arguments: Sequence[str]) -> None:
         raise
 
 
-def _with_hosts(command: Command) -> Command:
+def _with_hosts(command: Command, entry: Entry) -> Command:
     """The command, after it joined the other hosts of `--hosts` and was compared with theirs; only the first shows it.
 
     Raises:
@@ -139,15 +139,15 @@ def _with_hosts(command: Command) -> Command:
     given = command.flags.hosts
     if given is None:
         return command
-    if command.flags.mode != RUN or command.config.task != "train":
+    if not entry.on_hosts:
         raise UserError(
-            f"--hosts={given}: several hosts do config.task=train and no other task or --mode; omit --hosts here. "
-            "To predict or extract features of many images, start a command on each host for a part of the files; to "
-            "sweep, use --launcher=slurm:N"
+            f"--hosts={given}: several hosts do config.task=train (without folds) and --mode=predict together, and "
+            "nothing else; omit --hosts here. Folds and sweeps have --launcher=slurm:N"
         )
     hosts.start(given)
     program = {"numeric code (digest)": provenance.code_digest(), **provenance.versions()}
-    values = {f"config.{path}": value for path, value in digested(command.config).items()}
+    config = command.optional_config
+    values = {} if config is None else {f"config.{path}": value for path, value in digested(config).items()}
     hosts.compare("command", {**program, **values})
     return command if hosts.is_first() else replace(command, screen=command.screen.silent())
 

@@ -104,13 +104,14 @@ class Command:
 class Entry:
     """A task or a mode: its meaning for the help, the function that does it, and the flag that it needs, if any.
 
-    Where a config has folds, `by_folds` is done instead.
+    Where a config has folds, `by_folds` is done instead. Several hosts may do what is `on_hosts` together.
     """
 
     meaning: str
     do: Callable[[Command], object]
     needs: Literal["config", "workdir", ""] = "config"
     by_folds: "Entry | None" = None
+    on_hosts: bool = False
 
 
 def find_entry(mode: str, config: Config | None) -> Entry:
@@ -238,7 +239,9 @@ def _show_augmentation(command: Command) -> None:
 CROSS_VALIDATION = Entry("train and test on each fold, then train on the images of all", _cross_validate)
 
 TASKS: dict[str, Entry] = {
-    "train": Entry("train the stages of the schedule, then test once", _train, by_folds=CROSS_VALIDATION),
+    "train": Entry(
+        "train the stages of the schedule, then test once", _train, by_folds=CROSS_VALIDATION, on_hosts=True
+    ),
     "classic_classifier": Entry(
         "fit logistic regression or an SVM to pooled features", _classify, by_folds=CROSS_VALIDATION
     ),
@@ -260,6 +263,7 @@ MODES: dict[str, Entry] = {
         "their mean",
         _predict,
         "workdir",
+        on_hosts=True,
     ),
     "evaluate": Entry(
         "metrics of --workdir=RUN on its test split, on --images=FOLDER of class folders, or on --config's data; or of "

@@ -1,6 +1,6 @@
 """Features of images for other programs: the outputs of any layer of a network, as one array."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +9,14 @@ from jaxtyping import Float32, Real, UInt8
 from vision_transfer.data.images.decode import UndecodableError, decode_file
 from vision_transfer.data.images.parallel import map_in_order
 from vision_transfer.data.images.resize import resize
+from vision_transfer.data.rows import TakenRows
 from vision_transfer.errors import UserError
-from vision_transfer.models.inference import infer
+from vision_transfer.models.inference import infer_batches
 from vision_transfer.models.network import Network, Params
 from vision_transfer.predict.image_files import find_images
+from vision_transfer.runtime import hosts
 from vision_transfer.runtime.console import Screen
-from vision_transfer.runtime.devices import local_mesh
+from vision_transfer.runtime.devices import local_mesh, padded_batch
 
 Images = Real[np.ndarray, "images height width channels"]
 
@@ -28,7 +30,7 @@ def features(
     batch_size: int = 32,
     screen: Screen | None = None,
 ) -> Float32[np.ndarray, "images ..."]:
-    """Outputs of a layer for images, each computed once, on all local devices.
+    """Outputs of a layer for images, each computed once, on all local devices; several hosts share out the batches.
 
     Examples:
         >>> network, variables = load("efficientnet_lite0")
@@ -52,20 +54,33 @@ def features(
         UserError: no images, a file that cannot be decoded, images of another shape, or an unknown layer.
     """
     screen = screen or Screen().silent()
+    files: list[str] = []
     if isinstance(images, np.ndarray) or hasattr(images, "__array__"):
         pixels = np.asarray(images)
+    elif isinstance(images, str | Path):
+        pixels, files = None, find_images(str(images))
     else:
-        files = find_images(str(images)) if isinstance(images, str | Path) else [str(file) for file in images]
-        pixels = _decoded(files, network, screen)
-    if pixels.shape[1:] != network.input_shape or not len(pixels):
+        pixels, files = None, [str(file) for file in images]
+    shape = (len(files), *network.input_shape) if pixels is None else pixels.shape
+    if shape[1:] != network.input_shape or not shape[0]:
         raise UserError(
-            f"features: got images of shape {pixels.shape}; this network takes (images, "
+            f"features: got images of shape {shape}; this network takes (images, "
             f"{', '.join(map(str, network.input_shape))}), at least one (load has image_size, files are resized)"
         )
     stop = layer or network.backbone[-1].name
     network.index(stop)
-    batch_size = min(batch_size, len(pixels))
-    return infer(network, variables, pixels, local_mesh(), batch_size=batch_size, stop=stop).astype(np.float32)
+    mesh = local_mesh()
+    size = padded_batch(min(batch_size, shape[0]), mesh)
+
+    def compute(firsts: Sequence[int]) -> Iterator[np.ndarray]:
+        rows = [row for first in firsts for row in range(first, min(first + size, shape[0]))]
+        if pixels is None:
+            own = _decoded([files[row] for row in rows], network, screen)
+        else:
+            own = TakenRows(pixels, np.array(rows, np.int64))
+        return infer_batches(network, variables, own, mesh, batch_size=size, stop=stop)
+
+    return np.concatenate(list(hosts.shared_out(range(0, shape[0], size), compute))).astype(np.float32)
 
 
 def _decoded(files: list[str], network: Network, screen: Screen) -> UInt8[np.ndarray, "images height width channels"]:

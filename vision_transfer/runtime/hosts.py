@@ -19,6 +19,7 @@ import ctypes
 import itertools
 import json
 import os
+import pickle
 import shutil
 import signal
 import socket
@@ -26,10 +27,10 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import jax
 import numpy as np
@@ -55,6 +56,8 @@ LONGEST_WAIT_SECONDS = 7 * 24 * 3600
 # What JAX's errors say where a collective operation has lost a host.
 LOST_WORDS = ("UNAVAILABLE", "Gloo", "NCCL", "Connection reset", "Connection closed", "Socket closed", "heartbeat")
 ENDED = "ended"
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 # Of barriers, which all hosts come to in the same order.
 _numbers = itertools.count()
 # This host has said why it ends, and needs no other's words.
@@ -215,6 +218,27 @@ def agreed(seconds: float, due: bool, received: int | None) -> tuple[float, bool
 def own_share(count: int) -> slice:
     """The items of `count` that fall to this host: every one whose number, divided by the hosts, leaves its rank."""
     return slice(jax.process_index(), count, jax.process_count())
+
+
+def shared_out(items: Sequence[Item], compute: Callable[[Sequence[Item]], Iterator[Result]]) -> Iterator[Result]:
+    """The result of each item, in order, on all hosts; `compute` yields one for each item of a host's share."""
+    results = compute(items[own_share(len(items))])
+    for _ in range(0, len(items), jax.process_count()):
+        for found in _gathered(list(itertools.islice(results, 1))):
+            yield from found
+
+
+def _gathered(value: Any) -> list[Any]:
+    """The values of all hosts, by rank, on all of them; they are sent between the devices as bytes."""
+    if not several():
+        return [value]
+    own = np.frombuffer(pickle.dumps(value), np.uint8)
+    sizes = multihost_utils.process_allgather(np.array([len(own)], np.int32)).reshape(-1)
+    # Each size is a program, so there should be few.
+    padded = np.zeros(1 << int(sizes.max()).bit_length(), np.uint8)
+    padded[: len(own)] = own
+    received = multihost_utils.process_allgather(padded)
+    return [pickle.loads(values[:size].tobytes()) for values, size in zip(np.asarray(received), sizes, strict=True)]
 
 
 def barrier() -> None:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 
 from filelock import FileLock
@@ -17,6 +18,7 @@ from vision_transfer.predict.image_files import find_images
 from vision_transfer.predict.several import common_batch, load_several, stream_of
 from vision_transfer.predict.temperature import Calibration
 from vision_transfer.runs.prepare import device_text
+from vision_transfer.runtime import hosts
 from vision_transfer.runtime.console import Screen, duration
 from vision_transfer.runtime.files import held
 from vision_transfer.runtime.provenance import code_digest, json_digest, params_sha256, versions
@@ -34,7 +36,8 @@ def predict(
 ) -> None:
     """Writes a finished run's predictions of all images to the CSV file `out`; resumes a table that was interrupted.
 
-    Of several runs the probabilities are averaged. `views` are those that `Predictor.load` takes.
+    Of several runs the probabilities are averaged. `views` are those that `Predictor.load` takes. Several hosts share
+    out the batches, so that the first one writes the file that it would write alone.
 
     Raises:
         UserError: a flag is missing; no run, images or views of that name, or runs of other classes; `out` is not
@@ -44,12 +47,24 @@ def predict(
         raise UserError("--mode=predict needs --images=IMAGES (file, folder or pattern) and --out=predictions.csv")
     path = Path(out).expanduser()
     files = find_images(images, screen)
-    lock = cache_dir / LOCKS / f"{json_digest(str(path.absolute()))}.lock"
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with held(FileLock(lock)) as mine:
-        if not mine:
-            raise UserError(f"--out={path}: another process is writing this file; wait for it or give another file")
-        _predict(load_several(runs, cache_dir, screen, views), files, path, screen)
+    with hosts.scratch_folder() as scratch:
+        path = path if scratch is None else scratch / path.name
+        lock = (scratch or cache_dir) / LOCKS / f"{json_digest(str(path.absolute()))}.lock"
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        with held(FileLock(lock)) as mine:
+            if not mine:
+                raise UserError(f"--out={path}: another process is writing this file; wait for it or give another file")
+            _predict(_loaded(runs, cache_dir, screen, views), files, path, screen)
+
+
+def _loaded(runs: Sequence[Path], cache_dir: Path, screen: Screen, views: str | None) -> Sequence[Predictor]:
+    """The predictors on each host; the first one loads them before the others, as that may complete a run's folder."""
+    if not hosts.is_first():
+        hosts.barrier()
+    members = load_several(runs, cache_dir, screen, views)
+    if hosts.is_first():
+        hosts.barrier()
+    return members
 
 
 def _predict(members: Sequence[Predictor], files: list[str], out: Path, screen: Screen) -> None:
@@ -63,13 +78,17 @@ def _predict(members: Sequence[Predictor], files: list[str], out: Path, screen: 
         screen.say(f"Probabilities are the mean of {len(members)} runs; thresholds of single runs are not used.")
     digests = [_digest(member) for member in members]
     digest = digests[0] if len(digests) == 1 else json_digest(digests)
-    table = Table(out, members[0].classes, digest, common_batch(members), decision is not None)
+    size = common_batch(members)
+    table = Table(out, members[0].classes, digest, size, decision is not None)
+    hosts.compare("runs and images", {"runs": table.digest, "images": json_digest([display(file) for file in files])})
     content = resume(table, files)
-    done = content.rows
+    done = hosts.from_first("rows that are done", content.rows)
     if done:
         screen.say(f"{out}: resuming after {done:,} of {len(files):,} files.")
     began = time.monotonic()
-    append(table, stream_of(members, files[done:], screen), content)
+    batches = [files[start : start + size] for start in range(done, len(files), size)]
+    chunks = hosts.shared_out(batches, lambda own: stream_of(members, list(chain.from_iterable(own)), screen))
+    append(table, chunks, content)
     _say_summary(table, content, len(files) - done, time.monotonic() - began, screen)
 
 
