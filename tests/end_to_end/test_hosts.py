@@ -119,13 +119,13 @@ def test_two_hosts_train_as_one(place, small_run, two_hosts, cache):
 
 
 def test_two_hosts_split_rows_as_one_with_two_devices(place, small_run):
-    flag = "--config.schedule=('whole',)"
-    ended = finish(start(place, flag, config=HALF_FIT))
+    flags = ("--config.schedule=('whole',)", "--config.model.backbone=dense")  # compiled in a second
+    ended = finish(start(place, *flags, config=HALF_FIT))
     for host in ended:
         host.assert_is_done()
     assert "split over 2" in ended[0].out
     alone = with_devices(replace(place, cwd=place.cwd / "alone"), HOSTS)
-    alone.launch(HALF_FIT, "--workdir=run", flag).assert_is_done()
+    alone.launch(HALF_FIT, "--workdir=run", *flags).assert_is_done()
     losses = [run_of(where, small_run).metrics()[0]["train_loss"] for where in (place, alone)]
     assert losses[0] == pytest.approx(losses[1], abs=TOLERANCE)
     assert run_of(place, small_run).result()["stages"][0]["split_over"] == HOSTS
@@ -192,7 +192,26 @@ def test_two_hosts_have_the_features_of_one(place, photos, tmp_path):
         np.testing.assert_allclose(np.load(tmp_path / f"{rank}.npy"), expected, atol=TOLERANCE)
 
 
-@pytest.mark.parametrize("flag", ["--mode=summary", "--config.task=benchmark", "--config.dataset.folds=2"])
+def test_two_hosts_measure_together(place):
+    flags = ("--config.batch_size=4", "--config.benchmark.repeats=2", "--config.benchmark.seconds_per_repeat=0.05")
+    config = "--config=benchmark:backbone=mnist_convnet"
+    sizes = ("--config.benchmark.forward_batches=(4,)", "--config.benchmark.freeze=('none',)")
+    ended = finish(start(place, *flags, *sizes, config=config))
+    for host in ended:
+        host.assert_is_done()
+    result = json.loads((place.cwd / "run" / "benchmark.json").read_text(encoding="utf-8"))
+    assert [record["status"] for record in result["measured"]] == ["measured"] * 2
+    for record in result["measured"]:
+        assert record["devices"] == HOSTS and record["device"].endswith("2 hosts")
+        assert record["images_per_second"] == pytest.approx(4 / record["seconds"]["median"])
+
+
+def test_a_benchmark_of_what_one_host_does_takes_no_hosts(place):
+    flags = ("--config=benchmark", "--config.benchmark.peers=torch", "--hosts=127.0.0.1:1,2,1")
+    place.launch(*flags).assert_is_message("config.benchmark.peers", "steps and forward passes only")
+
+
+@pytest.mark.parametrize("flag", ["--mode=summary", "--config.task=probe", "--config.dataset.folds=2"])
 def test_others_than_training_and_predict_take_no_hosts(place, flag):
     refused = place.launch(SMALL, flag, "--hosts=127.0.0.1:1,2,0")
     refused.assert_is_message("config.task=train", "--mode=predict", "omit --hosts")

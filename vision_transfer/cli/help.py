@@ -22,7 +22,7 @@ MODE_FLAGS = {
     "filters": "explain: numbers of filters, such as 0-63 or 3,8",
     "ascent": "explain: style of drawn filters, textbook or smooth",
     "target": "explain: class to draw heat maps for, by name or number",
-    "hosts": "training or predict on many hosts: auto, or COORDINATOR:PORT,COUNT,RANK (docs/scale.md)",
+    "hosts": "training, predict or benchmark on many hosts: auto, or COORDINATOR:PORT,COUNT,RANK (docs/scale.md)",
     "launcher": "ablation, search, folds: start workers, processes:N or slurm:N (default: one run after the other)",
 }
 FLAG_NAMES = ("config", "workdir", "mode", *MODE_FLAGS, "dry_run", "rerun", "reuse", "trust", "verify", "debug", "help")

@@ -137,12 +137,12 @@ def _with_hosts(command: Command, entry: Entry) -> Command:
     from vision_transfer.runtime import hosts, provenance
 
     given = command.flags.hosts
-    if given is None:
+    if given is None or entry.on_hosts == "started":
         return command
     if not entry.on_hosts:
         raise UserError(
-            f"--hosts={given}: several hosts do config.task=train (without folds) and --mode=predict together, and "
-            "nothing else; omit --hosts here. Folds and sweeps have --launcher=slurm:N"
+            f"--hosts={given}: several hosts do config.task=train (without folds), config.task=benchmark and "
+            "--mode=predict together, and nothing else; omit --hosts here. Folds and sweeps have --launcher=slurm:N"
         )
     hosts.start(given)
     program = {"numeric code (digest)": provenance.code_digest(), **provenance.versions()}

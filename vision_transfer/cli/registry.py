@@ -104,14 +104,15 @@ class Command:
 class Entry:
     """A task or a mode: its meaning for the help, the function that does it, and the flag that it needs, if any.
 
-    Where a config has folds, `by_folds` is done instead. Several hosts may do what is `on_hosts` together.
+    Where a config has folds, `by_folds` is done instead. Several hosts do together what is `on_hosts`: this process of
+    each, or those that it starts.
     """
 
     meaning: str
     do: Callable[[Command], object]
     needs: Literal["config", "workdir", ""] = "config"
     by_folds: "Entry | None" = None
-    on_hosts: bool = False
+    on_hosts: Literal["", "itself", "started"] = ""
 
 
 def find_entry(mode: str, config: Config | None) -> Entry:
@@ -166,9 +167,13 @@ def _search(command: Command) -> None:
 
 
 def _benchmark(command: Command) -> None:
-    from vision_transfer.tasks.benchmark.task import benchmark
+    from vision_transfer.tasks.benchmark.task import benchmark, benchmark_on_hosts
 
-    benchmark(command.config, command.cache, command.workdir, command.screen)
+    given = command.flags.hosts
+    if given is None:
+        benchmark(command.config, command.cache, command.workdir, command.screen)
+    else:
+        benchmark_on_hosts(command.config, command.cache, command.workdir, command.screen, given)
 
 
 def _summary(command: Command) -> None:
@@ -240,7 +245,7 @@ CROSS_VALIDATION = Entry("train and test on each fold, then train on the images 
 
 TASKS: dict[str, Entry] = {
     "train": Entry(
-        "train the stages of the schedule, then test once", _train, by_folds=CROSS_VALIDATION, on_hosts=True
+        "train the stages of the schedule, then test once", _train, by_folds=CROSS_VALIDATION, on_hosts="itself"
     ),
     "classic_classifier": Entry(
         "fit logistic regression or an SVM to pooled features", _classify, by_folds=CROSS_VALIDATION
@@ -249,7 +254,7 @@ TASKS: dict[str, Entry] = {
     "ablation": Entry("train under a grid of masks, rates, schedules, sizes and seeds", _ablation),
     "search": Entry("find the best model in a number of minutes, by heads and successive halving", _search),
     "transfer_curve": Entry("pretrain on one data set, transfer to another at several sizes", _transfer_curve),
-    "benchmark": Entry("measure steps and whole runs, beside peers if you like", _benchmark),
+    "benchmark": Entry("measure steps and whole runs, beside peers if you like", _benchmark, on_hosts="started"),
 }
 
 MODES: dict[str, Entry] = {
@@ -263,7 +268,7 @@ MODES: dict[str, Entry] = {
         "their mean",
         _predict,
         "workdir",
-        on_hosts=True,
+        on_hosts="itself",
     ),
     "evaluate": Entry(
         "metrics of --workdir=RUN on its test split, on --images=FOLDER of class folders, or on --config's data; or of "

@@ -1,11 +1,11 @@
 """One run over many hosts: how they find each other, agree, and end together.
 
 Each host is a process that was started with the same command. The first one, of rank 0, owns the run's folder; each
-other one has a scratch folder, so that code that writes need not ask which host it is on. Numbers that all need go
-through the devices (`runtime/devices.py`), words through the store of keys that JAX's coordinator, on the first host,
-keeps. A thread on each host watches that store: it ends the process when another host has ended or is lost, so that
-nothing waits for a host that is gone. Alone, a process is the first host of one, and every function here returns at
-once.
+other one has a scratch folder, so that code that writes need not ask which host it is on. Numbers and results that all
+need go through the devices (`runtime/devices.py`), words through the store of keys that JAX's coordinator, on the first
+host, keeps. A thread on each host watches that store: it ends the process when another host has ended or is lost, so
+that nothing waits for a host that is gone. Alone, a process is the first host of one, and every function here returns
+at once.
 
 What this module keeps belongs to the process, as what it is about does: JAX has one coordinator, one store of keys and
 one abort for each process, and no way to ask for a second. A value that is passed would only repeat that state.
@@ -135,6 +135,15 @@ def _place(text: str) -> dict[str, Any]:
         "process_id": rank,
         "cluster_detection_method": "deactivate",
     }
+
+
+def rank_of(text: str) -> int:
+    """This host's rank by the flag; nothing is started.
+
+    Raises:
+        UserError: it is no `COORDINATOR:PORT,COUNT,RANK`.
+    """
+    return _place(text)["process_id"]
 
 
 def several() -> bool:

@@ -87,8 +87,9 @@ def peaks(mesh: Mesh, numerics: Numerics) -> dict[str, Any]:
     if chip is not None:
         return chip_peaks(chip, numerics.name, mesh.size)
     # each device its own matrices
-    matrices = split_rows(np.ones((mesh.size, MEASURED_SIDE, MEASURED_SIDE), np.float32), mesh).astype(numerics.dtype)
-    values = split_rows(np.ones((mesh.size, MEASURED_VALUES), np.float32), mesh)
+    here = len(mesh.local_devices)
+    matrices = split_rows(np.ones((here, MEASURED_SIDE, MEASURED_SIDE), np.float32), mesh).astype(numerics.dtype)
+    values = split_rows(np.ones((here, MEASURED_VALUES), np.float32), mesh)
 
     def multiply(matrices: jax.Array) -> jax.Array:
         products = lax.dot_general(matrices, matrices, (((2,), (1,)), ((0,), (0,))), precision=numerics.precision)

@@ -42,6 +42,7 @@ def measure_case(
     trace: Path | None = None,
     peak: dict[str, Any] | None = None,
     feed: dict[str, float] | None = None,
+    hosts: str | None = None,
 ) -> dict[str, Any]:
     """The record of a case; `status` is "measured", or "out of memory" with a `reason`.
 
@@ -52,12 +53,15 @@ def measure_case(
         trace: folder for a profiler trace and the HLO, or None.
         peak: the devices' `chips.peaks` for the precision; None to measure them after the case.
         feed: of the input path alone; None to measure it after the case.
+        hosts: `--hosts` of the first one, where the devices of several do the case together.
 
     Raises:
         UserError: the process that measures failed.
     """
     facts = {**case.facts, "seconds": None}
-    with our_worker(config, case, cache, trace, measure_peak=peak is None, measure_feed=feed is None) as ours:
+    with our_worker(
+        config, case, cache, trace, measure_peak=peak is None, measure_feed=feed is None, hosts=hosts
+    ) as ours:
         if "out_of_memory" in ours.facts:
             return {**facts, "status": "out of memory", "reason": ours.facts["out_of_memory"]}
         seconds = _in_turns(config, {OURS: ours})[OURS]
@@ -189,17 +193,49 @@ def our_worker(
     measure_peak: bool = False,
     measure_feed: bool = False,
     variables: Mapping[str, str] | None = None,
+    hosts: str | None = None,
 ) -> AbstractContextManager[Worker]:
     """A worker that runs a case of this package; see `ours`."""
     request = {
+        **_any_request(config, cache, hosts),
         "case": base64.b64encode(pickle.dumps(case)).decode(),
-        "cache": str(cache),
-        "deterministic": config.deterministic,
         "trace": None if trace is None else str(trace),
         "measure_peak": measure_peak,
         "measure_feed": measure_feed,
     }
     return worker(case.name, f"{MODULES}.ours", request, variables=variables)
+
+
+def _any_request(config: Config, cache: Path, hosts: str | None) -> dict[str, Any]:
+    return {"hosts": hosts, "case": None, "cache": str(cache), "deterministic": config.deterministic}
+
+
+def follow(config: Config, cache: Path, hosts: str) -> None:
+    """Does on another host the cases that the first host measures, until that says that none is left.
+
+    Raises:
+        UserError: two workers one after the other failed, such as because the first host is gone.
+    """
+    failed = False
+    while True:
+        try:
+            with worker("the first host's case", f"{MODULES}.ours", _any_request(config, cache, hosts)) as ours:
+                if "out_of_memory" not in ours.facts:
+                    ours.run(1)
+                    ours.end()
+                if "is_over" in ours.facts:
+                    return
+            failed = False
+        except UserError:
+            if failed:
+                raise
+            failed = True
+
+
+def dismiss(config: Config, cache: Path, hosts: str) -> None:
+    """Tells the hosts that follow that no case is left."""
+    with worker("the end", f"{MODULES}.ours", _any_request(config, cache, hosts)) as ours:
+        ours.end()
 
 
 def _in_turns(config: Config, workers: dict[str, Worker]) -> dict[str, list[float]]:
@@ -251,6 +287,7 @@ def measure(
     screen: Screen,
     done: Sequence[Record] = (),
     keep: Callable[[list[Record], int], None] = lambda records, left: None,
+    hosts: str | None = None,
 ) -> list[Record]:
     """Measures the cases that `done` lacks until `config.benchmark.minutes` have passed; returns all records.
 
@@ -273,7 +310,7 @@ def measure(
                 )
                 break
             trace = folder / "trace" / f"{number:02d}" if config.benchmark.trace else None
-            record = _record(config, case, cache, trace, records, screen)
+            record = _record(config, case, cache, trace, records, screen, hosts)
             records = with_doubts([*records, record])
             keep(records, len(pending) - place - 1)
             longest = max(longest, time.monotonic() - began - spent)
@@ -282,7 +319,13 @@ def measure(
 
 
 def _record(
-    config: Config, case: Case, cache: Path, trace: Path | None, records: Sequence[Record], screen: Screen
+    config: Config,
+    case: Case,
+    cache: Path,
+    trace: Path | None,
+    records: Sequence[Record],
+    screen: Screen,
+    hosts: str | None,
 ) -> Record:
     """The record of one case, whether it could be measured or not."""
     facts: Record = {**case.facts, "seconds": None}
@@ -301,7 +344,7 @@ def _record(
     peak = next((record["peak"] for record in measured if record["precision"] == facts["precision"]), None)
     feed = next((record["feed"] for record in measured if _fed_key(record) == _fed_key(facts)), None)
     try:
-        record = measure_case(config, case, cache, trace, peak, feed)
+        record = measure_case(config, case, cache, trace, peak, feed, hosts)
     except UserError as error:
         screen.say(f"{case.name}: failed; the record has the reason, and the next command tries again.")
         return {**facts, "status": "failed", "reason": str(error)}

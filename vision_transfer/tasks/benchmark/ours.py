@@ -7,6 +7,7 @@ later. The counter is that of the whole board, whoever uses it.
 
 import base64
 import ctypes
+import itertools
 import math
 import os
 import pickle
@@ -21,8 +22,9 @@ import numpy as np
 from jax.sharding import Mesh
 
 from vision_transfer.runs.prepare import device_text
-from vision_transfer.runtime import jax_setup
-from vision_transfer.runtime.devices import device_peak_bytes, local_mesh
+from vision_transfer.runtime import hosts, jax_setup
+from vision_transfer.runtime.devices import device_peak_bytes, global_mesh
+from vision_transfer.runtime.provenance import code_digest, versions
 from vision_transfer.tasks.benchmark.cases import Case
 from vision_transfer.tasks.benchmark.chips import peaks
 from vision_transfer.tasks.benchmark.input_path import feed_epoch
@@ -74,12 +76,15 @@ class EnergyCounter:
 
 
 def build(request: dict[str, Any]) -> Work:
-    """Sets JAX up as a run does, compiles the case of a request from `measure.our_worker`, and runs it once."""
-    jax_setup.configure(Path(request["cache"]), deterministic=request["deterministic"])
-    # A program from the cache would have no compile time.
-    jax.config.update("jax_enable_compilation_cache", False)
+    """Sets JAX up as a run does, compiles the case of a request from `measure.our_worker`, and runs it once.
+
+    Several hosts do what the first one is asked; a request of it without a case tells them that there is nothing left.
+    """
+    request = _set_up(request)
+    if request["case"] is None:
+        return lambda times: None, {"is_over": True}, dict
     case: Case = pickle.loads(base64.b64decode(request["case"]))
-    mesh = local_mesh()
+    mesh = global_mesh()
     lower, arguments = (running_forward if case.work == "forward" else running_step)(case, mesh)
     began = time.perf_counter()
     compiled = lower().compile()
@@ -101,12 +106,23 @@ def build(request: dict[str, Any]) -> Work:
         if before is not None:
             runs, joules = runs + times, joules + (energy.joules() or before) - before
 
+    numbers = itertools.count()
+
+    def together(times: int) -> None:
+        """Runs as often as the first host is asked; the others do until it is asked for none, at its end."""
+        while times := hosts.from_first(f"run {next(numbers)}", times):
+            metered(times)
+            if hosts.is_first():
+                break
+
     def last_facts() -> dict[str, Any]:
+        if hosts.is_first():
+            together(0)
         # before the feed and the peak need memory of their own
         own_memory = device_peak_bytes()
         return {
             "device_memory_bytes": own_memory,
-            "joules_per_image": joules / runs / case.batch if runs else None,
+            "joules_per_image": joules / runs / case.batch if runs and not hosts.several() else None,
             "feed": _feed(case, mesh) if request["measure_feed"] else None,
             "peak": peaks(mesh, case.network.numerics) if request["measure_peak"] else None,
         }
@@ -118,7 +134,18 @@ def build(request: dict[str, Any]) -> Work:
         "compile_seconds": compile_seconds,
         **compilers_facts(compiled),
     }
-    return metered, facts, last_facts
+    return together, facts, last_facts
+
+
+def _set_up(request: dict[str, Any]) -> dict[str, Any]:
+    """Sets JAX up, together with other hosts if there are any; returns the request of the first one."""
+    jax_setup.configure(Path(request["cache"]), deterministic=request["deterministic"])
+    # A program from the cache would have no compile time.
+    jax.config.update("jax_enable_compilation_cache", False)
+    if request["hosts"] is not None:
+        hosts.start(request["hosts"])
+        hosts.compare("program", {"numeric code (digest)": code_digest(), **versions()})
+    return hosts.from_first("request", request)
 
 
 def _feed(case: Case, mesh: Mesh) -> dict[str, float] | None:
@@ -170,3 +197,4 @@ def _steps(compiled: jax.stages.Compiled, arguments: tuple[TrainState, Chunk, Co
 
 if __name__ == "__main__":
     serve(build)
+    hosts.finish()

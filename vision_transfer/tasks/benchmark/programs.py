@@ -11,7 +11,15 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from vision_transfer import freezing
 from vision_transfer.models.network import Params, Variables, apply, init, params_of, prepared_kernels
-from vision_transfer.runtime.devices import BATCH_AXIS, padded_batch, replicate, share, split_columns, split_rows
+from vision_transfer.runtime.devices import (
+    BATCH_AXIS,
+    own_part,
+    padded_batch,
+    replicate,
+    share,
+    split_columns,
+    split_rows,
+)
 from vision_transfer.tasks.benchmark.cases import Case
 from vision_transfer.training.step import (
     Chunk,
@@ -79,7 +87,8 @@ def running_forward(case: Case, mesh: Mesh) -> tuple[Lower, tuple[Any, ...]]:
     """A function that lowers inference for a batch that stays on the devices, and its placed arguments."""
     drawn = _variables(case)
     drawn["prepared"] = _prepared(case, mesh, drawn)
-    placed = share(drawn, mesh), split_rows(_inputs(case, mesh), mesh)
+    images = _inputs(case, mesh)
+    placed = share(drawn, mesh), split_rows(images[own_part(len(images), mesh)], mesh)
     return partial(_sharded_forward(case, mesh).lower, *placed), placed
 
 

@@ -13,13 +13,14 @@ from vision_transfer.errors import UserError
 from vision_transfer.runs.folder import DEFAULT_ROOT
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.files import json_text, read_json, write_json, write_text
+from vision_transfer.runtime.hosts import rank_of
 from vision_transfer.runtime.provenance import code_digest, versions
 from vision_transfer.tasks.benchmark import tables
 from vision_transfer.tasks.benchmark.ahead_of_time import compile_cases
 from vision_transfer.tasks.benchmark.cases import comparison_cases, depth_cases
 from vision_transfer.tasks.benchmark.costs import total
 from vision_transfer.tasks.benchmark.difference import RESULT
-from vision_transfer.tasks.benchmark.measure import compare, measure, measure_input_path
+from vision_transfer.tasks.benchmark.measure import compare, dismiss, follow, measure, measure_input_path
 from vision_transfer.tasks.benchmark.plan import write_plan
 from vision_transfer.tasks.benchmark.whole_runs import compare_whole_runs
 from vision_transfer.tasks.figures import COLOURS, draw_or_say_why, drawable, line_style, new_axes, save_png
@@ -44,7 +45,28 @@ STEP_TIME = "Step time, ms"
 LABELS = {"images": "from images", "features": "from cached features"}
 
 
-def benchmark(config: Config, cache: Path, workdir: Path | None, screen: Screen) -> Path:
+def benchmark_on_hosts(config: Config, cache: Path, workdir: Path | None, screen: Screen, given: str) -> None:
+    """The benchmark on the devices of all hosts together, given as the flag; the first one measures, the others follow.
+
+    Raises:
+        UserError: as `benchmark`; or the config asks for what a single host does.
+    """
+    settings, root = config.benchmark, config.dataset.root
+    alone = {name: getattr(settings, name) for name in ("target", "plan", "peers", "whole_runs", "trace")}
+    named = [f"config.benchmark.{name}" for name, value in alone.items() if value]
+    named += ["config.dataset.root"] if root is not None else []
+    if named:
+        raise UserError(
+            f"--hosts={given}: several hosts measure steps and forward passes only; omit {', '.join(named)}"
+        )
+    if rank_of(given):
+        follow(config, cache, given)
+    else:
+        benchmark(config, cache, workdir, screen, given)
+        dismiss(config, cache, given)
+
+
+def benchmark(config: Config, cache: Path, workdir: Path | None, screen: Screen, hosts: str | None = None) -> Path:
     """Runs the benchmark that the config describes; returns its folder, a new one or that of one with cases left.
 
     Cases are measured here; with `config.benchmark.target` compiled or computed for absent chips; with
@@ -92,7 +114,7 @@ def benchmark(config: Config, cache: Path, workdir: Path | None, screen: Screen)
 
         largest = max(cases, key=lambda case: total(case.costs).flops)
         screen.say(tables.layer_table(largest.name, largest.costs))
-        result["measured"] = measure(config, cases, cache, folder, screen, earlier.get("measured", ()), keep)
+        result["measured"] = measure(config, cases, cache, folder, screen, earlier.get("measured", ()), keep, hosts)
         if config.dataset.root is not None:
             result["input_path"] = measure_input_path(config, config.dataset.root, cache)
             screen.say(tables.input_path_table(result["input_path"]))
