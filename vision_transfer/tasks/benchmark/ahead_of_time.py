@@ -68,6 +68,8 @@ def topology_mesh(target: str) -> Mesh:
         os.environ.setdefault(name, value)
     # With libtpu installed, JAX would otherwise look for TPUs on this machine.
     jax.config.update("jax_platforms", "cpu")
+    # Without a TPU, a program for one cannot be read back from the cache.
+    jax.config.update("jax_enable_compilation_cache", False)
     if importlib.util.find_spec("libtpu") is None:
         raise UserError(
             f"config.benchmark.target={target}: compiling for TPUs needs libtpu, which is not installed; "
