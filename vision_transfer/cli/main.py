@@ -118,8 +118,8 @@ def main(arguments: Sequence[str]) -> None:
             raise
         reason = os.strerror(errno.ENOSPC) if short else error.strerror
         _fail(
-            f"{error.filename or 'the disk'}: {reason}. No partial files were kept. Fix this and run the same "
-            "command again to resume from the last checkpoint"
+            f"{error.filename or 'the disk'}: {reason}. No file was left half-written under its own name. Fix this "
+            "and run the same command again: it goes on from what is complete"
         )
     except Exception as error:
         hosts.leave_if_lost(error)
