@@ -96,7 +96,8 @@ MEANINGS = (
     "process on a CPU, of the program where nothing ran. MB and images/s fed: the input path alone."
 )
 NOT_MEASURED = {
-    "compiled": "Compiled, not measured; per chip. Compiler ms: its expected cycles, without collectives.",
+    "compiled": "Compiled, not measured; per chip, but GFLOP for the batch of all chips. Compiler ms: its expected "
+    "cycles, without collectives.",
     "computed": "Computed from the chip's data sheet, neither compiled nor measured; GB moved is before fusion.",
 }
 
