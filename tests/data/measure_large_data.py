@@ -1,11 +1,12 @@
 """Measures a data set that is larger than memory: starts, epochs against the disk, memory, near-duplicates.
 
-    python tests/data/measure_large_data.py FOLDER --rows=500000
+    python tests/data/measure_large_data.py FOLDER --rows=500000 --photos=cats_vs_dogs_small
 
 FOLDER gets JPEG files of 64 x 64 pixels (4 kB of disk each), which repeat scikit-learn's two photos in parts, each with
 its number in its pixels; a cache with their decoded images (12 kB each); and features of 6,400 random values (25 kB
 each). Remove it afterwards. Each line is measured in a process of its own. Files are taken out of the page cache before
-an epoch, and random reads of the same rows by 8 and 32 threads tell what the disk can do.
+an epoch, and random reads of the same rows by 8 and 32 threads tell what the disk can do. Near-duplicates are looked
+for among parts of photos (those of scikit-learn without `--photos`, of which too many are alike).
 """
 
 import argparse
@@ -34,7 +35,7 @@ from vision_transfer.training.device_feed import TrainingRows
 
 PIXELS, CLASSES, FEATURES, SHARD_ROWS, BATCH = 64, 10, 6400, 2500, 256
 READ_ROWS = 40_000
-NEAR = 200_000
+NEAR, PHOTOS = 200_000, 1000
 
 
 def crop(photos, random, side):
@@ -160,14 +161,20 @@ def forget(stored):
         os.close(descriptor)
 
 
-def near(folder, rows):
-    """Near-duplicates of thumbnails of parts of photos, a hundredth of which are copies."""
-    photos, random = sample_photos(), np.random.default_rng(0)
-    thumbnails = np.stack([np.asarray(crop(photos, random, SIDE).convert("L")) for _ in range(NEAR)])
+def near(folder, rows, photos):
+    """Near-duplicates of thumbnails of parts of photos, a hundredth of which are brightened copies of others."""
+    small = sample_photos()
+    if photos is not None:
+        small = [Image.open(file) for file in sorted(photos.rglob("*.jpg"))[:PHOTOS]]
+        for photo in small:
+            photo.draft("RGB", (160, 160))
+    small, random = [photo.reduce(max(1, min(photo.size) // 80)) for photo in small], np.random.default_rng(0)
+    thumbnails = np.stack([np.asarray(crop(small, random, SIDE).convert("L")) for _ in range(NEAR)])
     thumbnails[-NEAR // 100 :] = np.minimum(thumbnails[: NEAR // 100] * 1.3, 255).astype(np.uint8)
-    began = time.perf_counter()
+    began, cpu = time.perf_counter(), time.process_time()
     pairs = len(near_duplicates(thumbnails).pairs)
-    return {"pairs": pairs, "search_seconds": time.perf_counter() - began}
+    seconds = {"search_seconds": time.perf_counter() - began, "search_cpu_seconds": time.process_time() - cpu}
+    return {"pairs": pairs, **seconds}
 
 
 PHASES = {
@@ -188,6 +195,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
     parser.add_argument("--rows", type=int, default=500_000)
+    parser.add_argument("--photos", type=Path, help="a folder of JPEG files, for near-duplicates")
     parser.add_argument("--phase", choices=PHASES)
     parser.add_argument("--only", nargs="*", choices=PHASES, default=list(PHASES))
     given = parser.parse_args()
@@ -198,9 +206,11 @@ def main():
             )
         return
     began = time.perf_counter()
-    found = PHASES[given.phase](given.folder, given.rows)
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    print(json.dumps({"phase": given.phase, "seconds": time.perf_counter() - began, "peak_gb": memory, **found}))
+    of_photos = {"photos": given.photos} if given.phase == "near" else {}
+    found = PHASES[given.phase](given.folder, given.rows, **of_photos)
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    took = {"seconds": time.perf_counter() - began, "cpu_seconds": usage.ru_utime + usage.ru_stime}
+    print(json.dumps({"phase": given.phase, **took, "peak_gb": usage.ru_maxrss / 1e6, **found}))
 
 
 if __name__ == "__main__":
