@@ -200,10 +200,10 @@ def main():
     parser.add_argument("--only", nargs="*", choices=PHASES, default=list(PHASES))
     given = parser.parse_args()
     if given.phase is None:
+        photos = [] if given.photos is None else [f"--photos={given.photos}"]
         for phase in given.only:
-            subprocess.run(
-                [sys.executable, __file__, given.folder, f"--rows={given.rows}", f"--phase={phase}"], check=True
-            )
+            flags = [f"--rows={given.rows}", f"--phase={phase}", *photos]
+            subprocess.run([sys.executable, __file__, given.folder, *flags], check=True)
         return
     began = time.perf_counter()
     of_photos = {"photos": given.photos} if given.phase == "near" else {}
