@@ -273,24 +273,32 @@ def data_folder():
 
 
 @pytest.fixture(scope="session")
-def vgg16_params():
-    """The ImageNet weights of VGG16's base, where `--mode=fetch` or a run has already put them in the cache."""
+def cached_weights():
+    """`cached_weights(name, network)`: released weights, where `--mode=fetch` or a run has put them in the cache."""
     cache = os.environ.get("VISION_TRANSFER_CACHE")
     if not cache:
-        pytest.skip("VISION_TRANSFER_CACHE is not set; it names the cache that holds VGG16's weights")
-    base = Network(backbone_rows("vgg16"), (), (224, 224, 3))
-    try:
-        weights = load_pretrained(
-            "vgg16",
-            include_classifier=False,
-            shapes=all_parameter_shapes(base),
-            cache_dir=Path(cache),
-            screen=Screen(Console(file=io.StringIO())),
-            allow_download=False,
-        )
-    except UserError as error:
-        pytest.skip(f"VGG16's weights are not in VISION_TRANSFER_CACHE ({str(error).splitlines()[0]})")
-    return weights.params
+        pytest.skip("VISION_TRANSFER_CACHE is not set; it names the cache that holds released weights")
+
+    def load(name, network, include_classifier=False):
+        try:
+            return load_pretrained(
+                name,
+                include_classifier=include_classifier,
+                shapes=all_parameter_shapes(network),
+                cache_dir=Path(cache),
+                screen=Screen(Console(file=io.StringIO())),
+                allow_download=False,
+            )
+        except UserError as error:
+            pytest.skip(f"{name}'s weights are not in VISION_TRANSFER_CACHE ({str(error).splitlines()[0]})")
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def vgg16_params(cached_weights):
+    """The ImageNet weights of VGG16's base."""
+    return cached_weights("vgg16", Network(backbone_rows("vgg16"), (), (224, 224, 3))).params
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,5 @@
 """EfficientNet-Lite against the PyTorch code whose weights it takes: shapes of tensors, and maps at every stage."""
 
-import io
 import json
 import math
 import os
@@ -10,16 +9,12 @@ import jax
 import numpy as np
 import pytest
 from PIL import Image
-from rich.console import Console
 
 from vision_transfer.data.images.resize import resize_bilinear
-from vision_transfer.errors import UserError
 from vision_transfer.models.backbones.registry import find_backbone
 from vision_transfer.models.layer_stack import LayerStack
 from vision_transfer.models.layers import DepthwiseConv, GlobalAveragePool, stages
 from vision_transfer.models.network import Network, all_parameter_shapes, apply
-from vision_transfer.models.pretrained.load import load_pretrained
-from vision_transfer.runtime.console import Screen
 
 VARIANTS = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
 SHAPE = (2, 75, 90, 3)
@@ -125,28 +120,15 @@ def test_maps_are_those_of_the_torch_code_after_every_stage(name, reference, tor
 
 
 @pytest.fixture(scope="module")
-def released():
-    """`released(variant, with_classifier)`: a network and its weights, if `--mode=fetch` or a run has cached them."""
-    cache = os.environ.get("VISION_TRANSFER_CACHE")
-    if not cache:
-        pytest.skip("VISION_TRANSFER_CACHE is not set; it names the cache that holds EfficientNet-Lite's weights")
+def released(cached_weights):
+    """`released(variant, with_classifier)`: a network and its released weights."""
 
     def load(variant, with_classifier):
         backbone = find_backbone(variant)
         side = backbone.image_size
         head = backbone.classifier if with_classifier else (GlobalAveragePool("pool"),)
         network = Network(backbone.rows, head, (side, side, 3), backbone.preprocessing)
-        try:
-            weights = load_pretrained(
-                variant,
-                include_classifier=with_classifier,
-                shapes=all_parameter_shapes(network),
-                cache_dir=Path(cache),
-                screen=Screen(Console(file=io.StringIO())),
-                allow_download=False,
-            )
-        except UserError as error:
-            pytest.skip(f"{variant}'s weights are not in VISION_TRANSFER_CACHE ({str(error).splitlines()[0]})")
+        weights = cached_weights(variant, network, with_classifier)
         return network, {"params": weights.params, "batch_stats": weights.batch_stats}
 
     return load
