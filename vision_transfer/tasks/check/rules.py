@@ -171,7 +171,7 @@ def _unusual_file(
     """Kind, what it is, detail and score of each finding about the file of one image."""
     extension = PurePosixPath(file).suffix.lower()
     if image.format and extension not in EXTENSIONS.get(image.format, {extension}):
-        what = f"is {image.format}, not {extension or 'a file without extension'}"
+        what = f"is {image.format}, and named {f'*{extension}' if extension else 'without an extension'}"
         yield "wrong_extension", what, what, 0.0
     for oddity in image.oddities:
         yield "mode", oddity, oddity, 1.0
