@@ -20,7 +20,7 @@ from vision_transfer.models.layers import (
     Row,
     ZeroPad,
 )
-from vision_transfer.models.pretrained.releases import KERAS_LICENCE, Release, keras_download
+from vision_transfer.models.pretrained.releases import KERAS_LICENCE, keras_releases
 
 STEM_FEATURES = 64
 # Numbers of dense blocks of the stages conv2 to conv5.
@@ -32,19 +32,15 @@ _linear = partial(Conv, activation="linear", bias=False)
 
 # In %, as https://keras.io/api/applications gives it.
 KERAS_TOP_1 = 75.0
-_release = partial(
-    Release, "densenet121", preprocessing="torch", licence=KERAS_LICENCE, label="DenseNet121", top_1=KERAS_TOP_1
-)
-_download = partial(keras_download, "densenet121", folder="densenet")
-RELEASES = (
-    _release(
-        include_classifier=False,
-        sources=(_download(top=False, md5="30ee3e1110167f948a6b9946edeeb738", size=29_084_464),),
-    ),
-    _release(
-        include_classifier=True,
-        sources=(_download(top=True, md5="9d60b8095a5708f2dcce2bca79d332c7", size=33_188_688),),
-    ),
+RELEASES = keras_releases(
+    "densenet121",
+    folder="densenet",
+    md5s=("30ee3e1110167f948a6b9946edeeb738", "9d60b8095a5708f2dcce2bca79d332c7"),
+    sizes=(29_084_464, 33_188_688),
+    preprocessing="torch",
+    licence=KERAS_LICENCE,
+    label="DenseNet121",
+    top_1=KERAS_TOP_1,
 )
 
 

@@ -22,7 +22,7 @@ from vision_transfer.models.layers import (
     ZeroPad,
     layers_of,
 )
-from vision_transfer.models.pretrained.releases import KERAS_LICENCE, Release, keras_download
+from vision_transfer.models.pretrained.releases import KERAS_LICENCE, keras_releases
 from vision_transfer.models.pretrained.torch_names import TorchNames
 
 STEM_FEATURES = 64
@@ -35,19 +35,14 @@ EXPANSION = 4
 PADDING = ((1, 1), (1, 1))
 # In %, as https://keras.io/api/applications gives it.
 KERAS_TOP_1 = 74.9
-_release = partial(
-    Release, "resnet50", preprocessing="caffe", licence=KERAS_LICENCE, label="ResNet50", top_1=KERAS_TOP_1
-)
-_download = partial(keras_download, "resnet50", folder="resnet")
-RELEASES = (
-    _release(
-        include_classifier=False,
-        sources=(_download(top=False, md5="4d473c1dd8becc155b73f8504c6f6626", size=94_765_736),),
-    ),
-    _release(
-        include_classifier=True,
-        sources=(_download(top=True, md5="2cb95161c43110f7111970584f804107", size=102_967_424),),
-    ),
+RELEASES = keras_releases(
+    "resnet50",
+    folder="resnet",
+    md5s=("4d473c1dd8becc155b73f8504c6f6626", "2cb95161c43110f7111970584f804107"),
+    sizes=(94_765_736, 102_967_424),
+    licence=KERAS_LICENCE,
+    label="ResNet50",
+    top_1=KERAS_TOP_1,
 )
 
 

