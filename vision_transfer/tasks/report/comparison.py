@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64
 
+from vision_transfer.config import flatten
 from vision_transfer.errors import UserError
 from vision_transfer.metrics.significance import Paired, paired
 from vision_transfer.runtime.console import Screen
 from vision_transfer.tasks.report.image_section import images_of, probability_text, thumbnail_uri
 from vision_transfer.tasks.report.page import part, write_page
 from vision_transfer.tasks.report.run_files import Predictions, RunFiles, get, read_run_files
-from vision_transfer.tasks.report.run_section import default_value, flat_config, shown_value, total_time
+from vision_transfer.tasks.report.run_section import default_value, shown_value, total_time
 from vision_transfer.tasks.report.stage_section import overlaid_charts
 from vision_transfer.tasks.report.test_section import headlines
 from vision_transfer.tasks.study.statistics import p_text
@@ -85,7 +86,7 @@ def _metric_rows(runs: Sequence[RunFiles]) -> list[tuple[str, ...]]:
 
 def _config_differences(runs: Sequence[RunFiles]) -> list[tuple[str, ...]]:
     """The fields in which the configs differ, with the value for each run; a missing field has its default."""
-    flat = [flat_config(run.config) for run in runs]
+    flat = [flatten(run.config) for run in runs]
     names = [
         name
         for name in sorted(set().union(*flat))

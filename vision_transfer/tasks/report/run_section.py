@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from vision_transfer.config import FIELDS, STAGE_FIELDS, meaning_of
+from vision_transfer.config import field_at, flatten, meaning_of
 from vision_transfer.runs.result import classifier_in_words
 from vision_transfer.runtime.console import duration
 from vision_transfer.tasks.report.run_files import RunFiles, get, number
@@ -83,7 +83,7 @@ def stage_rows(run: RunFiles) -> list[tuple[str, ...]]:
 def config_rows(run: RunFiles) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
     """The fields that differ from their defaults, and the others: field, value, default if different, and meaning."""
     changed, kept = [], []
-    for path, value in flat_config(run.config).items():
+    for path, value in flatten(run.config).items():
         default = default_value(path)
         differs = value != default
         shown = shown_value(default) if differs and default is not UNKNOWN else ""
@@ -93,8 +93,7 @@ def config_rows(run: RunFiles) -> tuple[list[tuple[str, ...]], list[tuple[str, .
 
 def default_value(path: str) -> Any:
     """The default of the field at a dotted path, in JSON's types; `UNKNOWN` where this version has no such field."""
-    group, _, rest = path.partition(".")
-    field = STAGE_FIELDS.get(rest.partition(".")[2]) if group == "stages" else FIELDS.get(path)
+    field = field_at(path)
     if field is None:
         return UNKNOWN
     return list(field.default) if isinstance(field.default, tuple) else field.default
@@ -175,15 +174,6 @@ def _optimizer(plan: dict[str, Any]) -> str:
 
 def _count(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else "–"
-
-
-def flat_config(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Leaves of nested JSON objects by dotted path, sorted."""
-    flat: dict[str, Any] = {}
-    for key in sorted(values):
-        value = values[key]
-        flat |= flat_config(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
 
 
 def shown_value(value: Any) -> str:
