@@ -44,8 +44,8 @@ def torch_tensors(seed=0):
 
 
 def read_torch(tensors, shapes, tmp_path):
-    match = by_torch_names(stored(tensors), shapes, BACKBONES["vgg16"].torch_names)
-    return read_wanted(tmp_path, match.wanted, stored(tensors))
+    wanted, _ = by_torch_names(stored(tensors), shapes, BACKBONES["vgg16"].torch_names)
+    return read_wanted(tmp_path, wanted, stored(tensors))
 
 
 @pytest.mark.parametrize("architecture", ["vgg16", "vgg19"])
@@ -60,7 +60,7 @@ def test_modules_of_vgg_are_torchvisions(architecture):
     modules = [f"features.{place}" for place in TORCHVISION_CONVOLUTIONS[architecture]]
     modules += ["classifier.0", "classifier.3", "classifier.6"]
     tensors = {f"{module}.{kind}": np.zeros(1) for module in modules for kind in ("weight", "bias")}
-    wanted = by_torch_names(stored(tensors), shapes, BACKBONES[architecture].torch_names).wanted
+    wanted, _ = by_torch_names(stored(tensors), shapes, BACKBONES[architecture].torch_names)
     assert [tensor.candidates[0].name for tensor in wanted] == list(tensors)
     assert all(len(tensor.candidates) == 1 for tensor in wanted)
 
@@ -155,9 +155,9 @@ def test_statistics_and_depthwise_kernels_of_pytorch(tmp_path):
     )
     tensors = {name: rng.normal(size=shape).astype(np.float32) for name, shape in modules.items()}
     known = BACKBONES["mobilenet_v2_torch"].torch_names
-    match = by_torch_names(stored(tensors), with_statistics(shapes), known)
-    assert match.names.library == "torchvision"
-    read = read_wanted(tmp_path, match.wanted, stored(tensors))
+    wanted, names = by_torch_names(stored(tensors), with_statistics(shapes), known)
+    assert names.library == "torchvision"
+    read = read_wanted(tmp_path, wanted, stored(tensors))
     window = rng.normal(size=(3, 3, 4)).astype(np.float32)
     theirs = [np.sum(window[..., i] * tensors["features.2.conv.1.0.weight"][i, 0]) for i in range(4)]
     np.testing.assert_allclose(np.sum(window * read["block_1_depthwise"]["kernel"][..., 0], (0, 1)), theirs, rtol=1e-5)

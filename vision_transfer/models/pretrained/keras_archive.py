@@ -95,7 +95,7 @@ def _names_below(group: str, model: Any, depth: int) -> Iterator[tuple[str, str]
         kind, name = _item(layer, "class_name"), _item(_item(layer, "config"), "name")
         if not isinstance(kind, str) or not isinstance(name, str):
             continue
-        kind = _snake_case(kind)
+        kind = snake_case(kind)
         number = numbers[kind]
         numbers[kind] += 1
         inside = f"{group}layers/{kind}_{number}" if number else f"{group}layers/{kind}"
@@ -107,7 +107,7 @@ def _item(node: Any, key: str) -> Any:
     return node.get(key) if isinstance(node, dict) else None
 
 
-def _snake_case(name: str) -> str:
+def snake_case(name: str) -> str:
     """`SeparableConv2D` → `separable_conv2d`, as keras/src/utils/naming.py does."""
     name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", re.sub(r"\W+", "", name))
     return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()

@@ -49,28 +49,18 @@ class TorchNames:
     preprocessing: str = "torch"
 
 
-@dataclass(frozen=True)
-class TorchMatch:
-    """The tensors of a network as a file with PyTorch's names has them.
-
-    Attributes:
-        wanted: each tensor of the network and its candidates.
-        names: those that fit best; None if not one tensor has any of them.
-    """
-
-    wanted: list[Wanted]
-    names: TorchNames | None
-
-
 def has_torch_names(stored: Sequence[StoredTensor]) -> bool:
     """Whether most tensors have names as PyTorch's modules give them."""
     return 2 * sum(tensor.name.endswith(ENDINGS) for tensor in stored) > len(stored)
 
 
-def by_torch_names(stored: Sequence[StoredTensor], shapes: Shapes, known: Sequence[TorchNames]) -> TorchMatch:
+def by_torch_names(
+    stored: Sequence[StoredTensor], shapes: Shapes, known: Sequence[TorchNames]
+) -> tuple[list[Wanted], TorchNames | None]:
     """The tensors of a network under the one of several namings, and the one prefix, under which most are found.
 
-    Where several prefixes serve equally (a network and its moving average), each tensor has several candidates.
+    Where several prefixes serve equally (a network and its moving average), each tensor has several candidates. The
+    naming is None if not one tensor has any of its names.
     """
     by_name = {tensor.name: tensor for tensor in stored}
     tries = [(names, prefix) for names in known for prefix in _prefixes(by_name, shapes, names)]
@@ -93,7 +83,7 @@ def by_torch_names(stored: Sequence[StoredTensor], shapes: Shapes, known: Sequen
         )
         for layer, parameter in _pairs(shapes)
     ]
-    return TorchMatch(wanted, best[0][0] if best else None)
+    return wanted, best[0][0] if best else None
 
 
 def _pairs(shapes: Shapes) -> list[tuple[str, str]]:

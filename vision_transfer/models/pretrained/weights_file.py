@@ -83,10 +83,10 @@ def read_weights_file(path: Path, shapes: Shapes, torch_names: Sequence[TorchNam
     preprocessing = None
     with OPENERS[kind](path) as stored:
         if has_torch_names(stored):
-            match = by_torch_names(stored, wanted_shapes, torch_names)
-            if match.names is None:
+            wanted, names = by_torch_names(stored, wanted_shapes, torch_names)
+            if names is None:
                 raise _foreign_names(path, stored, torch_names)
-            wanted, preprocessing = match.wanted, match.names.preprocessing
+            preprocessing = names.preprocessing
         else:
             by_names = by_onnx_names if kind == "onnx" else by_keras_names
             wanted = by_names(stored, wanted_shapes)

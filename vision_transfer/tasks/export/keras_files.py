@@ -8,7 +8,6 @@ A chain of layers is a Sequential; others are Functional models, whose layers na
 
 import io
 import json
-import re
 import zipfile
 from collections import Counter
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from vision_transfer.models.pretrained.keras_archive import snake_case
 from vision_transfer.models.pretrained.keras_h5 import ATTRIBUTES, write_layers
 from vision_transfer.tasks.export.keras_layers import FIRST_SEED, INPUT_NAME, MODEL_NAME, SEED_STATE, KerasLayer, Tensor
 
@@ -111,7 +111,7 @@ def _weights(layers: Sequence[KerasLayer]) -> bytes:
     seen: Counter[str] = Counter()
     with h5py.File(content, "w") as file:
         for layer in layers:
-            kind = _snake_case(layer.class_name)
+            kind = snake_case(layer.class_name)
             group = f"layers/{kind}_{seen[kind]}" if seen[kind] else f"layers/{kind}"
             seen[kind] += 1
             variables = file.create_group(f"{group}/vars")
@@ -121,8 +121,3 @@ def _weights(layers: Sequence[KerasLayer]) -> bytes:
             if layer.seed:
                 file.create_group(f"{group}/{SEED_STATE}/vars").create_dataset("0", data=FIRST_SEED)
     return content.getvalue()
-
-
-def _snake_case(name: str) -> str:
-    """`BatchNormalization` → `batch_normalization`, `Conv2D` → `conv2d`, as in Keras."""
-    return re.sub("([a-z])([A-Z])", r"\1_\2", re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)).lower()
