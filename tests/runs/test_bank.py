@@ -19,6 +19,7 @@ AGREEMENT = 5e-5
 def small_config(**augment):
     config = default_config()
     config.name = "bank"
+    config.log.report = False
     config.dataset.name = "embedded"
     config.dataset.image_size = 28
     config.model.backbone = "mnist_convnet"

@@ -23,6 +23,7 @@ AGREEMENT = 5e-5
 
 def small_config(budget_gb=None, lr=1e-3, freeze="below:conv3", **augment):
     config = default_config()
+    config.log.report = False
     config.dataset.name = "embedded"
     config.dataset.image_size = 28
     config.dataset.channels = 1

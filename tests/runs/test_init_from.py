@@ -32,6 +32,7 @@ BACKBONE = ("conv1", "norm1", "conv2", "norm2", "conv3", "norm3")
 def config_of(*, lr=1e-2, epochs=1, **values):
     config = default_config()
     config.name = "small"
+    config.log.report = False
     config.dataset.name = "embedded"
     config.dataset.image_size = 18
     config.dataset.channels = 1

@@ -18,6 +18,7 @@ from vision_transfer.tasks.train.task import train
 
 def _config(evaluate):
     config = default_config()
+    config.log.report = False
     config.dataset.name = "embedded"
     config.dataset.image_size = 12
     config.dataset.channels = 1

@@ -31,6 +31,7 @@ def run(tmp_path_factory, caches):
 
     config = default_config()
     config.name = "digits"
+    config.log.report = False
     config.dataset.name = "embedded"
     config.dataset.image_size = 12
     config.dataset.channels = 1
