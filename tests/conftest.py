@@ -51,7 +51,11 @@ settings.load_profile("unhurried")
 
 
 def pytest_configure(config):
-    """Makes a GPU repeat bits where `pytest -m accelerator` compares them; it must be told before its first use."""
+    """Lets processes that tests start read the package compiled, as they do for users.
+
+    Makes a GPU repeat bits where `pytest -m accelerator` compares them; it must be told before its first use.
+    """
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     if config.option.markexpr == "accelerator":
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {DETERMINISTIC_FLAG}".strip()
 
