@@ -23,6 +23,20 @@ CONFIGS = Path(__file__).parent / "configs"
 SMALL = f"--config={CONFIGS / 'small.py'}"
 # No test waits longer for a process, however busy the machine is; each busy process that a test starts adds to it.
 PATIENCE_SECONDS = 300 * (1 + int(os.environ.get("VISION_TRANSFER_CHAOS_LOAD", "0")))
+# Does the commands of its first argument, one after the other.
+IN_TURN = f"""
+import json, sys
+sys.path.insert(0, {str(ROOT)!r})
+from absl import flags
+from vision_transfer.cli import main
+main.define_flags()
+for arguments in json.loads(sys.argv[1]):
+    sys.argv = ["launch.py", *arguments]
+    main.main(main.parse_flags(sys.argv))
+    flags.FLAGS.unparse_flags()
+    for name in [name for name in flags.FLAGS if name.startswith("config.")]:
+        delattr(flags.FLAGS, name)
+"""
 # The only fields that differ in a resumed run, because they are measured.
 TIMES = ("seconds", "step_ms", "memory")
 
@@ -60,13 +74,13 @@ class Place:
         own = {"VISION_TRANSFER_CACHE": str(self.cache), "COLUMNS": "80", "PYTHONUTF8": "1"}
         return kept | own | self.variables
 
-    def start(self, *flags, prefix=()):
+    def start(self, *flags, prefix=(), program=(str(LAUNCH),)):
         """Starts the process; stdout and stderr go to files, because a full pipe would block it."""
         self.cwd.mkdir(parents=True, exist_ok=True)
         out = (self.cwd / "stdout.txt").open("w")
         err = (self.cwd / "stderr.txt").open("w")
         with out, err:
-            command = [*prefix, sys.executable, str(LAUNCH), *map(str, flags)]
+            command = [*prefix, sys.executable, *program, *map(str, flags)]
             return subprocess.Popen(
                 command, cwd=self.cwd, env=self.environment(), stdin=subprocess.DEVNULL, stdout=out, stderr=err
             )
@@ -84,6 +98,10 @@ class Place:
     def launch(self, *flags, prefix=()):
         """Starts `launch.py` and waits until it ends."""
         return self.finish(self.start(*flags, prefix=prefix))
+
+    def launch_in_turn(self, *commands):
+        """Does several commands in one process, which imports the program once; the first that fails ends it."""
+        return self.finish(self.start(json.dumps(commands), program=("-c", IN_TURN)))
 
     def wait_for(self, process, happened):
         """Waits until `happened()` is true; returns False if the process ends first."""

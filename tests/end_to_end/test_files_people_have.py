@@ -58,27 +58,27 @@ def test_every_mode_takes_the_same_images(place, odd_folder, tmp_path):
     assert result["dataset"]["classes"] == [BRIGHT, SHOWN_DIM]
     for figure in ("confusion", "curves"):
         assert (place.cwd / f"run/figures/{figure}.png").exists(), finished.out
-    place.launch("--mode=evaluate", "--workdir=run", f"--images={odd_folder}", "--out=e.json").assert_is_done()
+    run, explained = "--workdir=run", ["--show=grad_cam", f"--images={odd_folder}/dim*/new*", "--out=explained"]
+    used = place.launch_in_turn(
+        ["--mode=evaluate", run, f"--images={odd_folder}", "--out=e.json"],
+        ["--mode=predict", run, f"--images={odd_folder}", "--out=all.csv"],
+        ["--mode=predict", run, f"--images={odd_folder}/dim*/*", "--out=dim.csv"],
+        ["--mode=explain", run, *explained],
+    )
+    used.assert_is_done()
     assert json.loads((place.cwd / "e.json").read_text(encoding="utf-8"))["examples"] == images
-    predicted = place.launch("--mode=predict", "--workdir=run", f"--images={odd_folder}", "--out=all.csv")
-    predicted.assert_is_done()
-    assert "passed over: 2 files that are no images" in predicted.out
+    assert "passed over: 2 files that are no images" in used.out
     with (place.cwd / "all.csv").open(encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert len(rows) == images
     assert all(row["class"] and row["file"].isprintable() for row in rows)
-    place.launch("--mode=predict", "--workdir=run", f"--images={odd_folder}/dim*/*", "--out=dim.csv").assert_is_done()
     with (place.cwd / "dim.csv").open(encoding="utf-8", newline="") as stream:
         assert len(list(csv.DictReader(stream))) == images // 2 + 1, "a pattern takes the text, too"
     checked = place.launch(OWN, f"--config.dataset.root={odd_folder}", "--mode=check", "--out=found")
     checked.assert_is_done()
     report = json.loads((place.cwd / "found/check.json").read_text(encoding="utf-8"))
     assert sum(map(sum, (counts.values() for counts in report["images"].values()))) == images
-    explained = place.launch(
-        *("--mode=explain", "--workdir=run", "--show=grad_cam", f"--images={odd_folder}/dim*/new*", "--out=explained")
-    )
-    explained.assert_is_done()
-    for output in (finished, predicted, checked, explained):
+    for output in (finished, used, checked):
         assert "\x1b[31m" not in output.out + output.err
         assert "Warning" not in output.out + output.err and ".py:" not in output.out + output.err
         assert output.err == ""

@@ -107,12 +107,13 @@ def test_two_hosts_count_each_image_once(two_hosts):
 @pytest.mark.parametrize("cache", ["True", "False"])
 def test_two_hosts_train_as_one(place, small_run, two_hosts, cache):
     alone = with_devices(replace(place, cwd=place.cwd / "alone"), HOSTS)
-    flag = f"--config.features.cache={cache}"
-    alone.launch(SMALL, "--workdir=run", flag).assert_is_done()
+    # Only the second stage has a frozen prefix.
+    flags = () if cache == "True" else ("--config.features.cache=False", "--config.schedule=('top',)")
+    alone.launch(SMALL, "--workdir=run", *flags).assert_is_done()
     if cache == "True":
         together = two_hosts[0]
     else:
-        for host in finish(start(place, flag)):
+        for host in finish(start(place, *flags)):
             host.assert_is_done()
         together = run_of(place, small_run)
     np.testing.assert_allclose(logits(together), logits(run_of(alone, small_run)), atol=TOLERANCE)
@@ -131,16 +132,20 @@ def test_two_hosts_split_rows_as_one_with_two_devices(place, small_run):
     assert run_of(place, small_run).result()["stages"][0]["split_over"] == HOSTS
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_host_that_ends_ends_all_and_the_same_command_resumes(place, small_run, two_hosts, number):
-    processes = start(place)
+def test_a_host_that_ends_ends_all_and_the_same_command_resumes(place, small_run, two_hosts):
+    """Asked to stop in the first stage, killed in the second."""
     run = run_of(place, small_run)
-    host, first = processes[0]
-    assert host.wait_for(first, lambda: any(run.path.glob("checkpoints/whole/last/*")))
-    processes[1][1].send_signal(number)
-    ended = finish(processes)
-    assert ended[0].status == (75 if number == signal.SIGKILL else 143), ended[0].out + ended[0].err
-    assert not (run.path / "result.json").exists()
+    for number, status in ((signal.SIGTERM, 143), (signal.SIGKILL, 75)):
+        processes = start(place)
+        host, first = processes[0]
+        if number == signal.SIGTERM:
+            assert host.wait_for(first, lambda: any(run.path.glob("checkpoints/whole/last/*")))
+        else:
+            assert host.wait_for(first, lambda host=host: "Stage top" in host.output())
+        processes[1][1].send_signal(number)
+        ended = finish(processes)
+        assert ended[0].status == status, ended[0].out + ended[0].err
+        assert not (run.path / "result.json").exists()
     for resumed in finish(start(place)):
         resumed.assert_is_done()
     assert numbers(run) == numbers(two_hosts[0])
@@ -194,9 +199,9 @@ def test_two_hosts_have_the_features_of_one(place, photos, tmp_path):
 
 def test_two_hosts_measure_together(place):
     flags = ("--config.batch_size=4", "--config.benchmark.repeats=2", "--config.benchmark.seconds_per_repeat=0.05")
-    config = "--config=benchmark:backbone=mnist_convnet"
-    sizes = ("--config.benchmark.forward_batches=(4,)", "--config.benchmark.freeze=('none',)")
-    ended = finish(start(place, *flags, *sizes, config=config))
+    config = "--config=benchmark:backbone=dense"
+    flags += ("--config.dataset.image_size=28", "--config.benchmark.forward_batches=(4,)")
+    ended = finish(start(place, *flags, "--config.benchmark.freeze=('none',)", config=config))
     for host in ended:
         host.assert_is_done()
     result = json.loads((place.cwd / "run" / "benchmark.json").read_text(encoding="utf-8"))

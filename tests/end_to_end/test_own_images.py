@@ -31,7 +31,11 @@ def result_of(place, workdir):
 
 
 def test_an_unsplit_unbalanced_folder(place, own_folder):
-    finished = place.launch(OWN, f"--config.dataset.root={own_folder}", "--workdir=plain")
+    balances = {"plain": "none", "class_weights": "class_weights", "sampling": "sampling"}
+    flags = (OWN, "--config.log.report=False", f"--config.dataset.root={own_folder}")
+    finished = place.launch_in_turn(
+        *([*flags, f"--config.balance={balance}", f"--workdir={name}"] for name, balance in balances.items())
+    )
     finished.assert_is_done()
     result = result_of(place, "plain")
     assert result["dataset"]["sizes"] == {"train": 20, "validation": 7, "test": 9}
@@ -46,10 +50,8 @@ def test_an_unsplit_unbalanced_folder(place, own_folder):
             assert row[name] == (None if np.isnan(value) else pytest.approx(value))
     assert "Classes of 2 to 7 test images: balanced accuracy" in finished.out
     losses = {result["stages"][0]["train"]["loss"]}
-    for balance in ("class_weights", "sampling"):
-        flags = (OWN, f"--config.dataset.root={own_folder}", f"--config.balance={balance}", f"--workdir={balance}")
-        place.launch(*flags).assert_is_done()
-        balanced = result_of(place, balance)
+    for name in ("class_weights", "sampling"):
+        balanced = result_of(place, name)
         assert balanced["digest"] != result["digest"]
         assert balanced["dataset"] == result["dataset"]
         losses.add(balanced["stages"][0]["train"]["loss"])

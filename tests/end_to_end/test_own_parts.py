@@ -54,16 +54,17 @@ def test_a_run_is_resumed_and_used_without_the_file(own):
     run, images = "--workdir=run", "--images=a.png"
     refused = place.launch("--mode=predict", run, images, "--out=a.csv")
     refused.assert_is_message("run/parts/my_parts-", "(function my_backbone)", "--trust")
-    place.launch("--mode=predict", run, images, "--out=a.csv", "--trust").assert_is_done()
+    used = place.launch_in_turn(
+        ["--mode=predict", run, images, "--out=a.csv", "--trust"],
+        ["--mode=evaluate", run, "--out=evaluated.json", "--trust"],
+        ["--mode=export", run, "--format=onnx", "--out=exported", "--trust"],
+        ["--mode=explain", run, images, "--show=grad_cam", "--out=explained", "--trust"],
+    )
+    used.assert_is_done()
     assert len((place.cwd / "a.csv").read_text().splitlines()) == 2
-    evaluated = place.launch("--mode=evaluate", run, "--out=evaluated.json", "--trust")
-    evaluated.assert_is_done()
-    assert "top_2" in evaluated.out
+    assert "top_2" in used.out
     assert json.loads((place.cwd / "evaluated.json").read_text())["own"] == result["test"]["own"]
-    exported = place.launch("--mode=export", run, "--format=onnx", "--out=exported", "--trust")
-    exported.assert_is_done()
-    assert "≤" in exported.out, "ONNX Runtime agrees with the run"
-    place.launch("--mode=explain", run, images, "--show=grad_cam", "--out=explained", "--trust").assert_is_done()
+    assert "≤" in used.out, "ONNX Runtime agrees with the run"
     assert list((place.cwd / "explained").iterdir())
 
 

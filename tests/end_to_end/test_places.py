@@ -69,16 +69,14 @@ def test_every_mode_works(own_run, expected, image_folder, tmp_path, way):
     elsewhere.cwd.mkdir(exist_ok=True)
     run = f"--workdir={WAYS[way](base / 'real' / 'run', tmp_path)}"
     images = f"--images={image_folder / 'test'}"
-    elsewhere.launch("--mode=predict", run, images, f"--out={tmp_path / 'out.csv'}").assert_is_done()
+    elsewhere.launch_in_turn(
+        ["--mode=predict", run, images, f"--out={tmp_path / 'out.csv'}"],
+        ["--mode=evaluate", run],
+        ["--mode=report", run, f"--out={tmp_path / 'page.html'}"],
+        ["--mode=explain", run, "--show=activations", f"--out={tmp_path / 'explain'}"],
+        ["--mode=export", run, "--format=stablehlo", f"--out={tmp_path / 'export'}"],
+    ).assert_is_done()
     assert (tmp_path / "out.csv").read_bytes() == expected
-    for mode in (
-        ["evaluate"],
-        ["report", f"--out={tmp_path / 'page.html'}"],
-        ["explain", "--show=activations", f"--out={tmp_path / 'explain'}"],
-        ["export", "--format=stablehlo", f"--out={tmp_path / 'export'}"],
-    ):
-        name, *flags = mode
-        elsewhere.launch(f"--mode={name}", run, *flags).assert_is_done()
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -96,11 +94,12 @@ def test_a_run_is_shown_resumed_and_started_from(own_run, tmp_path, way):
     assert "This run is finished" in shown.out
     numbers = json.loads((copy / "result.json").read_text())["test"]
     (copy / "result.json").unlink()
-    elsewhere.launch(*own, f"--workdir={workdir}").assert_is_done()
-    assert json.loads((copy / "result.json").read_text())["test"] == numbers
-    start = f"--config.init_from={workdir}"
     second = tmp_path / "second"
-    elsewhere.launch(*own, start, "--config.name=second", f"--workdir={second}").assert_is_done()
+    elsewhere.launch_in_turn(
+        [*own, f"--workdir={workdir}"],
+        [*own, f"--config.init_from={workdir}", "--config.name=second", f"--workdir={second}"],
+    ).assert_is_done()
+    assert json.loads((copy / "result.json").read_text())["test"] == numbers
     shutil.rmtree(copy)
     elsewhere.launch("--mode=evaluate", f"--workdir={second}").assert_is_done()
 

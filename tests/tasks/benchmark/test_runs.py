@@ -42,7 +42,8 @@ def stubbed(tmp_path, monkeypatch):
     (tmp_path / "stub_run.py").write_text(textwrap.dedent(STUB))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setattr(whole_runs, "KERAS_RUN", "stub_run")
-    small = (f"--config={SMALL}:epochs=1", "--config.schedule=('whole',)")
+    # a network that is compiled in a second
+    small = (f"--config={SMALL}:epochs=1", "--config.schedule=('whole',)", "--config.model.backbone=dense")
     runs = {
         "cold": WholeRun("cold", (small,), (("extraction", 1), ("epoch", 10))),
         "warm": WholeRun("warm", (small, (*small, "--config.seed=1")), (("extraction", 1),)),
