@@ -9,7 +9,7 @@ from vision_transfer.errors import UserError, nearest_names
 from vision_transfer.runtime.cache_folder import CACHE_VARIABLE
 from vision_transfer.runtime.program import program
 
-# The flags of single modes, with their meanings.
+# The flags of single modes that take a value, and the switches, with their meanings.
 MODE_FLAGS = {
     "images": "an image, a folder or a pattern such as 'folder/**/*.jpg'",
     "out": "file or folder to write to",
@@ -25,7 +25,15 @@ MODE_FLAGS = {
     "hosts": "training, predict or benchmark on many hosts: auto, or COORDINATOR:PORT,COUNT,RANK (docs/scale.md)",
     "launcher": "ablation, search, folds: start workers, processes:N or slurm:N (default: one run after the other)",
 }
-FLAG_NAMES = ("config", "workdir", "mode", *MODE_FLAGS, "dry_run", "rerun", "reuse", "trust", "verify", "debug", "help")
+SWITCHES = {
+    "dry_run": "ablation: print the plan and stop",
+    "rerun": "start a finished or interrupted run again",
+    "reuse": "show or resume a run although code, versions or device have changed since",
+    "trust": "run the code of your own parts, or of a run's (docs/own_parts.md)",
+    "verify": "read all data and caches again, although size and times of the files tell of no change",
+    "debug": "show the traceback of an error",
+}
+FLAG_NAMES = ("config", "workdir", "mode", *MODE_FLAGS, *SWITCHES, "help")
 # Width of the help, and the columns where the meanings of flags, and of modes and tasks, start.
 WIDTH, FLAG_COLUMN, NAME_COLUMN = 80, 33, 23
 
@@ -47,15 +55,7 @@ Flags:
                                  and figures (its runs are in runs/)
   --mode=MODE                    what to do, see below
 {mode_flags}
-  --dry_run                      ablation: print the plan and stop
-  --rerun                        start a finished or interrupted run again
-  --reuse                        show or resume a run although code, versions or
-                                 device have changed since
-  --trust                        run the code of your own parts, or of a run's
-                                 (docs/own_parts.md)
-  --verify                       read all data and caches again, although size
-                                 and times of the files tell of no change
-  --debug                        show the traceback of an error
+{switches}
 
 Modes (flags that a mode needs are in brackets):
 {modes}
@@ -87,6 +87,7 @@ def help_text(topic: str = "") -> str:
         modes="\n".join(_entry(name, _meaning(name, mode), NAME_COLUMN) for name, mode in MODES.items()),
         tasks="\n".join(_entry(name, task.meaning, NAME_COLUMN) for name, task in TASKS.items()),
         mode_flags="\n".join(_entry(f"--{name}=…", meaning, FLAG_COLUMN) for name, meaning in MODE_FLAGS.items()),
+        switches="\n".join(_entry(f"--{name}", meaning, FLAG_COLUMN) for name, meaning in SWITCHES.items()),
         cache=CACHE_VARIABLE,
         program=program(),
         configs=textwrap.fill(", ".join(config_names()), WIDTH - 1, initial_indent=" " * 9).strip(),

@@ -15,7 +15,7 @@ from absl import flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from vision_transfer.cli.flag_errors import config_argument, explain, with_files
-from vision_transfer.cli.help import FLAG_NAMES, MODE_FLAGS, help_text
+from vision_transfer.cli.help import FLAG_NAMES, MODE_FLAGS, SWITCHES, help_text
 from vision_transfer.cli.registry import MODES, RUN, Command, Entry, find_entry
 from vision_transfer.config import own_parts
 from vision_transfer.config.files import load_config
@@ -41,12 +41,8 @@ def define_flags() -> None:
     flags.DEFINE_enum("mode", RUN, list(MODES), "What to do.")
     for name, meaning in MODE_FLAGS.items():
         flags.DEFINE_string(name, None, meaning)
-    flags.DEFINE_bool("dry_run", False, "Print the plan of an ablation and stop.")
-    flags.DEFINE_bool("rerun", False, "Start a run again whose code, versions or device have changed since.")
-    flags.DEFINE_bool("reuse", False, "Show or resume such a run as it is.")
-    flags.DEFINE_bool("trust", False, "Run the code of parts that a config or a run names.")
-    flags.DEFINE_bool("verify", False, "Read all files again whose digests are kept.")
-    flags.DEFINE_bool("debug", False, "Show the traceback of an error.")
+    for name, meaning in SWITCHES.items():
+        flags.DEFINE_bool(name, False, meaning)
 
 
 def parse_flags(arguments: Sequence[str]) -> list[str]:
