@@ -10,7 +10,8 @@ import importlib.util
 import linecache
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+import traceback
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -143,16 +144,10 @@ def _module(digest: str) -> ModuleType:
 
 
 def _failed(where: str, error: Exception) -> UserError:
-    lines = [frame for frame in _frames(error) if frame[0].startswith("own_parts_")]
-    line = f", line {lines[-1][1]}" if lines else ""
+    frames = traceback.walk_tb(error.__traceback__)
+    lines = [line for frame, line in frames if frame.f_code.co_filename.startswith("own_parts_")]
+    line = f", line {lines[-1]}" if lines else ""
     return UserError(f"{where}{line}: {type(error).__name__}: {error}")
-
-
-def _frames(error: Exception) -> Iterator[tuple[str, int]]:
-    traceback = error.__traceback__
-    while traceback is not None:
-        yield traceback.tb_frame.f_code.co_filename, traceback.tb_lineno
-        traceback = traceback.tb_next
 
 
 def tied(reference: str) -> str:
