@@ -22,6 +22,7 @@ def small_config(**augment):
     config.log.report = False
     config.dataset.name = "embedded"
     config.dataset.image_size = 28
+    config.dataset.train_examples = 100
     config.model.backbone = "mnist_convnet"
     config.model.weights = "random"
     config.model.hidden = ()
