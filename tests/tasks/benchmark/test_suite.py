@@ -30,7 +30,7 @@ def measured(monkeypatch):
     """Cases that take a second in place of measured ones; the keys of those that were asked for."""
     asked = []
 
-    def measure_case(config, case, cache, trace, peak, feed, hosts):
+    def measure_case(config, case, cache, trace, earlier, hosts):
         asked.append(case_key(case.identity))
         if measured_case.error:
             raise UserError(measured_case.error)

@@ -39,26 +39,23 @@ def measure_case(
     config: Config,
     case: Case,
     cache: Path,
-    trace: Path | None = None,
-    peak: dict[str, Any] | None = None,
-    feed: dict[str, float] | None = None,
-    hosts: str | None = None,
-) -> dict[str, Any]:
+    trace: Path | None,
+    earlier: Sequence[Record],
+    hosts: str | None,
+) -> Record:
     """The record of a case; `status` is "measured", or "out of memory" with a `reason`.
 
-    Args:
-        config: its repeats.
-        case: what to measure.
-        cache: root of the caches.
-        trace: folder for a profiler trace and the HLO, or None.
-        peak: the devices' `chips.peaks` for the precision; None to measure them after the case.
-        feed: of the input path alone; None to measure it after the case.
-        hosts: `--hosts` of the first one, where the devices of several do the case together.
+    The devices' peaks and the input path are taken from the `earlier` records, and measured after the case where these
+    have none of its kind. A profiler trace and the HLO go into the folder `trace`, if given. `hosts` is the flag of the
+    first one, where the devices of several do the case together.
 
     Raises:
         UserError: the process that measures failed.
     """
-    facts = {**case.facts, "seconds": None}
+    facts: Record = {**case.facts, "seconds": None}
+    measured = [record for record in earlier if record["status"] == "measured"]
+    peak = next((record["peak"] for record in measured if record["precision"] == facts["precision"]), None)
+    feed = next((record["feed"] for record in measured if _fed_key(record) == _fed_key(facts)), None)
     with our_worker(
         config, case, cache, trace, measure_peak=peak is None, measure_feed=feed is None, hosts=hosts
     ) as ours:
@@ -310,7 +307,11 @@ def measure(
                 )
                 break
             trace = folder / "trace" / f"{number:02d}" if config.benchmark.trace else None
-            record = _record(config, case, cache, trace, records, screen, hosts)
+            try:
+                record = _too_large(case, records) or measure_case(config, case, cache, trace, records, hosts)
+            except UserError as error:
+                screen.say(f"{case.name}: failed; the record has the reason, and the next command tries again.")
+                record = {**case.facts, "seconds": None, "status": "failed", "reason": str(error)}
             records = with_doubts([*records, record])
             keep(records, len(pending) - place - 1)
             longest = max(longest, time.monotonic() - began - spent)
@@ -318,37 +319,17 @@ def measure(
     return records
 
 
-def _record(
-    config: Config,
-    case: Case,
-    cache: Path,
-    trace: Path | None,
-    records: Sequence[Record],
-    screen: Screen,
-    hosts: str | None,
-) -> Record:
-    """The record of one case, whether it could be measured or not."""
-    facts: Record = {**case.facts, "seconds": None}
-    too_large = [
+def _too_large(case: Case, records: Sequence[Record]) -> Record | None:
+    """The record of a case that is not tried, since a batch of the same work ran out of memory; None for others."""
+    facts: Record = {**case.facts, "seconds": None, "status": "not tried"}
+    failed = [
         record["batch"]
         for record in records
         if record["status"] == "out of memory" and _sweep_key(record) == _sweep_key(facts)
     ]
-    if too_large and case.batch >= min(too_large):
-        return {
-            **facts,
-            "status": "not tried",
-            "reason": f"a batch of {min(too_large)} needs more memory than there is",
-        }
-    measured = [record for record in records if record["status"] == "measured"]
-    peak = next((record["peak"] for record in measured if record["precision"] == facts["precision"]), None)
-    feed = next((record["feed"] for record in measured if _fed_key(record) == _fed_key(facts)), None)
-    try:
-        record = measure_case(config, case, cache, trace, peak, feed, hosts)
-    except UserError as error:
-        screen.say(f"{case.name}: failed; the record has the reason, and the next command tries again.")
-        return {**facts, "status": "failed", "reason": str(error)}
-    return record
+    if not failed or case.batch < min(failed):
+        return None
+    return facts | {"reason": f"a batch of {min(failed)} needs more memory than there is"}
 
 
 def _sweep_key(record: Record) -> tuple[Any, ...]:
