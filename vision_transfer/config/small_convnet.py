@@ -38,12 +38,6 @@ def modern_small_convnet(
             freeze="none",
             epochs=epochs,
             monitor="validation_accuracy",
-            optimizer={
-                "name": "adam",
-                "lr": 2e-3,
-                "lr_schedule": "cosine",
-                "warmup_steps": 100,
-                "weight_decay": 0.01,
-            },
+            optimizer={"name": "adam", "lr": 2e-3, "lr_schedule": "cosine", "warmup_steps": 100, "weight_decay": 0.01},
         ),
     )

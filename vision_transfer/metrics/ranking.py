@@ -74,9 +74,7 @@ def counts_by_threshold(scores: Float[np.ndarray, "examples"], positive: Bool[np
     return Counts(ranked[last], hits[last], last + 1 - hits[last], positives, len(scores) - positives)
 
 
-def log_odds(
-    log_probabilities: Float64[np.ndarray, "examples classes"],
-) -> Float64[np.ndarray, "examples classes"]:
+def log_odds(log_probabilities: Float64[np.ndarray, "examples classes"]) -> Float64[np.ndarray, "examples classes"]:
     """log(p / (1 - p)) of each class, exact also where p rounds to 1."""
     if log_probabilities.shape[1] == 2:  # exactly opposite, so that both classes have the same area
         return log_probabilities - log_probabilities[:, ::-1]

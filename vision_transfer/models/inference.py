@@ -96,12 +96,7 @@ def infer(
 
 @partial(jax.jit, static_argnames=("network", "mesh", "start", "stop"))
 def _infer(
-    network: Network,
-    mesh: Mesh,
-    start: str | None,
-    stop: str | None,
-    variables: dict[str, Params],
-    inputs: Array,
+    network: Network, mesh: Mesh, start: str | None, stop: str | None, variables: dict[str, Params], inputs: Array
 ) -> Array:
     split = PartitionSpec(BATCH_AXIS)
     return jax.shard_map(

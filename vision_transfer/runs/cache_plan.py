@@ -79,10 +79,7 @@ def _chosen(run: Run, variables: Variables) -> Mapping[str, str | None]:
 def _requests(run: Run, variables: Variables) -> dict[str, list[Request]]:
     """The features that each stage takes from the cache; the test split's are taken only after the last stage."""
     dataset, stages = run.dataset, run.stages
-    each = [
-        *training_requests(run, variables),
-        plain_request(run, variables, dataset.validation, "validation"),
-    ]
+    each = [*training_requests(run, variables), plain_request(run, variables, dataset.validation, "validation")]
     last = [*each, plain_request(run, variables, dataset.test, "test")]
     return {stage.name: last if stage is stages[-1] else each for stage in stages}
 

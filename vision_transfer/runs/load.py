@@ -15,12 +15,7 @@ from vision_transfer.errors import UserError
 from vision_transfer.models.load import initial_variables
 from vision_transfer.models.network import Network, all_parameter_shapes
 from vision_transfer.models.pretrained.load import PretrainedWeights
-from vision_transfer.runs.build import (
-    DataFacts,
-    build_network,
-    resolve_stages,
-    uses_published_weights,
-)
+from vision_transfer.runs.build import DataFacts, build_network, resolve_stages, uses_published_weights
 from vision_transfer.runs.folder import RunFolder
 from vision_transfer.runs.initial_weights import keeps_start, kept_start, load_weights
 from vision_transfer.runs.manifest import check_files

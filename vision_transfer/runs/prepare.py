@@ -163,10 +163,7 @@ def _resolved(config: Config, network: Network) -> Config:
         init_from=_absolute(config.init_from),
         dataset=replace(dataset, image_size=height, channels=channels, root=_absolute(dataset.root)),
         model=replace(
-            model,
-            preprocessing=network.preprocessing,
-            output=output,
-            weights_path=_absolute(model.weights_path),
+            model, preprocessing=network.preprocessing, output=output, weights_path=_absolute(model.weights_path)
         ),
     )
 

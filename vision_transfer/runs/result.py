@@ -32,11 +32,7 @@ def build_result(
             "note": dataset.note,
             "fingerprint": dataset.fingerprint,
             "classes": list(dataset.classes),
-            "sizes": {
-                "train": len(dataset.train),
-                "validation": len(dataset.validation),
-                "test": len(dataset.test),
-            },
+            "sizes": {"train": len(dataset.train), "validation": len(dataset.validation), "test": len(dataset.test)},
             "skipped": [{"file": skipped.file, "reason": skipped.reason} for skipped in dataset.skipped],
         },
         "weights": {

@@ -27,12 +27,7 @@ LOCKS = "locks"
 
 
 def predict(
-    runs: Sequence[Path],
-    images: str | None,
-    out: str | None,
-    cache_dir: Path,
-    screen: Screen,
-    views: str | None = None,
+    runs: Sequence[Path], images: str | None, out: str | None, cache_dir: Path, screen: Screen, views: str | None = None
 ) -> None:
     """Writes a finished run's predictions of all images to the CSV file `out`; resumes a table that was interrupted.
 

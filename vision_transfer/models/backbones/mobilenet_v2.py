@@ -8,17 +8,7 @@ from collections.abc import Callable
 from functools import partial
 
 from vision_transfer.models.backbones.backbone import Backbone
-from vision_transfer.models.layers import (
-    Activate,
-    BatchNorm,
-    Block,
-    Conv,
-    DepthwiseConv,
-    Merge,
-    Padding,
-    Row,
-    ZeroPad,
-)
+from vision_transfer.models.layers import Activate, BatchNorm, Block, Conv, DepthwiseConv, Merge, Padding, Row, ZeroPad
 from vision_transfer.models.pretrained.releases import KERAS_LICENCE, KERAS_URL, Download, Release, Wheel
 from vision_transfer.models.pretrained.torch_names import TorchNames
 

@@ -18,13 +18,7 @@ from typing import Any
 import numpy as np
 
 from vision_transfer.errors import UserError
-from vision_transfer.models.pretrained.tensors import (
-    StoredTensor,
-    damaged,
-    file_dtype,
-    printable,
-    unread,
-)
+from vision_transfer.models.pretrained.tensors import StoredTensor, damaged, file_dtype, printable, unread
 from vision_transfer.models.pretrained.torch_pickle import (
     ForbiddenPickleError,
     PickledTensor,

@@ -58,10 +58,7 @@ def feed_epoch(train: TrainingRows, batch: int, epoch: int, mesh: Mesh) -> dict[
         chunk = jax.block_until_ready(feed.chunk(order, done, count))
         sent += sum(leaf.nbytes for leaf in jax.tree.leaves(chunk) if isinstance(leaf, jax.Array))
         done += count
-    return {
-        "images_per_second": train.examples / (time.perf_counter() - began),
-        "host_to_device_bytes": sent / steps,
-    }
+    return {"images_per_second": train.examples / (time.perf_counter() - began), "host_to_device_bytes": sent / steps}
 
 
 if __name__ == "__main__":

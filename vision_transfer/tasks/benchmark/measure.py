@@ -36,12 +36,7 @@ Record = dict[str, Any]
 
 
 def measure_case(
-    config: Config,
-    case: Case,
-    cache: Path,
-    trace: Path | None,
-    earlier: Sequence[Record],
-    hosts: str | None,
+    config: Config, case: Case, cache: Path, trace: Path | None, earlier: Sequence[Record], hosts: str | None
 ) -> Record:
     """The record of a case; `status` is "measured", or "out of memory" with a `reason`.
 

@@ -14,13 +14,7 @@ from vision_transfer.models.layers import MaxPool, layer_names, stage_of, stages
 from vision_transfer.models.network import Network, apply
 from vision_transfer.runtime.console import Screen
 from vision_transfer.tasks.explain.activation_maximization import Way, filter_images
-from vision_transfer.tasks.explain.activations import (
-    SMALLEST_MAP,
-    activations,
-    last_map,
-    map_layers,
-    require_map,
-)
+from vision_transfer.tasks.explain.activations import SMALLEST_MAP, activations, last_map, map_layers, require_map
 from vision_transfer.tasks.explain.figures import (
     activations_figure,
     filter_bank_figure,

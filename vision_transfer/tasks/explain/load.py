@@ -108,9 +108,7 @@ def network_of_config(
             f"{known.image_size}"
         )
     rows = backbone_rows(
-        model.backbone,
-        output=None if with_classifier else model.backbone_output,
-        batch_norm=model.batch_norm,
+        model.backbone, output=None if with_classifier else model.backbone_output, batch_norm=model.batch_norm
     )
     network = Network(
         rows,

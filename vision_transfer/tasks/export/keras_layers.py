@@ -215,11 +215,7 @@ def _activation(layer: Activate) -> KerasLayer:
 
 
 def _convolution(layer: Conv | DepthwiseConv | SeparableConv) -> dict[str, Any]:
-    arguments = {
-        "kernel_size": [layer.kernel_size] * 2,
-        "padding": layer.padding,
-        "activation": layer.activation,
-    }
+    arguments = {"kernel_size": [layer.kernel_size] * 2, "padding": layer.padding, "activation": layer.activation}
     return arguments if layer.bias else {**arguments, "use_bias": False}
 
 

@@ -209,12 +209,7 @@ def _final_logits(run: Run, variables: Variables, split: Split) -> Float[np.ndar
     with run.timer.measures("features"):
         inputs = split_inputs(run, stage, variables, split)
     return infer(
-        run.network,
-        variables,
-        inputs,
-        run.mesh,
-        batch_size=run.config.eval_batch_size,
-        start=stage.evaluation_start,
+        run.network, variables, inputs, run.mesh, batch_size=run.config.eval_batch_size, start=stage.evaluation_start
     )
 
 
