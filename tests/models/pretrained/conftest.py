@@ -14,9 +14,10 @@ from rich.console import Console
 
 from vision_transfer.models.backbones.registry import BACKBONES
 from vision_transfer.models.pretrained.keras_h5 import write_keras_h5
-from vision_transfer.models.pretrained.releases import Download, Release, Wheel
+from vision_transfer.models.pretrained.releases import Release, Wheel
 from vision_transfer.models.pretrained.tensors import tensors_sha256
 from vision_transfer.runtime.console import Screen
+from vision_transfer.runtime.download import RemoteFile
 
 # Three convolutions in two blocks, a last map of 2×2×6, two dense layers.
 BASE_SHAPES = {
@@ -246,7 +247,7 @@ def h5_bytes(params, tmp_path_factory):
 @pytest.fixture
 def download(h5_bytes):
     """The parameters' file, still without an address."""
-    return Download("", len(h5_bytes), hashlib.md5(h5_bytes).hexdigest())
+    return RemoteFile("", len(h5_bytes), f"md5:{hashlib.md5(h5_bytes).hexdigest()}", 2 * len(h5_bytes))
 
 
 @pytest.fixture

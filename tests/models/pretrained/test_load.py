@@ -233,9 +233,9 @@ def test_kerass_own_file_is_recognised_by_its_md5(open_door, offline, h5_bytes, 
 
 
 def test_a_file_with_a_releases_name_must_be_that_release(open_door, offline, params, tmp_path):
-    path = tmp_path / offline.download.remote_file.name
+    path = tmp_path / offline.download.name
     write_keras_h5(path, params | {"predictions": {"kernel": np.ones((7, 2)), "bias": np.ones(2)}})
-    with pytest.raises(UserError, match=f"expected {offline.download.md5}"):
+    with pytest.raises(UserError, match=f"expected {offline.download.digest}"):
         open_door(offline, path=path)
 
 

@@ -11,9 +11,10 @@ from vision_transfer.models.backbones.registry import BACKBONES, RELEASES
 from vision_transfer.models.network import Network, all_parameter_shapes
 from vision_transfer.models.pretrained.keras_h5 import write_keras_h5
 from vision_transfer.models.pretrained.load import load_pretrained
-from vision_transfer.models.pretrained.releases import KERAS_URL, Download, Wheel
+from vision_transfer.models.pretrained.releases import KERAS_URL, Wheel
 from vision_transfer.models.pretrained.tensors import tensors_sha256
 from vision_transfer.models.pretrained.weights_file import read_weights_file
+from vision_transfer.runtime.download import RemoteFile
 
 # Sha256 over the 26 tensors of VGG16's base and some of their values, known independently of this package.
 VGG16_BASE_SHA256 = "d9a27cc1fc7f975ef8cff49180e794ccd7c4bc868ebb49740803b3bbaa8dbefd"
@@ -43,13 +44,13 @@ def test_each_network_has_at_most_one_release():
 
 
 def test_what_is_downloaded_from_keras_is_the_file_of_that_network():
-    files = [(release, source) for release in RELEASES for source in release.sources if isinstance(source, Download)]
+    files = [(release, source) for release in RELEASES for source in release.sources if isinstance(source, RemoteFile)]
     assert len({source.url for _, source in files}) == len(files)
     for release, source in files:
         assert source.url.startswith(KERAS_URL)
-        assert source.md5 is None or re.fullmatch("[0-9a-f]{32}", source.md5)
-        assert source.remote_file.name.startswith(release.architecture)
-        assert ("top" in source.remote_file.name) != release.include_classifier
+        assert source.digest is None or re.fullmatch("md5:[0-9a-f]{32}", source.digest)
+        assert source.name.startswith(release.architecture)
+        assert ("top" in source.name) != release.include_classifier
 
 
 def test_a_wheel_is_known_by_its_digest_and_is_the_same_for_both_releases():

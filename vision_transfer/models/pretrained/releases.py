@@ -14,7 +14,8 @@ OXFORD_LICENCE = "Visual Geometry Group, University of Oxford (Simonyan & Zisser
 KERAS_LICENCE = "Keras's release of ImageNet weights, MIT (Chollet 2015, https://keras.io/api/applications)"
 KERAS_URL = "https://storage.googleapis.com/tensorflow/keras-applications"
 KERAS_FILE = "{}_weights_tf_dim_ordering_tf_kernels{}.h5"
-# A size that need not be exact is right to this factor.
+MD5 = "md5:"
+# Where an md5 tells whether a file is the right one, its size is for the progress bar, and right to this factor.
 SIZE_MARGIN = 2
 
 
@@ -27,24 +28,6 @@ class Wheel:
     sha256: str
     size: int
     member: str
-
-
-@dataclass(frozen=True)
-class Download:
-    """A weights file at a URL, its size in bytes, and its md5 if its publisher gives one.
-
-    The md5 tells whether a file is the right one; then the size is for the progress bar, and need not be exact.
-    """
-
-    url: str
-    size: int
-    md5: str | None = None
-
-    @property
-    def remote_file(self) -> RemoteFile:
-        """The same for a download."""
-        digest, largest = (f"md5:{self.md5}", SIZE_MARGIN * self.size) if self.md5 else (None, self.size)
-        return RemoteFile(self.url, self.size, digest, largest)
 
 
 @dataclass(frozen=True)
@@ -62,7 +45,7 @@ class Release:
 
     architecture: str
     include_classifier: bool
-    sources: tuple[Download | Wheel, ...]
+    sources: tuple[RemoteFile | Wheel, ...]
     tensors_sha256: str | None = None
     preprocessing: str = "caffe"
     licence: str = OXFORD_LICENCE
@@ -70,9 +53,9 @@ class Release:
     top_1: float | None = None
 
     @property
-    def download(self) -> Download | None:
+    def download(self) -> RemoteFile | None:
         """The file at a URL, if there is one."""
-        return next((source for source in self.sources if isinstance(source, Download)), None)
+        return next((source for source in self.sources if isinstance(source, RemoteFile)), None)
 
     @property
     def name(self) -> str:
@@ -108,9 +91,10 @@ def keras_releases(
     The files are in the folder of the architecture's name unless another is given. A `wheel` with the tensors of the
     base is tried after Keras's file; `base_sha256` is their digest. `facts` are other fields of both releases.
     """
+    urls = (f"{KERAS_URL}/{folder or architecture}/{KERAS_FILE.format(architecture, end)}" for end in ("_notop", ""))
     bare, whole = (
-        Download(f"{KERAS_URL}/{folder or architecture}/{KERAS_FILE.format(architecture, ending)}", size, md5)
-        for ending, size, md5 in zip(("_notop", ""), sizes, md5s, strict=True)
+        RemoteFile(url, size, f"{MD5}{md5}", SIZE_MARGIN * size)
+        for url, size, md5 in zip(urls, sizes, md5s, strict=True)
     )
     sources = (bare,) if wheel is None else (bare, wheel)
     return (
