@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.models.pretrained.conftest import write_keras_h5
 from vision_transfer.data.formats.csv_file import csv_source
 from vision_transfer.data.formats.folder import folder_source
 from vision_transfer.data.formats.idx import idx_source
@@ -17,7 +18,6 @@ from vision_transfer.data.formats.npz import npz_source
 from vision_transfer.data.images.decode import UndecodableError, decode_image
 from vision_transfer.data.images.recognise import HEAD_BYTES, formats_read, is_image, what_it_is
 from vision_transfer.errors import UserError
-from vision_transfer.models.pretrained.keras_h5 import write_keras_h5
 from vision_transfer.models.pretrained.safetensors_file import write_safetensors
 from vision_transfer.models.pretrained.weights_file import read_weights_file
 from vision_transfer.predict.image_files import find_images

@@ -16,6 +16,7 @@ SCRIPT = r"""
 import gzip, json, os, resource, struct, sys, zipfile
 from pathlib import Path
 
+import h5py
 import numpy as np
 from onnx import helper, numpy_helper
 from PIL import Image
@@ -24,7 +25,7 @@ from vision_transfer.data.formats.idx import read_idx
 from vision_transfer.data.formats.npz import npz_source
 from vision_transfer.data.images.decode import decode_file
 from vision_transfer.feature_cache.store import Store, open_store, row_keys, write_shard
-from vision_transfer.models.pretrained.keras_h5 import write_keras_h5
+from vision_transfer.models.pretrained.keras_h5 import write_layers
 from vision_transfer.models.pretrained.safetensors_file import write_safetensors
 from vision_transfer.models.pretrained.weights_file import read_weights_file
 from vision_transfer.predict.image_files import find_images
@@ -95,6 +96,10 @@ def checkpoint(folder):
     checkpoints.save(folder, 1, params, {})
     return lambda: checkpoints.load(folder, params).tree["dense"]["kernel"].sum()
 
+def keras_file(path):
+    with h5py.File(path, "w") as file:
+        write_layers(file, params)
+
 def folder_of_images(folder):
     (folder / "below").mkdir(parents=True)
     Image.new("RGB", (9, 9), "red").save(folder / "below" / "a", "PNG")
@@ -104,7 +109,7 @@ readers = {
     "PNG": image("a.png"),
     "JPEG": image("a.jpg"),
     "TIFF": image("a.tiff"),
-    "HDF5": weights("w.h5", lambda path: write_keras_h5(path, params)),
+    "HDF5": weights("w.h5", keras_file),
     "safetensors": weights("w.safetensors", lambda path: write_safetensors(path, params, {})),
     "ONNX": weights("w.onnx", onnx_file),
     "IDX": idx(place / "images"),

@@ -8,14 +8,15 @@ import struct
 import zipfile
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from rich.console import Console
 
 from vision_transfer.models.backbones.registry import BACKBONES
-from vision_transfer.models.pretrained.keras_h5 import write_keras_h5
+from vision_transfer.models.pretrained.keras_h5 import write_layers
 from vision_transfer.models.pretrained.releases import Release, Wheel
-from vision_transfer.models.pretrained.tensors import tensors_sha256
+from vision_transfer.models.pretrained.tensors import digest_order, tensors_sha256
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.download import RemoteFile
 
@@ -29,6 +30,14 @@ CLASSIFIER_SHAPES = {
     "fc1": {"kernel": (24, 7), "bias": (7,)},
     "predictions": {"kernel": (7, 2), "bias": (2,)},
 }
+
+
+def write_keras_h5(path, params):
+    """Writes a legacy Keras weights file: layers as `write_layers` does, in each kernel and bias first."""
+    layers = {layer: {name: by_name[name] for name in digest_order(by_name)} for layer, by_name in params.items()}
+    path.parent.mkdir(exist_ok=True)
+    with h5py.File(path, "w") as file:
+        write_layers(file, layers)
 
 
 def random_params(shapes, seed=0):

@@ -10,9 +10,9 @@ import pytest
 from filelock import FileLock
 from safetensors.numpy import save_file
 
+from tests.models.pretrained.conftest import write_keras_h5
 from vision_transfer.errors import UserError
 from vision_transfer.models.pretrained import load
-from vision_transfer.models.pretrained.keras_h5 import write_keras_h5
 from vision_transfer.models.pretrained.load import load_pretrained
 from vision_transfer.models.pretrained.releases import OXFORD_LICENCE
 from vision_transfer.models.pretrained.tensors import tensors_sha256

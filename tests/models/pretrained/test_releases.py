@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.models.pretrained.conftest import write_keras_h5
 from vision_transfer.models.backbones.registry import BACKBONES, RELEASES
 from vision_transfer.models.network import Network, all_parameter_shapes
-from vision_transfer.models.pretrained.keras_h5 import write_keras_h5
 from vision_transfer.models.pretrained.load import load_pretrained
 from vision_transfer.models.pretrained.releases import KERAS_URL, Wheel
 from vision_transfer.models.pretrained.tensors import tensors_sha256

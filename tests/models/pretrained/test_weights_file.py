@@ -11,9 +11,9 @@ import h5py
 import numpy as np
 import pytest
 
+from tests.models.pretrained.conftest import write_keras_h5
 from vision_transfer.errors import UserError
 from vision_transfer.models.pretrained import keras_archive, keras_h5
-from vision_transfer.models.pretrained.keras_h5 import write_keras_h5
 from vision_transfer.models.pretrained.safetensors_file import write_safetensors
 from vision_transfer.models.pretrained.weights_file import read_weights_file
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vision_transfer.models.pretrained.keras_h5 import write_keras_h5
+from tests.models.pretrained.conftest import write_keras_h5
 from vision_transfer.models.pretrained.weights_file import read_weights_file
 
 keras = pytest.importorskip("keras", reason="Keras is not installed; it comes with the extra [peers]")

@@ -23,8 +23,7 @@ import numpy as np
 
 from vision_transfer.errors import UserError
 from vision_transfer.models.pretrained import hdf5_reader
-from vision_transfer.models.pretrained.tensors import StoredTensor, damaged, digest_order, printable
-from vision_transfer.runtime.files import replaced_file
+from vision_transfer.models.pretrained.tensors import StoredTensor, damaged, printable
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 # Time for an answer of the reading process; the listing of a good file takes half a second.
@@ -69,32 +68,11 @@ def list_keras_h5(path: Path, layer_names: Mapping[str, str], ask: Ask) -> list[
     ]
 
 
-def write_keras_h5(path: Path, params: Mapping[str, Mapping[str, Any]]) -> None:
-    """Writes parameters as a legacy Keras weights file, which `model.load_weights(path)` loads in Keras 2 and 3.
-
-    Keras assigns layers by their order in the file, not by name, and in each layer kernel and bias. The file is written
-    atomically. `params` (layer → parameter → array, HWIO or in × out) are in network order.
-
-    Raises:
-        UserError: the name does not end in `.h5`, or ends in `.weights.h5`, which for Keras 3 means its own format; or
-            the file cannot be written.
-    """
-    import h5py
-
-    if path.suffix != ".h5" or path.name.endswith(".weights.h5"):
-        raise UserError(f"{path}: Keras loads this layout from names in .h5 that do not end in .weights.h5; rename it")
-    try:
-        with replaced_file(path) as temporary, h5py.File(temporary, "w") as file:
-            layers = {
-                layer: {name: by_name[name] for name in digest_order(by_name)} for layer, by_name in params.items()
-            }
-            write_layers(file, layers)
-    except OSError as error:
-        raise UserError(f"{path} cannot be written: {error}") from error
-
-
 def write_layers(file: Any, layers: Mapping[str, Mapping[str, Any]]) -> None:
-    """Writes layers and their parameters, in the given order, into an open file or a group of it."""
+    """Writes layers and their parameters, in the given order, into an open file or a group of it.
+
+    Keras assigns them by this order, not by their names.
+    """
     file.attrs.update(ATTRIBUTES)
     file.attrs["layer_names"] = [layer.encode() for layer in layers]
     for layer, parameters in layers.items():
