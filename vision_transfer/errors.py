@@ -17,9 +17,9 @@ class UserError(Exception):
     """
 
 
-def nearest_names(name: str, known: Sequence[str], count: int = 3, otherwise: str = "") -> str:
+def nearest_names(name: str, known: Sequence[str], otherwise: str = "") -> str:
     """A phrase for an error message: the known names closest to `name`, else `otherwise` or all of them."""
-    near = difflib.get_close_matches(name, known, n=count)
+    near = difflib.get_close_matches(name, known)
     return f"did you mean {' or '.join(near)}?" if near else otherwise or f"known are {', '.join(known)}"
 
 

@@ -126,9 +126,9 @@ def ratio(part: np.ndarray, whole: Int[np.ndarray, "entries"]) -> Float64[np.nda
     return np.divide(part, whole, out=np.full(len(whole), np.nan), where=whole > 0)
 
 
-def wilson_interval(successes: float, trials: float, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval of a proportion (Wilson 1927, JASA 22:209); trials may be an effective number."""
-    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+def wilson_interval(successes: float, trials: float) -> tuple[float, float]:
+    """Wilson's 95 % score interval of a proportion (Wilson 1927, JASA 22:209); trials may be an effective number."""
+    z = NormalDist().inv_cdf(0.975)
     share, spread = successes / trials, z * z / trials
     centre = share + spread / 2
     half_width = z * np.sqrt(share * (1 - share) / trials + spread / (4 * trials))

@@ -116,14 +116,12 @@ class Predictor:
         while group := list(islice(outputs, len(self.views))):
             yield np.mean(group, axis=0)
 
-    def stream(
-        self, files: Sequence[str | Path], screen: Screen | None = None, title: str = "Predicting"
-    ) -> Iterator[list[Prediction]]:
+    def stream(self, files: Sequence[str | Path], screen: Screen | None = None) -> Iterator[list[Prediction]]:
         """Predictions for any number of files, in lists of `batch_size` (the last may be shorter).
 
         All cores decode files ahead of the devices; a few batches are in memory at a time. Each list is a batch of its
         own, so its numbers do not depend on where a stream started, as long as that was at a multiple of `batch_size`.
-        With a screen, a progress bar has this title.
+        A screen shows the progress.
         """
         waiting: deque[list[Prediction]] = deque()
 
@@ -148,7 +146,7 @@ class Predictor:
                 yield images
 
         screen = screen or Screen().silent()
-        with closing(map_in_order(decode, files, screen=screen, title=title, unit="files")) as decoded:
+        with closing(map_in_order(decode, files, screen=screen, title="Predicting", unit="files")) as decoded:
             for logits in self.logits(batches(decoded)):
                 yield self._completed(waiting.popleft(), logits)
 

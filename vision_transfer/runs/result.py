@@ -18,7 +18,7 @@ ACTIVITIES = ("data", "features", "train", "evaluate")
 
 
 def build_result(
-    run: Run, outcomes: Sequence[StageOutcome], test: TestResult, own: Mapping[str, float | None] | None = None
+    run: Run, outcomes: Sequence[StageOutcome], test: TestResult, own: Mapping[str, float | None]
 ) -> dict[str, Any]:
     """The content of `result.json`, as JSON values; `own` are metrics of the user's own on the test."""
     dataset, weights, identity = run.dataset, run.weights, run.identity

@@ -29,6 +29,9 @@ from vision_transfer.runtime.files import write_json
 from vision_transfer.tasks.tables import screen_table
 from vision_transfer.training.validation import own_metrics
 
+# Of a longer list of classes, those that a message names.
+CLASSES_NAMED = 10
+
 
 @dataclass(frozen=True)
 class _Labelled:
@@ -262,6 +265,6 @@ def _shown(value: float | tuple[float, float] | None) -> str:
     return "–" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
 
 
-def _listed(classes: Sequence[str], most: int = 10) -> str:
-    named = ", ".join(classes[:most])
-    return f"{named} and {len(classes) - most} more" if len(classes) > most else named
+def _listed(classes: Sequence[str]) -> str:
+    named = ", ".join(classes[:CLASSES_NAMED])
+    return f"{named} and {len(classes) - CLASSES_NAMED} more" if len(classes) > CLASSES_NAMED else named

@@ -222,7 +222,7 @@ def _show_tiles(
 
 
 def tiled(
-    cells: Sequence[Float[np.ndarray, "height width *channels"]], columns: int, gap: int = 1
+    cells: Sequence[Float[np.ndarray, "height width *channels"]], columns: int, gap: int
 ) -> Float[np.ndarray, "rows_of_cells columns_of_cells *channels"]:
     """Cells of one size as one array, row after row, with NaN between them and after the last one."""
     height, width, *channels = cells[0].shape

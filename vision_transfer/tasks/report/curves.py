@@ -72,7 +72,7 @@ def stage_curves(
     ]
 
 
-def draw_curves(stages: Sequence[StageCurves], title: str = "") -> "Figure":
+def draw_curves(stages: Sequence[StageCurves], title: str) -> "Figure":
     """A row of panels for the loss and one for the accuracy, a column for each stage.
 
     Thin lines with markers are the recorded values, thick lines the smoothed ones; a ring marks the best epoch.
@@ -94,14 +94,11 @@ def draw_curves(stages: Sequence[StageCurves], title: str = "") -> "Figure":
     figure.legend(
         handles.values(), handles.keys(), loc="outside lower center", ncols=5 if columns > 1 else 3, frameon=False
     )
-    if title:
-        figure.suptitle(title)
+    figure.suptitle(title)
     return figure
 
 
-def write_curves(
-    epochs: Iterable[Mapping[str, Any]], best_epochs: Mapping[str, int], path: Path, title: str = ""
-) -> None:
+def write_curves(epochs: Iterable[Mapping[str, Any]], best_epochs: Mapping[str, int], path: Path, title: str) -> None:
     """Writes the figure of a run's curves as a PNG file; see `stage_curves` and `draw_curves`."""
     save_png(draw_curves(stage_curves(epochs, best_epochs), title), path, PIXELS_PER_INCH)
 
