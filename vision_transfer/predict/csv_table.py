@@ -57,12 +57,8 @@ class Table:
     @property
     def columns(self) -> tuple[str, ...]:
         """The header."""
-        return (*FIXED_COLUMNS, *(f"probability_{name}" for name in self.classes), *self.decision_column)
-
-    @property
-    def decision_column(self) -> tuple[str, ...]:
-        """The header of the last column, if there is one for decisions."""
-        return ("decision",) if self.decides else ()
+        probabilities = (f"probability_{name}" for name in self.classes)
+        return (*FIXED_COLUMNS, *probabilities, *(["decision"] if self.decides else []))
 
 
 @dataclass

@@ -1,6 +1,6 @@
 """Resolves a config against the data, in this one place: network, masks, stages."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from vision_transfer.config import Config, with_value
 from vision_transfer.config.own_parts import call_part
@@ -93,13 +93,6 @@ def build_network(config: Config, facts: DataFacts) -> Network:
         preprocessing=model.preprocessing or known.preprocessing,
         numerics=Numerics(config.precision),
     )
-
-
-def with_preprocessing_of(network: Network, config: Config, weights_preprocessing: str) -> Network:
-    """The network with the preprocessing that its weights were trained with, unless the config states one."""
-    if config.model.preprocessing is not None:
-        return network
-    return replace(network, preprocessing=weights_preprocessing)
 
 
 def resolve_stages(config: Config, network: Network) -> list[Stage]:

@@ -21,7 +21,6 @@ from vision_transfer.runs.build import (
     build_network,
     resolve_stages,
     uses_published_weights,
-    with_preprocessing_of,
 )
 from vision_transfer.runs.folder import Identity, RunFolder, default_folder
 from vision_transfer.runs.init_from import starting_weights_of_run
@@ -108,8 +107,8 @@ def prepare(config: Config, options: RunOptions, screen: Screen) -> Run:
         network = build_network(config, DataFacts(len(dataset.classes), dataset.train.image_shape))
         resolve_stages(config, network)  # a freeze spec that does not fit is found before weights are fetched
         weights = _load_weights(config, network, dataset, options, screen)
-        if weights is not None:
-            network = with_preprocessing_of(network, config, weights.preprocessing)
+        if weights is not None and config.model.preprocessing is None:
+            network = replace(network, preprocessing=weights.preprocessing)
         resolved = _resolved(config, network)
         identity = _identity(resolved, dataset, weights)
     facts = {"digest of data": dataset.fingerprint, "digest of the run": identity.digest, "device": identity.device}

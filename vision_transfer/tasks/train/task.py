@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -82,7 +81,8 @@ def claimed_run(config: Config, options: RunOptions, screen: Screen) -> Iterator
     check_tracker(config)
     run = prepare(config, options, screen)
     check_decision(config.decision, run.dataset.classes, len(run.dataset.validation))
-    with hosts.scratch_folder() as scratch, claimed(folder := _folder(run, scratch), run.identity):
+    # the folder is the first host's; others have one to scratch in
+    with hosts.scratch_folder() as scratch, claimed(folder := RunFolder(scratch or run.folder.path), run.identity):
         run = replace(run, folder=folder)
         _check_unchanged(run)
         result = folder.result()
@@ -122,11 +122,6 @@ def is_left_to_do(run: Run) -> bool:
     """Whether a run that is held has not reached its end: its result or, if it is not to be tested, `trained.json`."""
     left = run.folder.result() is None and (run.options.test or run.folder.trained() is None)
     return hosts.from_first("left to do", left)
-
-
-def _folder(run: Run, scratch: Path | None) -> RunFolder:
-    """The run's folder, which is the first host's, or the scratch folder of another host."""
-    return run.folder if scratch is None else RunFolder(scratch)
 
 
 def train_stages(run: Run, session: Session) -> tuple[Run, list[StageOutcome], Variables]:
