@@ -180,6 +180,7 @@ def photos_run(tmp_path_factory, caches, data_folder):
             for file in sorted((photos / split / name).iterdir())[:count]:
                 (root / split / name / file.name).symlink_to(file)
     config = _config("photos", 40)
+    config.log.report = False
     config.dataset.name = "folder"
     config.dataset.root = str(root)
     config.batch_size = 10
