@@ -12,6 +12,7 @@ from vision_transfer.errors import UserError
 from vision_transfer.models.inference import infer
 from vision_transfer.runs.load import load_run
 from vision_transfer.runs.prepare import RunOptions
+from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.devices import local_mesh
 from vision_transfer.tasks.train.task import train
 
@@ -40,6 +41,12 @@ def caches(tmp_path_factory):
     return tmp_path_factory.mktemp("caches")
 
 
+@pytest.fixture(scope="module")
+def finished(caches, tmp_path_factory):
+    """The folder of a finished run."""
+    return train(checked(_config("best")), RunOptions(tmp_path_factory.mktemp("runs") / "run", caches), Screen())
+
+
 @pytest.mark.parametrize(
     ("evaluate", "second_lr", "tested"), [("best", 3e-2, "more"), ("last", 3e-2, "more"), ("best_stage", 30.0, "head")]
 )
@@ -56,10 +63,9 @@ def test_a_run_read_back_predicts_what_it_predicted(tmp_path, caches, screen, ev
     assert run.classes == tuple(str(digit) for digit in range(10))
 
 
-def test_the_saved_config_is_the_config(tmp_path, caches, screen):
-    folder = train(checked(_config("best")), RunOptions(tmp_path / "run", caches), screen)
-    config = read_config(folder.config_file)
-    assert json.loads(folder.config_file.read_text()) == json.loads(json.dumps(to_dict(config)))
+def test_the_saved_config_is_the_config(finished):
+    config = read_config(finished.config_file)
+    assert json.loads(finished.config_file.read_text()) == json.loads(json.dumps(to_dict(config)))
 
 
 @pytest.mark.parametrize(
@@ -73,8 +79,8 @@ def test_the_saved_config_is_the_config(tmp_path, caches, screen):
         (lambda run: shutil.rmtree(run / "checkpoints" / "more"), "not finished"),
     ],
 )
-def test_what_is_missing_is_said(tmp_path, caches, screen, damage, message):
-    folder = train(checked(_config("best")), RunOptions(tmp_path / "run", caches), screen)
-    damage(folder.path)
+def test_what_is_missing_is_said(finished, tmp_path, caches, screen, damage, message):
+    copy = shutil.copytree(finished.path, tmp_path / "run")
+    damage(copy)
     with pytest.raises(UserError, match=message):
-        load_run(folder.path, caches, screen)
+        load_run(copy, caches, screen)
