@@ -12,7 +12,7 @@ from vision_transfer.freezing import cut, resolve
 from vision_transfer.models.backbones.registry import backbone_rows
 from vision_transfer.models.heads import head_layers
 from vision_transfer.models.layers import Conv, Dense, Dropout, Flatten, GlobalAveragePool, MaxPool, PoolLayers
-from vision_transfer.models.network import Network, apply, apply_train, init
+from vision_transfer.models.network import Network, apply, apply_frozen, apply_train, init
 
 SHAPE = (36, 36, 3)
 
@@ -91,8 +91,9 @@ def test_training_from_a_cut_between_pooled_layers_computes_the_same(every_row, 
             "inference_layers": frozenset(variables["batch_stats"]),
         }
         network = replace(every_row, head=tuple(row for row in every_row.head if not isinstance(row, Dropout)))
-        trained = apply_train(network, variables, images, start=None, cut="same_pool", **options)
-        return trained[0], apply(network, variables, images)
+        inputs, start = apply_frozen(network, variables, images, start=None, cut="same_pool")
+        assert start == "grown"
+        return apply_train(network, variables, inputs, start=start, **options)[0], apply(network, variables, images)
 
     found, expected = logits(images)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Key, Real
 from vision_transfer.errors import UserError, nearest_names
 from vision_transfer.models.layer_stack import LayerStack
 from vision_transfer.models.layers import (
+    BatchNorm,
     Block,
     Conv,
     DepthwiseConv,
@@ -214,26 +215,40 @@ def apply(
     return outputs.astype(jnp.float32) if stop is None else outputs
 
 
+def apply_frozen(
+    network: Network, variables: Variables, inputs: Real[Array, "batch ..."], *, start: str | None, cut: str | None
+) -> tuple[Real[Array, "batch ..."], str | None]:
+    """Takes inputs of `start` through the rows before `cut` if micro-batches make these faster.
+
+    Returns:
+        The inputs of the rows that are left, and the first of these.
+    """
+    position = 0 if cut is None else network.start_before(network.index(cut))
+    if network.index(start or network.rows[0].name) >= position or not _is_light(network.rows[:position]):
+        return inputs, start
+    outputs = apply(network, variables, inputs, start=start, stop=network.rows[position - 1].name)
+    return outputs, network.rows[position].name
+
+
+def trains_in_parts(network: Network, start: str | None, inference_layers: frozenset[str]) -> bool:
+    """Whether the rows from `start` on are faster by micro-batches on a CPU, and train each image by itself."""
+    rows = network.between(start)
+    norms = {layer.name for layer in layers_of(rows) if isinstance(layer, BatchNorm)}
+    return _is_light(rows) and norms <= inference_layers
+
+
 def apply_train(
     network: Network,
     variables: Variables,
     inputs: Real[Array, "batch ..."],
     *,
     start: str | None,
-    cut: str | None = None,
     example_keys: Key[Array, "batch"],
     example_weights: Float[Array, "batch"],
     inference_layers: frozenset[str] = frozenset(),
     batch_axis: str | None = None,
 ) -> tuple[Float[Array, "batch outputs"], Params]:
-    """Logits in training mode and the batch statistics after it; see `LayerStack` for the arguments.
-
-    The rows before `cut` are frozen.
-    """
-    position = 0 if cut is None else network.start_before(network.index(cut))
-    if network.index(start or network.rows[0].name) < position and _is_light(network.rows[:position]):
-        inputs = apply(network, variables, inputs, start=start, stop=network.rows[position - 1].name)
-        start = network.rows[position].name
+    """Logits in training mode and the batch statistics after it; see `LayerStack` for the arguments."""
     stack, values = _stack_and_inputs(network, inputs, start, None, inference_layers, batch_axis)
     logits, updated = cast(
         tuple[Array, dict[str, Params]],

@@ -23,7 +23,8 @@ from vision_transfer.config.own_parts import part
 from vision_transfer.config.schema import AugmentConfig
 from vision_transfer.data.augmentation.augment import augment_epoch
 from vision_transfer.freezing import merge
-from vision_transfer.models.network import Network, Params, apply_train
+from vision_transfer.models.network import Network, Params, apply_frozen, apply_train, trains_in_parts
+from vision_transfer.models.ops.microbatch import sum_on_cpu
 from vision_transfer.runtime.devices import BATCH_AXIS
 from vision_transfer.training.losses import CROSS_ENTROPY, example_losses, hits, kernel_penalty
 from vision_transfer.training.optimizers import OptimizerSpec, descent
@@ -195,36 +196,15 @@ def single_step(
     if program.augmentation is not None:
         inputs = augment_epoch(inputs, batch.ids, constants.key, constants.epoch, program.augmentation)
     total_weight = lax.psum(jnp.sum(weights), BATCH_AXIS)
-    devices = lax.axis_size(BATCH_AXIS)
-
-    def share_of_loss(trainable: Params) -> tuple[Array, tuple[Array, Params]]:
-        logits, batch_stats = apply_train(
-            program.network,
-            {**frozen, "params": merge(frozen["params"], trainable), "batch_stats": state.batch_stats},
-            inputs,
-            start=program.start,
-            cut=program.cut,
-            example_keys=example_keys,
-            example_weights=weights,
-            inference_layers=program.inference_layers,
-            batch_axis=BATCH_AXIS,
-        )
-        if program.loss == CROSS_ENTROPY:
-            losses = example_losses(logits, batch.labels, program.label_smoothing)
-        else:
-            losses = part(program.loss)(logits, batch.labels)
-        if program.class_weights:
-            # as Keras's class_weight: the sum is divided by the number of examples and not by that of their weights
-            losses *= jnp.asarray(program.class_weights)[batch.labels]
-        share = jnp.sum(weights * losses) / total_weight
-        if program.l1 or program.l2:
-            share += kernel_penalty(trainable, program.l1, program.l2) / devices
-        return share, (
-            jnp.stack([jnp.sum(weights * losses), jnp.sum(weights * hits(logits, batch.labels))]),
-            batch_stats,
-        )
-
-    (_, (sums, batch_stats)), gradients = jax.value_and_grad(share_of_loss, has_aux=True)(state.trainable)
+    variables = {**frozen, "batch_stats": state.batch_stats}
+    inputs, start = apply_frozen(program.network, variables, inputs, start=program.start, cut=program.cut)
+    own = _OwnPart(inputs, batch.labels, weights, example_keys)
+    gradients_of = partial(_gradients_of, program, start, variables, state.trainable, total_weight, len(weights))
+    if trains_in_parts(program.network, start, program.inference_layers):
+        gradients, sums = sum_on_cpu(lambda part: gradients_of(part)[:2], inputs.shape, own)
+        batch_stats = state.batch_stats
+    else:
+        gradients, sums, batch_stats = gradients_of(own)
     gradients, sums = lax.psum((gradients, sums), BATCH_AXIS)
     factors = constants.multipliers
     rates = rate if factors is None else jax.tree.map(lambda factor: factor * rate, factors)
@@ -244,6 +224,60 @@ def single_step(
         totals=totals,
         bad_step=jnp.where(failed, state.step, state.bad_step),
     )
+
+
+class _OwnPart(NamedTuple):
+    """One device's part of a batch, or a part of that."""
+
+    inputs: Array
+    labels: Int[Array, "rows"]
+    weights: Float[Array, "rows"]
+    keys: Key[Array, "rows"]
+
+
+def _gradients_of(
+    program: StepProgram,
+    start: str | None,
+    variables: dict[str, Params],
+    trainable: Params,
+    total_weight: Float[Array, ""],
+    all_rows: int,
+    rows: _OwnPart,
+) -> tuple[Params, Float[Array, "2"], Params]:
+    """What some of `all_rows` rows of a device contribute to the step.
+
+    Returns:
+        Their share of the gradients of the mean loss over all devices; the sums of their losses and hits; and the
+        running statistics after them.
+    """
+
+    def share_of_loss(trainable: Params) -> tuple[Array, tuple[Array, Params]]:
+        logits, batch_stats = apply_train(
+            program.network,
+            {**variables, "params": merge(variables["params"], trainable)},
+            rows.inputs,
+            start=start,
+            example_keys=rows.keys,
+            example_weights=rows.weights,
+            inference_layers=program.inference_layers,
+            batch_axis=BATCH_AXIS,
+        )
+        if program.loss == CROSS_ENTROPY:
+            losses = example_losses(logits, rows.labels, program.label_smoothing)
+        else:
+            losses = part(program.loss)(logits, rows.labels)
+        if program.class_weights:
+            # as Keras's class_weight: the sum is divided by the number of examples and not by that of their weights
+            losses *= jnp.asarray(program.class_weights)[rows.labels]
+        share = jnp.sum(rows.weights * losses) / total_weight
+        if program.l1 or program.l2:
+            parts = lax.axis_size(BATCH_AXIS) * (all_rows // len(rows.labels))
+            share += kernel_penalty(trainable, program.l1, program.l2) / parts
+        sums = jnp.stack([jnp.sum(rows.weights * losses), jnp.sum(rows.weights * hits(logits, rows.labels))])
+        return share, (sums, batch_stats)
+
+    (_, (sums, batch_stats)), gradients = jax.value_and_grad(share_of_loss, has_aux=True)(trainable)
+    return gradients, sums, batch_stats
 
 
 def _local_steps(

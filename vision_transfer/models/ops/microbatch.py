@@ -1,6 +1,7 @@
 """Loops over groups of images of a batch, so that intermediate results stay in a CPU's cache."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 import jax
@@ -14,14 +15,16 @@ Result = TypeVar("Result")
 # is fastest there: its maps come from the cache. Of smaller images one alone has too few positions in the last maps for
 # matrix products to be efficient.
 POSITIONS = 224 * 224
+# The same for gradients, which are added up once per micro-batch.
+GRADIENT_POSITIONS = 2 * POSITIONS
 
 
 def map_on_cpu(function: Callable[[Array], Array], batch: Array) -> Array:
     """`function` of the batch (batch, height, width, channels), on a CPU by micro-batches that stay in its cache.
 
     `function` must treat each image by itself, as inference does, but batch statistics do not. Elsewhere, and where the
-    batch is symbolic, as in exported programs, it is called once. Differentiable; the gradient of a loop adds the
-    gradients of all closed-over parameters once per micro-batch, so use it where few parameters train, or none.
+    batch is symbolic, as in exported programs, it is called once. Its gradient keeps the intermediate results of all
+    images; for gradients there is `sum_on_cpu`.
     """
     if not isinstance(batch.shape[0], int) or batch.shape[0] == 0:
         return function(batch)
@@ -31,10 +34,20 @@ def map_on_cpu(function: Callable[[Array], Array], batch: Array) -> Array:
     return lax.platform_dependent(batch, cpu=lambda batch: map_images(function, images, batch), default=function)
 
 
-def micro_batch(batch_shape: tuple[int, ...]) -> int:
-    """The largest divisor of the batch that makes up to `POSITIONS` positions, or one image."""
+def sum_on_cpu(function: Callable[[Tree], Result], shape: tuple[int, ...], batch: Tree) -> Result:
+    """`function` of a batch whose images have the shape (batch, height, width, channels), on a CPU by micro-batches.
+
+    `function` must be a sum over images, such as the gradient of their losses: its results are added up. Elsewhere it
+    is called once.
+    """
+    images = micro_batch(shape, GRADIENT_POSITIONS)
+    return lax.platform_dependent(batch, cpu=partial(sum_images, function, images), default=function)
+
+
+def micro_batch(batch_shape: tuple[int, ...], positions: int = POSITIONS) -> int:
+    """The largest divisor of the batch whose images have up to `positions`, or one image."""
     count, height, width = batch_shape[:3]
-    most = POSITIONS // (height * width)
+    most = positions // (height * width)
     return max((images for images in range(1, most + 1) if count % images == 0), default=1)
 
 
