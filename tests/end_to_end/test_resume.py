@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.end_to_end.conftest import Run
 from vision_transfer.runtime.preemption import Stopped, StopSignal
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -85,6 +86,27 @@ def test_asked_to_stop_in_training(place, run, small_run, number, status):
     seconds = run.result()["seconds"]
     assert seconds["total"] > sum(spent.values()), "the time of both attempts"
     assert all(seconds[activity] >= round(earlier, 3) for activity, earlier in spent.items())
+
+
+def test_images_decoded_on_the_fly_give_the_numbers_of_the_cache_interrupted_or_not(place, image_folder):
+    """The cached run, then the streamed one in a cache of its own: from images, and then from features."""
+    own = type(place)(place.cwd / "streamed", place.cwd / "cache of its own")
+    # No image fits a device, so that they are sent while steps run.
+    data = ("--config.dataset.name=folder", f"--config.dataset.root={image_folder}")
+    flags = (f"{SMALL}:images=0,fitting=1,epochs=3", *data, "--workdir=run")
+    place.launch(*flags).assert_is_done()
+    expected, found = (Run(each.cwd / "run") for each in (place, own))
+    process = own.start(*flags, "--config.dataset.decode=stream")
+    assert own.wait_for(process, exists(found, "checkpoints/whole/last/*"))
+    process.send_signal(signal.SIGTERM)
+    stopped = own.finish(process)
+    assert stopped.status == 143, stopped.out + stopped.err
+    own.launch(*flags, "--config.dataset.decode=stream").assert_is_done()
+    assert found.numbers() == expected.numbers()
+    assert not list(own.cache.rglob("images.npy"))
+    evaluated = own.launch("--mode=evaluate", "--workdir=run")
+    evaluated.assert_is_done()
+    assert not list(own.cache.rglob("images.npy"))
 
 
 def test_asked_to_stop_before_training(place, run):

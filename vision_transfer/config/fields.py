@@ -15,6 +15,7 @@ NOT_IN_DIGEST = (
     "dataset.root",
     "dataset.value_range",
     "dataset.splits",
+    "dataset.decode",
     "model.weights_path",
     "init_from",
     "features.budget_gb",

@@ -24,6 +24,8 @@ from vision_transfer.config.task_schema import (
     StudyConfig,
 )
 
+Decode = Literal["cache", "stream"]
+
 
 @dataclass(frozen=True)
 class OptimizerConfig:
@@ -153,6 +155,11 @@ class DatasetConfig:
     folds: int = setting(0, "cross-validation: the number of folds, 2 or more; 0: none", minimum=0)
     fold: int | None = setting(None, "number of the fold, from 0, that is the test of a single run", minimum=0)
     splits: SplitsConfig = group(SplitsConfig)
+    decode: Decode = setting(
+        "cache",
+        "cache: decode all images once and keep them on disk; stream: decode those that are used each time, where the "
+        "decoded images do not fit the disk; the same pixels and numbers",
+    )
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Int32, UInt8, UInt32
+from jaxtyping import Bool, Int32, UInt8, UInt32
 
 from vision_transfer.data.rows import Rows, TakenRows
 
@@ -32,18 +32,20 @@ class Split:
     """Decoded examples of one split.
 
     Attributes:
-        images: pixels `(examples, height, width, channels) uint8`: an array, or rows of the decoded cache, which are
-            read when they are taken.
+        images: pixels `(examples, height, width, channels) uint8`: an array, or rows that are read from the decoded
+            cache or decoded when they are taken.
         labels: indices into the data set's `classes`.
         files: name of each example: the path relative to the data set's folder with `/` between the parts
             (bytes that are not UTF-8 as escapes), or `train/123` for sources made of arrays.
         digests: blake2b-128 of shape and pixels; identifies an image by its content.
+        without_contrast: whether each image is of nearly one colour; None where nobody has looked yet.
     """
 
     images: Rows
     labels: Int32[np.ndarray, "examples"]
     files: tuple[str, ...]
     digests: UInt8[np.ndarray, "examples 16"]
+    without_contrast: Bool[np.ndarray, "examples"] | None = None
 
     def __len__(self) -> int:
         """Number of examples."""
@@ -72,6 +74,7 @@ class Split:
             labels=self.labels[indices],
             files=tuple(self.files[index] for index in indices),
             digests=self.digests[indices],
+            without_contrast=None if self.without_contrast is None else self.without_contrast[indices],
         )
 
 

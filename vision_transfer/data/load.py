@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 
@@ -71,17 +72,20 @@ def load_dataset(config: DatasetConfig, *, cache_dir: Path, screen: Screen) -> D
 
 def _decoded(source: Source, config: DatasetConfig, form: Form, cache_dir: Path, screen: Screen) -> Decoded:
     """The decoded splits of a source. The images of all folds are decoded together, and so only once."""
+    load = partial(load_images, form=form, cache_dir=cache_dir, screen=screen, decode=config.decode)
     if not config.folds:
-        return load_images(source, form, cache_dir, screen)
+        return load(source)
     apart = {"test": source.splits["test"]} if config.fold is None else {}
     dealt = {name: examples for name, examples in source.splits.items() if name not in apart}
-    whole, undecodable = load_images(replace(source, splits={"train": together(dealt)}), form, cache_dir, screen)
-    tested, more = load_images(replace(source, splits=apart), form, cache_dir, screen) if apart else ({}, ())
+    whole, undecodable = load(replace(source, splits={"train": together(dealt)}))
+    tested, more = load(replace(source, splits=apart)) if apart else ({}, ())
     return taken(whole["train"], dealt) | tested, undecodable + more
 
 
 def _without_contrast(split: Split, cache_dir: Path) -> Bool[np.ndarray, "examples"]:
     """Which images have no contrast; kept for images that are on disk, since it takes a look at each."""
+    if split.without_contrast is not None:
+        return split.without_contrast
     if isinstance(split.images, np.ndarray):
         return without_contrast(split.images)
     key = digest(f"{LEAST_CONTRAST} ".encode() + split.digests.tobytes()).hex()

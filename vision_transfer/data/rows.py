@@ -99,10 +99,8 @@ class StoredRows:
 
     def __getitem__(self, rows: Any) -> np.ndarray:
         """Copies of the rows with these numbers: an array of integers, a slice, or a single number."""
-        numbers = np.arange(*rows.indices(len(self))) if isinstance(rows, slice) else np.asarray(rows, np.int64)
-        if numbers.size and not (-len(self) <= numbers.min() and numbers.max() < len(self)):
-            raise IndexError(f"rows {numbers.min()} to {numbers.max()} of {len(self)}")
-        flat = numbers.reshape(-1) % max(1, len(self))
+        numbers = row_numbers(rows, len(self))
+        flat = numbers.reshape(-1)
         taken = np.empty((len(flat), *self.shape[1:]), self.dtype)
         runs = runs_of(flat)
         self.ask_for(runs)
@@ -177,6 +175,18 @@ def will_need(rows: Rows, numbers: np.ndarray) -> None:
     ask = getattr(rows, "will_need", None)
     if ask is not None:
         ask(numbers)
+
+
+def row_numbers(rows: Any, count: int) -> Int[np.ndarray, "*rows"]:
+    """The numbers, from 0, that an array of integers, a slice or a single number chooses of `count` rows.
+
+    Raises:
+        IndexError: there is no such row.
+    """
+    numbers = np.arange(*rows.indices(count)) if isinstance(rows, slice) else np.asarray(rows, np.int64)
+    if numbers.size and not (-count <= numbers.min() and numbers.max() < count):
+        raise IndexError(f"rows {numbers.min()} to {numbers.max()} of {count}")
+    return numbers % max(1, count)
 
 
 def open_rows(file: Path) -> StoredRows:

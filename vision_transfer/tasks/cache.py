@@ -24,6 +24,7 @@ from vision_transfer.data.download import DOWNLOADS_FOLDER, PUBLIC_FILES
 from vision_transfer.data.find import FETCHED_FOLDER
 from vision_transfer.data.formats.tfds import INDEX_FOLDER
 from vision_transfer.data.images.cache import FOLDER as DECODED_FOLDER
+from vision_transfer.data.images.cache import PARTS as DECODED_PARTS
 from vision_transfer.data.images.near_duplicates import PAIRS_FOLDER, ROW_BYTES, THUMBNAILS_FOLDER
 from vision_transfer.data.load import CONTRAST_FOLDER
 from vision_transfer.errors import UserError
@@ -101,12 +102,13 @@ def _decoded(folder: Path) -> Iterator[Entry]:
     for place in _folders(folder, _DECODED_KEY):
         files = [file for file in _files_below(place) if file.name in _DECODED_FILES]
         if files:
-            yield _entry(DECODED_FOLDER, place.name, _about_decoded(place / "data" / "manifest.json"), files)
+            yield _entry(DECODED_FOLDER, place.name, _about_decoded(place), files)
 
 
-def _about_decoded(manifest: Path) -> str:
+def _about_decoded(place: Path) -> str:
+    manifests = [manifest for part in DECODED_PARTS.values() if (manifest := place / part / "manifest.json").exists()]
     try:
-        splits = read_json(manifest)["content"]["splits"]
+        splits = read_json(manifests[0])["content"]["splits"]
         shapes = [split["shape"] for split in splits.values()]
         return f"{sum(shape[0] for shape in shapes):,} images of {'×'.join(map(str, shapes[0][1:]))}"
     except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError):

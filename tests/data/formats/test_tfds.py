@@ -12,6 +12,7 @@ from vision_transfer.config.schema import DatasetConfig, SplitsConfig
 from vision_transfer.data.formats import tfds as tfds_format
 from vision_transfer.data.formats.tfds import prepare_tfds
 from vision_transfer.data.load import load_dataset
+from vision_transfer.data.rows import will_need
 from vision_transfer.errors import UserError
 
 TRAIN, TEST = 40, 12
@@ -77,8 +78,10 @@ def prepared(tmp_path_factory, builders):
     return folder
 
 
-def load(tmp_path, screen, root, name="tfds:tiny_pets", **splits):
-    config = DatasetConfig(name=name, root=str(root), image_size=7, resampling="nearest", splits=SplitsConfig(**splits))
+def load(tmp_path, screen, root, name="tfds:tiny_pets", decode="cache", **splits):
+    config = DatasetConfig(
+        name=name, root=str(root), image_size=7, resampling="nearest", splits=SplitsConfig(**splits), decode=decode
+    )
     return load_dataset(config, cache_dir=tmp_path, screen=screen)
 
 
@@ -111,6 +114,16 @@ def test_sub_splits_are_parts_of_a_split(prepared, tmp_path, screen):
     assert parts.fingerprint != whole.fingerprint
     both = load(tmp_path, screen, prepared, train="train[:50%]+test[:4]", validation="train[50%:]", test="test[4:]")
     assert [len(split) for split in (both.train, both.validation, both.test)] == [24, 20, 8]
+
+
+def test_records_are_decoded_when_they_are_used(prepared, tmp_path, screen):
+    streamed = load(tmp_path, screen, prepared, decode="stream", train="train[:80%]", validation="train[80%:]")
+    assert not list(tmp_path.rglob("images.npy"))
+    cached = load(tmp_path, screen, prepared, train="train[:80%]", validation="train[80%:]")
+    for one, other in ((streamed.train, cached.train), (streamed.validation, cached.validation)):
+        will_need(one.images, np.arange(5))
+        np.testing.assert_array_equal(one.images[np.arange(len(one))[::-1]], other.images[np.arange(len(one))[::-1]])
+        np.testing.assert_array_equal(one.digests, other.digests)
 
 
 def test_the_content_is_read_once(prepared, tmp_path, screen, monkeypatch):

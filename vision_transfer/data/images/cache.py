@@ -4,23 +4,33 @@
 KEY is a digest of everything that determines the pixels. The folder is written under a lock, gets its name last, and is
 verified whenever it is opened: each image against its digest (unless `images.npy` has the stamp with which it was
 verified, `runtime/stamps.py`), everything else against the manifest, and the manifest against its own digest.
+
+With `dataset.decode=stream` there is the same in `CACHE/decoded/KEY/index/` but `images.npy`: what one pass over the
+images tells, so that later only those that are used have to be decoded (`stream.py`).
 """
 
+import errno
 import io
 import json
 import math
+import shutil
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
+from rich.filesize import decimal
 
+from vision_transfer.config.schema import Decode
 from vision_transfer.data.dataset import DIGEST_BYTES, Skipped, Split, digest, digest_image, stack_digests
+from vision_transfer.data.doubts import without_contrast
 from vision_transfer.data.images.decode import UndecodableError, decoder_version
 from vision_transfer.data.images.parallel import map_in_order
 from vision_transfer.data.images.resize import Form, resize
+from vision_transfer.data.images.stream import DecodedRows
 from vision_transfer.data.rows import OpenFile, StoredRows
 from vision_transfer.data.source import Examples, Source, fingerprint
 from vision_transfer.errors import UserError
@@ -38,10 +48,13 @@ from vision_transfer.runtime.stamps import FOLDER as STAMPS_FOLDER
 from vision_transfer.runtime.stamps import known_digests
 
 FOLDER = "decoded"
+# Of a data set: with its pixels, and without.
+PARTS: Mapping[Decode, str] = {"cache": "data", "stream": "index"}
 LAYOUT_VERSION = 1
 # Bytes of images that a thread reads at a time to verify them.
 _VERIFIED_BYTES = 1 << 20
-
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_STREAM = "--config.dataset.decode=stream decodes images each time they are used, and keeps none"
 
 # The splits by name, and the files left out.
 Decoded = tuple[dict[str, Split], tuple[Skipped, ...]]
@@ -53,8 +66,10 @@ class CacheDamagedError(Exception):
     """A cached data set was changed after it was written."""
 
 
-def load_images(source: Source, form: Form, cache_dir: Path, screen: Screen) -> Decoded:
+def load_images(source: Source, form: Form, cache_dir: Path, screen: Screen, decode: Decode = "cache") -> Decoded:
     """The decoded splits of a source: from the cache, or decoded and written to it; small sources stay in memory.
+
+    With `decode` `stream` the cache gets all but the pixels; images are decoded when their rows are taken.
 
     Raises:
         UserError: the cache folder cannot be written, or the disk is full.
@@ -65,11 +80,12 @@ def load_images(source: Source, form: Form, cache_dir: Path, screen: Screen) -> 
     store, stamps = cache_dir / FOLDER / key, cache_dir / STAMPS_FOLDER / key
     try:
         with shared_folder(store, f"decoding {source.name}", screen):
-            return _open_or_build(store / "data", stamps, source, form, screen)
+            return _open_or_build(store / PARTS[decode], stamps, source, form, screen, decode)
     except OSError as error:
+        stream = f" {_STREAM}." if decode == "cache" and error.errno in _NO_SPACE else ""
         raise UserError(
             f"the cache folder {cache_dir} cannot be used: {error.strerror or error}. Free some space there, or name "
-            "another folder in the environment variable VISION_TRANSFER_CACHE."
+            f"another folder in the environment variable VISION_TRANSFER_CACHE.{stream}"
         ) from error
 
 
@@ -128,61 +144,82 @@ def _decode(examples: Examples, form: Form, screen: Screen, title: str) -> Gener
     yield from map_in_order(decode, range(len(examples.files)), screen=screen, title=title)
 
 
-def _open_or_build(folder: Path, stamps: Path, source: Source, form: Form, screen: Screen) -> Decoded:
+def _open_or_build(folder: Path, stamps: Path, source: Source, form: Form, screen: Screen, decode: Decode) -> Decoded:
     if folder.exists():
         try:
-            return _open(folder, stamps, screen)
+            return _open(folder, stamps, source, form, screen, decode)
         except (CacheDamagedError, *DAMAGE) as damage:
             screen.say(f"The cached images of {source.name} are damaged ({damage}); they are decoded again.")
             remove(folder)
+    if decode == "cache":
+        _check_free_space(folder.parent, source, form)
     with new_folder(folder) as temporary:
-        _build(temporary, source, form, screen)
-    return _open(folder, stamps, screen)
+        _build(temporary, source, form, screen, decode)
+    return _open(folder, stamps, source, form, screen, decode)
 
 
-def _build(folder: Path, source: Source, form: Form, screen: Screen) -> None:
+def _check_free_space(folder: Path, source: Source, form: Form) -> None:
+    """Raises UserError if the disk has no room for the images, before hours are spent on decoding them."""
+    count, free = sum(len(examples.files) for examples in source.splits.values()), shutil.disk_usage(folder).free
+    needed = count * form.size**2 * form.channels
+    if needed > free:
+        raise UserError(
+            f"{source.name}: {count:,} decoded images of {form.size}x{form.size} need {decimal(needed)}, and "
+            f"{decimal(free)} are free in {folder.parent}. {_STREAM}; or free some space (--mode=cache lists what the "
+            "cache holds, --prune=… removes from it), or name another cache folder in VISION_TRANSFER_CACHE."
+        )
+
+
+def _build(folder: Path, source: Source, form: Form, screen: Screen, decode: Decode) -> None:
     content = {"splits": {}, "skipped": []}
     for split, examples in source.splits.items():
         (folder / split).mkdir()
         title = f"Decoding {split} at {form.size}x{form.size}"
-        files, skipped = _write_split(folder / split, examples, form, screen, title)
+        entry, skipped = _write_split(folder / split, examples, form, screen, title, decode)
         content["skipped"] += [asdict(item) for item in skipped]
-        content["splits"][split] = {
-            "files": files,
-            "shape": [len(files), form.size, form.size, form.channels],
-            "digests": {
-                name: _hex_digest((folder / split / name).read_bytes()) for name in ("labels.npy", "digests.npy")
-            },
-        }
+        content["splits"][split] = entry
     write_json(folder / "manifest.json", {"digest": _manifest_digest(content), "content": content})
 
 
 def _write_split(
-    folder: Path, examples: Examples, form: Form, screen: Screen, title: str
-) -> tuple[list[str], list[Skipped]]:
-    """Decodes a split into `images.npy`, `labels.npy` and `digests.npy`; returns the names of its images and the rest.
+    folder: Path, examples: Examples, form: Form, screen: Screen, title: str, decode: Decode
+) -> tuple[dict[str, Any], list[Skipped]]:
+    """Decodes a split into `images.npy`, `labels.npy` and `digests.npy`; returns its manifest, and files left out.
 
-    The pixels are written sequentially and not through a memory map, which would kill the process on a full disk.
+    The pixels are written sequentially and not through a memory map, which would kill the process on a full disk. For
+    a stream they are only looked at.
     """
     indices: list[int] = []
     digests: list[bytes] = []
+    flat: list[bool] = []
     skipped: list[Skipped] = []
-    with (folder / "images.npy").open("wb") as file:
-        file.write(_header((len(examples.files), form.size, form.size, form.channels)))
-        with closing(_decode(examples, form, screen, title)) as results:
-            for result in results:
-                if isinstance(result, Skipped):
-                    skipped.append(result)
-                    continue
-                index, pixels, image_digest = result
+    shape = (form.size, form.size, form.channels)
+    opened = (folder / "images.npy").open("wb") if decode == "cache" else nullcontext()
+    with opened as file, closing(_decode(examples, form, screen, title)) as results:
+        if file is not None:
+            file.write(_header((len(examples.files), *shape)))
+        for result in results:
+            if isinstance(result, Skipped):
+                skipped.append(result)
+                continue
+            index, pixels, image_digest = result
+            if file is None:
+                flat.append(bool(without_contrast(pixels[None])[0]))
+            else:
                 file.write(np.ascontiguousarray(pixels).data)
-                indices.append(index)
-                digests.append(image_digest)
-        file.seek(0)
-        file.write(_header((len(indices), form.size, form.size, form.channels)))
+            indices.append(index)
+            digests.append(image_digest)
+        if file is not None:
+            file.seek(0)
+            file.write(_header((len(indices), *shape)))
     np.save(folder / "labels.npy", examples.labels[indices])
     np.save(folder / "digests.npy", stack_digests(digests))
-    return [examples.files[index] for index in indices], skipped
+    entry = {
+        "files": [examples.files[index] for index in indices],
+        "shape": [len(indices), *shape],
+        "digests": {name: _hex_digest((folder / name).read_bytes()) for name in ("labels.npy", "digests.npy")},
+    }
+    return entry if decode == "cache" else entry | {"without_contrast": np.flatnonzero(flat).tolist()}, skipped
 
 
 def _header(shape: tuple[int, ...]) -> bytes:
@@ -192,11 +229,19 @@ def _header(shape: tuple[int, ...]) -> bytes:
     return header.getvalue()
 
 
-def _open(folder: Path, stamps: Path, screen: Screen) -> Decoded:
+def _open(folder: Path, stamps: Path, source: Source, form: Form, screen: Screen, decode: Decode) -> Decoded:
     content = _read_manifest(folder / "manifest.json")
-    entries = content["splits"].items()
-    splits = {split: _open_split(folder / split, entry, stamps, screen) for split, entry in entries}
-    return splits, tuple(Skipped(**item) for item in content["skipped"])
+    skipped = tuple(Skipped(**item) for item in content["skipped"])
+    splits: dict[str, Split] = {}
+    for name, entry in content["splits"].items():
+        labels, digests = (_open_array(folder / name / file, entry) for file in ("labels.npy", "digests.npy"))
+        if decode == "cache":
+            images, flat = _open_images(folder / name, entry, digests, stamps, screen), None
+        else:
+            images = DecodedRows(source.without(name, skipped).splits[name], form, digests)
+            flat = np.isin(np.arange(len(digests)), entry["without_contrast"])
+        splits[name] = Split(images, labels, tuple(entry["files"]), digests, flat)
+    return splits, skipped
 
 
 def _read_manifest(path: Path) -> Mapping:
@@ -209,34 +254,37 @@ def _read_manifest(path: Path) -> Mapping:
     raise CacheDamagedError(f"{path.name} was changed")
 
 
-def _open_split(folder: Path, entry: Mapping, stamps: Path, screen: Screen) -> Split:
-    for name, expected in entry["digests"].items():
-        if _hex_digest((folder / name).read_bytes()) != expected:
-            raise CacheDamagedError(f"{folder.name}/{name} was changed")
-    digests = np.load(folder / "digests.npy", allow_pickle=False)
-    file = folder / "images.npy"
-    images = _open_images(file, tuple(entry["shape"]))
+def _open_array(file: Path, entry: Mapping) -> np.ndarray:
+    content = file.read_bytes()
+    if _hex_digest(content) != entry["digests"][file.name]:
+        raise _damaged(file)
+    return np.load(io.BytesIO(content), allow_pickle=False)
+
+
+def _open_images(folder: Path, entry: Mapping, digests: np.ndarray, stamps: Path, screen: Screen) -> StoredRows:
+    file, shape = folder / "images.npy", tuple(entry["shape"])
+    # Compared and not parsed: NumPy's parser may raise anything on a damaged header.
+    header = _header(shape)
+    with file.open("rb") as opened:
+        intact = opened.read(len(header)) == header
+    if not intact or file.stat().st_size != len(header) + math.prod(shape):
+        raise _damaged(file)
+    images = StoredRows(file, len(header), shape, np.dtype(np.uint8), OpenFile(file))
     # What is known of the file is which digests its images were compared with.
     compared_with = bytes.fromhex(entry["digests"]["digests.npy"])
 
     def verify(_: Sequence[int]) -> Iterator[bytes]:
-        _verify(images, digests, f"{folder.name}/images.npy", screen)
+        _verify(images, digests, f"{folder.name}/{file.name}", screen)
         yield compared_with
 
     own_stamps = stamps.with_name(f"{stamps.name}-{folder.name}")
     if known_digests(own_stamps, [file], verify, DIGEST_BYTES) != [compared_with]:
-        raise CacheDamagedError(f"{folder.name}/images.npy was changed")
-    return Split(images, np.load(folder / "labels.npy", allow_pickle=False), tuple(entry["files"]), digests)
+        raise _damaged(file)
+    return images
 
 
-def _open_images(path: Path, shape: tuple[int, ...]) -> StoredRows:
-    # Compared and not parsed: NumPy's parser may raise anything on a damaged header.
-    header = _header(shape)
-    with path.open("rb") as file:
-        intact = file.read(len(header)) == header
-    if not intact or path.stat().st_size != len(header) + math.prod(shape):
-        raise CacheDamagedError(f"{path.parent.name}/{path.name} was changed")
-    return StoredRows(path, len(header), shape, np.dtype(np.uint8), OpenFile(path))
+def _damaged(file: Path) -> CacheDamagedError:
+    return CacheDamagedError(f"{file.parent.name}/{file.name} was changed")
 
 
 def _verify(images: StoredRows, digests: np.ndarray, name: str, screen: Screen) -> None:

@@ -13,7 +13,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 # Results wait for earlier ones; more tasks in flight per thread would only fill memory.
-_TASKS_PER_THREAD = 4
+TASKS_PER_THREAD = 4
 # A hand-over between threads takes about as long as copying one small image.
 _ITEMS_PER_TASK = 8
 
@@ -31,7 +31,7 @@ def map_in_order(
     tasks = (pool.submit(lambda group: [function(item) for item in group], group) for group in groups)
     try:
         with screen.bar(title, len(items), unit) as advance:
-            waiting: deque[Future[list[Result]]] = deque(islice(tasks, threads * _TASKS_PER_THREAD))
+            waiting: deque[Future[list[Result]]] = deque(islice(tasks, threads * TASKS_PER_THREAD))
             while waiting:
                 results = waiting.popleft().result()
                 waiting.extend(islice(tasks, 1))

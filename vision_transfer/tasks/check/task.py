@@ -67,7 +67,8 @@ def image_features(
 ) -> Float[np.ndarray, "images channels"]:
     """The mean of every channel of the last map for every image that decodes, at the size of training."""
     size = max(config.dataset.image_size or source.default_size, SMALLEST_SIZE)
-    splits, _ = load_images(source, Form(size, _RGB, config.dataset.resampling), cache_dir, screen)
+    form = Form(size, _RGB, config.dataset.resampling)
+    splits, _ = load_images(source, form, cache_dir, screen, config.dataset.decode)
     plain = Network(backbone_rows(BACKBONE), (), (size, size, _RGB), numerics=Numerics(config.precision))
     network = replace(plain, preprocessing=weights.preprocessing)
     prefix = Prefix(
