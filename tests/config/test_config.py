@@ -230,6 +230,7 @@ def test_what_the_digest_ignores(config):
         "dataset.splits.train",
         "dataset.splits.validation",
         "dataset.splits.test",
+        "dataset.decode",
         "model.weights_path",
         "init_from",
         "features.budget_gb",
