@@ -114,6 +114,9 @@ class AblationConfig:
         "of the backbone at a time; last_stage: everything from the stage on from which recipes fine-tune the backbone",
     )
     backbones: tuple[str, ...] = setting((), "backbones to compare; default: model.backbone", own=True)
+    pooling: tuple[Literal["average", "layers"], ...] = setting(
+        (), "values of model.pooling to compare: heads on the last map, and on the maps of all stages; default: its own"
+    )
     batch_norm_statistics: tuple[Literal["auto", "pretrained", "batch"], ...] = setting(
         (), "values of model.batch_norm_statistics to compare, where a batch norm trains; default: its own"
     )

@@ -4,7 +4,9 @@ import pytest
 
 from vision_transfer.config import validate
 from vision_transfer.errors import UserError
-from vision_transfer.tasks.ablation.grid import ablation
+from vision_transfer.runs.build import DataFacts
+from vision_transfer.tasks.ablation.estimate import estimate
+from vision_transfer.tasks.ablation.grid import ablation, networks_of
 from vision_transfer.tasks.ablation.masks import expanded, mask_facts, masks_table
 
 IMAGES = 2000
@@ -100,6 +102,22 @@ def test_fields_become_axes_and_values_that_change_nothing_are_one_run(grid, two
         assert run.config.batch_size == run.labels["batch size"]
         value = run.labels["statistics"]
         assert run.config.model.batch_norm_statistics == ("auto" if value == "any" else value)
+
+
+def test_heads_on_the_last_map_and_on_all_stages_are_rows(grid, lite):
+    config = grid(
+        seeds=(0,), masks=("all", "last_stage"), backbones=("efficientnet_lite0",), pooling=("average", "layers")
+    )
+    networks = networks_of(config, DataFacts(10, lite.input_shape))
+    runs = ablation(config, networks, IMAGES).runs
+    assert [(run.labels["pooling"], run.labels["mask"]) for run in runs] == [
+        (pooling, mask) for pooling in ("average", "layers") for mask in ("all", "below:block6")
+    ]
+    assert [run.config.model.pooling for run in runs] == ["average", "average", "layers", "layers"]
+    cost = estimate(runs, networks, {"train": IMAGES, "validation": 100, "test": 100})
+    # The averages of all stages end where the network ends; training block 6 starts before the first of them.
+    assert cost.prefixes["efficientnet_lite0 with all stages"] == ("pooled_layers",)
+    assert len(cost.prefixes["efficientnet_lite0"]) == 2
 
 
 def test_a_grid_of_one_network_has_the_labels_and_the_digest_that_it_had(grid, networks):

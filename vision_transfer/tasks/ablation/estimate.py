@@ -14,6 +14,7 @@ from vision_transfer.freezing import counts
 from vision_transfer.models.network import Network, all_parameter_shapes
 from vision_transfer.runs.build import Stage, cached_variants, resolve_stages
 from vision_transfer.runtime.provenance import json_digest
+from vision_transfer.tasks.ablation.grid import network_name
 from vision_transfer.tasks.benchmark.costs import forward_costs, prefix_flops, step_costs, total
 from vision_transfer.tasks.study.plan import PlannedRun
 from vision_transfer.tasks.study.runs import FinishedRun
@@ -36,7 +37,7 @@ class Estimate:
         stages: of all runs.
         trained: stages to train, where a shared one counts once.
         heads: different first stages.
-        prefixes: layers whose outputs are cached, by backbone.
+        prefixes: layers whose outputs are cached, by `network_name`.
         flops: of these stages, the evaluations and the prefixes.
         flops_by_run: of the stages and the evaluation of each run by itself, by its name.
         checkpoint_bytes, feature_bytes: on disk, of all runs and of the cached layers.
@@ -57,7 +58,7 @@ def estimate(runs: Sequence[PlannedRun], networks: Mapping[str, Network], sizes:
 
     Args:
         runs: the remaining ones.
-        networks: by the name of their backbone.
+        networks: by `network_name`.
         sizes: images of each split.
 
     Operations are those of the layer tables. Early stopping cannot be foreseen: a stage counts with all its epochs.
@@ -67,7 +68,8 @@ def estimate(runs: Sequence[PlannedRun], networks: Mapping[str, Network], sizes:
     heads, stage_count, checkpoint_bytes = set(), 0, 0
     cached: dict[str, set[str]] = {}
     for run in runs:
-        config, network = run.config, networks[run.config.model.backbone]
+        config, name = run.config, network_name(run.config)
+        network = networks[name]
         examples = config.dataset.train_examples or sizes["train"]
         stages = resolve_stages(config, network)
         keys = _stage_keys(config, stages)
@@ -78,7 +80,7 @@ def estimate(runs: Sequence[PlannedRun], networks: Mapping[str, Network], sizes:
         heads.add(keys[0])
         stage_count += len(stages)
         layers = {stage.cached for stage in stages if stage.cached is not None}
-        cached[config.model.backbone] = cached.get(config.model.backbone, set()) | layers
+        cached[name] = cached.get(name, set()) | layers
         checkpoint_bytes += _checkpoint_bytes(config, stages[-1], network)
     variants = max((cached_variants(run.config) for run in runs), default=0)
     images = variants * sizes["train"] + sizes["validation"] + sizes["test"]

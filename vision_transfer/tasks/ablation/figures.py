@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vision_transfer.models.network import Network
-from vision_transfer.tasks.ablation.grid import MASK, MULTIPLIERS, RATE, SCHEDULE
+from vision_transfer.tasks.ablation.grid import MASK, MULTIPLIERS, RATE, SCHEDULE, network_name
 from vision_transfer.tasks.ablation.masks import MaskFacts, mask_facts
 from vision_transfer.tasks.figures import drawable, line_style, new_axes, save_png
 from vision_transfer.tasks.study.figures import draw_summaries, drawn_values
@@ -73,8 +73,9 @@ def _draw(found: Sequence[Point], folder: Path, title: str) -> list[Path]:
 
 
 def points(groups: Sequence[Group], networks: Mapping[str, Network]) -> list[Point]:
-    """The groups with the facts of their masks; `networks` are by the name of their backbone."""
-    return [(mask_facts(str(group.labels[MASK]), networks[group.backbone]), group) for group in groups]
+    """The groups with the facts of their masks; `networks` are by `network_name`."""
+    own = [networks[network_name(group.runs[0].run.config)] for group in groups]
+    return [(mask_facts(str(group.labels[MASK]), network), group) for network, group in zip(own, groups, strict=True)]
 
 
 def series(found: Sequence[Point]) -> dict[str, list[Point]]:

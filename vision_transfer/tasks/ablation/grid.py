@@ -26,6 +26,7 @@ from vision_transfer.tasks.study.plan import (
     ANY,
     BACKBONE,
     BATCH,
+    POOLING,
     SEED,
     SIZE,
     STATISTICS,
@@ -41,22 +42,33 @@ HEAD_ONLY_SCHEDULE = "head only"
 # In `ablation.multipliers`: no rules, and the separator of two rules of one value.
 NO_RULES, BETWEEN_RULES = "none", ";"
 MASK, SCHEDULE, RATE, MULTIPLIERS = "mask", "schedule", "learning rate", "multipliers"
-STATISTICS_FIELD = "model.batch_norm_statistics"
+STATISTICS_FIELD, POOLING_FIELD = "model.batch_norm_statistics", "model.pooling"
 # Label -> the list in `config.ablation`, and the field that its values are of.
 FIELD_AXES = {
     BACKBONE: ("backbones", "model.backbone"),
+    POOLING: ("pooling", POOLING_FIELD),
     BATCH: ("batch_sizes", "batch_size"),
     STATISTICS: ("batch_norm_statistics", STATISTICS_FIELD),
 }
 
 
 def networks_of(config: Config, facts: DataFacts) -> dict[str, Network]:
-    """The network of each backbone that the config compares, by the backbone's name.
+    """The network of each backbone and pooling that the config compares, by `network_name`.
 
     Raises:
         UserError: an unknown backbone, or fields that contradict it or the data.
     """
-    return {one.model.backbone: build_network(one, facts) for one in with_each_backbone(config)}
+    return {
+        network_name(one): build_network(one, facts)
+        for backbone in with_each_backbone(config)
+        for one in (with_value(backbone, POOLING_FIELD, value) for value in _field_values(config)[POOLING])
+    }
+
+
+def network_name(config: Config) -> str:
+    """The network of a run: its backbone, and whether the head sees all stages."""
+    model = config.model
+    return f"{model.backbone} with all stages" if model.pooling == "layers" else model.backbone
 
 
 def ablation(config: Config, networks: Mapping[str, Network], all_examples: int) -> Study:
@@ -74,7 +86,6 @@ def ablation(config: Config, networks: Mapping[str, Network], all_examples: int)
     """
     _check(config, all_examples)
     grid = config.ablation
-    masks = {name: _masks(grid.masks, network, name) for name, network in networks.items()}
     rates = tuple(grid.learning_rates) or (config.stages[TUNE].optimizer.lr,)
     sizes = dict.fromkeys(size or all_examples for size in config.study.train_examples)
     axes = {SCHEDULE: grid.schedules, RATE: rates, MULTIPLIERS: grid.multipliers}
@@ -83,7 +94,7 @@ def ablation(config: Config, networks: Mapping[str, Network], all_examples: int)
     runs: dict[str, PlannedRun] = {}
     for (size, seed), (variant, mask, values), (schedule, rate, rules) in product(
         product(sizes, config.study.seeds),
-        list(_variants(config, masks)),
+        list(_variants(config, networks)),
         product(grid.schedules, rates, grid.multipliers),
     ):
         own = _with_data(variant, size, seed, all_examples)
@@ -118,9 +129,7 @@ def _masks(masks: tuple[str, ...], network: Network, backbone: str) -> list[Mask
         raise UserError(f"{error} (backbone {backbone}; {words})") from error
 
 
-def _variants(
-    config: Config, masks: Mapping[str, list[MaskFacts]]
-) -> Iterator[tuple[Config, MaskFacts, dict[str, Label]]]:
+def _variants(config: Config, networks: Mapping[str, Network]) -> Iterator[tuple[Config, MaskFacts, dict[str, Label]]]:
     """The config with each combination of field values and each mask, and the labels of these values."""
     values = _field_values(config)
     for combination in product(*values.values()):
@@ -128,7 +137,7 @@ def _variants(
         own = config
         for label, value in labels.items():
             own = with_value(own, FIELD_AXES[label][1], value)
-        for mask in masks[own.model.backbone]:
+        for mask in _masks(config.ablation.masks, networks[network_name(own)], own.model.backbone):
             if mask.trains_norms:
                 yield own, mask, labels
             else:

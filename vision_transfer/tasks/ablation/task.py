@@ -24,18 +24,18 @@ from vision_transfer.tasks.ablation.sweep import SweepFolder, finished_run, forg
 from vision_transfer.tasks.ablation.tables import COLUMNS, SCREEN_COLUMNS, write_tables
 from vision_transfer.tasks.figures import draw_or_say_why
 from vision_transfer.tasks.study.conclusions import conclusions_by_setting
-from vision_transfer.tasks.study.plan import BACKBONE, SIZE, Study, check_study, with_fingerprints
+from vision_transfer.tasks.study.plan import BACKBONE, POOLING, SIZE, Study, check_study, with_fingerprints
 from vision_transfer.tasks.study.runs import FinishedRun, conditions
 from vision_transfer.tasks.study.tables import cells_of, grouped, label_text
 from vision_transfer.tasks.tables import screen_table
 
 # Labels that have a column in the plan, with its name.
-PLAN_COLUMNS = {BACKBONE: "Backbone", MASK: "Mask", SIZE: "Images"}
+PLAN_COLUMNS = {BACKBONE: "Backbone", POOLING: "Pooling", MASK: "Mask", SIZE: "Images"}
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A sweep before it starts: its runs, the network of each backbone, the sizes of the splits, and its folder."""
+    """A sweep before it starts: its runs, its networks by `network_name`, the sizes of the splits, and its folder."""
 
     study: Study
     networks: dict[str, Network]
@@ -105,8 +105,8 @@ def say_plan(plan: Plan, done: Sequence[FinishedRun], kind: str, workers: int, s
 
 def _shared_text(cost: Estimate) -> str:
     layers = [
-        f"{layer} of {backbone}" if len(cost.prefixes) > 1 else layer
-        for backbone, prefixes in cost.prefixes.items()
+        f"{layer} of {name}" if len(cost.prefixes) > 1 else layer
+        for name, prefixes in cost.prefixes.items()
         for layer in prefixes
     ]
     cached = f"features of {', '.join(layers)} are computed once" if layers else "no features are cached"

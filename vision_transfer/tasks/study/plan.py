@@ -15,7 +15,7 @@ Label = str | int | float
 # The labels that every study has.
 SIZE, SEED = "training images", "seed"
 # Labels of values of single fields, in studies that compare them.
-BACKBONE, BATCH, STATISTICS = "backbone", "batch size", "statistics"
+BACKBONE, POOLING, BATCH, STATISTICS = "backbone", "pooling", "batch size", "statistics"
 # Such a label of a run that is the same for all values of the field.
 ANY = "any"
 
@@ -132,4 +132,6 @@ def label_words(name: str, value: Label) -> str:
         return f"{value:,} images"
     if name == BATCH:
         return f"batches of {value}"
+    if name == POOLING:
+        return f"pooling={value}"
     return f"{name} {value:g}" if isinstance(value, float) else str(value)
