@@ -1,14 +1,24 @@
-"""A search as users start it: killed and continued it chooses the same, and only what it chose is tested."""
+"""A search as users start it: killed and continued it chooses the same, and only what it chose is tested.
+
+`VISION_TRANSFER_CHAOS_KILLS=10 pytest tests/end_to_end/test_search.py` is the long version; by default there are a few
+kills.
+"""
 
 import json
+import os
+import random
 import signal
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from tests.end_to_end.conftest import Place
+from tests.end_to_end.conftest import TIMES, Place
 
+KILLS = int(os.environ.get("VISION_TRANSFER_CHAOS_KILLS", "3"))
+# From the imports to the last round.
+SHORTEST_LIFE, LONGEST_LIFE = 2.0, 6.0
 SEARCH = (
     "--config=search",
     "--config.dataset.name=embedded",
@@ -27,7 +37,7 @@ SEARCH = (
 
 
 def choices(place):
-    """What was planned, reached on validation and chosen, without times."""
+    """What was planned, reached on validation and test, and chosen, without times."""
     journal = json.loads((place.cwd / "found" / "search.json").read_text(encoding="utf-8"))
     runs = [[run["name"] for run in planned["runs"]] for planned in journal["rounds"]]
     results = {}
@@ -36,7 +46,8 @@ def choices(place):
         name = (result if result.exists() else trained).name
         found = json.loads(file.with_name(name).read_text(encoding="utf-8"))
         stages = [(stage["name"], stage["epochs"], stage["validation"]) for stage in found["stages"]]
-        results[file.parent.name] = (name, stages)
+        test = {key: value for key, value in found.get("test", {}).items() if key not in TIMES}
+        results[file.parent.name] = (name, stages, test)
     return runs, results, [run["name"] for run in journal["tested"]]
 
 
@@ -51,7 +62,7 @@ def test_only_the_chosen_run_is_tested(searched):
     runs, results, tested = choices(searched)
     assert len(runs) >= 2, "heads, then fine-tuning"
     assert len(tested) == 1
-    assert sorted(name for name, _ in results.values()).count("result.json") == 1
+    assert sorted(name for name, *_ in results.values()).count("result.json") == 1
     page = (searched.cwd / "found" / "search.md").read_text(encoding="utf-8")
     assert f"Chosen: {tested[0]}" in page
     assert "Test, used once for this run" in page
@@ -67,13 +78,19 @@ def test_the_same_command_again_trains_nothing(searched):
 
 
 def test_a_search_that_is_killed_again_and_again_chooses_the_same(searched, place):
-    for lived in (3.0, 4.0, 5.0):
-        process = place.start(*SEARCH)
-        time.sleep(lived)
+    kills, searches, ended = 0, 0, True
+    while kills < KILLS:
+        if ended:
+            searches += 1
+            here = replace(place, cwd=place.cwd / f"search {searches}")
+        process = here.start(*SEARCH)
+        time.sleep(random.uniform(SHORTEST_LIFE, LONGEST_LIFE))
+        ended = process.poll() is not None
         process.send_signal(signal.SIGKILL)
-        process.wait()
-    place.launch(*SEARCH).assert_is_done()
-    assert choices(place) == choices(searched)
+        kills += process.wait() == -signal.SIGKILL
+        if ended or kills == KILLS:
+            here.launch(*SEARCH).assert_is_done()
+            assert choices(here) == choices(searched)
 
 
 def test_several_workers_find_the_same(searched, place):
