@@ -151,7 +151,8 @@ def _probe_network(config: Config, options: RunOptions, screen: Screen) -> Probe
     draw_or_say_why(file, lambda: save_png(transfer_figure(scores, advice, backbone, chance, title), file), screen)
     _say(scores, together, advice, title, screen)
     screen.say(f"Results in {folder}: {RESULT}, {FIGURE}. Time: {duration(seconds['total'])}.")
-    return ProbedNetwork(config.model.backbone, scores, advice, folder, digest, seconds["total"])
+    depths = [*(one for one in scores if one.layer in ends), together]
+    return ProbedNetwork(config.model.backbone, scores, depths, advice, folder, digest, seconds["total"])
 
 
 def _result(
