@@ -35,7 +35,8 @@ accuracies (on cats and dogs no mask, the head alone included, is distinguishabl
 - `rates` has not been run on photos yet.
 
 Each axis of a grid is a field of `config.ablation` or `config.study`, such as
-`--config.ablation.masks="('all', 'only:block3_conv1')"`. The masks `all`, `last_stage`, `every_block`, `every_cut` and
+`--config.ablation.masks="('all', 'only:block3_conv1')"`; `--config.ablation.pooling="('average', 'layers')"` compares
+heads on the last map with heads on all stages. The masks `all`, `last_stage`, `every_block`, `every_cut` and
 `none` fit every backbone, so a sweep compares networks too:
 
     vision-transfer --config=ablation --config.dataset.root=FOLDER \

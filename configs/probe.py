@@ -12,7 +12,8 @@ the rule.
 Expected on cats and dogs, sign language, CIFAR-10 and Fashion-MNIST (1,000 to 2,000 images): 2.6 to 6.5 minutes on 2
 cores (AMD EPYC), and a recommendation within the interval of the mask that an ablation chose (`docs/ablation.md`).
 
-Several networks are compared on the same images, each at its best layer, with what to freeze in each:
+Several networks are compared on the same images, each at its best layer and at the end of each stage, with what to
+freeze in each:
 
     vision-transfer --config=probe --config.dataset.root=FOLDER --config.dataset.image_size=112 \
         --config.probe.backbones="('vgg16', 'efficientnet_lite0')"
