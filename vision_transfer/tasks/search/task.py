@@ -127,7 +127,8 @@ def search(config: Config, options: RunOptions, screen: Screen, launcher: str | 
             raise UserError("\n".join(["every run of the search failed:", *errors]))
         winner = chosen(scored)
         journal.note_test(winner.candidate)
-        screen.say(f"Chosen: {winner.candidate.name}; it is tested now.", style="bold")
+        last = "trained on the images of all folds and tested" if plan.folds else "tested"
+        screen.say(f"Chosen: {winner.candidate.name}; it is {last} now.", style="bold")
         # With --rerun it has been trained again already.
         tested = replace(own, test=True, rerun=False, out_of_fold=_out_of_fold(plan, winner.candidate, journal))
         folder = launch(plan.run_config(winner.candidate), tested, screen.silent())
