@@ -58,16 +58,17 @@ def write_page(outcome: Outcome, folder: Path, screen: Screen) -> None:
     """Writes `search.md` and the figure of the front, and shows the table and the sentences."""
     rows, paragraphs = table_rows(outcome), sentences(outcome)
     draw_or_say_why(folder / FIGURE, lambda: draw_front(outcome, folder / FIGURE), screen)
-    note = (
-        "* on the Pareto front of training cost and accuracy. 95 %: Wilson interval of the accuracy. "
-        "TFLOP: to train it from the images. Time: of its runs, without what earlier ones had left it."
-    )
+    front_note = "* on the Pareto front of training cost and accuracy."
+    time_note = "Time: of its runs, without what earlier ones had left it."
+    note = f"{front_note} 95 %: Wilson interval of the accuracy. TFLOP: to train it from the images. {time_note}"
     figure = f"![Accuracy against training cost]({FIGURE})\n"
     failures = [f"{one.name} failed: {entry.error}" for one, entry in outcome.journal.entries.items() if entry.error]
     parts = ["# Search\n", *(f"{text}\n" for text in paragraphs), figure, markdown_table(outcome.header, rows, 1, note)]
     write_text(folder / PAGE, "\n".join([*parts, *failures]))
     screen.say()
-    screen.say(screen_table("Candidates, the best first", outcome.header, rows, 1, note))
+    # The other columns would leave no room for names.
+    kept = (outcome.header[1], "Time")
+    screen.say(screen_table("Candidates, the best first", outcome.header, rows, 1, f"{front_note} {time_note}", kept))
     for text in paragraphs:
         screen.say(text)
     model = outcome.folder.path
@@ -148,9 +149,8 @@ def draw_front(outcome: Outcome, path: Path) -> None:
                 elinewidth=0.8,
                 label=label if place == 0 else None,
             )
-    axes.plot(
-        [one.cost / TERA for one in steps], [one.accuracy for one in steps], color="0.5", linestyle="--", zorder=0
-    )
+    costs, accuracies = [one.cost / TERA for one in steps], [one.accuracy for one in steps]
+    axes.plot(costs, accuracies, color="0.5", linestyle="--", zorder=0, label="Pareto front")
     winner = outcome.winner
     ring = {"s": 220, "facecolors": "none", "edgecolors": "black", "label": "chosen"}
     axes.scatter([winner.cost / TERA], [winner.accuracy], **ring)
@@ -160,6 +160,6 @@ def draw_front(outcome: Outcome, path: Path) -> None:
     axes.xaxis.set_minor_formatter("")
     axes.set_xlabel("operations to train it from the images, TFLOP")
     axes.set_ylabel(f"accuracy {'out of fold' if outcome.folds else 'on validation'}, 95 % interval")
-    figure.legend(frameon=False, loc="outside lower center", ncols=3)
-    figure.suptitle(wrapped(f"Chosen: {winner.candidate.name}; dashed: the Pareto front", 8.5))
+    figure.legend(frameon=False, loc="outside lower center", ncols=4)
+    figure.suptitle(wrapped(f"Chosen: {winner.candidate.name}", 8.5))
     save_png(figure, path)
