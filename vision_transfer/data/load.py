@@ -192,20 +192,16 @@ def _together(groups: Int32[np.ndarray, "examples"]) -> str:
 
 def check_no_shared_file(source: Source) -> None:
     """Raises UserError if two splits share an image, by content: their metrics would reward memorisation."""
-    places = {
-        split: {content: place for place, content in reversed(list(enumerate(examples.contents)))}
-        for split, examples in source.splits.items()
-        if examples.contents
-    }
-    for first, second in combinations(places, 2):
+    files = [split for split, examples in source.splits.items() if len(examples.contents)]
+    for first, second in combinations(files, 2):
         one, other = source.splits[first], source.splits[second]
-        shared = [
-            (place, places[second][content]) for content, place in places[first].items() if content in places[second]
-        ]
+        pairs = equal_contents(np.concatenate([one.contents, other.contents])).tolist()
+        count = len(one.files)
+        shared = [(place, same - count) for place, same in pairs if place < count <= same]
         # What does not decode is no example.
         shared = [pair for pair in shared if _problem(one, pair[0]) is None]
         if shared:
-            place, same = shared[-1]
+            place, same = min(shared)
             raise UserError(
                 f"--config.dataset.root: {first} and {second} share {len(shared)} file(s) of equal content, such as "
                 f"{one.files[place]} and {other.files[same]}. Remove them from one of the two (--mode=check lists all)."

@@ -2,10 +2,10 @@
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
-from jaxtyping import Int32, UInt8
+from jaxtyping import Int32, Integer, UInt8
 
 from vision_transfer.data.dataset import DIGEST_BYTES, Skipped
 
@@ -24,41 +24,49 @@ class Examples:
     files: tuple[str, ...]
     labels: Int32[np.ndarray, "examples"]
     pixels: PixelsOf
-    contents: tuple[bytes, ...] = ()
+    contents: UInt8[np.ndarray, "examples 16"] = field(default_factory=lambda: np.zeros((0, DIGEST_BYTES), np.uint8))
     read: Callable[[int], bytes] | None = None
     groups: tuple[str, ...] = ()
 
-    def take(self, indices: Int32[np.ndarray, "chosen"]) -> "Examples":
+    def take(self, indices: Integer[np.ndarray, "chosen"]) -> "Examples":
         """The examples at `indices`, in that order."""
-        chosen, pixels, read = [int(index) for index in indices], self.pixels, self.read
+        chosen, pixels, read = indices.tolist(), self.pixels, self.read
         return Examples(
-            files=tuple(self.files[index] for index in chosen),
+            files=tuple([self.files[index] for index in chosen]),
             labels=self.labels[indices],
-            pixels=lambda index, channels: pixels(chosen[index], channels),
-            contents=tuple(self.contents[index] for index in chosen) if self.contents else (),
-            read=None if read is None else lambda index: read(chosen[index]),
-            groups=tuple(self.groups[index] for index in chosen) if self.groups else (),
+            pixels=lambda index, channels: pixels(int(indices[index]), channels),
+            contents=self.contents[indices] if len(self.contents) else self.contents,
+            read=None if read is None else lambda index: read(int(indices[index])),
+            groups=tuple([self.groups[index] for index in chosen]) if self.groups else (),
         )
+
+    def without(self, places: Sequence[int]) -> "Examples":
+        """All examples but those at `places`."""
+        return self.take(np.delete(np.arange(len(self.files)), places)) if places else self
 
 
 def joined(parts: Sequence[Examples]) -> Examples:
     """The examples of all parts, which are of one source, one part after the other."""
-    places = [(part, index) for part in parts for index in range(len(part.files))]
+    ends = np.cumsum([len(part.files) for part in parts])
+
+    def place(index: int) -> tuple[Examples, int]:
+        number = int(np.searchsorted(ends, index, side="right"))
+        return parts[number], index - int(ends[number]) + len(parts[number].files)
 
     def pixels(index: int, channels: int) -> UInt8[np.ndarray, "height width channels"]:
-        part, place = places[index]
-        return part.pixels(place, channels)
+        part, own = place(index)
+        return part.pixels(own, channels)
 
     def read(index: int) -> bytes:
-        part, place = places[index]
+        part, own = place(index)
         assert part.read is not None, "either all parts are files or none is"
-        return part.read(place)
+        return part.read(own)
 
     return Examples(
         files=tuple(file for part in parts for file in part.files),
         labels=np.concatenate([part.labels for part in parts]),
         pixels=pixels,
-        contents=tuple(content for part in parts for content in part.contents),
+        contents=np.concatenate([part.contents for part in parts]),
         read=None if parts[0].read is None else read,
         groups=tuple(group for part in parts for group in part.groups),
     )
@@ -100,8 +108,8 @@ class Source:
         if not undecodable:
             return self
         left_out, examples = {item.file for item in undecodable}, self.splits[split]
-        kept = np.array([place for place, file in enumerate(examples.files) if file not in left_out], np.int32)
-        splits = {**self.splits, split: examples.take(kept)}
+        places = [place for place, file in enumerate(examples.files) if file in left_out]
+        splits = {**self.splits, split: examples.without(places)}
         return replace(self, splits=splits, skipped=(*self.skipped, *undecodable))
 
 

@@ -48,8 +48,9 @@ def find_images(images: str, screen: Screen | None = None) -> list[str]:
 def sorted_files(folder: Path) -> tuple[list[str], list[str]]:
     """Paths of all files below a folder that are not hidden or the system's: those that may be images, and the rest."""
     files: tuple[list[str], list[str]] = [], []
-    for path, _ in walk(folder):
-        files[not may_be_image(Path(path))].append(path)
+    for start, names, others in walk(folder):
+        for path in sorted([*(start + name for name in names), *(path for path, _ in others)]):
+            files[not may_be_image(Path(path))].append(path)
     return files
 
 

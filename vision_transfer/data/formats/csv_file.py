@@ -14,7 +14,7 @@ from pathlib import Path
 
 from vision_transfer.data.dataset import SPLIT_NAMES, SPLITS, split_named
 from vision_transfer.data.formats.class_names import check_not_alike, class_name
-from vision_transfer.data.formats.image_files import Named, display, files_source, stamps_file
+from vision_transfer.data.formats.image_files import Listed, display, files_source, stamps_file
 from vision_transfer.data.images.decode import UndecodableError, read_file
 from vision_transfer.data.source import Source
 from vision_transfer.errors import UserError, nearest_names
@@ -49,17 +49,21 @@ def csv_source(file: Path, screen: Screen, group: str | None = None, cache_dir: 
     """
     rows = list(_rows(file, group))
     classes = _classes(file, rows)
-    named: dict[str, list[Named]] = {split: [] for split in SPLITS if any(row.split == split for row in rows)}
-    for row in rows:
-        item = Named(
-            str(file.parent / row.path), display(row.path), classes[row.label], f"line {row.line}: ", row.group
-        )
-        named[row.split].append(item)
+    listed: dict[str, Listed] = {}
+    for split in SPLITS:
+        if own := [row for row in rows if row.split == split]:
+            listed[split] = Listed(
+                paths=[str(file.parent / row.path) for row in own],
+                files=[display(row.path) for row in own],
+                labels=[classes[row.label] for row in own],
+                where=[f"line {row.line}: " for row in own],
+                groups=[row.group for row in own],
+            )
     note = f"images listed in {display(str(file))}."
     return files_source(
         file.resolve().stem,
         tuple(classes),
-        named,
+        listed,
         note=note,
         expected=EXPECTED,
         screen=screen,

@@ -11,14 +11,14 @@ from pathlib import Path
 from vision_transfer.data.dataset import SPLITS, Skipped, split_named
 from vision_transfer.data.formats.class_names import check_not_alike, class_name, quoted
 from vision_transfer.data.formats.image_files import (
-    Named,
+    Listed,
     display,
     files_source,
     is_folder,
     is_passed_over,
     may_be_image,
-    names_below,
     refuse_pseudo_folder,
+    shown_below,
     stamps_file,
     walk,
 )
@@ -51,22 +51,22 @@ def folder_source(root: Path, screen: Screen, cache_dir: Path | None = None) -> 
     splits = _split_folders(root)
     folders = {split: _class_folders(folder) for split, folder in splits.items()}
     classes = _classes(splits, folders)
-    named: dict[str, list[Named]] = {}
+    listed = {split: Listed() for split in splits}
     skipped: list[Skipped] = []
-    for split in splits:
-        named[split] = []
+    for split, files in listed.items():
         for label, name in enumerate(classes):
             folder = folders[split][name]
-            name_of = names_below(folder, root)
-            for path, problem in walk(folder):
-                if problem is None:
-                    named[split].append(Named(path, name_of(path), label))
-                else:
-                    skipped.append(Skipped(name_of(path), problem))
+            for start, names, others in walk(folder):
+                paths = [start + name for name in names]
+                files.paths.extend(paths)
+                files.files.extend(shown_below(folder, root, paths))
+                files.labels.extend([label] * len(paths))
+                shown = shown_below(folder, root, [path for path, _ in others])
+                skipped += [Skipped(name, problem) for name, (_, problem) in zip(shown, others, strict=True)]
     return files_source(
         root.resolve().name,
         classes,
-        named,
+        listed,
         note=f"images of the folder {display(str(root))}.",
         expected=LAYOUT,
         skipped=skipped,

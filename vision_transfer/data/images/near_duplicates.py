@@ -10,7 +10,7 @@ hashes differed by at most 12 bits and gradients correlated by at least 0.907. O
 `tests/data/images/measure_near_duplicates.py` prints these numbers.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -173,15 +173,22 @@ def gradient_correlation(
     return np.divide(np.sum(one * other, axis=1), norms, out=np.zeros_like(norms), where=norms > 0)
 
 
-def equal_contents(contents: Sequence[bytes]) -> Int32[np.ndarray, "pairs 2"]:
+def equal_contents(contents: UInt8[np.ndarray, "n 16"]) -> Int32[np.ndarray, "pairs 2"]:
     """The index of each repeated content, preceded by the index of its first occurrence."""
+    # Millions of digests are sorted by their first half in a tenth of the time of all their bytes.
+    starts = np.ascontiguousarray(contents[:, :8]).view("<u8")[:, 0]
+    order = np.argsort(starts, kind="stable")
+    alike = starts[order[1:]] == starts[order[:-1]]
+    several = np.sort(order[np.append(alike, False) | np.insert(alike, 0, False)]) if alike.any() else order[:0]
     first: dict[bytes, int] = {}
-    pairs = [(first.setdefault(content, place), place) for place, content in enumerate(contents)]
+    pairs = [(first.setdefault(contents[place].tobytes(), place), place) for place in several.tolist()]
     return np.array([pair for pair in pairs if pair[0] != pair[1]], np.int32).reshape(-1, 2)
 
 
 def connected(count: int, pairs: Int32[np.ndarray, "pairs 2"]) -> Int32[np.ndarray, "count"]:
     """The group number of each of `count` items, where both items of a pair are in the same group."""
+    if not len(pairs):
+        return np.arange(count, dtype=np.int32)
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 

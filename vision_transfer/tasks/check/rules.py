@@ -6,6 +6,7 @@ from pathlib import PurePosixPath
 import numpy as np
 from jaxtyping import Int
 
+from vision_transfer.data.dataset import DIGEST_BYTES, stack_digests
 from vision_transfer.data.doubts import FEWEST_OF_A_CLASS, LEAST_CONTRAST, say_too_small, say_without_contrast
 from vision_transfer.data.formats.folder import looks_like_split
 from vision_transfer.data.images.near_duplicates import equal_contents, near_duplicates
@@ -126,9 +127,8 @@ def unusual_files(source: Source, scan: Scan, image_size: int, value_range: tupl
 def copies(scan: Scan) -> tuple[list[Finding], np.ndarray]:
     """Findings about all pairs that show the same, and those pairs: `(pairs, 2) int32` places, the smaller first."""
     # What does not decode is no example.
-    equal = [
-        pair for pair in equal_contents([image.content for image in scan.images]).tolist() if scan.decoded[pair[0]]
-    ]
+    contents = stack_digests([image.content.ljust(DIGEST_BYTES, b"\0") for image in scan.images])
+    equal = [pair for pair in equal_contents(contents).tolist() if scan.decoded[pair[0]]]
     near = near_duplicates(np.stack([image.thumbnail for image in scan.images]), scan.decoded)
     of_equal_files = {scan.images[second].content for _, second in equal}
     pairs: list[tuple[list[int], float | None]] = [(pair, None) for pair in equal]

@@ -115,14 +115,14 @@ def _scan_split(examples: Examples, channels: int, name: str, screen: Screen) ->
         try:
             pixels = examples.pixels(index, channels)
         except UndecodableError as reason:
-            content = examples.contents[index] if examples.contents else b""
+            content = examples.contents[index].tobytes() if len(examples.contents) else b""
             return ScannedImage(np.zeros((SIDE, SIDE), np.uint8), content, problem=str(reason))
         size = (pixels.shape[1], pixels.shape[0])
         if examples.read is None:
             return ScannedImage(thumbnail(pixels), digest_image(pixels), size=size, exposure=exposure_of(pixels))
         found = inspected(examples.read(index))
         return ScannedImage(
-            thumbnail(pixels), examples.contents[index], size=size, exposure=exposure_of(pixels), **found
+            thumbnail(pixels), examples.contents[index].tobytes(), size=size, exposure=exposure_of(pixels), **found
         )
 
     return list(map_in_order(scan, range(len(examples.files)), screen=screen, title=f"Scanning {name}"))
