@@ -27,7 +27,7 @@ from vision_transfer.config.schema import DatasetConfig
 from vision_transfer.data.images.near_duplicates import SIDE, near_duplicates
 from vision_transfer.data.load import load_dataset
 from vision_transfer.data.rows import StoredRows, TakenRows
-from vision_transfer.feature_cache.store import Store, open_store, row_keys, write_shard
+from vision_transfer.feature_cache.store import Store, open_store, write_shard
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.devices import local_mesh
 from vision_transfer.tasks.benchmark.input_path import feed_epoch
@@ -92,7 +92,7 @@ def features(folder, rows):
     """Writes the features."""
     store, random = store_of(folder), np.random.default_rng(0)
     store.path.mkdir(parents=True)
-    keys = row_keys(random.integers(0, 256, (rows, 16), dtype=np.uint8))
+    keys = random.integers(0, 256, (rows, 16), dtype=np.uint8)
     for first in range(0, rows, SHARD_ROWS):
         some = keys[first : first + SHARD_ROWS]
         write_shard(store, random.random((len(some), FEATURES), np.float32), some)
@@ -117,7 +117,7 @@ def store_of(folder):
 
 def open_features(folder, rows):
     """The features of all images."""
-    keys = row_keys(np.random.default_rng(0).integers(0, 256, (rows, 16), dtype=np.uint8))
+    keys = np.random.default_rng(0).integers(0, 256, (rows, 16), dtype=np.uint8)
     return open_store(store_of(folder), Screen().silent(), remove_damaged=False).rows(keys)
 
 

@@ -24,7 +24,7 @@ from PIL import Image
 from vision_transfer.data.formats.idx import read_idx
 from vision_transfer.data.formats.npz import npz_source
 from vision_transfer.data.images.decode import decode_file
-from vision_transfer.feature_cache.store import Store, open_store, row_keys, write_shard
+from vision_transfer.feature_cache.store import Store, open_store, write_shard
 from vision_transfer.models.pretrained.keras_h5 import write_layers
 from vision_transfer.models.pretrained.safetensors_file import write_safetensors
 from vision_transfer.models.pretrained.weights_file import read_weights_file
@@ -73,9 +73,8 @@ def features(folder):
     store = Store(folder)
     folder.mkdir()
     digests = np.arange(16 * 400, dtype=np.uint32).view(np.uint8).reshape(400, 64)[:, :16].copy()
-    keys = row_keys(digests)
-    write_shard(store, np.ones((400, 50000), np.float32), keys)
-    return lambda: open_store(store, screen, remove_damaged=True).rows(keys)[np.arange(400)].sum()
+    write_shard(store, np.ones((400, 50000), np.float32), digests)
+    return lambda: open_store(store, screen, remove_damaged=True).rows(digests)[np.arange(400)].sum()
 
 def onnx_file(path):
     tensor = numpy_helper.from_array(kernel, "dense/kernel")

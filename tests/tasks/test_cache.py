@@ -9,7 +9,7 @@ from filelock import FileLock
 
 from vision_transfer.errors import UserError
 from vision_transfer.feature_cache.prefix import computed_by
-from vision_transfer.feature_cache.store import Hold, Store, row_keys, write_shard
+from vision_transfer.feature_cache.store import Hold, Store, write_shard
 from vision_transfer.runtime.files import write_json
 from vision_transfer.tasks.cache import cache_entries, prune, say_cache, selected
 
@@ -44,7 +44,7 @@ def write_store(cache, name, days, **computed):
     store.path.mkdir(parents=True)
     key = {"input_shape": [180, 180, 3], "stored": "bfloat16", "variant": None, **computed}
     store.describe({"layer": "block5_pool", "backbone": "vgg16", "key": key})
-    write_shard(store, np.zeros((2, 5, 5, 512), jnp.bfloat16), row_keys(np.arange(32, dtype=np.uint8).reshape(2, 16)))
+    write_shard(store, np.zeros((2, 5, 5, 512), jnp.bfloat16), np.arange(32, dtype=np.uint8).reshape(2, 16))
     write(store.used_file, b"", days)
     write(store.lock_file, b"", days)
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Bool, Int32, UInt8, UInt32
+from jaxtyping import Bool, Int32, Int64, UInt8, UInt32
 
 from vision_transfer.data.rows import Rows, TakenRows
 
@@ -119,3 +119,24 @@ def digest_image(image: UInt8[np.ndarray, "height width channels"]) -> bytes:
 def stack_digests(digests: Sequence[bytes]) -> UInt8[np.ndarray, "examples 16"]:
     """Digests as the rows of an array."""
     return np.frombuffer(b"".join(digests), np.uint8).reshape(-1, DIGEST_BYTES)
+
+
+def find_digests(
+    wanted: UInt8[np.ndarray, "wanted 16"], present: UInt8[np.ndarray, "present 16"]
+) -> Int64[np.ndarray, "wanted"]:
+    """The first place of each wanted digest among those present, or -1."""
+    # Millions are sorted by their first half in a tenth of the time that whole digests take.
+    halves = [np.ascontiguousarray(digests).view("<u8").reshape(-1, 2)[:, 0] for digests in (wanted, present)]
+    order = np.argsort(halves[1], kind="stable")
+    ordered = halves[1][order]
+    places, ends = (np.searchsorted(ordered, halves[0], side) for side in ("left", "right"))
+    found = np.full(len(wanted), -1)
+    left = np.flatnonzero(places < ends)
+    while len(left):
+        candidates = order[places[left]]
+        same = (present[candidates] == wanted[left]).all(axis=1)
+        found[left[same]] = candidates[same]
+        left = left[~same]
+        places[left] += 1
+        left = left[places[left] < ends[left]]
+    return found

@@ -12,7 +12,7 @@ from rich.filesize import decimal
 from vision_transfer.data.rows import Rows
 from vision_transfer.feature_cache.extraction import missing_rows
 from vision_transfer.feature_cache.prefix import Prefix
-from vision_transfer.feature_cache.store import FOLDER, row_keys
+from vision_transfer.feature_cache.store import FOLDER
 
 # Without a budget features take at most this share of the free disk.
 SHARE_OF_FREE_DISK = 0.5
@@ -59,6 +59,6 @@ def missing_bytes(requests: Sequence[Request], layer: str) -> dict[str, int]:
     """Bytes of the rows of each request that no store has yet; no array is read."""
     found = {}
     for request in requests:
-        missing = missing_rows(row_keys(request.digests), request.prefix.store(layer).keys())
+        missing = missing_rows(request.digests, request.prefix.store(layer).keys())
         found[request.name] = len(missing) * request.prefix.row_bytes(layer)
     return found

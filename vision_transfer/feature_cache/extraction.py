@@ -8,15 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int64, UInt8
 from rich.filesize import decimal
 
+from vision_transfer.data.dataset import find_digests
 from vision_transfer.data.rows import Rows, TakenRows
 from vision_transfer.errors import UserError
 from vision_transfer.feature_cache.cacheable import cacheable_layers
 from vision_transfer.feature_cache.prefix import Prefix
 from vision_transfer.feature_cache.rows import FeatureRows
-from vision_transfer.feature_cache.store import Store, open_store, row_keys, write_shard
+from vision_transfer.feature_cache.store import Store, open_store, write_shard
 from vision_transfer.models.inference import infer_batches
 from vision_transfer.runtime import hosts
 from vision_transfer.runtime.console import Advance, Screen
@@ -39,22 +40,22 @@ def features(
     Raises:
         UserError: the disk has no room for the missing rows.
     """
-    store, keys = prefix.store(layer), row_keys(digests)
+    store = prefix.store(layer)
     with _held(store, layer, screen):
         first = hosts.is_first()
         found = open_store(store, screen, remove_damaged=first)
-        missing = missing_rows(keys, found.place_of)
+        missing = missing_rows(digests, found.keys)
         if hosts.several():
             # Each host computes its share; where hosts have a cache each, then the rows that the others computed.
             hosts.barrier()  # all have looked before any adds
-            _compute(prefix, layer, images, keys, missing[hosts.own_share(len(missing))], screen)
+            _compute(prefix, layer, images, digests, missing[hosts.own_share(len(missing))], screen)
             hosts.barrier()
             found = open_store(store, screen, remove_damaged=False)
-            missing = missing_rows(keys, found.place_of)
+            missing = missing_rows(digests, found.keys)
         if len(missing):
-            _compute(prefix, layer, images, keys, missing, screen)
+            _compute(prefix, layer, images, digests, missing, screen)
             found = open_store(store, screen, remove_damaged=first)
-        return found.rows(keys)
+        return found.rows(digests)
 
 
 @contextmanager
@@ -72,14 +73,21 @@ def _held(store: Store, layer: str, screen: Screen) -> Iterator[None]:
         hosts.barrier()
 
 
-def _compute(prefix: Prefix, layer: str, images: Rows, keys: list[str], rows: np.ndarray, screen: Screen) -> None:
+def _compute(
+    prefix: Prefix,
+    layer: str,
+    images: Rows,
+    keys: UInt8[np.ndarray, "examples 16"],
+    rows: np.ndarray,
+    screen: Screen,
+) -> None:
     """Computes rows on this host's devices, and adds them to the store."""
     if not len(rows):
         return
     store = prefix.store(layer)
     check_free_space(store.path, layer, len(rows), prefix.row_bytes(layer))
     store.describe({"backbone": prefix.backbone, "layer": layer, "key": prefix.description(layer)})
-    wanted = [keys[row] for row in rows]
+    wanted = keys[rows]
     start, source = _source(prefix, layer, TakenRows(images, rows), wanted, screen)
     network, variables, (mesh, size) = prefix.network, prefix.variables, own_batch(prefix.batch_size, prefix.mesh)
     batches = infer_batches(network, variables, source, mesh, batch_size=size, start=start, stop=layer)
@@ -90,10 +98,13 @@ def _compute(prefix: Prefix, layer: str, images: Rows, keys: list[str], rows: np
             done += len(shard)
 
 
-def missing_rows(keys: list[str], present: Iterable[str]) -> np.ndarray:
-    """`(missing,) int64`: the first row of each key that is not present, in order."""
-    first = {key: row for row, key in reversed(list(enumerate(keys)))}
-    return np.sort(np.array([first[key] for key in first.keys() - set(present)], np.int64))
+def missing_rows(
+    keys: UInt8[np.ndarray, "examples 16"], present: UInt8[np.ndarray, "present 16"]
+) -> Int64[np.ndarray, "missing"]:
+    """The first row of each key that is not present, in order."""
+    missing = np.flatnonzero(find_digests(keys, present) < 0)
+    firsts = find_digests(keys[missing], keys[missing])
+    return missing[firsts == np.arange(len(missing))]
 
 
 def check_free_space(folder: Path, layer: str, rows: int, row_bytes: int) -> None:
@@ -108,7 +119,9 @@ def check_free_space(folder: Path, layer: str, rows: int, row_bytes: int) -> Non
         )
 
 
-def _source(prefix: Prefix, layer: str, images: Rows, keys: list[str], screen: Screen) -> tuple[str | None, Rows]:
+def _source(
+    prefix: Prefix, layer: str, images: Rows, keys: UInt8[np.ndarray, "wanted 16"], screen: Screen
+) -> tuple[str | None, Rows]:
     """The first layer to run and its inputs: features of the deepest earlier layer with all of `keys`, or the images.
 
     Rows that were rounded when stored are not used: the results would depend on what happened to be cached.
@@ -116,10 +129,10 @@ def _source(prefix: Prefix, layer: str, images: Rows, keys: list[str], screen: S
     unrounded = replace(prefix, dtype="float32")
     for earlier in cacheable_layers(prefix.network, layer):
         store = unrounded.store(earlier)
-        if earlier == layer or not store.path.is_dir() or not store.keys().issuperset(keys):
+        if earlier == layer or not store.path.is_dir() or len(missing_rows(keys, store.keys())):
             continue
         found = open_store(store, screen, remove_damaged=False)
-        if found.place_of.keys() >= set(keys):
+        if not len(missing_rows(keys, found.keys)):
             return prefix.network.after(earlier), found.rows(keys)
     return None, images
 

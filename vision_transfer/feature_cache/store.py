@@ -28,6 +28,7 @@ import numpy as np
 from filelock import FileLock
 from jaxtyping import Float, UInt8
 
+from vision_transfer.data.dataset import DIGEST_BYTES, find_digests
 from vision_transfer.data.rows import StoredRows, open_rows
 from vision_transfer.feature_cache.rows import FeatureRows
 from vision_transfer.runtime.console import Screen
@@ -109,13 +110,13 @@ class Store:
         """Writes the description of the rows."""
         write_json(self.path / _DESCRIPTION, description)
 
-    def keys(self) -> set[str]:
+    def keys(self) -> UInt8[np.ndarray, "rows 16"]:
         """Keys of the rows, as listed in the indices; no array is read."""
-        found: set[str] = set()
+        found = [np.zeros((0, DIGEST_BYTES), np.uint8)]
         for file in self.index_files:
-            with suppress(TypeError, KeyError):
-                found |= set(_read_json(file)["content"]["rows"])
-        return found
+            with suppress(TypeError, KeyError, ValueError):
+                found.append(_keys(_read_json(file)["content"]))
+        return np.concatenate(found)
 
     @contextmanager
     def unused(self) -> Iterator[bool]:
@@ -130,16 +131,25 @@ class Store:
 
 @dataclass(frozen=True)
 class OpenStore:
-    """The intact shards of a store, the place (shard and row in it) of each key, and the hold against pruning."""
+    """The intact shards of a store, the keys of their rows, shard after shard, and the hold against pruning."""
 
     shards: tuple[StoredRows, ...]
-    place_of: dict[str, tuple[int, int]]
+    keys: UInt8[np.ndarray, "rows 16"]
     hold: Hold
 
-    def rows(self, keys: Sequence[str]) -> FeatureRows:
-        """The rows with these keys, in this order."""
-        places = np.array([self.place_of[key] for key in keys], np.int64).reshape(-1, 2)
-        return FeatureRows(self.shards, places, (self.hold,))
+    def rows(self, keys: UInt8[np.ndarray, "wanted 16"]) -> FeatureRows:
+        """The rows with these keys, in this order.
+
+        Raises:
+            KeyError: a row is not there.
+        """
+        found = find_digests(keys, self.keys)
+        if (found < 0).any():
+            raise KeyError(keys[np.argmin(found)].tobytes().hex())
+        ends = np.cumsum([len(shard) for shard in self.shards])
+        shards = np.searchsorted(ends, found, side="right")
+        starts = np.concatenate([[0], ends])[shards]
+        return FeatureRows(self.shards, np.stack([shards, found - starts], axis=1), (self.hold,))
 
 
 def open_store(store: Store, screen: Screen, *, remove_damaged: bool) -> OpenStore:
@@ -151,7 +161,7 @@ def open_store(store: Store, screen: Screen, *, remove_damaged: bool) -> OpenSto
     """
     hold, files = Hold(store.used_file), store.index_files
     shards: list[StoredRows] = []
-    place_of: dict[str, tuple[int, int]] = {}
+    keys = [np.zeros((0, DIGEST_BYTES), np.uint8)]
     arrays = [_array_file(file) for file in files]
     with ThreadPoolExecutor() as pool, screen.bar("Verifying cached features", len(files), "shards") as advance:
 
@@ -161,39 +171,33 @@ def open_store(store: Store, screen: Screen, *, remove_damaged: bool) -> OpenSto
                 advance(1)
                 yield digest
 
-        digests = known_digests(store.stamps_file, arrays, read, SHA256_BYTES)
-    for file, digest in zip(files, digests, strict=True):
-        index = _verified_index(file, digest)
+        digests, absent = known_digests(store.stamps_file, arrays, read, SHA256_BYTES)
+    for place, file in enumerate(files):
+        index = None if place in absent else _verified_index(file, digests[place].tobytes())
         shard = None if index is None else _stored_shard(file, index)
         if shard is not None:
-            keys, rows = shard
-            place_of |= {key: (len(shards), row) for row, key in enumerate(keys)}
-            shards.append(rows)
+            keys.append(shard[0])
+            shards.append(shard[1])
         elif remove_damaged:
             remove(file)
             remove(_array_file(file))
-    return OpenStore(tuple(shards), place_of, hold)
+    return OpenStore(tuple(shards), np.concatenate(keys), hold)
 
 
-def write_shard(store: Store, rows: Float[np.ndarray, "rows ..."], keys: Sequence[str]) -> None:
-    """Writes a shard of float32 or bfloat16 rows under the store's lock.
+def write_shard(store: Store, rows: Float[np.ndarray, "rows ..."], keys: UInt8[np.ndarray, "rows 16"]) -> None:
+    """Writes a shard of float32 or bfloat16 rows, of images with these digests, under the store's lock.
 
     The index is written last: a shard without an index does not exist.
     """
-    array_file = store.path / f"{hashlib.sha256(''.join(keys).encode()).hexdigest()[:16]}.npy"
+    array_file = store.path / f"{hashlib.sha256(keys.tobytes()).hexdigest()[:16]}.npy"
     dtype = str(rows.dtype)
     with replaced_file(array_file) as temporary, temporary.open("wb") as stream:
         np.save(stream, rows.view(SAVED_AS[dtype]), allow_pickle=False)
-    content = {"rows": list(keys), "dtype": dtype, "sha256": _sha256(array_file)}
+    content = {"rows": keys.tobytes().hex(), "dtype": dtype, "sha256": _sha256(array_file)}
     write_json(array_file.with_suffix(".json"), {"digest": json_digest(content), "content": content})
 
 
-def row_keys(digests: UInt8[np.ndarray, "examples 16"]) -> list[str]:
-    """The keys of images with these digests."""
-    return [digest.tobytes().hex() for digest in digests]
-
-
-def _verified_index(index_file: Path, sha256: bytes | None) -> dict[str, Any] | None:
+def _verified_index(index_file: Path, sha256: bytes) -> dict[str, Any] | None:
     """The index of a shard, or None if it or the array, whose digest is given, is not as it was written.
 
     Raises:
@@ -208,15 +212,20 @@ def _verified_index(index_file: Path, sha256: bytes | None) -> dict[str, Any] | 
     return index if intact else None
 
 
-def _stored_shard(index_file: Path, index: dict[str, Any]) -> tuple[list[str], StoredRows] | None:
+def _stored_shard(index_file: Path, index: dict[str, Any]) -> tuple[UInt8[np.ndarray, "rows 16"], StoredRows] | None:
     """Keys and rows of a verified shard, or None if index and array do not fit each other."""
     try:
-        rows = open_rows(_array_file(index_file))
-        if rows.dtype != SAVED_AS[index["dtype"]] or len(index["rows"]) != len(rows):
+        keys, rows = _keys(index), open_rows(_array_file(index_file))
+        if rows.dtype != SAVED_AS[index["dtype"]] or len(keys) != len(rows):
             return None
-        return index["rows"], rows.view(jnp.dtype(index["dtype"]))
+        return keys, rows.view(jnp.dtype(index["dtype"]))
     except (*DAMAGE, ValueError, KeyError, TypeError):
         return None
+
+
+def _keys(index: dict[str, Any]) -> UInt8[np.ndarray, "rows 16"]:
+    """The keys in a shard's index, there as one string, which is read in a tenth of the time of one for each."""
+    return np.frombuffer(bytes.fromhex(index["rows"]), np.uint8).reshape(-1, DIGEST_BYTES)
 
 
 def _array_file(index_file: Path) -> Path:

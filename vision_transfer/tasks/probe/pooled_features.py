@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, UInt8
 from vision_transfer.data.rows import Rows
 from vision_transfer.feature_cache.extraction import check_free_space, missing_rows
 from vision_transfer.feature_cache.prefix import Prefix
-from vision_transfer.feature_cache.store import FOLDER, Store, open_store, row_keys, write_shard
+from vision_transfer.feature_cache.store import FOLDER, Store, open_store, write_shard
 from vision_transfer.models.inference import on_devices
 from vision_transfer.models.layers import (
     Activate,
@@ -71,11 +71,11 @@ def pooled_features(
         "pooled": list(layers),
         "pooling": code_digest((_THIS_FILE,), without=()),
     }
-    store, keys = Store(prefix.folder / FOLDER / json_digest(key)), row_keys(digests)
+    store = Store(prefix.folder / FOLDER / json_digest(key))
     what = f"averages of {len(layers)} layers"
     with shared_folder(store.path, f"computing {what}", screen):
         found = open_store(store, screen, remove_damaged=True)
-        missing = missing_rows(keys, found.place_of)
+        missing = missing_rows(digests, found.keys)
         if len(missing):
             check_free_space(store.path, what, len(missing), sum(widths) * np.dtype(np.float32).itemsize)
             store.describe({"backbone": prefix.backbone, "layer": what, "key": key})
@@ -83,9 +83,9 @@ def pooled_features(
                 for first in range(0, len(missing), SHARD_IMAGES):
                     numbers = missing[first : first + SHARD_IMAGES]
                     rows = _averages(prefix, tuple(layers), images, numbers, advance)
-                    write_shard(store, rows, [keys[number] for number in numbers])
+                    write_shard(store, rows, digests[numbers])
             found = open_store(store, screen, remove_damaged=True)
-        rows = found.rows(keys)[np.arange(len(keys))]
+        rows = found.rows(digests)[np.arange(len(digests))]
     return dict(zip(layers, np.split(rows, np.cumsum(widths)[:-1], axis=1), strict=True))
 
 
