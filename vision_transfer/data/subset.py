@@ -69,7 +69,7 @@ def hold_out(
     if fraction > 0:
         wanted = np.maximum(wanted, 1)
     wanted = np.minimum(wanted, np.maximum(counts - 1, 0))
-    if groups is None or len(np.unique(groups)) == len(labels):
+    if groups is None or np.diff(np.sort(groups)).all():
         held = rank_in_class(labels, names, purpose, seed) < wanted[labels]
     else:
         held = _held_groups(labels, hash_names(names, purpose, seed), groups, counts, wanted)
