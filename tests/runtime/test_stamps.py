@@ -1,12 +1,13 @@
 """Kept digests: a file is read once, and every change to it is noticed."""
 
 import os
+import sys
 import time
 from hashlib import blake2b
 
 import pytest
 
-from vision_transfer.runtime import stamps
+from vision_transfer.runtime import file_stamps, stamps
 from vision_transfer.runtime.stamps import known_digests
 
 # Linux sets the times of files by a clock that ticks 100 to 1,000 times a second.
@@ -120,3 +121,14 @@ def test_without_a_place_nothing_is_kept(reader):
     digests, others = known_digests(None, reader.paths, lambda places: [b"x" * 16] * len(places), 16)
     assert digests.tobytes() == b"x" * 48
     assert others == {}
+
+
+def test_processes_give_the_same_stamps(reader, monkeypatch, tmp_path):
+    paths = [*reader.paths, tmp_path / "none", tmp_path / "\udcff \n", str(tmp_path / "a\0b"), tmp_path]
+    paths[4].write_bytes(b"x")
+    alone = file_stamps.shared_stamps_of(paths, 1)
+    assert alone == file_stamps.stamps_of(paths).tobytes()
+    monkeypatch.setattr(file_stamps, "_MANY", 1)
+    assert file_stamps.shared_stamps_of(paths, 2) == alone
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    assert file_stamps.shared_stamps_of(paths, 3) == alone

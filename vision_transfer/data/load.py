@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Int32
 
 from vision_transfer.config.schema import DatasetConfig
-from vision_transfer.data.dataset import SPLITS, Dataset, Skipped, Split, digest
+from vision_transfer.data.dataset import DIGEST_BYTES, SPLITS, Dataset, Skipped, Split, digest
 from vision_transfer.data.doubts import LEAST_CONTRAST, say_too_small, say_without_contrast, without_contrast
 from vision_transfer.data.find import find_source
 from vision_transfer.data.folds import named_groups, pairs_of_groups, pooled, taken, together, with_fold_as_test
@@ -192,19 +192,22 @@ def _together(groups: Int32[np.ndarray, "examples"]) -> str:
 
 def check_no_shared_file(source: Source) -> None:
     """Raises UserError if two splits share an image, by content: their metrics would reward memorisation."""
-    files = [split for split, examples in source.splits.items() if len(examples.contents)]
-    for first, second in combinations(files, 2):
-        one, other = source.splits[first], source.splits[second]
-        pairs = equal_contents(np.concatenate([one.contents, other.contents])).tolist()
-        count = len(one.files)
-        shared = [(place, same - count) for place, same in pairs if place < count <= same]
+    names = [split for split, examples in source.splits.items() if len(examples.contents)]
+    splits = [source.splits[name] for name in names]
+    pairs = equal_contents(np.concatenate([np.zeros((0, DIGEST_BYTES), np.uint8), *(one.contents for one in splits)]))
+    starts = np.cumsum([0, *(len(one.files) for one in splits)])
+    numbers = np.searchsorted(starts, pairs, side="right") - 1
+    for first, second in combinations(range(len(splits)), 2):
+        one, other = splits[first], splits[second]
+        places = pairs[(numbers == (first, second)).all(axis=1)] - starts[[first, second]]
         # What does not decode is no example.
-        shared = [pair for pair in shared if _problem(one, pair[0]) is None]
+        shared = {place: same for place, same in reversed(places.tolist()) if _problem(one, place) is None}
         if shared:
-            place, same = min(shared)
+            place = min(shared)
             raise UserError(
-                f"--config.dataset.root: {first} and {second} share {len(shared)} file(s) of equal content, such as "
-                f"{one.files[place]} and {other.files[same]}. Remove them from one of the two (--mode=check lists all)."
+                f"--config.dataset.root: {names[first]} and {names[second]} share {len(shared)} file(s) of equal "
+                f"content, such as {one.files[place]} and {other.files[shared[place]]}. Remove them from one of the "
+                "two (--mode=check lists all)."
             )
 
 

@@ -30,7 +30,9 @@ def rank_in_class(
     labels: Integer[np.ndarray, "examples"], names: Sequence[str], purpose: str, seed: int
 ) -> Int32[np.ndarray, "examples"]:
     """Each example's rank (0, 1, ...) among those of its class, in the order of `hash_names`."""
-    order = np.lexsort((np.arange(len(labels)), hash_names(names, purpose, seed), labels))
+    # Two sorts, both stable, take half the time of `lexsort`.
+    order = np.argsort(hash_names(names, purpose, seed), kind="stable")
+    order = order[np.argsort(labels[order], kind="stable")]
     ordered = labels[order]
     ranks = np.empty(len(labels), np.int32)
     ranks[order] = np.arange(len(labels)) - np.searchsorted(ordered, ordered, side="left")

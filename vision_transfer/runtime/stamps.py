@@ -9,10 +9,8 @@ tells that a disk returns other bytes than were written; `forget` (the flag `--v
     stamps/NAME    blake2b-128 of the rest; stamps, 4 little-endian int64 each; digests
 """
 
-import os
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from hashlib import blake2b
 from pathlib import Path
 from typing import TypeVar
@@ -20,6 +18,7 @@ from typing import TypeVar
 import numpy as np
 from jaxtyping import Bool, Int64, UInt8
 
+from vision_transfer.runtime.file_stamps import shared_stamps_of
 from vision_transfer.runtime.files import DAMAGE, remove, replaced_file
 from vision_transfer.runtime.jax_setup import cores
 
@@ -28,8 +27,6 @@ FOLDER = "stamps"
 GRANULARITY_NS = 2 * 10**9
 _CHECK_BYTES = 16
 _STAMP_BYTES = 32
-_INODE_BITS = 2**63 - 1
-_STAMPED_AT_A_TIME = 4096
 
 Other = TypeVar("Other")
 
@@ -54,7 +51,7 @@ def known_digests(
     digests, others = np.zeros((len(paths), digest_bytes), np.uint8), dict[int, Other]()
     stamps, found = np.zeros((len(paths), 4), np.int64), np.zeros(len(paths), bool)
     if file is not None:
-        stamps = _stamps(paths)
+        stamps = np.frombuffer(shared_stamps_of(paths, cores()), np.int64).reshape(-1, 4)
         kept, kept_digests = _kept(file, digest_bytes)
         found, places = _find(kept, stamps)
         digests[found] = kept_digests[places[found]]
@@ -76,28 +73,6 @@ def known_digests(
 def forget(cache_dir: Path) -> None:
     """Removes all digests, so that every file is read again."""
     remove(cache_dir / FOLDER)
-
-
-def _stamps(paths: Sequence[str | Path]) -> Int64[np.ndarray, "paths 4"]:
-    """The stamps of files; zeros, which no file has, where there is none.
-
-    Threads ask for them, because most of the time is the system's.
-    """
-    blocks = (paths[first : first + _STAMPED_AT_A_TIME] for first in range(0, len(paths), _STAMPED_AT_A_TIME))
-    with ThreadPoolExecutor(cores()) as pool:
-        return np.concatenate([np.zeros((0, 4), np.int64), *pool.map(_stamps_of_block, blocks)])
-
-
-def _stamps_of_block(paths: Sequence[str | Path]) -> Int64[np.ndarray, "paths 4"]:
-    stamps: list[int] = []
-    for path in paths:
-        try:
-            status = os.stat(path)  # noqa: PTH116 (Path.stat takes twice as long)
-        except (OSError, ValueError):
-            stamps += (0, 0, 0, 0)
-        else:
-            stamps += (status.st_ino & _INODE_BITS, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-    return np.array(stamps, np.int64).reshape(-1, 4)
 
 
 def _find(
