@@ -5,6 +5,7 @@ import shutil
 import numpy as np
 from PIL import Image
 
+from vision_transfer.data import load as load_module
 from vision_transfer.data.images import near_duplicates
 
 SPLITS = ("train", "validation", "test")
@@ -100,3 +101,16 @@ def test_a_thousand_classes(load, tmp_path):
     assert len(dataset.classes) == 1000
     for split in SPLITS:
         assert np.bincount(getattr(dataset, split).labels).tolist() == [1] * 1000
+
+
+def test_what_is_held_out_of_many_is_found_again(load, unsplit, monkeypatch):
+    def splits(seed):
+        dataset = load(name="folder", root=unsplit, image_size=16, validation_fraction=0.2, split_seed=seed)
+        return [dataset.train.files, dataset.validation.files, dataset.test.files]
+
+    expected = [splits(seed) for seed in (0, 1)]
+    calls, hold_out = [], load_module.hold_out
+    monkeypatch.setattr(load_module, "_MANY", 1)
+    monkeypatch.setattr(load_module, "hold_out", lambda *given: calls.append(given[3]) or hold_out(*given))
+    assert [splits(seed) for seed in (0, 0, 1, 1)] == [expected[seed] for seed in (0, 0, 1, 1)]
+    assert calls == ["test", "validation"] * 2

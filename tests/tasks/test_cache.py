@@ -25,6 +25,7 @@ EVERYTHING = {
     f"thumbnails/{THUMBNAILS}",
     f"near_duplicates/{THUMBNAILS}",
     f"contrast/{THUMBNAILS}",
+    f"held_out/{THUMBNAILS}",
     f"stamps/{THUMBNAILS}-train",
     f"stamps/{FRESH}",
     f"features/{FRESH}",
@@ -62,7 +63,7 @@ def cache(tmp_path):
     os.utime(data / "manifest.json", (NOW - 20 * DAY, NOW - 20 * DAY))
     write(tmp_path / "thumbnails" / THUMBNAILS, bytes(16 + 3 * 1025), days=20)
     write(tmp_path / "thumbnails" / "mine")
-    for kind in ("near_duplicates", "contrast"):
+    for kind in ("near_duplicates", "contrast", "held_out"):
         write(tmp_path / kind / THUMBNAILS)
     for name in (f"{THUMBNAILS}-train", FRESH):
         write(tmp_path / "stamps" / name)

@@ -126,17 +126,19 @@ def find_digests(
 ) -> Int64[np.ndarray, "wanted"]:
     """The first place of each wanted digest among those present, or -1."""
     # Millions are sorted by their first half in a tenth of the time that whole digests take.
-    halves = [np.ascontiguousarray(digests).view("<u8").reshape(-1, 2)[:, 0] for digests in (wanted, present)]
-    order = np.argsort(halves[1], kind="stable")
-    ordered = halves[1][order]
-    places, ends = (np.searchsorted(ordered, halves[0], side) for side in ("left", "right"))
-    found = np.full(len(wanted), -1)
-    left = np.flatnonzero(places < ends)
+    first, among = (np.ascontiguousarray(digests).view("<u8").reshape(-1, 2)[:, 0] for digests in (wanted, present))
+    order, questions = np.argsort(among, kind="stable"), np.argsort(first)
+    ordered = among[order]
+    places, found = np.empty(len(wanted), np.int64), np.full(len(wanted), -1)
+    # Asked in order, so that neighbouring answers are in a core's cache.
+    places[questions] = np.searchsorted(ordered, first[questions])
+    left = np.arange(len(wanted))
     while len(left):
+        left = left[places[left] < len(order)]
+        left = left[ordered[places[left]] == first[left]]
         candidates = order[places[left]]
         same = (present[candidates] == wanted[left]).all(axis=1)
         found[left[same]] = candidates[same]
         left = left[~same]
         places[left] += 1
-        left = left[places[left] < ends[left]]
     return found

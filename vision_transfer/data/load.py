@@ -26,6 +26,9 @@ from vision_transfer.runtime.console import Screen
 
 # The cache has a bit for each image of a split: whether it has no contrast.
 CONTRAST_FOLDER = "contrast"
+# And a bit for each of many examples: whether it is held out. The version is to be raised when `hold_out` changes.
+HELD_OUT_FOLDER, HOLD_OUT_VERSION = "held_out", 1
+_MANY = 100_000
 # Number of left-out files that an error message names; all are in `Dataset.skipped`.
 _NAMED_IN_ERRORS = 3
 
@@ -142,7 +145,7 @@ def _with_held_out_splits(source: Source, config: DatasetConfig, cache_dir: Path
         if split in splits:
             continue
         train = splits["train"]
-        kept, held = hold_out(train.labels, train.files, fraction, split, config.split_seed, groups)
+        kept, held = _held_out(train, fraction, split, config.split_seed, groups, cache_dir)
         splits["train"], splits[split], groups = train.take(kept), train.take(held), groups[kept]
         held_out = (
             f"{len(held):,} of the {len(train.files):,} training images ({fraction:.3g} of each class, chosen by a "
@@ -152,6 +155,27 @@ def _with_held_out_splits(source: Source, config: DatasetConfig, cache_dir: Path
         notes.append(f"There is no {split} split: {held_out if fraction else left_empty}")
     ordered = {split: splits[split] for split in SPLITS}
     return replace(source, splits=ordered, note=" ".join([source.note, *notes]))
+
+
+def _held_out(
+    train: Examples, fraction: float, split: str, seed: int, groups: Int32[np.ndarray, "examples"], cache_dir: Path
+) -> tuple[Int32[np.ndarray, "kept"], Int32[np.ndarray, "held"]]:
+    """`hold_out`; of many examples the answer is kept, since it hashes each name."""
+    count = len(train.files)
+    if count < _MANY:
+        return hold_out(train.labels, train.files, fraction, split, seed, groups)
+
+    def find() -> bytes:
+        held = np.zeros(count, bool)
+        held[hold_out(train.labels, train.files, fraction, split, seed, groups)[1]] = True
+        return np.packbits(held).tobytes()
+
+    question = f"{HOLD_OUT_VERSION} {fraction} {split} {seed}".encode(), "\0".join(train.files).encode()
+    parts = (*question, train.labels.tobytes(), groups.tobytes())
+    key = digest(b"".join(map(digest, parts))).hex()
+    kept = kept_bytes(cache_dir / HELD_OUT_FOLDER / key, -(-count // 8), find)
+    held = np.unpackbits(np.frombuffer(kept, np.uint8), count=count).astype(bool)
+    return np.flatnonzero(~held).astype(np.int32), np.flatnonzero(held).astype(np.int32)
 
 
 def _groups(

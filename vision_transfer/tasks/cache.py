@@ -26,7 +26,7 @@ from vision_transfer.data.formats.tfds import INDEX_FOLDER
 from vision_transfer.data.images.cache import FOLDER as DECODED_FOLDER
 from vision_transfer.data.images.cache import PARTS as DECODED_PARTS
 from vision_transfer.data.images.near_duplicates import PAIRS_FOLDER, ROW_BYTES, THUMBNAILS_FOLDER
-from vision_transfer.data.load import CONTRAST_FOLDER
+from vision_transfer.data.load import CONTRAST_FOLDER, HELD_OUT_FOLDER
 from vision_transfer.errors import UserError
 from vision_transfer.feature_cache.prefix import computed_by
 from vision_transfer.feature_cache.store import FOLDER as FEATURES_FOLDER
@@ -181,6 +181,7 @@ KINDS: dict[str, Callable[[Path], Iterator[Entry]]] = {
     INDEX_FOLDER: _small_files(INDEX_FOLDER, _DIGEST_FILE, "labels and digest of a split of a TensorFlow Dataset"),
     STAMPS_FOLDER: _small_files(STAMPS_FOLDER, _STAMPS_FILE, "digests of files that need not be read again"),
     CONTRAST_FOLDER: _small_files(CONTRAST_FOLDER, _DIGEST_FILE, "which images of a split have no contrast"),
+    HELD_OUT_FOLDER: _small_files(HELD_OUT_FOLDER, _DIGEST_FILE, "which of many images are held out of training"),
     FEATURES_FOLDER: _features,
     COMPILED_FOLDER: _compiled,
 }

@@ -57,12 +57,10 @@ def folder_source(root: Path, screen: Screen, cache_dir: Path | None = None) -> 
         for label, name in enumerate(classes):
             folder = folders[split][name]
             for start, names, others in walk(folder):
-                paths = [start + name for name in names]
-                files.paths.extend(paths)
-                files.files.extend(shown_below(folder, root, paths))
-                files.labels.extend([label] * len(paths))
-                shown = shown_below(folder, root, [path for path, _ in others])
-                skipped += [Skipped(name, problem) for name, (_, problem) in zip(shown, others, strict=True)]
+                files.paths.extend([start + name for name in names])
+                files.files.extend(shown_below(folder, root, start, names))
+                files.labels.extend([label] * len(names))
+                skipped += [Skipped(*shown_below(folder, root, path, [""]), problem) for path, problem in others]
     return files_source(
         root.resolve().name,
         classes,
