@@ -60,7 +60,7 @@ def folder_source(root: Path, screen: Screen, cache_dir: Path | None = None) -> 
                 files.paths.extend([start + name for name in names])
                 files.files.extend(shown_below(folder, root, start, names))
                 files.labels.extend([label] * len(names))
-                skipped += [Skipped(*shown_below(folder, root, path, [""]), problem) for path, problem in others]
+                skipped += [Skipped(shown_below(folder, root, path, [""])[0], problem) for path, problem in others]
     return files_source(
         root.resolve().name,
         classes,
