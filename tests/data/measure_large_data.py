@@ -2,11 +2,11 @@
 
     python tests/data/measure_large_data.py FOLDER --rows=500000 --photos=cats_vs_dogs_small
 
-FOLDER gets JPEG files of 64 x 64 pixels (4 kB of disk each), which repeat scikit-learn's two photos in parts, each with
-its number in its pixels; a cache with their decoded images (12 kB each); and features of 6,400 random values (25 kB
-each). Remove it afterwards. Each line is measured in a process of its own. Files are taken out of the page cache before
-an epoch, and random reads of the same rows by 8 and 32 threads tell what the disk can do. Near-duplicates are looked
-for among parts of photos (those of scikit-learn without `--photos`, of which too many are alike).
+FOLDER gets JPEG files of 64 x 64 pixels (4 kB of disk each), which repeat 20,000 parts of scikit-learn's two photos,
+each with its number in its pixels; a cache with their decoded images (12 kB each); and features of 6,400 random values
+(25 kB each). Remove it afterwards. Each line is measured in a process of its own. Files are taken out of the page cache
+before an epoch, and random reads of the same rows by 8 and 32 threads tell what the disk can do. Near-duplicates are
+looked for among parts of photos (those of scikit-learn without `--photos`, of which too many are alike).
 """
 
 import argparse
