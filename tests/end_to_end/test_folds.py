@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tests.end_to_end.conftest import CONFIGS, Place, Run
+from vision_transfer.data.dataset import DIGEST_BYTES
 
 FOLDS = (
     f"--config={CONFIGS / 'small.py'}:epochs=1,images=0",
@@ -134,8 +135,8 @@ def test_folds_share_features_and_a_test_split_of_the_data_is_kept_for_the_final
         "--workdir=folds",
     ).assert_is_done()
     stores = (file for file in place.cache.glob("features/*/*.json") if file.name != "description.json")
-    rows = [json.loads(file.read_text())["content"]["rows"] for file in stores]
+    keys = [bytes.fromhex(json.loads(file.read_text())["content"]["rows"]) for file in stores]
     found = content(place)
     assert found["examples"] == 2 * (8 + 4), "without the broken file and the test split"
     assert found["final"]["test"]["examples"] == 2 * 5
-    assert sum(map(len, rows)) == 2 * (8 + 4 + 5), "each image once"
+    assert sum(map(len, keys)) == 2 * (8 + 4 + 5) * DIGEST_BYTES, "each image once"
