@@ -50,7 +50,7 @@ class BenchmarkConfig:
         "libraries to measure in turns with this one; keras has TensorFlow below it, keras_jax and keras_torch these; "
         "torch_compile is torch after torch.compile; onnxruntime has forward passes only",
     )
-    whole_runs: tuple[Literal["extraction", "second_head", "finetuning"], ...] = setting(
+    whole_runs: tuple[Literal["extraction", "second_head", "finetuning", "recommended"], ...] = setting(
         (), "whole runs to compare with Keras's, on the folder of dataset.root"
     )
     peer_python: str | None = setting(None, "interpreter that has the peers; default: this one")

@@ -18,10 +18,16 @@ from typing import Any
 
 from vision_transfer.config import Config
 from vision_transfer.errors import UserError
+from vision_transfer.models.backbones.registry import backbone_rows, find_backbone
+from vision_transfer.models.heads import head_layers
+from vision_transfer.models.network import Network
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.jax_setup import environment_of_others
 from vision_transfer.runtime.timer import MAXRSS_UNIT
+from vision_transfer.tasks.benchmark.cases import Case, peer_request
+from vision_transfer.tasks.benchmark.measure import layers_for_keras
 from vision_transfer.tasks.benchmark.worker import PACKAGE_PARENT, last_lines, worker
+from vision_transfer.training.optimizers import OptimizerSpec
 
 WEIGHTS = "weights"
 KERAS_RUN = "vision_transfer.tasks.benchmark.peers.keras_run"
@@ -31,12 +37,14 @@ KERAS_RUN = "vision_transfer.tasks.benchmark.peers.keras_run"
 class WholeRun:
     """Our flags by command, and the works of `keras_run` for the same result, with how often each is needed.
 
-    The last command is timed, after the earlier ones have filled the cache.
+    The last command is timed, after the earlier ones have filled the cache. `backbone` is one that Keras does not have
+    and builds from our layers, at its own image size.
     """
 
     name: str
     commands: tuple[tuple[str, ...], ...]
     keras: tuple[tuple[str, int], ...]
+    backbone: str | None = None
 
 
 EXTRACTION = ("--config=feature_extraction:edition=2",)
@@ -55,6 +63,12 @@ RUNS: dict[str, WholeRun] = {
         "fine-tuning, edition 2, all stages: ours with a bank of 4, Keras's with fresh augmentation",
         (("--config=finetune:edition=2,bank=4",),),
         (("augmented_head_epoch", 50), ("augmented_finetuning_epoch", 30)),
+    ),
+    "recommended": WholeRun(
+        "the recommended head: all images read, decoded, extracted by EfficientNet-Lite0 at 224 pixels; 40 epochs",
+        (("--config=recommended", "--config.schedule=head"),),
+        (("pooled_extraction", 1),),
+        "efficientnet_lite0",
     ),
 }
 
@@ -80,7 +94,7 @@ def compare_whole_runs(
         screen.say(f"{run.name}: Keras …")
         for work, _ in run.keras:
             if work not in measured:
-                measured[work] = _keras(work, root, python)
+                measured[work] = _keras({**_layers(run), "work": work, "root": root}, python)
         screen.say(f"{run.name}: ours …")
         seconds, memory, results = _ours(run, root, cache)
         keras_seconds = sum(measured[work][0] * times for work, times in run.keras)
@@ -103,8 +117,20 @@ def compare_whole_runs(
     return records
 
 
-def _keras(work: str, root: str, python: str) -> tuple[float, int, dict[str, Any]]:
-    with worker(f"{work} in keras", KERAS_RUN, {"work": work, "root": root}, python) as keras:
+def _layers(run: WholeRun) -> dict[str, Any]:
+    """The backbone that Keras does not have, averaged over places, in Keras's terms."""
+    if run.backbone is None:
+        return {}
+    size = find_backbone(run.backbone).image_size
+    pooled = backbone_rows(run.backbone, global_average=True)
+    network = Network(pooled, head_layers(1, flatten=False), (size, size, 3))
+    case = Case("forward", network, "all", "images", 1, OptimizerSpec("adam"))
+    without_head = layers_for_keras(case)[:-1]
+    return {**peer_request(case), "keras_layers": without_head}
+
+
+def _keras(request: dict[str, Any], python: str) -> tuple[float, int, dict[str, Any]]:
+    with worker(f"{request['work']} in keras", KERAS_RUN, request, python) as keras:
         seconds = keras.run(1)
         return seconds, keras.end()["peak_memory_bytes"], keras.facts
 
