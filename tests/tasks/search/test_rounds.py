@@ -2,11 +2,13 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from vision_transfer.tasks.search.candidates import Base, Candidate, Tuning
+from vision_transfer.tasks.search.choose import Scored
 from vision_transfer.tasks.search.costs import OVERHEAD_SECONDS, Measured, Speed, Work, speed_of
 from vision_transfer.tasks.search.rounds import Allowance, first_tuning, next_heads, next_tuning, promising
 
@@ -18,8 +20,11 @@ def ways(count):
     return [Candidate(BASE, tuning=Tuning("none", 10.0**-number, 1)) for number in range(1, count + 1)]
 
 
-def allowance(left, epoch=10.0, other=5.0, least=1, most=15):
-    return Allowance(left, least, most, lambda way, epochs: other + epoch * epochs)
+def allowance(left, epoch=10.0, other=5.0, least=1, most=15, folds=0):
+    def seconds(way, epochs):
+        return (other + epoch * epochs) * (1 if way.on_first_fold else folds or 1)
+
+    return Allowance(left, least, most, seconds, by_folds=bool(folds))
 
 
 @given(st.integers(1, 6), st.floats(0, 10_000), SECONDS, SECONDS)
@@ -45,6 +50,35 @@ def test_the_best_third_goes_on_for_longer_until_one_has_all_the_time(scored):
     assert [(one.tuning.lr, one.tuning.epochs) for one in second.candidates] == [(0.01, 15)]
     final = [replace(last[1], candidate=second.candidates[0])]
     assert next_tuning(final, allowance(1000.0)) is None, "there is nothing longer than the most epochs"
+
+
+def test_with_folds_ways_are_compared_on_the_first_one_and_the_best_is_trained_for_all(scored):
+    allowed = allowance(900.0, folds=5)
+    first = first_tuning(ways(3), allowed)
+    # 300 s for three ways on one fold each, with 30 s for an epoch of all
+    assert [(one.on_first_fold, one.tuning.epochs) for one in first.candidates] == [(True, 9)] * 3
+    last = [
+        replace(scored([True] * right + [False] * (10 - right)), candidate=one)
+        for right, one in zip((7, 9, 8), first.candidates, strict=True)
+    ]
+    final = next_tuning(last, allowance(500.0, folds=5))
+    # 25 s besides the epochs of 50 s; as many as in the round before, but for all folds
+    assert [(one.on_first_fold, one.tuning.lr, one.tuning.epochs) for one in final.candidates] == [(False, 0.01, 9)]
+    assert next_tuning([replace(last[1], candidate=final.candidates[0])], allowance(500.0, folds=5)) is None
+
+
+@given(st.integers(1, 6), st.floats(0, 10_000), SECONDS, SECONDS)
+def test_a_way_that_wins_on_the_first_fold_can_be_trained_for_all(count, left, epoch, other):
+    first = first_tuning(ways(count), allowance(left, epoch, other, folds=5))
+    if first is None:
+        assert left < 5 * (epoch + other)
+        return
+    last = [Scored(one, np.ones(1, bool), 0.5, 1.0, 1.0) for one in first.candidates]
+    whole = first
+    while len(whole.candidates) > 1:
+        left -= whole.seconds
+        whole = next_tuning(last[: len(whole.candidates)], allowance(left, epoch, other, folds=5))
+    assert not whole.candidates[0].on_first_fold and whole.seconds <= left + 1e-6
 
 
 def test_a_few_more_epochs_are_not_worth_a_run(scored):

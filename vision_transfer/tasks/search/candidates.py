@@ -45,11 +45,15 @@ class Tuning:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A model to train: a head on a frozen base and, with `tuning`, the base with it."""
+    """A model to train: a head on a frozen base and, with `tuning`, the base with it.
+
+    In a search by folds one with `on_first_fold` is trained and judged on the first fold only.
+    """
 
     base: Base
     head: str = LINEAR
     tuning: Tuning | None = None
+    on_first_fold: bool = False
 
     @property
     def name(self) -> str:
@@ -58,10 +62,11 @@ class Candidate:
             return f"{self.base.name}, {self.head.replace('_', ' ')} head"
         what = "everything trains" if self.tuning.freeze == EVERYTHING else f"frozen {self.tuning.freeze}"
         epochs = "1 epoch" if self.tuning.epochs == 1 else f"{self.tuning.epochs} epochs"
-        return f"{self.base.name}, {what}, rate {self.tuning.lr:g}, {epochs}"
+        fold = ", first fold" if self.on_first_fold else ""
+        return f"{self.base.name}, {what}, rate {self.tuning.lr:g}, {epochs}{fold}"
 
     def after(self, epochs: int) -> "Candidate":
-        """The same fine-tuning with another number of epochs."""
+        """The same fine-tuning with another number of epochs, on as many folds."""
         assert self.tuning is not None, "only fine-tuning has epochs"
         return replace(self, tuning=replace(self.tuning, epochs=epochs))
 

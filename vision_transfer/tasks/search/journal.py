@@ -113,6 +113,7 @@ def _as_json(candidate: Candidate) -> dict[str, Any]:
     values["head"] = candidate.head
     if tuning is not None:
         values |= {"freeze": tuning.freeze, "lr": tuning.lr, "epochs": tuning.epochs}
+        values |= {"on_first_fold": True} if candidate.on_first_fold else {}
     return values
 
 
@@ -120,4 +121,5 @@ def _candidate(values: dict[str, Any]) -> Candidate:
     base = Base(str(values["backbone"]), int(values["image_size"]), str(values.get("pooling", AVERAGE)))
     if "freeze" not in values:
         return Candidate(base, str(values.get("head", LINEAR)))
-    return Candidate(base, tuning=Tuning(str(values["freeze"]), float(values["lr"]), int(values["epochs"])))
+    tuning = Tuning(str(values["freeze"]), float(values["lr"]), int(values["epochs"]))
+    return Candidate(base, tuning=tuning, on_first_fold=bool(values.get("on_first_fold", False)))

@@ -25,7 +25,8 @@ class Outcome:
     """The end of a search.
 
     Attributes:
-        scored: all candidates that were trained, in their order.
+        scored: all candidates that were trained and judged on all images, in their order.
+        trials: those that were compared on the first fold only.
         winner: the chosen one.
         folder: of its run, tested.
         journal: rounds and entries.
@@ -35,6 +36,7 @@ class Outcome:
     """
 
     scored: Sequence[Scored]
+    trials: Sequence[Scored]
     winner: Scored
     folder: RunFolder
     journal: Journal
@@ -60,6 +62,8 @@ def write_page(outcome: Outcome, folder: Path, screen: Screen) -> None:
     draw_or_say_why(folder / FIGURE, lambda: draw_front(outcome, folder / FIGURE), screen)
     front_note = "* on the Pareto front of training cost and accuracy."
     time_note = "Time: of its runs, without what earlier ones had left it."
+    if outcome.trials:
+        time_note += " First fold: judged on its images only, to compare ways to fine-tune with each other."
     note = f"{front_note} 95 %: Wilson interval of the accuracy. TFLOP: to train it from the images. {time_note}"
     figure = f"![Accuracy against training cost]({FIGURE})\n"
     failures = [f"{one.name} failed: {entry.error}" for one, entry in outcome.journal.entries.items() if entry.error]
@@ -77,7 +81,7 @@ def write_page(outcome: Outcome, folder: Path, screen: Screen) -> None:
 
 
 def table_rows(outcome: Outcome) -> list[list[str]]:
-    """The cells below the header, the best candidate first."""
+    """The cells below the header, the best candidate first; those of the first fold at the end."""
     on_front = front(outcome.scored)
     return [
         [
@@ -88,7 +92,8 @@ def table_rows(outcome: Outcome) -> list[list[str]]:
             f"{one.cost / TERA:,.1f}",
             duration(one.seconds),
         ]
-        for one in sorted(outcome.scored, key=Scored.rank)
+        for group in (outcome.scored, outcome.trials)
+        for one in sorted(group, key=Scored.rank)
     ]
 
 
@@ -118,7 +123,7 @@ def sentences(outcome: Outcome) -> list[str]:
         used = f"There is no test split. Out of fold it has {reached} It was chosen by these, so expect a little less."
     elif len(outcome.journal.tested) > 1:
         used += f" Earlier, with fewer minutes, {len(outcome.journal.tested) - 1} other choices were tested."
-    runs = len(outcome.scored)
+    runs = len(outcome.scored) + len(outcome.trials)
     spent = (
         f"{runs} candidates took {duration(outcome.journal.seconds)} of {duration(outcome.budget)}, without the test."
     )

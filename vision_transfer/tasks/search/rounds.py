@@ -3,14 +3,15 @@
 Heads come first, base by base from the cheapest on, as long as a base takes at most half of the time left. Then
 successive halving (Jamieson and Talwalkar 2016, arXiv:1502.07943) over ways to fine-tune the best bases: a round trains
 several of them briefly, its best third trains again for longer, until one is left; that one gets the time left. If it
-needs less, the ways that have not been tried begin such a series of their own. Each round trains from the pretrained
+needs less, the ways that have not been tried begin such a series of their own. In a search by folds, rounds of several
+ways train each on the first fold only, and the last one's way is trained for all. Each round trains from the pretrained
 weights with a schedule of its own, so that its learning rate ends at 0.
 
 Everything here is a function of recorded values, so that a search that was killed goes on as it would have done.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vision_transfer.tasks.search.candidates import AVERAGE, Base, Candidate
 from vision_transfer.tasks.search.choose import Scored, best, not_worse
@@ -31,12 +32,18 @@ class Allowance:
         left: seconds until the end.
         least, most: epochs of a run.
         way_seconds: of a way for a number of epochs, 0 for what it takes besides them.
+        by_folds: whether ways are judged by folds; several of them are compared on the first one.
     """
 
     left: float
     least: int
     most: int
     way_seconds: Callable[[Candidate, int], float]
+    by_folds: bool = False
+
+    def in_round(self, ways: Sequence[Candidate]) -> list[Candidate]:
+        """The ways as a round of them trains them."""
+        return [replace(way, on_first_fold=self.by_folds and len(ways) > 1) for way in ways]
 
     def seconds(self, ways: Sequence[Candidate], epochs: int) -> float:
         """The expected time of these ways, each for this number of epochs."""
@@ -88,10 +95,12 @@ def first_tuning(ways: Sequence[Candidate], allowance: Allowance) -> Round | Non
     """The first round of fine-tuning: as many ways as fit, the cheapest first; None where not even that one fits."""
     fitting: list[Candidate] = []
     for way in sorted(ways, key=lambda way: allowance.seconds([way], allowance.least)):
-        tried = [*fitting, way]
-        if allowance.seconds(tried, allowance.least) > allowance.share(tried):
+        tried = allowance.in_round([*fitting, way])
+        share, alone = allowance.share(tried), allowance.seconds([way], allowance.least)
+        # the way that is left in the end has to fit as well, which is for all folds
+        if allowance.seconds(tried, allowance.least) > share or (fitting and alone > allowance.left - share):
             break
-        fitting = tried
+        fitting.append(way)
     return _round(fitting, allowance) if fitting else None
 
 
@@ -103,12 +112,18 @@ def next_tuning(last: Sequence[Scored], allowance: Allowance) -> Round | None:
     kept = sorted(last, key=Scored.rank)[: max(1, int(len(last) * KEPT_SHARE))]
     found = _round([one.candidate for one in kept], allowance)
     before = max(one.candidate.tuning.epochs for one in last if one.candidate.tuning is not None)
-    grows = [one.tuning is not None and one.tuning.epochs >= LEAST_GROWTH * before for one in found.candidates]
+    grows = [
+        one.tuning is not None
+        # the step from one fold to all is worth a run by itself
+        and (one.on_first_fold < last[0].candidate.on_first_fold or one.tuning.epochs >= LEAST_GROWTH * before)
+        for one in found.candidates
+    ]
     return found if any(grows) else None
 
 
 def _round(ways: Sequence[Candidate], allowance: Allowance) -> Round:
     """These ways for as many epochs, within the bounds, as their share of the time allows; none for too little."""
+    ways = allowance.in_round(ways)
     of_one = allowance.seconds(ways, 1) - allowance.seconds(ways, 0)
     affordable = int((allowance.share(ways) - allowance.seconds(ways, 0)) / of_one)
     epochs = min(affordable, allowance.most)

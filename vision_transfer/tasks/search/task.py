@@ -69,10 +69,11 @@ class Search:
         config, name = self.run_config(candidate), candidate.name
         if not self.folds:
             return [PlannedRun(name, config, {"candidate": name})]
-        return [
+        runs = [
             PlannedRun(f"{name}, fold {number}", run, {"candidate": name, "fold": number})
             for number, run in enumerate(configs_of_folds(config))
         ]
+        return runs[:1] if candidate.on_first_fold else runs
 
     def work(self, candidate: Candidate, *, has_features: bool = True) -> Work:
         """The work of a candidate's runs; see `run_work`. The first one computes the features of all images."""
@@ -125,7 +126,9 @@ def search(config: Config, options: RunOptions, screen: Screen, launcher: str | 
         if not scored:
             errors = [f"  {one.name}: {entry.error}" for one, entry in journal.entries.items()]
             raise UserError("\n".join(["every run of the search failed:", *errors]))
-        winner = chosen(scored)
+        trials = [one for one in scored if one.candidate.on_first_fold]
+        whole = [one for one in scored if not one.candidate.on_first_fold]
+        winner = chosen(whole)
         journal.note_test(winner.candidate)
         last = "trained on the images of all folds and tested" if plan.folds else "tested"
         screen.say(f"Chosen: {winner.candidate.name}; it is {last} now.", style="bold")
@@ -133,7 +136,7 @@ def search(config: Config, options: RunOptions, screen: Screen, launcher: str | 
         tested = replace(own, test=True, rerun=False, out_of_fold=_out_of_fold(plan, winner.candidate, journal))
         folder = launch(plan.run_config(winner.candidate), tested, screen.silent())
         ahead = next_round(plan, journal, budget + 600)
-        outcome = Outcome(scored, winner, folder, journal, budget, plan.folds, ahead)
+        outcome = Outcome(whole, trials, winner, folder, journal, budget, plan.folds, ahead)
         write_page(outcome, plan.folder, screen)
     return plan.folder
 
@@ -164,12 +167,14 @@ def next_round(plan: Search, journal: Journal, budget: float) -> Round | None:
     def way_seconds(way: Candidate, epochs: int) -> float:
         return speed[way.base].seconds(replace(plan.work(way), epochs=epochs))
 
-    allowance = Allowance(left - _test_seconds(plan, speed), search.least_epochs, search.most_epochs, way_seconds)
+    time_left = left - _test_seconds(plan, speed)
+    allowance = Allowance(time_left, search.least_epochs, search.most_epochs, way_seconds, by_folds=bool(plan.folds))
     last = [one for one in scored if one.candidate in journal.rounds[-1].candidates and one.candidate.tuning]
     longer = next_tuning(last, allowance) if last else None
     if longer is not None:
         return longer
-    tried = {one.after(1) for planned in journal.rounds for one in planned.candidates if one.tuning is not None}
+    tuned = [one for planned in journal.rounds for one in planned.candidates if one.tuning is not None]
+    tried = {replace(one.after(1), on_first_fold=False) for one in tuned}
     ways = [way for base in promising(scored, by_base) for way in plan.ways(base)]
     return first_tuning([way for way in ways if way not in tried], allowance)
 
