@@ -116,11 +116,13 @@ def _cross_validated(
     from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
+    from threadpoolctl import threadpool_limits
 
     folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=0)
     model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=_MOST_ITERATIONS))
     probabilities = np.zeros((len(labels), classes))
-    with warnings.catch_warnings():
+    # as in classic classifiers, more threads are slower
+    with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         # a class that a fold lacks gets probability 0 there
         warnings.filterwarnings("ignore", "Number of classes in training fold")

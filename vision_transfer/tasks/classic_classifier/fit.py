@@ -65,6 +65,7 @@ def fit(kind: str, c: float, train: Examples, *, balanced: bool = False) -> tupl
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
     from sklearn.svm import LinearSVC
+    from threadpoolctl import threadpool_limits
 
     wide = train.features.astype(np.float64)
     mean, scale = wide.mean(axis=0), wide.std(axis=0)
@@ -75,7 +76,8 @@ def fit(kind: str, c: float, train: Examples, *, balanced: bool = False) -> tupl
     else:
         model = LogisticRegression(C=c, max_iter=MOST_ITERATIONS)
     model.set_params(class_weight="balanced" if balanced else None)
-    with warnings.catch_warnings(record=True) as caught:
+    # products are so small that a second thread makes the solver two to four times slower, and on a busy machine twenty
+    with threadpool_limits(1), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ConvergenceWarning)
         model.fit((wide - mean) / scale, train.labels)
     converged = not any(issubclass(entry.category, ConvergenceWarning) for entry in caught)
