@@ -108,12 +108,18 @@ def test_bases_to_fine_tune_are_the_cheapest_and_those_with_a_good_head(scored):
 def test_speeds_come_from_runs_that_computed_and_not_from_a_full_cache():
     product = 1e-11
     work = Work(forward=1e12, epoch=1e13, epochs=2)
-    cached = Measured("a", work, forward_seconds=0.5, training_seconds=600.0)
-    assert speed_of("a", [], product) == Speed(4e-11, pytest.approx(1.2e-10))
-    assert speed_of("a", [cached], product) == Speed(4e-11, 3e-11)
+    cached = Measured("a", work, forward_seconds=0.5, training_seconds=600.0, seconds=610.0)
+    assert speed_of("a", [], product) == Speed(4e-11, pytest.approx(6e-11))
+    assert speed_of("a", [cached], product) == Speed(4e-11, 3e-11, tuning_overhead=9.5)
     measured = replace(cached, forward_seconds=50.0)
     assert speed_of("a", [cached, measured], product).forward == 5e-11
     assert speed_of("b", [measured], product).forward == 5e-11, "another backbone's is better than none"
+
+
+def test_what_runs_take_besides_operations_is_measured_for_heads_and_for_fine_tuning():
+    head = Measured("a", Work(1e12, 0.0, 0, runs=5), forward_seconds=10.0, training_seconds=12.0, seconds=30.0)
+    speed = speed_of("b", [head], 1e-11)
+    assert (speed.head_overhead, speed.tuning_overhead) == (4.0, OVERHEAD_SECONDS)
 
 
 def test_every_fold_takes_the_time_that_a_run_takes_besides_its_operations():

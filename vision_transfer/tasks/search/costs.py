@@ -7,18 +7,20 @@ come first. Only times that runs have recorded enter, so that a search that was 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from vision_transfer.config import Config
 from vision_transfer.data.batches import steps_of_epoch
 from vision_transfer.models.network import Network
 from vision_transfer.runs.build import Stage, resolve_stages
 from vision_transfer.tasks.benchmark.costs import forward_costs, prefix_flops, step_costs, total
 
-# Seconds for data, weights and compilation, and for fitting a head on features; measured on 2 cores (AMD EPYC).
+# Seconds for data, weights and compilation, and for fitting a head on features, before any run has taken them.
 OVERHEAD_SECONDS = 10.0
 # Of the speed of a matrix product: what a forward pass reaches before any is measured. Depthwise convolutions are slow.
 FORWARD_EFFICIENCY = 0.25
 # Time for an operation of training, relative to one of a forward pass, before any training is measured.
-TRAINING_SLOWNESS = 3.0
+TRAINING_SLOWNESS = 1.5
 
 
 @dataclass(frozen=True)
@@ -42,24 +44,33 @@ class Work:
 
 @dataclass(frozen=True)
 class Measured:
-    """What a finished run took."""
+    """What a finished run took, or those of all folds; `seconds` is all of it."""
 
     backbone: str
     work: Work
     forward_seconds: float
     training_seconds: float
+    seconds: float
+
+    @property
+    def overhead(self) -> float:
+        """Seconds of a run besides forward passes and fine-tuning."""
+        return (self.seconds - self.forward_seconds - bool(self.work.epoch) * self.training_seconds) / self.work.runs
 
 
 @dataclass(frozen=True)
 class Speed:
-    """Seconds per operation of a backbone."""
+    """Seconds per operation of a backbone, and besides operations of a run that trains a head or fine-tunes."""
 
     forward: float
     training: float
+    head_overhead: float = OVERHEAD_SECONDS
+    tuning_overhead: float = OVERHEAD_SECONDS
 
     def seconds(self, work: Work) -> float:
         """The expected time of the runs."""
-        return OVERHEAD_SECONDS * work.runs + work.forward * self.forward + work.training * self.training
+        overhead = self.tuning_overhead if work.epoch else self.head_overhead
+        return overhead * work.runs + work.forward * self.forward + work.training * self.training
 
 
 def run_work(config: Config, network: Network, sizes: Mapping[str, int], *, has_features: bool) -> Work:
@@ -99,7 +110,13 @@ def speed_of(backbone: str, measured: Sequence[Measured], product: float) -> Spe
         return _ratio(own, kind, product) or _ratio(measured, kind, product)
 
     forward = of("forward") or product / FORWARD_EFFICIENCY
-    return Speed(forward, of("training") or forward * TRAINING_SLOWNESS)
+    heads, tunings = ([one.overhead for one in measured if bool(one.work.epoch) == tuned] for tuned in (False, True))
+    return Speed(
+        forward,
+        of("training") or forward * TRAINING_SLOWNESS,
+        float(np.mean(heads)) if heads else OVERHEAD_SECONDS,
+        float(np.mean(tunings)) if tunings else OVERHEAD_SECONDS,
+    )
 
 
 def _ratio(measured: Sequence[Measured], kind: str, least: float) -> float | None:

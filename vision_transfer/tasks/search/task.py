@@ -247,7 +247,7 @@ def _measured(plan: Search, candidate: Candidate, folders: Sequence[Path], *, fi
     judged = _judged(plan, folders)
     work, seconds = plan.work(candidate, has_features=not first), judged.seconds
     forward = seconds["features"] + (0.0 if candidate.tuning is None else seconds["evaluate"])
-    return Measured(candidate.base.backbone, work, forward, judged.training_seconds)
+    return Measured(candidate.base.backbone, work, forward, judged.training_seconds, seconds["total"])
 
 
 def _judged(plan: Search, folders: Sequence[Path]) -> Judged:
