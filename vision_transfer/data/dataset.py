@@ -72,7 +72,7 @@ class Split:
         return Split(
             images=images,
             labels=self.labels[indices],
-            files=tuple(self.files[index] for index in indices),
+            files=tuple(map(self.files.__getitem__, indices.tolist())),
             digests=self.digests[indices],
             without_contrast=None if self.without_contrast is None else self.without_contrast[indices],
         )

@@ -3,7 +3,7 @@
 A run shows them on its first screen, and `--mode=check` lists them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Int, UInt8
@@ -49,7 +49,7 @@ def say_without_contrast(
     """
     if not flat:
         return []
-    ranges = [found for file in flat[:_LOOKED_AT] if (found := _wide_range(file, examples)) is not None]
+    ranges = list(_wide_ranges(set(flat[:_LOOKED_AT]), examples.values()))
     what = f"{len(flat):,} of {count:,} images have no contrast: each is of nearly one colour (such as {flat[0]})"
     if not ranges:
         return [what]
@@ -98,11 +98,11 @@ def spans(images: UInt8[np.ndarray, "examples height width channels"]) -> Int[np
     return (flat.max(axis=1).astype(int) - flat.min(axis=1)).max(axis=1)
 
 
-def _wide_range(file: str, examples: Mapping[str, Examples]) -> tuple[float, float] | None:
-    for part in examples.values():
-        if part.read is not None and file in part.files:
-            return wide_values(part.read(part.files.index(file)))
-    return None
+def _wide_ranges(files: Container[str], parts: Iterable[Examples]) -> Iterator[tuple[float, float]]:
+    for part in parts:
+        if part.read is not None:
+            places = [place for place, file in enumerate(part.files) if file in files]
+            yield from filter(None, map(wide_values, map(part.read, places)))
 
 
 def _range_for(low: float, high: float) -> str:

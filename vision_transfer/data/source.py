@@ -32,12 +32,12 @@ class Examples:
         """The examples at `indices`, in that order."""
         chosen, pixels, read = indices.tolist(), self.pixels, self.read
         return Examples(
-            files=tuple([self.files[index] for index in chosen]),
+            files=tuple(map(self.files.__getitem__, chosen)),
             labels=self.labels[indices],
             pixels=lambda index, channels: pixels(int(indices[index]), channels),
             contents=self.contents[indices] if len(self.contents) else self.contents,
             read=None if read is None else lambda index: read(int(indices[index])),
-            groups=tuple([self.groups[index] for index in chosen]) if self.groups else (),
+            groups=tuple(map(self.groups.__getitem__, chosen)) if self.groups else (),
         )
 
     def without(self, places: Sequence[int]) -> "Examples":

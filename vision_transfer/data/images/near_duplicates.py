@@ -177,9 +177,9 @@ def equal_contents(contents: UInt8[np.ndarray, "n 16"]) -> Int32[np.ndarray, "pa
     """The index of each repeated content, preceded by the index of its first occurrence."""
     # Millions of digests are sorted by their first half in a tenth of the time of all their bytes.
     starts = np.ascontiguousarray(contents[:, :8]).view("<u8")[:, 0]
-    order = np.argsort(starts, kind="stable")
-    alike = starts[order[1:]] == starts[order[:-1]]
-    several = np.sort(order[np.append(alike, False) | np.insert(alike, 0, False)]) if alike.any() else order[:0]
+    ordered = np.sort(starts)
+    repeated = ordered[1:][ordered[1:] == ordered[:-1]]
+    several = np.flatnonzero(np.isin(starts, repeated)) if len(repeated) else np.empty(0, np.int64)
     first: dict[bytes, int] = {}
     pairs = [(first.setdefault(contents[place].tobytes(), place), place) for place in several.tolist()]
     return np.array([pair for pair in pairs if pair[0] != pair[1]], np.int32).reshape(-1, 2)
