@@ -89,6 +89,14 @@ def test_pairs_are_looked_for_once(load, unsplit, monkeypatch):
     assert (again.fingerprint, again.note, again.skipped) == (before.fingerprint, before.note, before.skipped)
 
 
+def test_near_duplicates_that_nobody_asked_for_cost_nothing(load, unsplit, tmp_path):
+    broken = unsplit / "cat/0.png"
+    broken.write_bytes(broken.read_bytes()[:60])
+    dataset = load(root=unsplit, image_size=16, group_near_duplicates=False)
+    assert [item.file for item in dataset.skipped] == ["cat/0.png"]
+    assert not any((tmp_path / "cache" / kind).exists() for kind in ("near_duplicates", "thumbnails"))
+
+
 def test_a_thousand_classes(load, tmp_path):
     """Three images of sixteen pixels each."""
     random, root = np.random.default_rng(0), tmp_path / "many"

@@ -186,10 +186,10 @@ def _groups(
     A group has equal files, what the user names together and, if requested, near-duplicates.
     """
     train = source.splits["train"]
-    if train.read is None:
+    if not grouped or train.read is None:
         pairs = np.concatenate([equal_contents(train.contents), pairs_of_groups(named_groups(train, pattern))])
         return source, connected(len(train.files), pairs)
-    near, decoded = load_near_pairs(train, fingerprint(source), cache_dir, screen, search=grouped)
+    near, decoded = load_near_pairs(train, fingerprint(source), cache_dir, screen)
     problems = [(train.files[place], _problem(train, int(place))) for place in np.flatnonzero(~decoded)]
     source = source.without("train", [Skipped(file, problem or "does not decode") for file, problem in problems])
     train = source.splits["train"]

@@ -203,19 +203,19 @@ def _gradients(thumbnails: np.ndarray) -> Float32[np.ndarray, "n values"]:
 
 
 def load_near_pairs(
-    examples: Examples, content: str, cache_dir: Path, screen: Screen, *, search: bool
+    examples: Examples, content: str, cache_dir: Path, screen: Screen
 ) -> tuple[Int32[np.ndarray, "pairs 2"], Bool[np.ndarray, "examples"]]:
     """Pairs of near-duplicates among the examples that can be decoded, which are numbered alone; and which can be.
 
-    They come from the cache, or are found (none without `search`) and cached; see `load_thumbnails`.
+    They come from the cache, or are found and cached; see `load_thumbnails`.
     """
 
     def find() -> bytes:
         thumbnails, decoded = load_thumbnails(examples, content, cache_dir, screen)
-        pairs = near_duplicates(thumbnails[decoded]).pairs if search else np.empty((0, 2), np.int32)
+        pairs = near_duplicates(thumbnails[decoded]).pairs
         return np.packbits(decoded).tobytes() + pairs.astype("<i4").tobytes()
 
-    rule = f"{PAIRS_VERSION} {MOST_BITS_APART} {LEAST_CORRELATION} {search}"
+    rule = f"{PAIRS_VERSION} {MOST_BITS_APART} {LEAST_CORRELATION} True"
     version = f"{content} {rule} {THUMBNAIL_VERSION} {decoder_version()}"
     kept = kept_bytes(cache_dir / PAIRS_FOLDER / digest(version.encode()).hex(), None, find)
     count = len(examples.files)
