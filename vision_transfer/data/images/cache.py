@@ -215,7 +215,7 @@ def _write_split(
     np.save(folder / "labels.npy", examples.labels[indices])
     np.save(folder / "digests.npy", stack_digests(digests))
     entry = {
-        "files": [examples.files[index] for index in indices],
+        "left_out": np.delete(np.arange(len(examples.files)), indices).tolist(),
         "shape": [len(indices), *shape],
         "digests": {name: _hex_digest((folder / name).read_bytes()) for name in ("labels.npy", "digests.npy")},
     }
@@ -235,12 +235,16 @@ def _open(folder: Path, stamps: Path, source: Source, form: Form, screen: Screen
     splits: dict[str, Split] = {}
     for name, entry in content["splits"].items():
         labels, digests = (_open_array(folder / name / file, entry) for file in ("labels.npy", "digests.npy"))
+        if "left_out" in entry:
+            examples = source.splits[name].without(entry["left_out"])
+        else:  # an older cache, with the names of what was decoded: millions take a second to be read
+            examples = source.without(name, skipped).splits[name]
         if decode == "cache":
             images, flat = _open_images(folder / name, entry, digests, stamps, screen), None
         else:
-            images = DecodedRows(source.without(name, skipped).splits[name], form, digests)
+            images = DecodedRows(examples, form, digests)
             flat = np.isin(np.arange(len(digests)), entry["without_contrast"])
-        splits[name] = Split(images, labels, tuple(entry["files"]), digests, flat)
+        splits[name] = Split(images, labels, examples.files, digests, flat)
     return splits, skipped
 
 
