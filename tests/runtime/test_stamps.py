@@ -3,7 +3,9 @@
 import os
 import sys
 import time
+from array import array
 from hashlib import blake2b
+from random import Random
 
 import pytest
 
@@ -30,7 +32,7 @@ class Reader:
     def __call__(self):
         """The paths that were read for the digests, which are checked."""
         self.read = []
-        digests, others = known_digests(self.kept_in, self.paths, self._digests, 16)
+        digests, others = known_digests(self.kept_in, [("", list(map(str, self.paths)))], self._digests, 16)
         found = {place: row.tobytes() for place, row in enumerate(digests) if place not in others} | others
         assert found == {n: digest(path.read_bytes()) if path.is_file() else None for n, path in enumerate(self.paths)}
         return self.read
@@ -118,17 +120,31 @@ def test_forgotten_files_are_read_again(reader, tmp_path):
 
 
 def test_without_a_place_nothing_is_kept(reader):
-    digests, others = known_digests(None, reader.paths, lambda places: [b"x" * 16] * len(places), 16)
+    digests, others = known_digests(None, [("", reader.paths)], lambda places: [b"x" * 16] * len(places), 16)
     assert digests.tobytes() == b"x" * 48
     assert others == {}
 
 
-def test_processes_give_the_same_stamps(reader, monkeypatch, tmp_path):
-    paths = [*reader.paths, tmp_path / "none", tmp_path / "\udcff \n", str(tmp_path / "a\0b"), tmp_path]
-    paths[4].write_bytes(b"x")
-    alone = file_stamps.shared_stamps_of(paths, 1)
-    assert alone == file_stamps.stamps_of(paths).tobytes()
-    monkeypatch.setattr(file_stamps, "_MANY", 1)
-    assert file_stamps.shared_stamps_of(paths, 2) == alone
+def test_processes_give_the_same_stamps(tmp_path, monkeypatch):
+    """As `os.stat` of each path, whatever the sizes of folders; with names that no process can be given."""
+    random, listed, expected = Random(0), [("", [str(tmp_path / "a\0b"), str(tmp_path / "none")])], [0] * 8
+    for number in range(20):
+        folder = tmp_path / f"folder {number}"
+        folder.mkdir()
+        names = [f"{name}" + random.choice(["", "ü", "\udcff", "\n"]) for name in range(random.randrange(9))]
+        for name in names:
+            (folder / name).write_bytes(bytes(random.randrange(99)))
+            status = (folder / name).stat()
+            expected += [status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+        listed.append((f"{folder}/", names))
+    monkeypatch.chdir(tmp_path)
+    listed.append(("folder 0/", ["none"]))
+    listed.append(("nowhere/", ["none"]))
+    expected += [0] * 8
+    for many in (1000, 10, 3, 1):
+        monkeypatch.setattr(file_stamps, "_MANY", many)
+        for processes in (1, 2, 3):
+            assert array("q", file_stamps.stamps_of_files(iter(listed), processes)).tolist() == expected
     monkeypatch.setattr(sys, "executable", "/bin/false")
-    assert file_stamps.shared_stamps_of(paths, 3) == alone
+    assert array("q", file_stamps.stamps_of_files(listed, 2)).tolist() == expected
+    assert file_stamps.stamps_of_files([], 2) == b""

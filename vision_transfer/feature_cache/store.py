@@ -171,7 +171,7 @@ def open_store(store: Store, screen: Screen, *, remove_damaged: bool) -> OpenSto
                 advance(1)
                 yield digest
 
-        digests, absent = known_digests(store.stamps_file, arrays, read, SHA256_BYTES)
+        digests, absent = known_digests(store.stamps_file, [("", list(map(str, arrays)))], read, SHA256_BYTES)
     for place, file in enumerate(files):
         index = None if place in absent else _verified_index(file, digests[place].tobytes())
         shard = None if index is None else _stored_shard(file, index)

@@ -18,7 +18,7 @@ from typing import TypeVar
 import numpy as np
 from jaxtyping import Bool, Int64, UInt8
 
-from vision_transfer.runtime.file_stamps import shared_stamps_of
+from vision_transfer.runtime.file_stamps import Files, stamps_of_files
 from vision_transfer.runtime.files import DAMAGE, remove, replaced_file
 from vision_transfer.runtime.jax_setup import cores
 
@@ -33,25 +33,28 @@ Other = TypeVar("Other")
 
 def known_digests(
     file: Path | None,
-    paths: Sequence[str | Path],
+    listed: Iterable[Files],
     read: Callable[[Sequence[int]], Iterable[bytes | Other]],
     digest_bytes: int,
-) -> tuple[UInt8[np.ndarray, "paths bytes"], dict[int, Other]]:
-    """The digest of each path, from `file` where its stamp is as it was, or read, and then kept in `file`.
+) -> tuple[UInt8[np.ndarray, "files bytes"], dict[int, Other]]:
+    """The digest of each listed file, from `file` where its stamp is as it was, or read, and then kept in `file`.
 
     Returns the digests, and what else `read` said, by index; the digests of these are zeros.
 
     Args:
-        file: where digests are kept; None to read all paths.
-        paths: regular files, or what `read` says something else about.
-        read: takes indices of paths and gives, in this order, their digests, or another value, which is not kept.
+        file: where digests are kept; None to read all files.
+        listed: regular files, or what `read` says something else about; gone through once.
+        read: takes indices of files and gives, in this order, their digests, or another value, which is not kept.
         digest_bytes: the length of each digest.
     """
     began = time.time_ns()
-    digests, others = np.zeros((len(paths), digest_bytes), np.uint8), dict[int, Other]()
-    stamps, found = np.zeros((len(paths), 4), np.int64), np.zeros(len(paths), bool)
+    if file is None:
+        stamps = np.zeros((sum(len(names) for _, names in listed), 4), np.int64)
+    else:
+        stamps = np.frombuffer(stamps_of_files(listed, cores()), np.int64).reshape(-1, 4)
+    digests, others = np.zeros((len(stamps), digest_bytes), np.uint8), dict[int, Other]()
+    found = np.zeros(len(stamps), bool)
     if file is not None:
-        stamps = np.frombuffer(shared_stamps_of(paths, cores()), np.int64).reshape(-1, 4)
         kept, kept_digests = _kept(file, digest_bytes)
         found, places = _find(kept, stamps)
         digests[found] = kept_digests[places[found]]

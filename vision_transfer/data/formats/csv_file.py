@@ -53,7 +53,7 @@ def csv_source(file: Path, screen: Screen, group: str | None = None, cache_dir: 
     for split in SPLITS:
         if own := [row for row in rows if row.split == split]:
             listed[split] = Listed(
-                paths=[str(file.parent / row.path) for row in own],
+                folders=[("", [str(file.parent / row.path) for row in own])],
                 files=[display(row.path) for row in own],
                 labels=[classes[row.label] for row in own],
                 where=[f"line {row.line}: " for row in own],

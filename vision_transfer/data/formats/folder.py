@@ -26,6 +26,7 @@ from vision_transfer.data.images.recognise import ARCHIVES
 from vision_transfer.data.source import Source
 from vision_transfer.errors import UserError
 from vision_transfer.runtime.console import Screen
+from vision_transfer.runtime.file_stamps import Files
 
 # Names that suggest a split but do not tell which; as names of classes they are a mistake too.
 UNCLEAR_SPLITS = frozenset({"eval", "evaluation", "holdout", "unlabeled", "unlabelled"})
@@ -51,20 +52,25 @@ def folder_source(root: Path, screen: Screen, cache_dir: Path | None = None) -> 
     splits = _split_folders(root)
     folders = {split: _class_folders(folder) for split, folder in splits.items()}
     classes = _classes(splits, folders)
-    listed = {split: Listed() for split in splits}
     skipped: list[Skipped] = []
-    for split, files in listed.items():
-        for label, name in enumerate(classes):
-            folder = folders[split][name]
-            for start, names, others in walk(folder):
-                files.paths.extend([start + name for name in names])
-                files.files.extend(shown_below(folder, root, start, names))
-                files.labels.extend([label] * len(names))
-                skipped += [Skipped(shown_below(folder, root, path, [""])[0], problem) for path, problem in others]
+
+    def list_files(split: str) -> Listed:
+        def found() -> Iterator[Files]:
+            for label, name in enumerate(classes):
+                folder = folders[split][name]
+                for start, names, others in walk(folder):
+                    listed.files.extend(shown_below(folder, root, start, names))
+                    listed.labels.extend([label] * len(names))
+                    skipped.extend(Skipped(shown_below(folder, root, path, [""])[0], why) for path, why in others)
+                    yield start, names
+
+        listed = Listed(found())
+        return listed
+
     return files_source(
         root.resolve().name,
         classes,
-        listed,
+        {split: list_files(split) for split in splits},
         note=f"images of the folder {display(str(root))}.",
         expected=LAYOUT,
         skipped=skipped,

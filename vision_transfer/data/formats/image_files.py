@@ -7,7 +7,8 @@ there.
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from pathlib import Path
@@ -28,6 +29,7 @@ from vision_transfer.data.images.recognise import HEAD_BYTES, SUFFIXES, is_image
 from vision_transfer.data.source import Examples, Source
 from vision_transfer.errors import UserError, visible
 from vision_transfer.runtime.console import Screen
+from vision_transfer.runtime.file_stamps import Files
 from vision_transfer.runtime.stamps import FOLDER as STAMPS_FOLDER
 from vision_transfer.runtime.stamps import known_digests
 
@@ -48,10 +50,11 @@ class Listed:
     """Files of a split: their paths, names for display, classes; groups and where they are listed, if anything says so.
 
     Attributes:
+        folders: gone through once; a folder that is listed meanwhile adds to the other lists.
         where: for messages, such as `line 3: `.
     """
 
-    paths: list[str] = field(default_factory=list)
+    folders: Iterable[Files]
     files: list[str] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)
     where: list[str] = field(default_factory=list)
@@ -168,9 +171,12 @@ def walk(top: Path) -> Iterator[tuple[str, list[str], list[tuple[str, str]]]]:
         files: list[str] = []
         inside: list[str] = []
         others: list[tuple[str, str]] = []
+        names = [entry.name for entry in entries]
+        # One look at all names takes a fifth of the time of a look at each.
+        if "\0." in "\0".join(["", *names]) or not SYSTEM_NAMES.isdisjoint(map(str.lower, names)):
+            entries = [entry for entry in entries if not is_passed_over(entry.name)]
         for entry in entries:
-            if is_passed_over(name := entry.name):
-                continue
+            name = entry.name
             try:
                 if entry.is_file():
                     files.append(name)
@@ -219,11 +225,22 @@ def stamps_file(cache_dir: Path | None, root: Path) -> Path | None:
 
 
 def _read(listed: Listed, title: str, stamps: Path | None, screen: Screen) -> tuple[Examples, list[Skipped]]:
-    paths, files = listed.paths, listed.files
+    files, folders, ends = listed.files, list[Files](), list[int]()
+
+    def go_through() -> Iterator[Files]:
+        for start, names in listed.folders:
+            folders.append((start, names))
+            ends.append(len(names) + (ends[-1] if ends else 0))
+            yield start, names
+
+    def path(place: int) -> Path:
+        number = bisect_right(ends, place)
+        start, names = folders[number]
+        return Path(start + names[place - ends[number]])  # counted from its end
 
     def digest_or_reason(place: int) -> bytes | Skipped:
         try:
-            return digest(read_image_file(Path(paths[place])))
+            return digest(read_image_file(path(place)))
         except UndecodableError as reason:
             where = listed.where[place] if listed.where else ""
             return Skipped(files[place], f"{where}{reason}")
@@ -231,11 +248,11 @@ def _read(listed: Listed, title: str, stamps: Path | None, screen: Screen) -> tu
     def read_all(places: Sequence[int]) -> Iterator[bytes | Skipped]:
         return map_in_order(digest_or_reason, places, screen=screen, title=title)
 
-    digests, skipped = known_digests(stamps, paths, read_all, DIGEST_BYTES)
+    digests, skipped = known_digests(stamps, go_through(), read_all, DIGEST_BYTES)
 
     def read(index: int) -> bytes:
         try:
-            content = read_file(Path(paths[index]))
+            content = read_file(path(index))
         except UndecodableError:
             content = b""
         if digest(content) != digests[index].tobytes():

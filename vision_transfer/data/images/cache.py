@@ -282,7 +282,7 @@ def _open_images(folder: Path, entry: Mapping, digests: np.ndarray, stamps: Path
         yield compared_with
 
     own_stamps = stamps.with_name(f"{stamps.name}-{folder.name}")
-    if known_digests(own_stamps, [file], verify, DIGEST_BYTES)[0].tobytes() != compared_with:
+    if known_digests(own_stamps, [("", [str(file)])], verify, DIGEST_BYTES)[0].tobytes() != compared_with:
         raise _damaged(file)
     return images
 
