@@ -65,7 +65,7 @@ def named_groups(examples: Examples, pattern: str | None) -> list[str | None]:
 def pairs_of_groups(groups: Sequence[str | None]) -> Int32[np.ndarray, "pairs 2"]:
     """For each example of a group but its first, the indices of both."""
     first: dict[str, int] = {}
-    if groups.count(None) == len(groups):  # of millions, this alone takes half a second less
+    if groups.count(None) == len(groups):  # the loop takes a quarter of a second for 2 million
         return np.empty((0, 2), np.int32)
     pairs = [(first.setdefault(name, place), place) for place, name in enumerate(groups) if name is not None]
     return np.array([pair for pair in pairs if pair[0] != pair[1]], np.int32).reshape(-1, 2)

@@ -172,7 +172,7 @@ def walk(top: Path) -> Iterator[tuple[str, list[str], list[tuple[str, str]]]]:
         inside: list[str] = []
         others: list[tuple[str, str]] = []
         names = [entry.name for entry in entries]
-        # One look at all names takes a fifth of the time of a look at each.
+        # One look at all names takes half the time of a look at each.
         if "\0." in "\0".join(["", *names]) or not SYSTEM_NAMES.isdisjoint(map(str.lower, names)):
             entries = [entry for entry in entries if not is_passed_over(entry.name)]
         for entry in entries:
