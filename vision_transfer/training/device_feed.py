@@ -17,8 +17,8 @@ from vision_transfer.training.step import Chunk, Examples, StepOrder
 
 # An accelerator keeps the training data if it takes no more than this share of its memory.
 RESIDENT_SHARE = 0.25
-# Bytes of a chunk that is sent; two are under way at a time.
-CHUNK_BYTES = 64 << 20
+# Bytes of a chunk that is sent; two are under way at a time. On a CPU a chunk is a copy in the same memory.
+CHUNK_BYTES, CPU_CHUNK_BYTES = 64 << 20, 16 << 20
 # The place of rows: all on each device, a part on each device, or on the host, from which they are sent.
 Placement = Literal["replicated", "split", "streamed"]
 
@@ -116,7 +116,9 @@ class StreamedFeed:
     def most_steps(self, order: StepOrder) -> int:
         """Largest number of steps in a chunk."""
         row_bytes = int(np.prod(self.rows.inputs.shape[1:])) * self.rows.inputs.dtype.itemsize
-        return max(1, min(len(order.rates), CHUNK_BYTES // (row_bytes * order.rows.shape[1])))
+        is_cpu = self.mesh.local_devices[0].platform == "cpu"
+        most_bytes = min(CHUNK_BYTES, CPU_CHUNK_BYTES) if is_cpu else CHUNK_BYTES
+        return max(1, min(len(order.rates), most_bytes // (row_bytes * order.rows.shape[1])))
 
 
 Feed = ResidentFeed | StreamedFeed
