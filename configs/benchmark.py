@@ -5,7 +5,7 @@ r"""Measure what training costs: FLOPs, bytes, time, memory and MFU by number of
     vision-transfer --config=benchmark --config.benchmark.trace=True
     vision-transfer --config=benchmark --config.benchmark.peers=keras,torch
     vision-transfer --config=benchmark --config.dataset.root=cats_vs_dogs_small \
-        --config.benchmark.whole_runs=extraction,second_head,finetuning
+        --config.benchmark.whole_runs=extraction,second_head,finetuning,recommended
     vision-transfer --config=benchmark --config.benchmark.target=tpu:v5e:2x2
 
 In this order, the commands
