@@ -147,7 +147,7 @@ def search(name, file):
     candidates = [Candidate(Base(name, 128)), Candidate(Base(name, 128), tuning=Tuning("none", 1e-4, 3))]
     outcomes = (np.ones(8, bool), np.array([True, False, True]))
     scored = [Scored(*pair, 0.5, 1e12, 1.0) for pair in zip(candidates, outcomes, strict=True)]
-    draw_front(Outcome(scored, scored[1], None, None, 60.0, 0, None), file)
+    draw_front(Outcome(scored, [], scored[1], None, None, 60.0, 0, None), file)
 
 
 FIGURES = (

@@ -23,6 +23,11 @@ CHUNK_BYTES, CPU_CHUNK_BYTES = 64 << 20, 16 << 20
 Placement = Literal["replicated", "split", "streamed"]
 
 
+def chunk_bytes(mesh: Mesh) -> int:
+    """Most bytes of a chunk for these devices."""
+    return min(CHUNK_BYTES, CPU_CHUNK_BYTES) if mesh.local_devices[0].platform == "cpu" else CHUNK_BYTES
+
+
 @dataclass(frozen=True)
 class TrainingRows:
     """Training data at the start of the program, on the host.
@@ -116,9 +121,7 @@ class StreamedFeed:
     def most_steps(self, order: StepOrder) -> int:
         """Largest number of steps in a chunk."""
         row_bytes = int(np.prod(self.rows.inputs.shape[1:])) * self.rows.inputs.dtype.itemsize
-        is_cpu = self.mesh.local_devices[0].platform == "cpu"
-        most_bytes = min(CHUNK_BYTES, CPU_CHUNK_BYTES) if is_cpu else CHUNK_BYTES
-        return max(1, min(len(order.rates), most_bytes // (row_bytes * order.rows.shape[1])))
+        return max(1, min(len(order.rates), chunk_bytes(self.mesh) // (row_bytes * order.rows.shape[1])))
 
 
 Feed = ResidentFeed | StreamedFeed

@@ -30,7 +30,7 @@ from vision_transfer.tasks.benchmark.chips import peaks
 from vision_transfer.tasks.benchmark.input_path import feed_epoch
 from vision_transfer.tasks.benchmark.programs import MOST_STEPS, compilers_facts, running_forward, running_step
 from vision_transfer.tasks.benchmark.protocol import OUT_OF_MEMORY, Work, serve
-from vision_transfer.training.device_feed import CHUNK_BYTES, TrainingRows
+from vision_transfer.training.device_feed import TrainingRows, chunk_bytes
 from vision_transfer.training.step import Chunk, Constants, TrainState
 
 LIBRARY = "libnvidia-ml.so.1"
@@ -154,7 +154,7 @@ def _feed(case: Case, mesh: Mesh) -> dict[str, float] | None:
     None where the case leaves no memory for it.
     """
     dtype = np.dtype(np.uint8 if case.start is None else case.network.numerics.dtype)
-    batches = max(1, CHUNK_BYTES // (case.batch * math.prod(case.input_shape) * dtype.itemsize))
+    batches = max(1, chunk_bytes(mesh) // (case.batch * math.prod(case.input_shape) * dtype.itemsize))
     count = batches * case.batch
     labels = np.zeros(count, np.int32)
     rows = TrainingRows(np.ones((count, *case.input_shape), dtype), labels, labels.astype(np.uint32))

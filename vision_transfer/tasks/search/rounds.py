@@ -105,20 +105,20 @@ def first_tuning(ways: Sequence[Candidate], allowance: Allowance) -> Round | Non
 
 
 def next_tuning(last: Sequence[Scored], allowance: Allowance) -> Round | None:
-    """The round after one of fine-tuning: its best third, for longer; None where that is not worth a run or the time.
+    """The round after one of fine-tuning: its best third, else its best, for longer or for all folds.
 
-    `last` are the candidates of that round that were trained, at least one.
+    None where neither is worth a run or the time. `last` are the candidates of that round that were trained, at least
+    one.
     """
-    kept = sorted(last, key=Scored.rank)[: max(1, int(len(last) * KEPT_SHARE))]
-    found = _round([one.candidate for one in kept], allowance)
+    kept = [one.candidate for one in sorted(last, key=Scored.rank)[: max(1, int(len(last) * KEPT_SHARE))]]
     before = max(one.candidate.tuning.epochs for one in last if one.candidate.tuning is not None)
-    grows = [
-        one.tuning is not None
-        # the step from one fold to all is worth a run by itself
-        and (one.on_first_fold < last[0].candidate.on_first_fold or one.tuning.epochs >= LEAST_GROWTH * before)
-        for one in found.candidates
-    ]
-    return found if any(grows) else None
+    for ways in (kept, kept[:1]):
+        found = _round(ways, allowance)
+        for one in found.candidates:
+            is_longer = one.tuning is not None and one.tuning.epochs >= LEAST_GROWTH * before
+            if is_longer or one.on_first_fold < last[0].candidate.on_first_fold:
+                return found
+    return None
 
 
 def _round(ways: Sequence[Candidate], allowance: Allowance) -> Round:
