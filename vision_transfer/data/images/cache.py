@@ -50,7 +50,7 @@ from vision_transfer.runtime.stamps import known_digests
 FOLDER = "decoded"
 # Of a data set: with its pixels, and without.
 PARTS: Mapping[Decode, str] = {"cache": "data", "stream": "index"}
-LAYOUT_VERSION = 1
+LAYOUT_VERSION = 2
 # Bytes of images that a thread reads at a time to verify them.
 _VERIFIED_BYTES = 1 << 20
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -235,10 +235,7 @@ def _open(folder: Path, stamps: Path, source: Source, form: Form, screen: Screen
     splits: dict[str, Split] = {}
     for name, entry in content["splits"].items():
         labels, digests = (_open_array(folder / name / file, entry) for file in ("labels.npy", "digests.npy"))
-        if "left_out" in entry:
-            examples = source.splits[name].without(entry["left_out"])
-        else:  # an older cache, with the names of what was decoded: millions take a second to be read
-            examples = source.without(name, skipped).splits[name]
+        examples = source.splits[name].without(entry["left_out"])
         if decode == "cache":
             images, flat = _open_images(folder / name, entry, digests, stamps, screen), None
         else:

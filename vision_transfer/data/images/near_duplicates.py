@@ -215,7 +215,7 @@ def load_near_pairs(
         pairs = near_duplicates(thumbnails[decoded]).pairs
         return np.packbits(decoded).tobytes() + pairs.astype("<i4").tobytes()
 
-    rule = f"{PAIRS_VERSION} {MOST_BITS_APART} {LEAST_CORRELATION} True"
+    rule = f"{PAIRS_VERSION} {MOST_BITS_APART} {LEAST_CORRELATION}"
     version = f"{content} {rule} {THUMBNAIL_VERSION} {decoder_version()}"
     kept = kept_bytes(cache_dir / PAIRS_FOLDER / digest(version.encode()).hex(), None, find)
     count = len(examples.files)
