@@ -28,12 +28,15 @@ from vision_transfer.models.layers import (
     norms_after,
 )
 from vision_transfer.models.ops.convolution import prepare_kernel, uses_winograd
-from vision_transfer.models.ops.microbatch import map_on_cpu
+from vision_transfer.models.ops.microbatch import EARLY_POSITIONS, POSITIONS, map_on_cpu
 from vision_transfer.models.ops.tiling import Padding
 from vision_transfer.models.precision import FLOAT32, Numerics
 from vision_transfer.models.preprocessing import Preprocessing, preprocess
 from vision_transfer.models.shapes import Place, Shape, parameter_shapes, places
 
+# Behind maps of an eighth of the images' width, maps need little memory, and products need more images to be efficient.
+EARLY_SCALE = 8
+MAP_AXES = 3
 # layer name -> parameter name -> array
 Params = dict[str, dict[str, Any]]
 # Flax's collections: `params`, `batch_stats` (running statistics), `prepared` (transformed kernels of frozen layers)
@@ -206,35 +209,46 @@ def apply(
         logits.
     """
     stack, values = _stack_and_inputs(network, inputs, start, stop)
-    here = _of_rows(variables, stack.rows)
-
-    def infer(values: Array) -> Array:
-        return cast(Array, stack.apply(here, values))
-
-    outputs = map_on_cpu(infer, values) if _is_light(stack.rows) else infer(values)
+    early = _early_rows(network, stack.rows)
+    if early:
+        positions = POSITIONS
+        if not _is_light(early):
+            positions = math.prod(values.shape[1:3]) * max(1, EARLY_POSITIONS // math.prod(network.input_shape[:2]))
+        values = map_on_cpu(partial(_infer, stack.clone(rows=early), variables), values, positions)
+    late = stack.rows[len(early) :]
+    outputs = _infer(stack.clone(rows=late), variables, values) if late else values
     return outputs.astype(jnp.float32) if stop is None else outputs
+
+
+def _infer(stack: LayerStack, variables: Variables, values: Array) -> Array:
+    return cast(Array, stack.apply(_of_rows(variables, stack.rows), values))
 
 
 def apply_frozen(
     network: Network, variables: Variables, inputs: Real[Array, "batch ..."], *, start: str | None, cut: str | None
 ) -> tuple[Real[Array, "batch ..."], str | None]:
-    """Takes inputs of `start` through the rows before `cut` if micro-batches make these faster.
+    """Takes inputs of `start` through those rows before `cut` that a CPU computes for some images at a time.
 
     Returns:
         The inputs of the rows that are left, and the first of these.
     """
+    first = network.index(start or network.rows[0].name)
     position = 0 if cut is None else network.start_before(network.index(cut))
-    if network.index(start or network.rows[0].name) >= position or not _is_light(network.rows[:position]):
+    early = _early_rows(network, network.rows[first:position])
+    if not early:
         return inputs, start
-    outputs = apply(network, variables, inputs, start=start, stop=network.rows[position - 1].name)
-    return outputs, network.rows[position].name
+    return apply(network, variables, inputs, start=start, stop=early[-1].name), network.after(early[-1].name)
 
 
 def trains_in_parts(network: Network, start: str | None, inference_layers: frozenset[str]) -> bool:
-    """Whether the rows from `start` on are faster by micro-batches on a CPU, and train each image by itself."""
+    """Whether a CPU takes some images at a time through the rows from `start` on, which must not mix images.
+
+    DenseNet121, a step of everything, 16 images of 224 pixels on one core: 11.3 s and 435 MB beside parameters by two
+    images at a time, 13.3 s and 2,820 MB otherwise.
+    """
     rows = network.between(start)
     norms = {layer.name for layer in layers_of(rows) if isinstance(layer, BatchNorm)}
-    return _is_light(rows) and norms <= inference_layers
+    return (_is_light(rows) or _has_blocks(rows)) and norms <= inference_layers
 
 
 def apply_train(
@@ -360,6 +374,26 @@ def count(params: Params) -> int:
 def _is_light(rows: Sequence[Row]) -> bool:
     """Whether the rows have depthwise convolutions, whose cost on a CPU is that of moving maps to and from memory."""
     return any(isinstance(layer, DepthwiseConv | SeparableConv) for layer in layers_of(rows))
+
+
+def _has_blocks(rows: Sequence[Row]) -> bool:
+    return any(isinstance(row, Block) for row in rows)
+
+
+def _early_rows(network: Network, rows: tuple[Row, ...]) -> tuple[Row, ...]:
+    """The rows, from the first on, that a CPU computes for some images at a time.
+
+    All rows of a light network; of another one with blocks, those with maps of at least an eighth of the images' width.
+    """
+    if _is_light(rows):
+        return rows
+    if not rows or not _has_blocks(rows):
+        return ()
+    least = network.input_shape[1] // EARLY_SCALE
+    small = (row for row in rows if len(shape := network.shape_after(row.name)) < MAP_AXES or shape[1] < least)
+    first = network.index(rows[0].name)
+    late = next((network.start_before(network.index(row.name)) for row in small), first + len(rows))
+    return rows[: max(0, late - first)]
 
 
 def _stack_and_inputs(

@@ -17,9 +17,13 @@ Result = TypeVar("Result")
 POSITIONS = 224 * 224
 # The same for gradients, which are added up once per micro-batch.
 GRADIENT_POSITIONS = 2 * POSITIONS
+# The same for the early rows of a network of blocks without depthwise convolutions, so that fewer of their large maps
+# are in memory at once. ResNet50, 16 images of 224 pixels on one core: 96 MB of intermediate results, not 251, and
+# 2.9 s, not 3.1; two images at a time take 3.0 s, eight 3.1 s and 162 MB.
+EARLY_POSITIONS = 4 * POSITIONS
 
 
-def map_on_cpu(function: Callable[[Array], Array], batch: Array) -> Array:
+def map_on_cpu(function: Callable[[Array], Array], batch: Array, positions: int = POSITIONS) -> Array:
     """`function` of the batch (batch, height, width, channels), on a CPU by micro-batches that stay in its cache.
 
     `function` must treat each image by itself, as inference does, but batch statistics do not. Elsewhere, and where the
@@ -28,7 +32,7 @@ def map_on_cpu(function: Callable[[Array], Array], batch: Array) -> Array:
     """
     if not isinstance(batch.shape[0], int) or batch.shape[0] == 0:
         return function(batch)
-    images = micro_batch(batch.shape)
+    images = micro_batch(batch.shape, positions)
     if images == batch.shape[0]:
         return function(batch)
     return lax.platform_dependent(batch, cpu=lambda batch: map_images(function, images, batch), default=function)
