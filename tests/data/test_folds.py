@@ -135,6 +135,11 @@ def test_a_table_s_column_names_groups(load, unsplit, tmp_path, column, grouped_
             place = sorted(path.name for path in (unsplit / name).iterdir()).index(file.split("/")[1])
             groups.setdefault((name, place // 2), set()).add(fold)
     assert all(len(folds) == 1 for folds in groups.values())
+    for dataset in sets:
+        # the probe, whose folds are of the training images, keeps them together by these names
+        names = [file.split("/")[0] for file in dataset.train.files]
+        assert [group.split()[0] for group in dataset.train.groups] == names
+        assert len(dataset.train.take(np.array([2, 0])).groups) == 2
 
 
 @pytest.mark.parametrize(

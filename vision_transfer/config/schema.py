@@ -149,8 +149,9 @@ class DatasetConfig:
     )
     grouped_by: str | None = setting(
         None,
-        "what belongs together and is never divided by a split made here, such as all images of a patient: a regular "
-        "expression over file names whose first (...) names the group, or a CSV's column (default: its column group)",
+        "what belongs together and is never divided by a split or fold made here, such as all images of a patient: a "
+        "regular expression over file names whose first (...) names the group, or a CSV's column (default: its column "
+        "group)",
     )
     folds: int = setting(0, "cross-validation: the number of folds, 2 or more; 0: none", minimum=0)
     fold: int | None = setting(None, "number of the fold, from 0, that is the test of a single run", minimum=0)

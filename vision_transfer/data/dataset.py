@@ -39,6 +39,7 @@ class Split:
             (bytes that are not UTF-8 as escapes), or `train/123` for sources made of arrays.
         digests: blake2b-128 of shape and pixels; identifies an image by its content.
         without_contrast: whether each image is of nearly one colour; None where nobody has looked yet.
+        groups: what each example belongs to, such as a patient, if the data names it; an empty name is none.
     """
 
     images: Rows
@@ -46,6 +47,7 @@ class Split:
     files: tuple[str, ...]
     digests: UInt8[np.ndarray, "examples 16"]
     without_contrast: Bool[np.ndarray, "examples"] | None = None
+    groups: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         """Number of examples."""
@@ -75,6 +77,7 @@ class Split:
             files=tuple(map(self.files.__getitem__, indices.tolist())),
             digests=self.digests[indices],
             without_contrast=None if self.without_contrast is None else self.without_contrast[indices],
+            groups=tuple(map(self.groups.__getitem__, indices.tolist())) if self.groups else (),
         )
 
 

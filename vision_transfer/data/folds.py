@@ -37,7 +37,7 @@ def pooled(source: Source, *, own_test: bool) -> Source:
     return replace(source, splits=splits).with_note(note)
 
 
-def named_groups(examples: Examples, pattern: str | None) -> list[str | None]:
+def named_groups(examples: Examples | Split, pattern: str | None) -> list[str | None]:
     """The user's group of each example, such as a patient; None for an example that is alone.
 
     Groups that the data lists (a column of a table) are taken; otherwise a regular expression finds them in names: its

@@ -119,7 +119,7 @@ def test_scores_find_the_layer_with_the_signal(screen):
     told = rng.normal(size=(60, 4)) + 2 * np.eye(3, 4)[labels]
     noise = rng.normal(size=(60, 5))
     pooled = {"noise": noise.astype(np.float32), "signal": told.astype(np.float32)}
-    without, with_signal = layer_scores(pooled, labels, screen)
+    without, with_signal = layer_scores(pooled, labels, np.arange(60), screen)
     assert with_signal.probe > 0.75 > 0.55 > without.probe
     assert with_signal.nearest_mean > 0.75 > 0.55 > without.nearest_mean
     assert with_signal.logme > without.logme
@@ -128,17 +128,18 @@ def test_scores_find_the_layer_with_the_signal(screen):
 
 
 def test_nearest_class_mean_has_means_and_scales_of_the_other_folds():
-    from sklearn.model_selection import StratifiedKFold
+    from sklearn.model_selection import StratifiedGroupKFold
 
     rng = np.random.default_rng(1)
     labels = rng.integers(0, 4, 90)
-    features, right = rng.normal(size=(90, 6)) + np.eye(4, 6)[labels], 0
-    for seen, unseen in StratifiedKFold(5, shuffle=True, random_state=0).split(features, labels):
+    features, right, groups = rng.normal(size=(90, 6)) + np.eye(4, 6)[labels], 0, np.arange(90) // 2
+    for seen, unseen in StratifiedGroupKFold(5, shuffle=True, random_state=0).split(features, labels, groups):
+        assert not set(groups[seen]) & set(groups[unseen])
         scaled = (features - features[seen].mean(axis=0)) / features[seen].std(axis=0)
         means = np.stack([scaled[seen][labels[seen] == one].mean(axis=0) for one in range(4)])
         nearest = np.linalg.norm(scaled[unseen][:, None] - means, axis=2).argmin(axis=1)
         right += np.sum(nearest == labels[unseen])
-    assert nearest_class_mean(features, labels) == pytest.approx(right / 90)
+    assert nearest_class_mean(features, labels, groups) == pytest.approx(right / 90)
 
 
 def test_of_equal_scores_the_deepest_layer_is_the_best():
@@ -148,6 +149,26 @@ def test_of_equal_scores_the_deepest_layer_is_the_best():
 
 
 def test_classes_with_few_images_are_left_out():
-    assert usable(np.array([0] * 5 + [1] * 4 + [2] * 6)).tolist() == [True] * 5 + [False] * 4 + [True] * 6
+    assert (
+        usable(np.array([0] * 5 + [1] * 4 + [2] * 6), np.arange(15)).tolist() == [True] * 5 + [False] * 4 + [True] * 6
+    )
     with pytest.raises(UserError, match="fewer than two classes have 5"):
-        usable(np.array([0] * 9 + [1] * 4))
+        usable(np.array([0] * 9 + [1] * 4), np.arange(13))
+
+
+def test_a_group_counts_once():
+    labels, groups = np.repeat([0, 1, 2], 12), np.concatenate([np.arange(12) // 3, 10 + np.arange(24)])
+    assert usable(labels, groups).tolist() == [False] * 12 + [True] * 24
+    with pytest.raises(UserError, match="5 groups of training images that stay together"):
+        usable(labels, np.arange(36) // 3)
+
+
+def test_images_of_one_person_do_not_tell_about_another(screen):
+    """Each image is its person's; the class is drawn for each person, so that only the person can be learnt."""
+    rng = np.random.default_rng(0)
+    people, labels = np.repeat(np.arange(40), 5), np.repeat(rng.permutation(np.arange(40) % 2), 5)
+    features = {"layer": (rng.normal(size=(40, 60))[people] + 0.1 * rng.normal(size=(200, 60))).astype(np.float32)}
+    (divided,) = layer_scores(features, labels, np.arange(200), screen)
+    (kept,) = layer_scores(features, labels, people, screen)
+    assert divided.probe > 0.95 > 0.65 > kept.probe
+    assert divided.nearest_mean > 0.75 > 0.65 > kept.nearest_mean

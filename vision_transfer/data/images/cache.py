@@ -122,11 +122,13 @@ def _decode_in_memory(source: Source, form: Form, screen: Screen) -> Decoded:
         skipped += [result for result in results if isinstance(result, Skipped)]
         images = [result for result in results if not isinstance(result, Skipped)]
         pixels = np.array([pixels for _, pixels, _ in images], np.uint8)
+        decoded = examples.take(np.array([index for index, _, _ in images], np.int64))
         splits[split] = Split(
             pixels.reshape(-1, form.size, form.size, form.channels),
-            examples.labels[[index for index, _, _ in images]],
-            tuple(examples.files[index] for index, _, _ in images),
+            decoded.labels,
+            decoded.files,
             stack_digests([image_digest for _, _, image_digest in images]),
+            groups=decoded.groups,
         )
     return splits, tuple(skipped)
 
@@ -241,7 +243,7 @@ def _open(folder: Path, stamps: Path, source: Source, form: Form, screen: Screen
         else:
             images = DecodedRows(examples, form, digests)
             flat = np.isin(np.arange(len(digests)), entry["without_contrast"])
-        splits[name] = Split(images, labels, examples.files, digests, flat)
+        splits[name] = Split(images, labels, examples.files, digests, flat, examples.groups)
     return splits, skipped
 
 

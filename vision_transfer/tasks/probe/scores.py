@@ -105,52 +105,65 @@ class LayerScores:
         return wilson_interval(int(np.sum(self.correct)), len(self.correct))
 
 
-def usable(labels: Int[np.ndarray, "examples"]) -> Bool[np.ndarray, "examples"]:
-    """Whether each image is of a class with at least as many images as folds.
+def usable(labels: Int[np.ndarray, "examples"], groups: Int[np.ndarray, "examples"]) -> Bool[np.ndarray, "examples"]:
+    """Whether each image is of a class with at least as many groups of images as folds.
 
     Raises:
         UserError: fewer than two classes have so many.
     """
-    kept = np.bincount(labels)[labels] >= FOLDS
+    available = np.array([len(np.unique(groups[labels == label])) for label in range(labels.max(initial=0) + 1)])
+    kept = available[labels] >= FOLDS
     if len(np.unique(labels[kept])) < 2:
+        what = "groups of training images that stay together" if len(np.unique(groups)) < len(groups) else "images"
         raise UserError(
             f"config.dataset: probing cross-validates over {FOLDS} folds, and fewer than two classes have {FOLDS} "
-            "training images; use more of them (config.dataset.train_examples)"
+            f"{what}; use more training images (config.dataset.train_examples)"
         )
     return kept
 
 
 def layer_scores(
-    pooled: Mapping[str, Float[np.ndarray, "examples features"]], labels: Int[np.ndarray, "examples"], screen: Screen
+    pooled: Mapping[str, Float[np.ndarray, "examples features"]],
+    labels: Int[np.ndarray, "examples"],
+    groups: Int[np.ndarray, "examples"],
+    screen: Screen,
 ) -> list[LayerScores]:
-    """The scores of all layers, from the input on, with the same folds; no class has fewer images than folds."""
+    """The scores of all layers, from the input on, with the same folds, which divide no group.
+
+    No class has fewer groups than folds.
+    """
     found, classes = [], int(labels.max()) + 1
     with screen.bar("Scoring layers", len(pooled), "layers") as advance:
         for layer, features in pooled.items():
-            answers = out_of_fold(features.astype(np.float64), labels, np.arange(len(labels)), classes)
+            answers = out_of_fold(features.astype(np.float64), labels, groups, classes)
             assert answers is not None and answers.asked.all(), "the caller keeps only classes with enough images"
             correct = np.argmax(answers.probabilities, axis=1) == labels
-            means = nearest_class_mean(features, labels)
+            means = nearest_class_mean(features, labels, groups)
             found.append(LayerScores(layer, features.shape[1], correct, means, logme(features, labels, classes)))
             advance(1)
     return found
 
 
-def nearest_class_mean(features: Float[np.ndarray, "examples features"], labels: Int[np.ndarray, "examples"]) -> float:
+def nearest_class_mean(
+    features: Float[np.ndarray, "examples features"],
+    labels: Int[np.ndarray, "examples"],
+    groups: Int[np.ndarray, "examples"],
+) -> float:
     """Share of images whose nearest class mean is that of their class; means and scales come from the other folds.
 
     Euclidean distance between standardised features (Mensink et al. 2013 for class means as classifiers).
     """
-    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+    from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
     from sklearn.neighbors import NearestCentroid
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
+    folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=0)
     with warnings.catch_warnings():
         # A feature that is constant within each class matters only for shrunken means.
         warnings.filterwarnings("ignore", "self.within_class_std_dev_ has at least 1 zero", UserWarning)
-        predicted = cross_val_predict(make_pipeline(StandardScaler(), NearestCentroid()), features, labels, cv=folds)
+        model = make_pipeline(StandardScaler(), NearestCentroid())
+        predicted = cross_val_predict(model, features, labels, groups=groups, cv=folds)
     return float(np.mean(predicted == labels))
 
 

@@ -7,8 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from jaxtyping import Int32
 
 from vision_transfer.config import Config
+from vision_transfer.data.dataset import Split
+from vision_transfer.data.folds import named_groups, pairs_of_groups
+from vision_transfer.data.images.near_duplicates import connected, equal_contents
 from vision_transfer.data.rows import TakenRows
 from vision_transfer.errors import UserError
 from vision_transfer.feature_cache import Prefix
@@ -120,9 +124,12 @@ def _probe_network(config: Config, options: RunOptions, screen: Screen) -> Probe
             f"config.model.backbone: {config.model.backbone!r} has no convolutions, so there is no depth to choose"
         )
     train = run.dataset.train
-    kept = np.flatnonzero(usable(train.labels))
-    labels = train.labels[kept]
+    groups = _groups(train, config.dataset.grouped_by)
+    kept = np.flatnonzero(usable(train.labels, groups))
+    labels, groups = train.labels[kept], groups[kept]
     screen.say(run.dataset.note)
+    if len(np.unique(groups)) < len(kept):
+        screen.say(f"The {len(kept):,} images are of {len(np.unique(groups)):,} groups; no fold divides one.")
     variables = run.initial_variables()
     layers = probed_layers(backbone)
     prefix = Prefix(
@@ -135,9 +142,10 @@ def _probe_network(config: Config, options: RunOptions, screen: Screen) -> Probe
     )
     pooled = pooled_features(prefix, layers, TakenRows(train.images, kept), train.digests[kept], screen)
     features_seconds = time.monotonic() - began
-    scores = layer_scores(pooled, labels, screen)
+    scores = layer_scores(pooled, labels, groups, screen)
     ends = [name for name in layers if name in layer_names(stage_ends(backbone)) or name == layers[-1]]
-    (together,) = layer_scores({ALL_STAGES: np.concatenate([pooled[name] for name in ends], axis=1)}, labels, screen)
+    all_stages = {ALL_STAGES: np.concatenate([pooled[name] for name in ends], axis=1)}
+    (together,) = layer_scores(all_stages, labels, groups, screen)
     chance = float(np.max(np.bincount(labels)) / len(labels))
     large_from = config.probe.large_from
     last_stage = find_backbone(config.model.backbone).fine_tune_from
@@ -153,6 +161,12 @@ def _probe_network(config: Config, options: RunOptions, screen: Screen) -> Probe
     screen.say(f"Results in {folder}: {RESULT}, {FIGURE}. Time: {duration(seconds['total'])}.")
     depths = [*(one for one in scores if one.layer in ends), together]
     return ProbedNetwork(config.model.backbone, scores, depths, advice, folder, digest, seconds["total"])
+
+
+def _groups(train: Split, pattern: str | None) -> Int32[np.ndarray, "examples"]:
+    """The number of each image's group: equal images, and what the user names together."""
+    pairs = [equal_contents(train.digests), pairs_of_groups(named_groups(train, pattern))]
+    return connected(len(train), np.concatenate(pairs))
 
 
 def _result(
