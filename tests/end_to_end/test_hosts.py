@@ -15,7 +15,7 @@ from PIL import Image
 from vision_transfer import features, load
 
 SMALL = f"--config={Path(__file__).parent / 'configs' / 'small.py'}:epochs=1"
-HALF_FIT = f"{SMALL},fitting=100"
+HALF_FIT, NONE_FITS = f"{SMALL},fitting=100", f"{SMALL},images=0,fitting=1"
 HOSTS = 2
 PATIENCE_SECONDS = 300
 FEATURES = """
@@ -130,6 +130,24 @@ def test_two_hosts_split_rows_as_one_with_two_devices(place, small_run):
     losses = [run_of(where, small_run).metrics()[0]["train_loss"] for where in (place, alone)]
     assert losses[0] == pytest.approx(losses[1], abs=TOLERANCE)
     assert run_of(place, small_run).result()["stages"][0]["split_over"] == HOSTS
+
+
+def test_two_hosts_decode_on_the_fly_what_one_reads_from_the_cache(place, small_run, photos):
+    folder = place.cwd / "classes"
+    for number, photo in enumerate(sorted(photos.glob("[0-9]*.png"))):
+        link = folder / "ab"[number % 2] / photo.name
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(photo)
+    # No image fits a device, so that each host sends its rows of a batch while steps run.
+    data = (f"--config.dataset.root={folder}", "--config.dataset.name=folder", "--config.batch_size=16")
+    flags = (*data, "--config.schedule=('whole',)", "--config.model.backbone=dense")
+    found = {}
+    for decode in ("stream", "cache"):
+        own = replace(place, cwd=place.cwd / decode)
+        for host in finish(start(own, *flags, f"--config.dataset.decode={decode}", config=NONE_FITS)):
+            host.assert_is_done()
+        found[decode] = numbers(run_of(own, small_run))
+    assert found["stream"] == found["cache"]
 
 
 def test_a_host_that_ends_ends_all_and_the_same_command_resumes(place, small_run, two_hosts):
