@@ -82,6 +82,25 @@ def _reads_as(kind: type, text: str) -> bool:
     return True
 
 
+def without_cleared(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The arguments without each `--config.FIELD=None` of an optional field, and the fields that end as None.
+
+    The flag libraries read a value of the field's type only. As for every flag, the last of several counts.
+    """
+    kept: list[str] = []
+    cleared: dict[str, None] = {}
+    for argument in arguments:
+        name, _, value = argument.lstrip("-").partition("=")
+        path = name.removeprefix("config.")
+        found = field_at(path) if argument.startswith("-") and path != name else None
+        if found is not None and found.optional and value == "None":
+            cleared[path] = None
+            continue
+        cleared.pop(path, None)
+        kept.append(argument)
+    return kept, list(cleared)
+
+
 def with_files(arguments: Sequence[str]) -> list[str]:
     """The arguments with the file of each `--config=NAME`.
 

@@ -48,7 +48,9 @@ Flags:
                                  is a path, or one of the names below
   --config.FIELD=VALUE           changes one value of it, such as
                                  --config.dataset.root=FOLDER, your own images;
-                                 --help=config lists all fields
+                                 None takes back what the file sets, where a
+                                 field may be empty; --help=config lists all
+                                 fields
   --workdir=FOLDER               folder of the run;
                                  default: runs/<name>-<digest>; of an ablation
                                  or a transfer curve, the folder of its tables

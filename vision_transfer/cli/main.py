@@ -12,12 +12,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from absl import flags, logging
-from ml_collections import ConfigDict, config_flags
+from ml_collections import config_flags
 
-from vision_transfer.cli.flag_errors import config_argument, explain, with_files
+from vision_transfer.cli.flag_errors import config_argument, explain, with_files, without_cleared
 from vision_transfer.cli.help import FLAG_NAMES, MODE_FLAGS, SWITCHES, help_text
 from vision_transfer.cli.registry import MODES, RUN, Command, Entry, find_entry
-from vision_transfer.config import own_parts
+from vision_transfer.config import ConfigDict, own_parts
+from vision_transfer.config.config_dict import clear
 from vision_transfer.config.files import load_config
 from vision_transfer.errors import UserError, visible
 from vision_transfer.runtime.cache_folder import cache_folder
@@ -54,12 +55,15 @@ def parse_flags(arguments: Sequence[str]) -> list[str]:
             if name in HELP_FLAGS:
                 write_out(help_text(topic))
                 sys.exit(0)
-        rest = flags.FLAGS(with_files(arguments))
+        kept, cleared = without_cleared(arguments)
+        rest = flags.FLAGS(with_files(kept))
         if len(rest) > 1:
             raise UserError(f"cannot read {rest[1]!r}: every argument is a flag and starts with -- (--help lists them)")
         needs_config = MODES[flags.FLAGS.mode].needs == "config" or flags.FLAGS.config is not None
         if needs_config and not isinstance(flags.FLAGS.config, ConfigDict):
             load_config(config_argument(arguments[1:]))
+        if cleared and flags.FLAGS.config is not None:
+            clear(flags.FLAGS.config, cleared)
         return rest
     except Exception as error:  # a config's file is code and can raise anything
         if "--debug" in arguments:

@@ -1,6 +1,6 @@
 """Makes the `ConfigDict` of a config file: the defaults of the schema, which the file and the flags change."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from ml_collections import config_dict  # pyright: ignore[reportMissingTypeStubs]
@@ -51,6 +51,17 @@ def with_extra(config: ConfigDict, **fields: Any) -> ConfigDict:
     with config.unlocked():
         config.extra = ConfigDict(fields)
     return config
+
+
+def clear(config: ConfigDict, paths: Sequence[str]) -> None:
+    """Sets optional fields, at dotted paths, to None."""
+    for path in paths:
+        *parents, name = path.split(".")
+        node: Any = config
+        for parent in parents:
+            node = node[parent]
+        with node.ignore_type():
+            node[name] = None
 
 
 def _tree(fields: Mapping[str, Field]) -> ConfigDict:
