@@ -24,8 +24,9 @@ Grids:
   in batches of 4, 8 and 32, with the pretrained statistics of its batch norms and with those of the batches
   (`docs/batch_norm.md`).
 
-`docs/ablation.md` has the results of `networks`. Expected of the other grids, whose head has a hidden layer, as test
-accuracies (on cats and dogs no mask, the head alone included, is distinguishable from the one that validation chooses):
+`docs/ablation.md` has the results of `networks`, `docs/batch_norm.md` those of `batch_norm`. Expected of the other
+grids, whose head has a hidden layer, as test accuracies (on cats and dogs the test distinguishes no mask, not even the
+head alone, from the one that validation chooses):
 
 - `depths`, means of 3 seeds: cats and dogs 0.927 to 0.934, in an hour and a half on 2 cores (AMD EPYC); sign language
   0.953 (the head alone) to 1.000 on 50 test images, in 64 minutes;

@@ -17,8 +17,8 @@ In this order, the commands
 4. compute what the cases need at least by the data sheet of an H100 (also `a100`, `l4`), and measure nothing;
 5. compare two such folders, of two commits, chips or versions: ratios with intervals, and what became slower.
 
-`benchmark.json` has a record for each case, `benchmark.csv` and `benchmark.md` the same as tables; figures that cannot
-be are marked there, with their likely cause. Weights are random and images are noise: neither changes what a step
+`benchmark.json` has a record for each case, `benchmark.csv` and `benchmark.md` the same as tables; impossible
+numbers are marked there, with their likely cause. Weights are random and images are noise: neither changes what a step
 costs. `configs/benchmark.py` measures one network by freeze depth, beside Keras and PyTorch if asked to.
 """
 

@@ -35,7 +35,8 @@ to 25 s.
 
 On 1,000 training images of 48 pixels, `block4_pool` with logistic regression reaches 0.693 (0.692 to 0.695, 3 subsets)
 on the test of the CIFAR-10 subset and 0.853 (0.851 to 0.858) on Fashion-MNIST's. Fine-tuning VGG16 at 48 pixels for
-five epochs has 0.521 and 0.784 there; at 64 pixels fine-tuning has 0.710 and 0.848. `docs/ablation.md` has the commands.
+five epochs has 0.521 and 0.784 there; at 64 pixels fine-tuning has 0.710 and 0.848. `docs/ablation.md` has the
+commands.
 """
 
 from vision_transfer.config import ConfigDict, default_config, stage, with_stages

@@ -7,8 +7,8 @@ If its validation accuracy is 0.98 or more, that is the result (`stages.tune.ski
 everything, with the statistics of batch norms as they are, and the better of the two stages on
 validation is tested.
 
-The rules, and what they rest on. Each number is a validation accuracy of stage `head` (`--config.schedule=head`) with
-seed 0:
+The rules, and what they rest on. Unless a rule says otherwise, a number is the validation accuracy of stage `head`
+(`--config.schedule=head`) with seed 0:
 
 - **EfficientNet-Lite0 rather than VGG16.** On cats and dogs it has 0.993 where VGG16's head has 0.986 at the same size
   (`configs/finetune.py`, mean of 5 seeds), with a fortieth of the FLOPs.
@@ -27,7 +27,7 @@ seed 0:
   | CIFAR-10 subset | 0.746; 0.748 | 0.743; 0.769 |
   | cats and dogs | 0.986; 0.045 | 0.985; 0.058 |
 
-  From 641 images on an epoch is one pass.
+  From 609 images on a pass has 20 steps, and an epoch is one pass.
 - **Everything trains in `tune`, however many images there are.** At 64 pixels (`docs/ablation.md`) that is the best of
   three depths with 1,000 images on all four data sets, and with 100 on hand signs and Fashion-MNIST. With 100 cats and
   dogs, or images of CIFAR-10, the head is ahead of it. No number of images tells the two cases apart: validation does,

@@ -24,7 +24,8 @@ The same command goes on after an interruption; with more minutes, it goes on wh
 compare candidates by cross-validation (`--config.dataset.folds=5`, `docs/own_images.md`). On sign language,
 on a fraction of a core and stopped after 16 of 35 minutes, this was enough for one way to fine-tune: Lite0 at 128 px
 from `block6` on, 3e-4, 7 epochs, 0.959 out of fold on 2,012 images (0.949 to 0.967; the best head 0.930), test 0.960
-(0.865 to 0.989) of 50. Training everything, which wins above, takes five times as long by folds as it does there.
+(0.865 to 0.989) of 50. Training everything, which the table's search chose, did not fit: by five folds it takes five
+times as long as on one split.
 """
 
 from vision_transfer.config import ConfigDict, default_config, stage, with_stages
