@@ -39,6 +39,7 @@ def test_the_penalty_is_of_kernels():
     params = {
         "a": {"kernel": jnp.array([[1.0, -2.0]]), "bias": jnp.array([9.0, 9])},
         "norm": {"scale": jnp.array([9.0])},
+        "separable": {"depthwise_kernel": jnp.array([3.0]), "pointwise_kernel": jnp.array([-4.0])},
     }
-    assert float(kernel_penalty(params, 0.1, 0.01)) == pytest.approx(0.1 * 3 + 0.01 * 5)
+    assert float(kernel_penalty(params, 0.1, 0.01)) == pytest.approx(0.1 * 10 + 0.01 * 30)
     assert float(kernel_penalty({}, 0.1, 0.01)) == 0

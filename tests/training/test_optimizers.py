@@ -69,11 +69,12 @@ def test_momentum_is_ignored_by_adam():
 
 def test_decay_is_of_kernels_only():
     optimizer = descent(OptimizerSpec("sgd", weight_decay=0.1))
-    weights = {"layer": {"kernel": jnp.full(2, 5.0), "bias": jnp.full(2, 5.0), "scale": jnp.full(2, 5.0)}}
+    names = ("kernel", "depthwise_kernel", "pointwise_kernel", "bias", "scale")
+    weights = {"layer": {name: jnp.full(2, 5.0) for name in names}}
     zeros = {"layer": {name: jnp.zeros(2) for name in weights["layer"]}}
     change, _ = optimizer.update(zeros, optimizer.init(weights), weights, rate=jnp.float32(0.2))
     assert {name: float(value[0]) for name, value in change["layer"].items()} == pytest.approx(
-        {"kernel": 0.1, "bias": 0.0, "scale": 0.0}
+        {name: 0.1 if name.endswith("kernel") else 0.0 for name in names}
     )
 
 

@@ -137,17 +137,15 @@ def _places(rows: tuple[Row, ...], shape: Shape) -> tuple[Place, ...]:
     return places(rows, shape)
 
 
-def all_parameter_shapes(
-    network: Network, rows: tuple[Row, ...] | None = None
-) -> dict[str, dict[str, tuple[int, ...]]]:
-    """Shapes of the parameters by layer, in network order, of all rows (default) or some."""
-    wanted = network.layers if rows is None else layers_of(rows)
-    found = {
-        place.layer.name: parameter_shapes(place.layer, place.before)
-        for place in network.places
-        if place.layer in wanted
-    }
+def all_parameter_shapes(network: Network) -> dict[str, dict[str, tuple[int, ...]]]:
+    """Shapes of the parameters by layer, in network order."""
+    found = {place.layer.name: parameter_shapes(place.layer, place.before) for place in network.places}
     return {layer: parameters for layer, parameters in found.items() if parameters}
+
+
+def is_kernel(name: str) -> bool:
+    """Whether a parameter of this name is a kernel; those of a separable convolution are two."""
+    return name.endswith("kernel")
 
 
 def init(
@@ -172,10 +170,8 @@ def init(
 
 
 def _initial(key: Key[Array, ""], layer: str, name: str, shape: tuple[int, ...]) -> Float[np.ndarray, "..."]:
-    if name == "kernel":
-        return _glorot_uniform(key, layer, shape)
-    if name.endswith("_kernel"):
-        return _glorot_uniform(key, f"{layer}/{name}", shape)
+    if is_kernel(name):
+        return _glorot_uniform(key, layer if name == "kernel" else f"{layer}/{name}", shape)
     return np.full(shape, name == "scale", np.float32)
 
 

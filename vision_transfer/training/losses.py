@@ -1,4 +1,4 @@
-"""Losses and hits per example, from logits; and what the losses of each class count for."""
+"""Losses and hits per example, from logits; penalties on kernels; weights of classes."""
 
 # JAX, Optax and Orbax type their functions on trees only in part.
 # pyright: reportUnknownMemberType=false, reportUnknownLambdaType=false, reportUnknownVariableType=false
@@ -10,7 +10,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Int, Int32
 
-from vision_transfer.models.network import Params
+from vision_transfer.models.network import Params, is_kernel
 
 CROSS_ENTROPY = "cross_entropy"
 
@@ -39,7 +39,7 @@ def hits(logits: Float[Array, "batch outputs"], labels: Int[Array, "batch"]) -> 
 
 def kernel_penalty(trainable: Params, l1: float, l2: float) -> Float[Array, ""]:
     """Keras's L1L2 over the trainable kernels: l1·Σ|w| + l2·Σw². Biases and batch norms are left alone."""
-    kernels = [leaves["kernel"] for leaves in trainable.values() if "kernel" in leaves]
+    kernels = [leaf for leaves in trainable.values() for name, leaf in leaves.items() if is_kernel(name)]
     total = jnp.zeros(())
     for kernel in kernels:
         total += l1 * jnp.sum(jnp.abs(kernel)) + l2 * jnp.sum(jax.lax.square(kernel))

@@ -20,6 +20,7 @@ from jaxtyping import Array, Float, Int
 
 from vision_transfer.config.own_parts import call_part
 from vision_transfer.config.task_schema import OptimizerName
+from vision_transfer.models.network import is_kernel
 
 # keras/src/optimizers/{rmsprop,adam}.py
 KERAS_EPSILON = 1e-7
@@ -38,7 +39,9 @@ class OptimizerSpec:
 
 
 def descent(spec: OptimizerSpec) -> optax.GradientTransformationExtraArgs:
-    """Gradients to what is subtracted from the parameters; `update` takes the learning rate as `rate`.
+    """The transformation of gradients into the change that is subtracted from the parameters.
+
+    Its `update` takes the learning rate as `rate`.
 
     `rate` is a scalar, or a tree with one for each parameter. A user's own transformation is one of Optax's with the
     learning rate 1, whose updates are multiplied by the rate of each step.
@@ -77,7 +80,7 @@ def scale_by_keras_adam() -> optax.GradientTransformation:
     """Adam with Keras's "epsilon hat", which is added before the bias correction, not after it as in Optax.
 
     m ← β₁m + (1-β₁)g,  v ← β₂v + (1-β₂)g²,  direction = √(1-β₂ᵗ)/(1-β₁ᵗ) · m / (√v + ε)
-    (Kingma and Ba 2015, end of section 2; keras/src/optimizers/adam.py). The two part only where gradients are
+    (Kingma and Ba 2015, end of section 2; keras/src/optimizers/adam.py). The two differ only where gradients are
     under about 1e-6.
     """
     first_decay, second_decay = ADAM_DECAYS
@@ -133,7 +136,7 @@ def _add_decayed_kernels(weight_decay: float) -> optax.GradientTransformationExt
         updates: optax.Updates, state: optax.OptState, params: optax.Params | None = None, **given: Any
     ) -> tuple[optax.Updates, optax.OptState]:
         def decayed(path: Any, change: Array, leaf: Array, rate: Array) -> Array:
-            return change + rate * weight_decay * leaf if path[-1].key == "kernel" else change
+            return change + rate * weight_decay * leaf if is_kernel(path[-1].key) else change
 
         rates = _rates(given["rate"], updates)
         return jax.tree_util.tree_map_with_path(decayed, updates, params, rates), state

@@ -9,7 +9,7 @@ from vision_transfer.errors import UserError
 from vision_transfer.feature_cache.cacheable import cached_layer
 from vision_transfer.freezing import Mask, counts, inference_layers, resolve
 from vision_transfer.models.backbones.registry import find_backbone
-from vision_transfer.models.layers import stages
+from vision_transfer.models.layers import layer_names, layers_of, stages
 from vision_transfer.models.network import Network, all_parameter_shapes
 from vision_transfer.tasks.train.messages import trains_table
 
@@ -109,7 +109,8 @@ def masks_table(masks: Sequence[str], network: Network, backbone: str) -> Table:
 
 def trainable_layers(network: Network) -> tuple[str, ...]:
     """The layers of the backbone that have parameters, from the input on."""
-    return tuple(all_parameter_shapes(network, network.backbone))
+    shapes = all_parameter_shapes(network)
+    return tuple(name for name in layer_names(layers_of(network.backbone)) if name in shapes)
 
 
 def trainable_blocks(network: Network) -> list[tuple[str, tuple[str, ...]]]:
