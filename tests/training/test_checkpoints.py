@@ -1,6 +1,8 @@
 """Checkpoints: written whole, verified when read."""
 
 import json
+import shutil
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -46,12 +48,26 @@ def test_there_may_be_none(folder, tree):
 
 
 def test_the_newest_replaces_the_others(folder, tree):
-    for step in (9, 10, 10):
-        checkpoints.save(folder, step, tree, {"step": step})
-    assert [path.name for path in folder.iterdir()] == ["000000010"]
+    for number, step in enumerate((9, 10, 10, 10)):
+        checkpoints.save(folder, step, tree, {"number": number})
+    assert len(list(folder.iterdir())) == 1
+    assert checkpoints.load(folder, tree).metadata == {"number": 3}
     # Also one of a lower number, which Orbax would drop silently.
     checkpoints.save(folder, 2, tree, {"step": 2})
     assert checkpoints.load(folder, tree).metadata == {"step": 2}
+
+
+def test_one_of_the_same_step_is_there_until_the_new_one_is(folder, tree, monkeypatch):
+    """A process may be killed at any moment, also between the new checkpoint and the removal of the old one."""
+    checkpoints.save(folder, 10, tree, {"number": 0})
+    killed = SimpleNamespace(rmtree=lambda path: None, disk_usage=shutil.disk_usage)
+    monkeypatch.setattr(checkpoints, "shutil", killed)
+    for number in range(1, 4):
+        checkpoints.save(folder, 10, tree, {"number": number})
+        assert len(list(folder.iterdir())) == number + 1
+        assert checkpoints.load(folder, tree).metadata == {"number": number}
+    checkpoints.save(folder, 11, tree, {"number": 4})
+    assert checkpoints.load_metadata(folder) == {"number": 4}
 
 
 def test_a_relative_folder_will_do(tmp_path, tree, monkeypatch):

@@ -63,12 +63,13 @@ class Checkpoint:
 def save(folder: Path, step: int, tree: Any, metadata: dict[str, Any]) -> None:
     """Writes `folder/STEP` and then removes what else the folder holds, such as `checkpoints/head/last`.
 
-    An equal step is replaced. The arrays of the tree are copied to the host; metadata are JSON values.
+    Of an equal step the newer one is kept, under a name of its own. The arrays of the tree are copied to the host;
+    metadata are JSON values.
 
     Raises:
         OSError: the disk is full or cannot be written; what was there before is kept.
     """
-    target = folder.absolute() / f"{step:09d}"
+    target = folder.absolute() / _new_name(folder, step)
     with new_folder(target) as temporary:
         try:
             arrays = _flat(tree)
@@ -84,12 +85,16 @@ def save(folder: Path, step: int, tree: Any, metadata: dict[str, Any]) -> None:
         }
         content = {"step": step, "metadata": metadata, "sha256": digests}
         write_json(temporary / MANIFEST, {"digest": json_digest(content), "content": content})
-        # Only now that the new one is complete may one of the same step go.
-        if target.exists():
-            shutil.rmtree(target)
     for other in _steps(folder):
         if other != target:
             shutil.rmtree(other)
+
+
+def _new_name(folder: Path, step: int) -> str:
+    """A name behind those of equal and earlier steps, so that the newest one is there at every moment."""
+    name = f"{step:09d}"
+    equal = [path.name for path in _steps(folder) if path.name.startswith(name)]
+    return f"{name}{int(equal[-1].removeprefix(name) or 0) + 1:03d}" if equal else name
 
 
 def _of_the_system(error: Exception, place: Path) -> OSError | None:
@@ -150,11 +155,12 @@ def load(folder: Path, template: Any) -> Checkpoint | None:
     Raises:
         UserError: the files are damaged, or the checkpoint is of another network.
     """
-    metadata = load_metadata(folder)
-    if metadata is None:
+    steps = _steps(folder)
+    if not steps:
         return None
-    newest = _steps(folder)[-1]
-    _verify(newest)
+    newest = steps[-1]
+    metadata, digests = _manifest(newest)
+    _verify(newest, digests)
     _check_shapes(newest, template)
     try:
         flat = _checkpointer().restore(newest / ARRAYS)
@@ -196,9 +202,8 @@ def _manifest(checkpoint: Path) -> tuple[dict[str, Any], dict[str, str]]:
     raise UserError(f"checkpoint {checkpoint}: its {MANIFEST} {reason}; remove this folder to train again")
 
 
-def _verify(checkpoint: Path) -> None:
-    _, expected = _manifest(checkpoint)
-    for name, digest in expected.items():
+def _verify(checkpoint: Path, digests: dict[str, str]) -> None:
+    for name, digest in digests.items():
         path = checkpoint / name
         if not lies_in(path, checkpoint):
             raise UserError(f"checkpoint {checkpoint}: its {MANIFEST} names {name!r}, which lies outside")
