@@ -196,6 +196,21 @@ def test_a_resumed_run_continues_at_its_tracker(name, local_store, screen, monke
     assert name == "tensorboard" or {"report.html", "config.json", "result.json"} <= files
 
 
+def test_metrics_of_the_user_s_own_are_sent_too():
+    record = {"stage": "head", "epoch": 1, "train_loss": 0.5, "train_accuracy": 0.75, "lr": 0.1, "seconds": 2}
+    record |= {"validation_loss": None, "validation_accuracy": 0.5, "validation_recall_at_2": 0.25}
+    assert trackers.record_metrics(record) == {
+        "head/train/loss": 0.5,
+        "head/train/accuracy": 0.75,
+        "head/train/lr": 0.1,
+        "head/train/seconds": 2.0,
+        "head/validation/accuracy": 0.5,
+        "head/validation/recall_at_2": 0.25,
+    }
+    test = {"accuracy": 0.5, "accuracy_ci95": [0.25, 0.75], "balanced_accuracy": 0.5, "loss": 1.0}
+    assert trackers.test_metrics({"test": test | {"own": {"recall_at_2": 0.75}}})["test/recall_at_2"] == 0.75
+
+
 def test_a_failure_in_the_middle_is_one_warning(tmp_path, screen, monkeypatch):
     def fail(step, metrics):
         raise ConnectionError("no route to host")

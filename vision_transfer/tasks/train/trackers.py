@@ -1,4 +1,4 @@
-"""Where runs also go: TensorBoard, Weights & Biases or MLflow (`config.log.tracker`), each as one `Tracker`.
+"""Trackers of runs: TensorBoard, Weights & Biases or MLflow (`config.log.tracker`), each as one `Tracker`.
 
 A function for each starts a run there, or continues it; its tracker logs the metrics of a step, and finishes with the
 test's metrics and files. A `Session` sees to it that no failure of a tracker costs a run.
@@ -34,14 +34,13 @@ _MLFLOW_PARAMS, _MLFLOW_LENGTH = 100, 6000
 
 # Metrics by name: STAGE/train/loss, test/accuracy.
 Metrics = Mapping[str, float]
-_OF_RECORDS = {
-    "train/loss": "train_loss",
-    "train/accuracy": "train_accuracy",
-    "train/lr": "lr",
-    "train/seconds": "seconds",
-    "validation/loss": "validation_loss",
-    "validation/accuracy": "validation_accuracy",
+_NAMES = {
+    "train_loss": "train/loss",
+    "train_accuracy": "train/accuracy",
+    "lr": "train/lr",
+    "seconds": "train/seconds",
 }
+VALIDATION = "validation_"
 
 
 @dataclass(frozen=True)
@@ -213,12 +212,7 @@ class Session:
         """Sends those of the run's records that were not sent before; a record's step is its place among them."""
         for step, record in enumerate(records, start=1):
             if step > self.logged and self.tracker is not None:
-                metrics = {
-                    f"{record['stage']}/{name}": float(record[key])
-                    for name, key in _OF_RECORDS.items()
-                    if record[key] is not None
-                }
-                self._try(partial(self._log, self.tracker, step, metrics))
+                self._try(partial(self._log, self.tracker, step, record_metrics(record)))
 
     def finish(self, result: dict[str, Any]) -> None:
         """Sends the test's metrics with their intervals, the figures and the report, and ends the run there."""
@@ -276,6 +270,12 @@ def tracking(run: Run) -> Iterator[Session]:
         session.stop()
 
 
+def record_metrics(record: Mapping[str, Any]) -> dict[str, float]:
+    """The metrics of an epoch's record by their names at a tracker; those of `config.metrics` are of validation."""
+    names = {key: f"validation/{key.removeprefix(VALIDATION)}" for key in record if key.startswith(VALIDATION)} | _NAMES
+    return {f"{record['stage']}/{name}": float(record[key]) for key, name in names.items() if record[key] is not None}
+
+
 def test_metrics(result: dict[str, Any]) -> dict[str, float]:
     """The test's metrics in a `result.json`, with the ends of the 95 % interval of its accuracy."""
     test = result["test"]
@@ -286,5 +286,6 @@ def test_metrics(result: dict[str, Any]) -> dict[str, float]:
         "test/accuracy_high": high,
         "test/balanced_accuracy": test["balanced_accuracy"],
         "test/loss": test["loss"],
+        **{f"test/{name}": value for name, value in test.get("own", {}).items()},
     }
     return {name: float(value) for name, value in found.items() if value is not None}
