@@ -130,6 +130,9 @@ def train_stages(run: Run, session: Session) -> tuple[Run, list[StageOutcome], V
     starts: list[Variables] = []
     outcomes: list[StageOutcome] = []
     keys = stage_keys(run)
+    # Stages that other code may have begun, which `--reuse` goes on with, are for this run alone.
+    is_begun = any(run.folder.checkpoints(stage.name).exists() for stage in run.stages)
+    store = None if run.options.reuse and is_begun else run.options.shared_stages
     for position, stage in enumerate(run.stages):
         if ends_before(stage, outcomes):
             say_end_of_schedule(run, stage)
@@ -138,7 +141,7 @@ def train_stages(run: Run, session: Session) -> tuple[Run, list[StageOutcome], V
             variables = with_weights(variables, outcomes[-1], stage.settings.start_from)
         starts.append(variables)
         checkpoints = run.folder.checkpoints(stage.name)
-        shared = shared_stage(run.options.shared_stages, keys[position], checkpoints, run.screen)
+        shared = shared_stage(store, keys[position], checkpoints, run.screen)
         with shared, run.timer.measures("train"):
             say_stage(run, stage)
 
