@@ -1,5 +1,6 @@
 """Training from Python: the task of the command line, as one function."""
 
+import copy
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -42,9 +43,11 @@ def train(
     Raises:
         UserError: a config, data, weights or folder that cannot be used.
     """
-    values = load_config(str(config)) if isinstance(config, str | Path) else config
-    if isinstance(values, Config):
-        values = ConfigDict(to_dict(values))
+    if isinstance(config, str | Path):
+        values = load_config(str(config))
+    else:
+        # A copy, so that `fields` leaves the caller's configuration as it is.
+        values = ConfigDict(to_dict(config)) if isinstance(config, Config) else copy.deepcopy(config)
     known = tuple(flatten(values.to_dict()))
     for path in fields or {}:
         if path not in known:
