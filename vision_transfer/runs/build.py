@@ -61,7 +61,7 @@ def build_network(config: Config, facts: DataFacts) -> Network:
             f"config.model.weights: there are no ImageNet weights for {model.backbone!r}; set it to 'random', or give "
             "a file in config.model.weights_path"
         )
-    if uses_published_weights(config) and facts.image_shape[-1] != RGB and known.releases:
+    if uses_published_weights(config) and model.weights_path is None and facts.image_shape[-1] != RGB:
         raise UserError(
             f"config.dataset.channels: got {facts.image_shape[-1]}; the ImageNet weights of {model.backbone} take "
             "RGB images, so set it to 3 (grey images are repeated)"

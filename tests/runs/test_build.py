@@ -1,0 +1,20 @@
+"""The network of a config, for data."""
+
+import pytest
+
+from vision_transfer.config import checked, default_config, stage, with_stages
+from vision_transfer.errors import UserError
+from vision_transfer.runs.build import DataFacts, build_network
+
+
+def test_only_published_weights_need_three_channels():
+    """A file may have weights for grey images; the shapes of its tensors say so where it is read."""
+    config = default_config()
+    config.model.backbone = "resnet50"
+    config.dataset.channels = 1
+    config = with_stages(config, head=stage(freeze="all"))
+    facts = DataFacts(2, (224, 224, 1))
+    with pytest.raises(UserError, match="ImageNet weights of resnet50 take RGB images"):
+        build_network(checked(config), facts)
+    config.model.weights_path = "grey.pth"
+    assert build_network(checked(config), facts).input_shape == (224, 224, 1)
