@@ -12,7 +12,7 @@ from vision_transfer.metrics.ranking import mean_defined
 from vision_transfer.models.network import all_parameter_shapes
 from vision_transfer.runs.prepare import Run
 from vision_transfer.runtime.devices import device_peak_bytes
-from vision_transfer.training.stage import Stage, StageOutcome, chosen_epoch
+from vision_transfer.training.stage import Progress, Stage, StageOutcome, chosen_epoch
 
 ACTIVITIES = ("data", "features", "train", "evaluate")
 
@@ -106,7 +106,7 @@ def _defined(value: float) -> float | None:
 
 def _stage(run: Run, stage: Stage, outcome: StageOutcome) -> dict[str, Any]:
     progress = outcome.progress
-    best = progress.history[progress.best_epoch - 1]
+    best = epoch_record(progress, progress.best_epoch)
     return {
         "name": stage.name,
         "freeze": stage.settings.freeze,
@@ -127,12 +127,18 @@ def _stage(run: Run, stage: Stage, outcome: StageOutcome) -> dict[str, Any]:
 def _tested(run: Run, outcomes: Sequence[StageOutcome]) -> dict[str, Any]:
     """The epoch whose parameters were tested, and its validation."""
     chosen = chosen_epoch(outcomes, run.config.evaluate)
-    record = outcomes[chosen.position].progress.history[chosen.epoch - 1]
+    record = epoch_record(outcomes[chosen.position].progress, chosen.epoch)
     return {
         "stage": run.stages[chosen.position].name,
         "epoch": chosen.epoch,
         "validation": {"loss": record["validation_loss"], "accuracy": record["validation_accuracy"]},
     }
+
+
+def epoch_record(progress: Progress, epoch: int) -> Mapping[str, Any]:
+    """The record of an epoch; without numbers for 0, which stands for the start of a stage where no epoch was best."""
+    numbers = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
+    return progress.history[epoch - 1] if epoch else dict.fromkeys(numbers)
 
 
 def _parameters(run: Run, stage: Stage) -> dict[str, int]:

@@ -110,7 +110,7 @@ def trained_stage(config: Config, network: Network, stage: Stage, variables: Var
 def _as_on_first_host(
     stage: Stage, state: TrainState, best: Weights, progress: Progress
 ) -> tuple[TrainState, Weights, Progress]:
-    """What the first host's checkpoint holds, on all hosts; only that host reads the run's folder."""
+    """State, best weights and progress from the first host's checkpoint, on all hosts; only it reads the folder."""
     found = hosts.from_first(f"progress of {stage.name}", asdict(progress))
     if not hosts.several():
         return state, best, progress
@@ -175,7 +175,7 @@ def _make_loop(
     around: Surroundings,
     progress: Progress,
 ) -> tuple[_Loop, Progress]:
-    """The values that stay, and the progress of a stage that begins with the parts that its rows are taken from."""
+    """The loop's constants, and the progress, with `parts` set where the rows are split over the devices."""
     examples, settings, optimizer = data.train.examples, stage.settings, stage.settings.optimizer
     trainable, frozen = freezing.partition(variables["params"], stage.mask)
     program = step_program(config, network, stage, data.train.labels[:examples])
@@ -284,7 +284,8 @@ def _close_epoch(
         "epoch": epoch,
         "train_loss": float(totals.loss / totals.weight),
         "train_accuracy": float(totals.hits / totals.weight),
-        "validation_loss": None if validation is None else validation.loss,
+        # JSON has no NaN.
+        "validation_loss": validation.loss if validation is not None and math.isfinite(validation.loss) else None,
         "validation_accuracy": None if validation is None else validation.accuracy,
         **{f"validation_{name}": value for name, value in own.items()},
         "lr": float(loop.rates[int(state.step) - 1]),
@@ -354,8 +355,9 @@ def _epoch_line(stage: Stage, record: dict[str, Any], is_best: bool) -> str:
         f"train {record['train_loss']:.4f} {record['train_accuracy']:.4f}",
         f"{record['seconds']:.1f} s{'  best' if is_best else ''}",
     ]
-    if record["validation_loss"] is not None:
-        parts.insert(2, f"validation {record['validation_loss']:.4f} {record['validation_accuracy']:.4f}")
+    if record["validation_accuracy"] is not None:
+        loss = math.nan if record["validation_loss"] is None else record["validation_loss"]
+        parts.insert(2, f"validation {loss:.4f} {record['validation_accuracy']:.4f}")
     return "  ".join(parts)
 
 
