@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 # A dispatch lasts about this long, so that an interruption is noticed soon; never more than twice as long.
 SECONDS_PER_DISPATCH = 1.0
-# A dispatch may have this many times the steps of the one before, until the time per step is known well.
+# A dispatch has at most this many times the steps of the largest one so far.
 GROWTH = 4
 
 
@@ -16,7 +16,7 @@ class Pace:
 
     checkpoint_seconds: float
     seconds_per_step: list[float] = field(default_factory=list)
-    _last_count: int = 0
+    _largest_count: int = 0
     _last_checkpoint: float = field(default_factory=time.monotonic)
 
     def steps(self, most: int, left: int) -> int:
@@ -24,13 +24,13 @@ class Pace:
         if not self.seconds_per_step:
             return 1
         fitting = int(SECONDS_PER_DISPATCH / max(self.seconds_per_step[-1], 1e-9))
-        return max(1, min(most, left, fitting, GROWTH * self._last_count))
+        return max(1, min(most, left, fitting, GROWTH * self._largest_count))
 
     def took(self, count: int, seconds: float) -> None:
         """Notes how long a dispatch took."""
-        if self._last_count:
+        if self._largest_count:
             self.seconds_per_step.append(seconds / count)
-        self._last_count = count
+        self._largest_count = max(self._largest_count, count)
 
     def step_ms(self) -> float | None:
         """Median time of a step in milliseconds, or None before it is known."""
