@@ -85,7 +85,8 @@ def _compute(
     if not len(rows):
         return
     store = prefix.store(layer)
-    check_free_space(store.path, layer, len(rows), prefix.row_bytes(layer))
+    uncached = ", or compute the frozen layers in every step with --config.features.cache=False"
+    check_free_space(store.path, f"features of {layer}", len(rows), prefix.row_bytes(layer), otherwise=uncached)
     store.describe({"backbone": prefix.backbone, "layer": layer, "key": prefix.description(layer)})
     wanted = keys[rows]
     start, source = _source(prefix, layer, TakenRows(images, rows), wanted, screen)
@@ -107,15 +108,14 @@ def missing_rows(
     return missing[firsts == np.arange(len(missing))]
 
 
-def check_free_space(folder: Path, layer: str, rows: int, row_bytes: int) -> None:
-    """Raises UserError if the disk has no room for so many rows."""
+def check_free_space(folder: Path, what: str, rows: int, row_bytes: int, *, otherwise: str) -> None:
+    """Raises UserError if the disk has no room for so many rows; `otherwise` ends its list of what to do."""
     free = shutil.disk_usage(folder).free
     if rows * row_bytes > free:
         raise UserError(
-            f"the features of {layer} for {rows:,} images need {decimal(rows * row_bytes)}, and {decimal(free)} are "
-            f"free in {folder.parent}. Free some space (--mode=cache lists what the cache holds, --prune=… removes "
-            "from it), name another cache folder in VISION_TRANSFER_CACHE, or compute the frozen layers in every step "
-            "with --config.features.cache=False"
+            f"the {what} for {rows:,} images need {decimal(rows * row_bytes)}, and {decimal(free)} are free in "
+            f"{folder.parent}. Free some space (--mode=cache lists what the cache holds, --prune=… removes from it), "
+            f"or name another cache folder in VISION_TRANSFER_CACHE{otherwise}"
         )
 
 

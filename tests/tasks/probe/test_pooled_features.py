@@ -11,6 +11,7 @@ from vision_transfer.feature_cache import Prefix
 from vision_transfer.models.backbones.registry import backbone_rows
 from vision_transfer.models.heads import head_layers
 from vision_transfer.models.inference import infer
+from vision_transfer.models.layers import AveragePool, Conv, DepthwiseConv, SeparableConv
 from vision_transfer.models.network import Network, init
 from vision_transfer.tasks.probe import pooled_features as pooled_module
 from vision_transfer.tasks.probe.pooled_features import pooled_features, probed_layers
@@ -43,6 +44,8 @@ def test_layers_that_are_probed():
     normed = backbone_rows("mnist_convnet", batch_norm=True, global_average=True)
     assert probed_layers(normed) == ("norm1", "pool1", "norm2", "pool2", "norm3")
     assert len(probed_layers(backbone_rows("vgg16"))) == 18
+    lenet = (SeparableConv("conv1", 4), AveragePool("pool1"), DepthwiseConv("conv2"), Conv("conv3", 4))
+    assert probed_layers(lenet) == ("conv1", "pool1", "conv2", "conv3")
 
 
 def test_each_layer_is_its_own_map_averaged(prefix, images, digests, mesh, screen):

@@ -12,10 +12,13 @@ in another light, is none.
 
 import warnings
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+
+if TYPE_CHECKING:
+    from sklearn.model_selection import StratifiedGroupKFold
 
 FOLDS = 5
 # Candidates for scikit-learn's C, the inverse strength of the regularisation; the smallest held-out loss decides.
@@ -70,6 +73,13 @@ def out_of_fold(
     return OutOfFold(probabilities, asked, float(np.mean(right)))
 
 
+def group_folds() -> "StratifiedGroupKFold":
+    """The folds, always the same ones for the same labels and groups; none divides a group."""
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    return StratifiedGroupKFold(FOLDS, shuffle=True, random_state=0)
+
+
 def suspects(found: OutOfFold, labels: Int[np.ndarray, "examples"]) -> list[tuple[int, int, float]]:
     """Place, more likely class and difference in probability of each image whose label is confidently contradicted."""
     probabilities, asked = found.probabilities, np.flatnonzero(found.asked)
@@ -113,12 +123,11 @@ def _cross_validated(
 ) -> Float[np.ndarray, "examples classes"]:
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
+    from sklearn.model_selection import cross_val_predict
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
     from threadpoolctl import threadpool_limits
 
-    folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=0)
     model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=_MOST_ITERATIONS))
     probabilities = np.zeros((len(labels), classes))
     # as in classic classifiers, more threads are slower
@@ -126,6 +135,8 @@ def _cross_validated(
         warnings.simplefilter("ignore", ConvergenceWarning)
         # a class that a fold lacks gets probability 0 there
         warnings.filterwarnings("ignore", "Number of classes in training fold")
-        answers: Any = cross_val_predict(model, features, labels, groups=groups, cv=folds, method="predict_proba")
+        answers: Any = cross_val_predict(
+            model, features, labels, groups=groups, cv=group_folds(), method="predict_proba"
+        )
         probabilities[:, np.unique(labels)] = answers
     return probabilities

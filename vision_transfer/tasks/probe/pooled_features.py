@@ -15,10 +15,11 @@ from vision_transfer.feature_cache.prefix import Prefix
 from vision_transfer.feature_cache.store import FOLDER, Store, open_store, write_shard
 from vision_transfer.models.inference import on_devices
 from vision_transfer.models.layers import (
+    CONVOLUTIONS,
     Activate,
+    AveragePool,
     BatchNorm,
     Block,
-    Conv,
     GlobalAveragePool,
     MaxPool,
     PoolLayers,
@@ -33,6 +34,7 @@ from vision_transfer.runtime.provenance import code_digest, json_digest
 
 # Images whose averages are written at once: an interrupted pass loses at most so many.
 SHARD_IMAGES = 512
+POOLS_AND_CONVOLUTIONS = (MaxPool, AveragePool, *CONVOLUTIONS)
 _THIS_FILE = "tasks/probe/pooled_features.py"
 
 
@@ -47,7 +49,7 @@ def probed_layers(backbone: Sequence[Row]) -> tuple[str, ...]:
     for row, following in zip(backbone, (*backbone[1:], None), strict=True):
         last = last if isinstance(row, BatchNorm | Activate) else row
         ends_stage = following is None or stage_of(following) != stage_of(row)
-        wanted = isinstance(last, Block) or ends_stage if has_blocks else isinstance(last, MaxPool | Conv)
+        wanted = isinstance(last, Block) or ends_stage if has_blocks else isinstance(last, POOLS_AND_CONVOLUTIONS)
         averages = isinstance(row, GlobalAveragePool | PoolLayers)
         if wanted and not averages and not isinstance(following, BatchNorm | Activate):
             found.append(row.name)
@@ -77,7 +79,7 @@ def pooled_features(
         found = open_store(store, screen, remove_damaged=True)
         missing = missing_rows(digests, found.keys)
         if len(missing):
-            check_free_space(store.path, what, len(missing), sum(widths) * np.dtype(np.float32).itemsize)
+            check_free_space(store.path, what, len(missing), sum(widths) * np.dtype(np.float32).itemsize, otherwise="")
             store.describe({"backbone": prefix.backbone, "layer": what, "key": key})
             with screen.bar(f"Features of {len(layers)} layers", len(missing)) as advance:
                 for first in range(0, len(missing), SHARD_IMAGES):

@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float, Int
 from vision_transfer.errors import UserError
 from vision_transfer.metrics.classification import wilson_interval
 from vision_transfer.runtime.console import Screen
-from vision_transfer.tasks.check.labels import FOLDS, out_of_fold
+from vision_transfer.tasks.check.labels import FOLDS, group_folds, out_of_fold
 
 # The iteration has converged when one step changes the evidence of each class by less, in nats per image.
 TOLERANCE = 1e-9
@@ -80,7 +80,7 @@ def log_evidence(
 
 @dataclass(frozen=True)
 class LayerScores:
-    """How well the averaged features (`width` of them) of a layer separate the classes, without training the network.
+    """Scores of how well a layer's averaged features (`width` of them) separate the classes, without training.
 
     Attributes:
         correct: whether a logistic probe that was fitted on other images classifies each image correctly.
@@ -153,17 +153,16 @@ def nearest_class_mean(
 
     Euclidean distance between standardised features (Mensink et al. 2013 for class means as classifiers).
     """
-    from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
+    from sklearn.model_selection import cross_val_predict
     from sklearn.neighbors import NearestCentroid
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=0)
     with warnings.catch_warnings():
         # A feature that is constant within each class matters only for shrunken means.
         warnings.filterwarnings("ignore", "self.within_class_std_dev_ has at least 1 zero", UserWarning)
         model = make_pipeline(StandardScaler(), NearestCentroid())
-        predicted = cross_val_predict(model, features, labels, groups=groups, cv=folds)
+        predicted = cross_val_predict(model, features, labels, groups=groups, cv=group_folds())
     return float(np.mean(predicted == labels))
 
 
