@@ -116,7 +116,7 @@ def part(reference: str) -> Callable[..., Any]:
 
 
 def call_part(reference: str, *arguments: Any) -> Any:
-    """What the function that a reference names returns; an error in it is a message.
+    """Calls the function that a reference names, and returns its value; an error in it is a message.
 
     Raises:
         UserError: as `part`, or the function fails.

@@ -1,4 +1,4 @@
-"""How a field of the configuration is declared: its default, its meaning and its bounds."""
+"""The declaration of a field of the configuration: its default, its meaning and its bounds."""
 
 import dataclasses
 from dataclasses import dataclass

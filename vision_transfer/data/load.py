@@ -86,7 +86,7 @@ def _decoded(source: Source, config: DatasetConfig, form: Form, cache_dir: Path,
 
 
 def _without_contrast(split: Split, cache_dir: Path) -> Bool[np.ndarray, "examples"]:
-    """Which images have no contrast; kept for images that are on disk, since it takes a look at each."""
+    """Whether each image has no contrast; kept for images that are on disk, since it takes a look at each."""
     if split.without_contrast is not None:
         return split.without_contrast
     if isinstance(split.images, np.ndarray):

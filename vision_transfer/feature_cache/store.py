@@ -85,7 +85,7 @@ class Store:
 
     @property
     def stamps_file(self) -> Path:
-        """Where digests of the shards are kept."""
+        """The file with the digests of the shards."""
         return self.path.parents[1] / STAMPS_FOLDER / self.path.name
 
     @property

@@ -20,7 +20,7 @@ Vector = Float[Array, "features"]
 
 @dataclass(frozen=True)
 class Following:
-    """What is computed with a convolution: a batch norm in inference mode, then an activation.
+    """The rows that are computed with a convolution: a batch norm in inference mode, then an activation.
 
     Attributes:
         factor, shift: the output of the norm is `factor · values + shift`; None without a norm.

@@ -188,7 +188,7 @@ class LayerStack(nn.Module):
 
 
 def takes_norm(layer: Layer) -> bool:
-    """Whether a batch norm after the layer, in inference mode, becomes part of its kernel, and a pool joins it too."""
+    """Whether `PooledConvolution` computes the layer, with a batch norm in inference mode in its kernel, and a pool."""
     return isinstance(layer, Conv) and layer.strides == 1 and layer.kernel_size > 1 and isinstance(layer.padding, str)
 
 

@@ -119,7 +119,7 @@ def load_backbone_weights(
 
 
 def initial_variables(network: Network, seed: int, weights: PretrainedWeights | None) -> dict[str, Params]:
-    """In the layers that `weights` has, those; in the others parameters drawn from the seed, and statistics at rest."""
+    """Variables: `weights` in the layers that it has; in the others draws from the seed, means 0 and variances 1."""
     if weights is None:
         return init(network, jax.random.key(seed))
     variables = init(network, jax.random.key(seed), given=weights.params)

@@ -94,7 +94,7 @@ def _losses(
 def fit_of(
     logits: Float[np.ndarray, "examples outputs"], labels: Int[np.ndarray, "examples"], temperature: float
 ) -> Fit:
-    """How well probabilities fit without and with a temperature."""
+    """The fit of probabilities without and with a temperature."""
     scaled = (logits, logits.astype(np.float64) / temperature)
     before, after = (metrics(values, labels).loss for values in scaled)
     errors = [expected_calibration_error(probabilities(values), labels) for values in scaled]

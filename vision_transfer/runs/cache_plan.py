@@ -52,7 +52,7 @@ def with_cached_layers(run: Run) -> Run:
 
 
 def _chosen(run: Run, variables: Variables) -> Mapping[str, str | None]:
-    """For each stage the deepest pool whose features fit into the room together with those of the stages before."""
+    """For each stage, the deepest cacheable layer whose features fit into the room with those of earlier stages."""
     deepest = {stage.name: stage.cached for stage in run.stages}
     allowed = room(run.options.cache_dir, run.config.features.budget_gb)
     requests = _requests(run, variables)
@@ -94,7 +94,7 @@ def _added(run: Run, position: int, layer: str, requests: list[Request], *, look
 
 
 def _why(stage: Stage, requests: list[Request], more: int, allowed: Room, chosen: str | None) -> str:
-    """The message why a stage does not start from its deepest pool, with sizes."""
+    """The message, with sizes, why a stage does not start from its deepest cacheable layer."""
     layer = str(stage.cached)
     rows, row_bytes = sum(len(request.digests) for request in requests), requests[0].prefix.row_bytes(layer)
     what = "Stage" if stage.trains_from_cache else "Validation of stage"

@@ -111,7 +111,7 @@ class RunFolder:
     figures = _Place("figures", cleared=False)
     confusion_figure = _Place("figures/confusion.png")
     curves_figure = _Place("figures/curves.png")
-    # A copy of the initial weights that the run took from an earlier run, so that it needs that no longer.
+    # A copy of the initial weights that the run took from an earlier run or a file, so that it no longer needs that.
     start = _Place("start")
     # Event files for TensorBoard, and the files of Weights & Biases.
     event_files = _Place("tensorboard")

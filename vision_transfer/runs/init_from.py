@@ -26,7 +26,7 @@ NO_LICENCE = "no other licence than that of its data"
 
 @dataclass(frozen=True)
 class Fit:
-    """How the layers of a run fit another network.
+    """The layers of a run that fit another network, and those that do not.
 
     Attributes:
         loaded: names of the layers that both have and that are taken.

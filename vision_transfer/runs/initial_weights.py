@@ -81,15 +81,14 @@ def kept_start(folder: Path, network: Network) -> PretrainedWeights | None:
                 for layer in metadata["batch_stats"]
             },
         }
-        source, sha256, preprocessing, licence = (
-            metadata[name] for name in ("source", "sha256", "preprocessing", "licence")
+        source, sha256, preprocessing, licence, digest = (
+            metadata[name] for name in ("source", "sha256", "preprocessing", "licence", "kept_sha256")
         )
     except (KeyError, TypeError) as error:
         raise UserError(f"{folder}: is damaged, or of another network ({error!r})") from error
     saved = checkpoints.load(folder, template)
     assert saved is not None, "its metadata was just read"
     tree = saved.tree
-    digest = metadata.get("kept_sha256", sha256)
     if variables_sha256(tree["params"], tree["batch_stats"]) != digest:
         raise UserError(f"{folder}: its parameters do not have the digest {digest} that is written beside them")
     return PretrainedWeights(tree["params"], source, sha256, preprocessing, licence, tree["batch_stats"])

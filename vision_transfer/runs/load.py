@@ -109,12 +109,11 @@ def _starting_weights(
     if not keeps_start(config):
         return load_weights(config, cache_dir, screen, allow_download) if uses_published_weights(config) else None
     kept = kept_start(folder.start, network)
-    if kept is None and config.init_from is None:  # a run of an earlier version
-        return load_weights(config, cache_dir, screen, allow_download)
     if kept is None:
         raise UserError(
-            f"{folder.start}: is missing; it holds what the run took of {config.init_from}. Remove "
-            f"{folder.result_file.name}, and the run's command makes both again"
+            f"{folder.start}: is missing; it holds what the run took of "
+            f"{config.init_from or config.model.weights_path}. Remove {folder.result_file.name}, and the run's command "
+            "makes both again"
         )
     return kept
 

@@ -87,8 +87,8 @@ def _digest(folder: RunFolder, name: str) -> str:
     if file != folder.config_file:
         return file_sha256(file)
     try:
-        read_json(file)
+        values = flatten(read_json(file) or {})
     except UserError:
         return file_sha256(file)
-    values = {path: value for path, value in flatten(read_json(file) or {}).items() if path not in PLACES}
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+    kept = {path: value for path, value in values.items() if path not in PLACES}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()

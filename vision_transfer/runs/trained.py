@@ -23,7 +23,7 @@ from vision_transfer.training.stage import StageOutcome
 
 @dataclass(frozen=True)
 class Judged:
-    """What a trained run, or the runs of all folds, reached on the images that runs are compared on.
+    """The loss and the answers of a trained run, or of the runs of all folds, on the images that runs are compared on.
 
     Attributes:
         loss: mean cross-entropy in nats.
@@ -52,7 +52,7 @@ def write_trained(
 
 
 def read_judged(folder: RunFolder, *, by_test: bool = False) -> Judged | None:
-    """What a run reached on validation, from `trained.json` or the files of the finished run; None for neither.
+    """A run's validation, from `trained.json` or the files of the finished run; None for neither.
 
     With `by_test`, what a finished run reached on its test split: a fold's run on the images that it has not seen.
 

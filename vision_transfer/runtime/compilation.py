@@ -1,4 +1,4 @@
-"""What happens when JAX has compiled a program: it is reported, and the memory that this took is returned."""
+"""After JAX has compiled a program: reports it, and returns the memory that this took."""
 
 import ctypes
 from collections.abc import Iterator

@@ -213,7 +213,7 @@ def tree_from_first(tree: Any) -> Any:
 
 
 def agreed(seconds: float, due: bool, received: int | None) -> tuple[float, bool, int | None]:
-    """What all hosts go by after a dispatch, since clocks and signals differ.
+    """The values that all hosts go by after a dispatch, since clocks and signals differ.
 
     Returns:
         The first host's `seconds` and `due`, and the number of a signal that any host has received, or None.

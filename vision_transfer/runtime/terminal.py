@@ -1,4 +1,4 @@
-"""What reads the output: a terminal that obeys control characters, a pipe that closes early, another encoding."""
+"""The readers of the output: a terminal that obeys control characters, a pipe that closes early, another encoding."""
 
 import os
 import sys

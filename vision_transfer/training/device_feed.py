@@ -49,6 +49,11 @@ class TrainingRows:
         """Number of examples, each counted once."""
         return self.inputs.shape[0] // self.variants
 
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row's inputs."""
+        return int(np.prod(self.inputs.shape[1:])) * self.inputs.dtype.itemsize
+
 
 @dataclass(frozen=True)
 class ResidentFeed:
@@ -120,8 +125,8 @@ class StreamedFeed:
 
     def most_steps(self, order: StepOrder) -> int:
         """Largest number of steps in a chunk."""
-        row_bytes = int(np.prod(self.rows.inputs.shape[1:])) * self.rows.inputs.dtype.itemsize
-        return max(1, min(len(order.rates), chunk_bytes(self.mesh) // (row_bytes * order.rows.shape[1])))
+        batch_bytes = self.rows.row_bytes * order.rows.shape[1]
+        return max(1, min(len(order.rates), chunk_bytes(self.mesh) // batch_bytes))
 
 
 Feed = ResidentFeed | StreamedFeed
@@ -137,7 +142,7 @@ def placement(rows: TrainingRows, mesh: Mesh, *, splittable: bool) -> Placement:
 
 
 def make_feed(rows: TrainingRows, mesh: Mesh, where: Placement) -> Feed:
-    """Puts rows where they are to be; those that are split are drawn in an order that is dealt from as many parts."""
+    """Puts rows on the devices, or keeps them on the host; split rows need batches drawn with `parts=mesh.size`."""
     match where:
         case "replicated":
             return ResidentFeed(mesh, Examples(*replicate(part_of(rows, 1, 0), mesh)), rows.examples)
@@ -164,8 +169,7 @@ def _part_size(examples: int, parts: int) -> int:
 
 
 def _part_bytes(rows: TrainingRows, parts: int) -> int:
-    row_bytes = int(np.prod(rows.inputs.shape[1:])) * rows.inputs.dtype.itemsize
-    return rows.variants * _part_size(rows.examples, parts) * row_bytes
+    return rows.variants * _part_size(rows.examples, parts) * rows.row_bytes
 
 
 def _room(mesh: Mesh, parts: int) -> float:

@@ -37,8 +37,9 @@ class StepProgram:
     Attributes:
         network: the tables.
         start: first row that runs on the inputs; None where the inputs are images.
-        inference_layers: frozen batch norms.
-        optimizer: what becomes of gradients.
+        inference_layers: batch norms that use their running statistics, which then do not move
+            (`freezing.inference_layers`).
+        optimizer: the optimizer, without its learning rate.
         cut: first row with something trainable; None where that is not known.
         ema: decay of the average of the trainable parameters; 0 for none.
         l1, l2: penalties on the trainable kernels.
@@ -125,7 +126,7 @@ class Constants(NamedTuple):
     """Values that no step of an epoch changes; never donated.
 
     Attributes:
-        frozen: collections (`params`, `prepared`) of what does not train; shared by all runs.
+        frozen: collections (`params`, `prepared`) of what does not train; read by all devices.
         key: random key of the stage, for dropout and augmentation.
         epoch: number of the epoch, which augmentation depends on.
         multipliers: of the learning rate, a scalar for each leaf of the trainable parameters, so that no value of them
@@ -244,7 +245,7 @@ def _gradients_of(
     all_rows: int,
     rows: _OwnPart,
 ) -> tuple[Params, Float[Array, "2"], Params]:
-    """What some of `all_rows` rows of a device contribute to the step.
+    """The contribution of some of a device's `all_rows` rows to the step.
 
     Returns:
         Their share of the gradients of the mean loss over all devices; the sums of their losses and hits; and the

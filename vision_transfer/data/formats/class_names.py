@@ -45,7 +45,7 @@ def quoted(name: str) -> str:
 
 
 def _core(name: str) -> str:
-    """What two names must not have in common."""
+    """The part of a name that two classes must not share: without case, accents and spaces at its ends."""
     if len(name) == 1:
         return name
     letters = unicodedata.normalize("NFD", name.casefold())

@@ -212,7 +212,7 @@ def _images_in(folder: Path) -> str:
 
 
 def _what_is_there(root: Path) -> str:
-    """What is at a path that is no folder, for a message."""
+    """A description of what is at a path that is no folder, for a message."""
     if not os.path.isfile(root):  # noqa: PTH113 (Path.is_file raises an error for a name that is too long)
         return ""
     if root.name.lower().endswith(ARCHIVES):

@@ -218,7 +218,7 @@ def shown_below(top: Path, root: Path, folder: str, names: Sequence[str]) -> lis
 
 
 def stamps_file(cache_dir: Path | None, root: Path) -> Path | None:
-    """Where digests of the files of a folder or table are kept, so that they are read once; None without a cache."""
+    """The file with the digests of a folder's or table's files, so that they are read once; None without a cache."""
     if cache_dir is None:
         return None
     return cache_dir / STAMPS_FOLDER / digest(f"{decoder_version()} {display(str(root.resolve()))}".encode()).hex()

@@ -122,7 +122,7 @@ def prepare_tfds(config: DatasetConfig, screen: Screen) -> Path:
 
 
 def _how_to_get(missing: ImportError) -> str:
-    """What to install for a module that a builder of TFDS imports."""
+    """Advice on what to install for a module that a builder of TFDS imports."""
     module = (missing.name or str(missing)).partition(".")[0]
     if module == "tensorflow":
         return (
@@ -235,7 +235,7 @@ def _image_and_label(features: Any, supervised: Sequence[str] | None, where: str
 
 
 def _instructions(config: DatasetConfig, present: Any) -> dict[str, str]:
-    """What to read for each split: as the config says, or the data set's own split of that name."""
+    """The parts to read for each split: as the config says, or the data set's own split of that name."""
     chosen = {}
     for split, names in SPLIT_NAMES.items():
         instruction = getattr(config.splits, split) or next((name for name in names if name in present), None)

@@ -69,7 +69,7 @@ def formats_read() -> tuple[str, ...]:
 
 
 def what_it_is(head: bytes) -> str:
-    """What a file that is no readable image is, for a message: `an HTML page, …`."""
+    """The kind of a file that is no readable image, for a message: `an HTML page, …`."""
     found = next((what for pattern, what in _OTHERS if pattern.match(head)), None)
     if found:
         return f"not an image but {found}"

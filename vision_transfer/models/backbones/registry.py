@@ -69,7 +69,7 @@ def _own_backbone(reference: str) -> Backbone:
 
 
 def own_rows(reference: str, made: Any) -> tuple[Row, ...]:
-    """What a user's function returned, as the rows of a table.
+    """The rows of a table, from what a user's function returned.
 
     Raises:
         UserError: it is something else, or two rows have one name.

@@ -124,7 +124,7 @@ def _legacy_pickles(path: Path, head: io.BytesIO) -> tuple[Any, list[str]]:
 def _legacy_places(
     path: Path, stream: Any, start: int, keys: list[str], storages: Mapping[str, Storage]
 ) -> dict[str, int]:
-    """Where the values of each storage begin in the file; the counts in front of them must be those described."""
+    """The place of each storage's values in the file; the counts in front of them must be those described."""
     size = path.stat().st_size
     places: dict[str, int] = {}
     place = start
@@ -203,7 +203,7 @@ def _span(tensor: PickledTensor) -> int:
 
 
 def _outside(tensor: PickledTensor) -> str:
-    """What is wrong with a tensor that claims more of its storage than there is; an empty text if it does not."""
+    """The fault of a tensor that claims more of its storage than there is, in words; empty if it does not."""
     end = tensor.offset + _span(tensor)
     return f"up to element {end:,} of {tensor.storage.count:,}" if end > tensor.storage.count else ""
 

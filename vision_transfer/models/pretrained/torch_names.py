@@ -95,7 +95,7 @@ def _tensor_name(names: TorchNames, prefix: str, layer: str, parameter: str) -> 
 
 
 def _prefixes(by_name: Mapping[str, StoredTensor], shapes: Shapes, names: TorchNames) -> list[str]:
-    """What stands before the name of the network's first tensor in the file: `module.`, nothing, or both."""
+    """The prefixes of the network's first tensor in the file: `module.`, nothing, or both."""
     first = next((layer for layer in shapes if layer in names.modules), None)
     if first is None:
         return []

@@ -114,7 +114,7 @@ class _Machine(_PythonMachine):
         self.taken = 0
 
     def find_class(self, module: str, name: str) -> Any:
-        """What stands in for a class or a function that a pickle names."""
+        """The stand-in for a class or a function that a pickle names."""
         whole = f"{_of_type(str, module)}.{_of_type(str, name)}"
         if module == "torch" and name in STORAGE_DTYPES:
             return _StorageClass(STORAGE_DTYPES[name])

@@ -1,1 +1,1 @@
-"""Which layers to freeze: sweeps over masks, their launchers, figures and tables."""
+"""Layers to freeze: sweeps over masks, their launchers, figures and tables."""

@@ -61,7 +61,7 @@ class Case:
 
     @property
     def mask(self) -> Mask:
-        """Which parameters train."""
+        """The mask of the parameters that train."""
         return resolve(self.freeze, self.network)
 
     @property
@@ -107,7 +107,7 @@ class Case:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What tells the case from others, and its name, as JSON values."""
+        """The values that tell the case from others, and its name, as JSON values."""
         own = ("name", "backbone", "work", "freeze", "source", "batch")
         return {name: getattr(self, name) for name in own} | {"precision": self.network.numerics.name}
 

@@ -89,7 +89,7 @@ def _read(path: Path) -> Record:
 
 
 def _changes(before: Record, after: Record) -> list[tuple[str, Any, Any]]:
-    """What differs between two benchmarks besides their times: name, before and after."""
+    """Differences between two benchmarks besides their times: name, before and after."""
     facts = [
         {**result["machine"], **result["versions"], "code": result["code_digest"], **result["config"]}
         for result in (before, after)

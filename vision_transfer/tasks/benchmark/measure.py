@@ -332,7 +332,7 @@ def _sweep_key(record: Record) -> tuple[Any, ...]:
 
 
 def _fed_key(record: Record) -> tuple[Any, ...]:
-    """What the input path depends on."""
+    """The values that the input path depends on."""
     return tuple(
         record[name] for name in ("backbone", "cached", "batch", "precision" if record["cached"] else "source")
     )

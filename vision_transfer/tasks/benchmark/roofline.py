@@ -20,7 +20,7 @@ FAR_ABOVE_ROOF = 10
 
 
 def case_key(record: Record) -> tuple[Any, ...]:
-    """What tells a record's case from the others of a benchmark."""
+    """The values that tell a record's case from the others of a benchmark."""
     return tuple(record[name] for name in CASE)
 
 

@@ -137,7 +137,7 @@ def csv_rows(records: list[Record]) -> list[Record]:
 
 
 def doubts_of(records: list[Record]) -> list[str]:
-    """What cannot be or contradicts itself, a sentence for each, with its case."""
+    """Numbers that are impossible or contradict others: a sentence for each, with its case."""
     return [
         f"{' '.join(case_name(record).split())}: {doubt}" for record in records for doubt in record.get("doubts", ())
     ]

@@ -141,7 +141,7 @@ def _show(config: Config, records: list[dict[str, Any]], folder: Path, screen: S
 
 
 def _unfinished(folder: Path, result: dict[str, Any]) -> dict[str, Any]:
-    """What the folder holds of the same benchmark, with cases left; empty if it holds none."""
+    """The folder's results of the same benchmark, with cases left; empty if it holds none."""
     if not (folder / RESULT).exists():
         return {}
     earlier = read_json(folder / RESULT)

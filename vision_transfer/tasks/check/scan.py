@@ -142,7 +142,7 @@ def exposure_of(pixels: UInt8[np.ndarray, "height width channels"]) -> Exposure:
 
 
 def inspected(content: bytes) -> dict[str, Any]:
-    """What is known of a file that decodes besides its pixels: fields of `ScannedImage`."""
+    """Facts about a file that decodes, besides its pixels: fields of `ScannedImage`."""
     from PIL import Image
 
     with Image.open(io.BytesIO(content), formats=formats_read()) as image:

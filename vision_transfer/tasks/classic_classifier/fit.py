@@ -138,7 +138,7 @@ class LayerSet:
 
 @dataclass(frozen=True)
 class Fitting:
-    """What classifiers are fitted to, and how; see `candidates`."""
+    """The examples that classifiers are fitted to, and the settings; see `candidates`."""
 
     kind: str
     c_values: Sequence[float]

@@ -1,4 +1,4 @@
-"""Where in an image the evidence for a class lies: Grad-CAM of a layer's maps, SmoothGrad of the pixels."""
+"""Heat maps of the evidence for a class in an image: Grad-CAM of a layer's maps, SmoothGrad of the pixels."""
 
 from functools import partial
 from typing import cast

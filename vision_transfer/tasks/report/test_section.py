@@ -127,7 +127,7 @@ def _further(test: Any) -> dict[str, tuple[str, str]]:
 
 
 def _scale(predictions: Predictions) -> str:
-    """How the probabilities follow from the logits, where they are calibrated."""
+    """The temperature, as words for a heading; nothing where it is 1."""
     return f", temperature {predictions.temperature:.3f}" if predictions.temperature != 1 else ""
 
 

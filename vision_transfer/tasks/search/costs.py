@@ -44,7 +44,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Measured:
-    """What a finished run took, or those of all folds; `seconds` is all of it."""
+    """The measured cost of a finished run, or of those of all folds; `seconds` is all of it."""
 
     backbone: str
     work: Work

@@ -19,7 +19,7 @@ JOURNAL = "search.json"
 
 @dataclass(frozen=True)
 class Entry:
-    """What a candidate came to: the folders of its runs and the seconds they took; or the error that ended one."""
+    """The outcome of a candidate: the folders of its runs and the seconds they took, or the error that ended one."""
 
     folders: tuple[Path, ...]
     seconds: float

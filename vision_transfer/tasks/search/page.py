@@ -98,7 +98,7 @@ def table_rows(outcome: Outcome) -> list[list[str]]:
 
 
 def sentences(outcome: Outcome) -> list[str]:
-    """What was chosen and why, how good it is, what the search cost, and what more time would try."""
+    """Sentences: the choice and its reason, how good it is, what the search cost, and what more time would try."""
     winner, top, result = outcome.winner, best(outcome.scored), outcome.folder.result()
     assert result is not None, "the chosen run is tested"
     if winner is top:

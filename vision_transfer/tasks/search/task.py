@@ -180,7 +180,7 @@ def next_round(plan: Search, journal: Journal, budget: float) -> Round | None:
 
 
 def all_scored(plan: Search, journal: Journal) -> list[Scored]:
-    """What the journal's candidates reached, in their order, without those that failed."""
+    """The scores of the journal's candidates, in their order, without those that failed."""
     found: list[Scored] = []
     for candidate, entry in journal.entries.items():
         if entry.folders:
@@ -243,7 +243,7 @@ def _test_seconds(plan: Search, speed: dict[Base, Speed]) -> float:
 
 
 def _measured(plan: Search, candidate: Candidate, folders: Sequence[Path], *, first: bool) -> Measured:
-    """What a candidate took; `first` if it is the first one of its base, which computes the features."""
+    """The cost of a candidate; `first` if it is the first one of its base, which computes the features."""
     judged = _judged(plan, folders)
     work, seconds = plan.work(candidate, has_features=not first), judged.seconds
     forward = seconds["features"] + (0.0 if candidate.tuning is None else seconds["evaluate"])

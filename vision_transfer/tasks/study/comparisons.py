@@ -51,7 +51,7 @@ class MaskRuns:
 
     @property
     def test_images(self) -> int:
-        """How many images each run was tested on."""
+        """The number of images that each run was tested on."""
         return self.correct.shape[1]
 
     @property

@@ -29,7 +29,7 @@ class Summary:
 
     @property
     def reach(self) -> tuple[float, float]:
-        """How far `share_interval` extends below and above the mean, for error bars; 0 for a single value."""
+        """The distances of `share_interval`'s ends below and above the mean, for error bars; 0 for a single value."""
         low, high = self.share_interval or (self.mean, self.mean)
         return self.mean - low, high - self.mean
 

@@ -42,7 +42,7 @@ class Group:
 
     @property
     def test_images(self) -> int:
-        """How many images each run was tested on."""
+        """The number of images that each run was tested on."""
         return self.runs[0].result["test"]["examples"]
 
     @property

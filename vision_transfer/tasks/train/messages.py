@@ -43,7 +43,7 @@ def say_summary(
 def trains_table(
     network: Network, names: Sequence[str], rows: Iterable[tuple[Sequence[str], freezing.Mask, str | None]]
 ) -> Table:
-    """What each mask trains and freezes, in parameters (tensors), and the cached layer that training starts from.
+    """The parameters (tensors) that each mask trains and freezes, and the cached layer that training starts from.
 
     A row has its names, the mask, and that layer or None.
     """
@@ -83,7 +83,7 @@ def say_run(run: Run) -> None:
 
 
 def say_doubts(dataset: Dataset, screen: Screen) -> None:
-    """What is probably a mistake in the data or makes its metrics uncertain, and the files that were left out."""
+    """Says what is probably a mistake in the data or makes its metrics uncertain, and which files were left out."""
     for warning in dataset.warnings:
         screen.say(f"note: {warning}", style="yellow")
     for skipped in dataset.skipped[:SKIPPED_SHOWN]:
