@@ -362,11 +362,6 @@ def params_of(rows: Iterable[Row], params: Params) -> Params:
     return {layer: leaves for layer, leaves in params.items() if layer in names}
 
 
-def count(params: Params) -> int:
-    """Number of scalars."""
-    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(params))
-
-
 def _is_light(rows: Sequence[Row]) -> bool:
     """Whether the rows have depthwise convolutions, whose cost on a CPU is that of moving maps to and from memory."""
     return any(isinstance(layer, DepthwiseConv | SeparableConv) for layer in layers_of(rows))

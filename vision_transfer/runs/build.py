@@ -13,7 +13,7 @@ from vision_transfer.models.heads import head_layers
 from vision_transfer.models.network import Network
 from vision_transfer.models.precision import Numerics
 from vision_transfer.training.lr_multipliers import resolve_multipliers
-from vision_transfer.training.stage import Stage, loads_weights
+from vision_transfer.training.stage import Stage, starts_pretrained
 
 RGB = 3
 
@@ -26,9 +26,9 @@ class DataFacts:
     image_shape: tuple[int, int, int]
 
 
-def uses_published_weights(config: Config) -> bool:
+def loads_pretrained_weights(config: Config) -> bool:
     """Whether the backbone starts from weights that were trained elsewhere, and not from an earlier run's."""
-    return config.init_from is None and loads_weights(config)
+    return config.init_from is None and starts_pretrained(config)
 
 
 def with_each_backbone(config: Config) -> list[Config]:
@@ -61,7 +61,7 @@ def build_network(config: Config, facts: DataFacts) -> Network:
             f"config.model.weights: there are no ImageNet weights for {model.backbone!r}; set it to 'random', or give "
             "a file in config.model.weights_path"
         )
-    if uses_published_weights(config) and model.weights_path is None and facts.image_shape[-1] != RGB:
+    if loads_pretrained_weights(config) and model.weights_path is None and facts.image_shape[-1] != RGB:
         raise UserError(
             f"config.dataset.channels: got {facts.image_shape[-1]}; the ImageNet weights of {model.backbone} take "
             "RGB images, so set it to 3 (grey images are repeated)"

@@ -13,7 +13,7 @@ from vision_transfer.models.layers import layer_names
 from vision_transfer.models.network import Network, all_parameter_shapes
 from vision_transfer.models.pretrained.load import PretrainedWeights
 from vision_transfer.runs.folder import DIGEST_LENGTH_IN_NAME
-from vision_transfer.runs.initial_weights import kept_start, variables_sha256
+from vision_transfer.runs.initial_weights import load_initial_weights, variables_sha256
 from vision_transfer.runs.load import TrainedRun, load_run
 from vision_transfer.runtime.console import Screen
 
@@ -109,7 +109,7 @@ def compare(here: Network, run: Network, *, whole: bool) -> Fit:
 
 def _copy_of(path: Path, network: Network, kept: Path | None, screen: Screen) -> PretrainedWeights:
     """The copy of its start that a begun run keeps, where the run that it started from is gone."""
-    copy = None if kept is None else kept_start(kept, network)
+    copy = None if kept is None else load_initial_weights(kept, network)
     if copy is None:
         raise UserError(
             f"config.init_from: no such folder: {path}. If it has moved, pass the new path (the run keeps its digest). "

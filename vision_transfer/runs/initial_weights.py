@@ -33,7 +33,7 @@ def variables_sha256(params: Params, batch_stats: Params) -> str:
     return params_sha256(by_layer | {f"batch_stats/{layer}": leaves for layer, leaves in batch_stats.items()})
 
 
-def keeps_start(config: Config) -> bool:
+def needs_own_copy(config: Config) -> bool:
     """Whether a run keeps a copy of its initial weights: of an earlier run, or of a file, which may be gone later.
 
     Published weights can be had again, and are too large for a copy in each run.
@@ -41,7 +41,7 @@ def keeps_start(config: Config) -> bool:
     return config.init_from is not None or config.model.weights_path is not None
 
 
-def keep_start(folder: Path, weights: PretrainedWeights, network: Network) -> None:
+def save_initial_weights(folder: Path, weights: PretrainedWeights, network: Network) -> None:
     """Keeps a copy of what a run started from, of the layers that it has, so that its folder is whole without it."""
     checkpoints.clean(folder)
     if checkpoints.load_metadata(folder) is not None:
@@ -61,8 +61,8 @@ def keep_start(folder: Path, weights: PretrainedWeights, network: Network) -> No
     checkpoints.save(folder, 0, {"params": params, "batch_stats": batch_stats}, metadata)
 
 
-def kept_start(folder: Path, network: Network) -> PretrainedWeights | None:
-    """The copy that `keep_start` made, or None where there is none.
+def load_initial_weights(folder: Path, network: Network) -> PretrainedWeights | None:
+    """The copy that `save_initial_weights` made, or None where there is none.
 
     Raises:
         UserError: it is damaged, or of another network.

@@ -15,9 +15,9 @@ from vision_transfer.errors import UserError
 from vision_transfer.models.load import initial_variables
 from vision_transfer.models.network import Network, all_parameter_shapes
 from vision_transfer.models.pretrained.load import PretrainedWeights
-from vision_transfer.runs.build import DataFacts, build_network, resolve_stages, uses_published_weights
+from vision_transfer.runs.build import DataFacts, build_network, loads_pretrained_weights, resolve_stages
 from vision_transfer.runs.folder import RunFolder
-from vision_transfer.runs.initial_weights import keeps_start, kept_start, load_weights
+from vision_transfer.runs.initial_weights import load_initial_weights, load_weights, needs_own_copy
 from vision_transfer.runs.manifest import check_files
 from vision_transfer.runtime.console import Screen
 from vision_transfer.training.loop import trained_stage
@@ -106,9 +106,9 @@ def _check_size(folder: RunFolder, network: Network) -> None:
 def _starting_weights(
     config: Config, folder: RunFolder, network: Network, cache_dir: Path, screen: Screen, allow_download: bool
 ) -> PretrainedWeights | None:
-    if not keeps_start(config):
-        return load_weights(config, cache_dir, screen, allow_download) if uses_published_weights(config) else None
-    kept = kept_start(folder.start, network)
+    if not needs_own_copy(config):
+        return load_weights(config, cache_dir, screen, allow_download) if loads_pretrained_weights(config) else None
+    kept = load_initial_weights(folder.start, network)
     if kept is None:
         raise UserError(
             f"{folder.start}: is missing; it holds what the run took of "

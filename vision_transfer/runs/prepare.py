@@ -19,8 +19,8 @@ from vision_transfer.models.pretrained.load import PretrainedWeights
 from vision_transfer.runs.build import (
     DataFacts,
     build_network,
+    loads_pretrained_weights,
     resolve_stages,
-    uses_published_weights,
 )
 from vision_transfer.runs.folder import Identity, RunFolder, default_folder
 from vision_transfer.runs.init_from import starting_weights_of_run
@@ -141,7 +141,7 @@ def _load_weights(
     if config.init_from is not None:
         kept = None if options.workdir is None else RunFolder(options.workdir).start
         return starting_weights_of_run(config, network, dataset.classes, options.cache_dir, kept, screen)
-    return load_weights(config, options.cache_dir, screen) if uses_published_weights(config) else None
+    return load_weights(config, options.cache_dir, screen) if loads_pretrained_weights(config) else None
 
 
 def device_text() -> str:

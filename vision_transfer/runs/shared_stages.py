@@ -26,7 +26,7 @@ from vision_transfer.training.loop import LAST
 NOT_IN_STAGES = ("name", "evaluate", "schedule", "init_from_layers")
 
 
-def stage_keys(run: Run) -> list[str]:
+def stage_digests(run: Run) -> list[str]:
     """A key for each stage of a run, in their order; the layers that stages start from are chosen already."""
     values = digested(run.config)
     common = {

@@ -9,8 +9,8 @@ from vision_transfer.data.formats.tfds import is_tfds, prepare_tfds
 from vision_transfer.runs.build import (
     DataFacts,
     build_network,
+    loads_pretrained_weights,
     resolve_stages,
-    uses_published_weights,
     with_each_backbone,
 )
 from vision_transfer.runs.initial_weights import load_weights
@@ -33,7 +33,7 @@ def summarise(config: Config, cache_dir: Path, screen: Screen) -> None:
 def fetch(config: Config, cache_dir: Path, screen: Screen) -> None:
     """Fetches the weights and the public data set that the config names, so that a later run needs no network."""
     for one in with_each_backbone(config):
-        if uses_published_weights(one):
+        if loads_pretrained_weights(one):
             weights = load_weights(one, cache_dir, screen)
             screen.say(f"{weights.source}\nsha256 {weights.sha256}\n{weights.licence}")
     if is_tfds(config.dataset.name):

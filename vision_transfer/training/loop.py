@@ -30,7 +30,7 @@ from vision_transfer.runtime.preemption import Stopped
 from vision_transfer.training import checkpoints
 from vision_transfer.training.device_feed import Feed, TrainingRows, make_feed, placement
 from vision_transfer.training.dispatch import Pace
-from vision_transfer.training.lr_multipliers import factors, resolve_multipliers
+from vision_transfer.training.lr_multipliers import resolve_multipliers, trainable_multipliers
 from vision_transfer.training.optimizers import learning_rates
 from vision_transfer.training.stage import (
     Progress,
@@ -179,7 +179,7 @@ def _make_loop(
     examples, settings, optimizer = data.train.examples, stage.settings, stage.settings.optimizer
     trainable, frozen = freezing.partition(variables["params"], stage.mask)
     program = step_program(config, network, stage, data.train.labels[:examples])
-    multipliers = factors(resolve_multipliers(optimizer.lr_multipliers, network), trainable)
+    multipliers = trainable_multipliers(resolve_multipliers(optimizer.lr_multipliers, network), trainable)
     frozen_collections = _frozen_collections(config, program, {**variables, "params": frozen}, mesh)
     shared = share(frozen_collections, mesh)
     constants = Constants(shared, stage_key(config.seed, stage.name), multipliers=multipliers)

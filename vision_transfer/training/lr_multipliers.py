@@ -57,7 +57,7 @@ def resolve_multipliers(rules: Sequence[str], network: Network) -> Multipliers:
     return factors
 
 
-def factors(multipliers: Multipliers, trainable: Params) -> Params:
+def trainable_multipliers(multipliers: Multipliers, trainable: Params) -> Params:
     """A float32 scalar for each trainable leaf, also where all are 1: stages with and without them are one program."""
     return {
         layer: {name: np.float32(multipliers.get(layer, {}).get(name, 1)) for name in leaves}

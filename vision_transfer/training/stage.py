@@ -147,7 +147,7 @@ class Surroundings:
     stop: StopSignal
 
 
-def loads_weights(config: Config) -> bool:
+def starts_pretrained(config: Config) -> bool:
     """Whether the backbone starts from weights that were trained elsewhere: published ones, a file's or a run's."""
     model = config.model
     published = model.weights == "imagenet" and bool(find_backbone(model.backbone).releases)
@@ -157,7 +157,7 @@ def loads_weights(config: Config) -> bool:
 def keeps_pretrained_statistics(config: Config) -> bool:
     """Whether no batch norm of the backbone moves its statistics, whether or not its scale and bias train."""
     choice = config.model.batch_norm_statistics
-    return loads_weights(config) if choice == "auto" else choice == "pretrained"
+    return starts_pretrained(config) if choice == "auto" else choice == "pretrained"
 
 
 def step_program(

@@ -15,7 +15,7 @@ from vision_transfer.models.load import initial_variables, load_backbone_weights
 from vision_transfer.models.network import Network, Params
 from vision_transfer.models.precision import Numerics
 from vision_transfer.predict.temperature import probabilities
-from vision_transfer.runs.build import uses_published_weights
+from vision_transfer.runs.build import loads_pretrained_weights
 from vision_transfer.runtime.console import Screen
 
 IMAGENET_FILE = "imagenet_classes.txt"
@@ -95,7 +95,7 @@ def network_of_config(
     model, known = config.model, find_backbone(config.model.backbone)
     default_size = data_size if data_size is not None and not with_classifier else known.image_size
     size = config.dataset.image_size or default_size
-    published = uses_published_weights(config)
+    published = loads_pretrained_weights(config)
     if with_classifier and not (known.classifier and published):
         with_classifiers = " or ".join(name for name, backbone in BACKBONES.items() if backbone.classifier)
         raise UserError(

@@ -13,9 +13,9 @@ from vision_transfer.tasks.tables import interval_text, markdown_table, screen_t
 
 TABLE = "networks.md"
 HEADER = ("Network", "Freeze", "Best layer", "Probe", "95 %", "Last layer", "Time")
-NAMES = 3
+LABEL_COLUMNS = 3
 DEPTHS = ("Network", "Layer", "Probe", "95 %")
-DEPTH_NAMES = 2
+DEPTH_LABEL_COLUMNS = 2
 NOTE = (
     "Probe: cross-validated accuracy of a logistic probe on the averaged maps of the network's best layer (95 % Wilson "
     "interval), on the same folds for all networks. * as good as the best network's (McNemar's exact test, p ≥ 0.05, "
@@ -51,8 +51,8 @@ class ProbedNetwork:
 def say_networks(found: Sequence[ProbedNetwork], folder: Path, screen: Screen) -> None:
     """Shows a row for each network and each depth, and the best one's recommendation; writes both tables to a file."""
     chosen = best_network(found)
-    networks = (HEADER, network_rows(found), NAMES, NOTE)
-    depths = (DEPTHS, depth_rows(found), DEPTH_NAMES, DEPTHS_NOTE)
+    networks = (HEADER, network_rows(found), LABEL_COLUMNS, NOTE)
+    depths = (DEPTHS, depth_rows(found), DEPTH_LABEL_COLUMNS, DEPTHS_NOTE)
     write_text(folder / TABLE, f"{markdown_table(*networks)}\n{markdown_table(*depths)}")
     screen.say(screen_table("Which network, and what to freeze", *networks))
     screen.say(screen_table("Networks and depths", *depths))

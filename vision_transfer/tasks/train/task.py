@@ -19,11 +19,11 @@ from vision_transfer.predict.decision import check_decision, is_asked_for, kept_
 from vision_transfer.predict.temperature import calibrate
 from vision_transfer.runs.cache_plan import with_cached_layers
 from vision_transfer.runs.folder import OtherConditions, RunFolder, claimed, read_json
-from vision_transfer.runs.initial_weights import keep_start, keeps_start
+from vision_transfer.runs.initial_weights import needs_own_copy, save_initial_weights
 from vision_transfer.runs.manifest import check_files, write_result
 from vision_transfer.runs.prepare import Run, RunOptions, prepare
 from vision_transfer.runs.result import build_result
-from vision_transfer.runs.shared_stages import shared_stage, stage_keys
+from vision_transfer.runs.shared_stages import shared_stage, stage_digests
 from vision_transfer.runs.stage_inputs import split_inputs, stage_data
 from vision_transfer.runs.trained import write_trained
 from vision_transfer.runtime import hosts
@@ -129,7 +129,7 @@ def train_stages(run: Run, session: Session) -> tuple[Run, list[StageOutcome], V
     variables = run.initial_variables()
     starts: list[Variables] = []
     outcomes: list[StageOutcome] = []
-    keys = stage_keys(run)
+    keys = stage_digests(run)
     # Stages that other code may have begun, which `--reuse` goes on with, are for this run alone.
     is_begun = any(run.folder.checkpoints(stage.name).exists() for stage in run.stages)
     store = None if run.options.reuse and is_begun else run.options.shared_stages
@@ -229,8 +229,8 @@ def _describe(run: Run) -> None:
     keep_sources(run.config, run.folder.parts)
     write_json(run.folder.config_file, to_dict(run.config))
     write_json(run.folder.identity_file, {**asdict(run.identity), "command": run.options.command})
-    if keeps_start(run.config) and run.weights is not None and hosts.is_first():
-        keep_start(run.folder.start, run.weights, run.network)
+    if needs_own_copy(run.config) and run.weights is not None and hosts.is_first():
+        save_initial_weights(run.folder.start, run.weights, run.network)
     say_run(run)
 
 
