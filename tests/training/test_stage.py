@@ -199,9 +199,14 @@ def test_a_finished_stage_leaves_nothing_on_the_device(train, mesh, tmp_path):
     assert outcome.progress.finished
 
 
-def test_a_finished_stage_is_found(uninterrupted, train, tmp_path):
+def test_a_finished_stage_is_found_and_not_written_again(uninterrupted, train, tmp_path):
+    def manifests():
+        return {file: file.stat().st_mtime_ns for file in tmp_path.rglob("manifest.json")}
+
     train(tmp_path)
+    written = manifests()
     assert_same_bits(train(tmp_path, data=killed), uninterrupted[0])
+    assert manifests() == written and {file.parts[-3] for file in written} == {"best", "last"}
 
 
 @pytest.fixture(scope="module")

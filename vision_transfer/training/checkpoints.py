@@ -167,7 +167,9 @@ def load(folder: Path, template: Any) -> Checkpoint | None:
     except Exception as error:  # Orbax and TensorStore raise almost anything
         raise_if_of_the_system(_of_the_system(error, newest) or error)
         raise UserError(f"checkpoint {newest}: cannot be read ({error}); remove it to train again") from error
-    return Checkpoint(_unflat(flat, template, newest), metadata)
+    names = [_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(template)]
+    tree = jax.tree.unflatten(jax.tree.structure(template), [np.asarray(flat[name]) for name in names])
+    return Checkpoint(tree, metadata)
 
 
 def load_metadata(folder: Path) -> dict[str, Any] | None:
@@ -225,6 +227,8 @@ def _check_shapes(checkpoint: Path, template: Any) -> None:
     files = {file.parent.name: file for file in (checkpoint / ARRAYS).glob("*/.zarray")}
     if extra := sorted(set(files) - set(expected)):
         raise UserError(f"checkpoint {checkpoint}: is of another network or optimizer; it has {extra} besides")
+    if missing := sorted(set(expected) - set(files)):
+        raise UserError(f"checkpoint {checkpoint}: is of another network or optimizer; it lacks {missing}")
     for name, file in files.items():
         try:
             stated = json.loads(file.read_text(encoding="utf-8"))
@@ -243,22 +247,6 @@ def _check_shapes(checkpoint: Path, template: Any) -> None:
 def _flat(tree: Any) -> dict[str, np.ndarray]:
     leaves = jax.tree_util.tree_leaves_with_path(jax.device_get(tree))
     return {_name(path): np.asarray(leaf) for path, leaf in leaves}
-
-
-def _unflat(flat: dict[str, Any], template: Any, checkpoint: Path) -> Any:
-    wanted = jax.tree_util.tree_leaves_with_path(template)
-    names = [_name(path) for path, _ in wanted]
-    if missing := sorted(set(names) - set(flat)):
-        raise UserError(f"checkpoint {checkpoint}: is of another network or optimizer; it lacks {missing}")
-    leaves = []
-    for name, (_, leaf) in zip(names, wanted, strict=True):
-        found = np.asarray(flat[name], dtype=flat[name].dtype if hasattr(flat[name], "dtype") else leaf.dtype)
-        if found.shape != leaf.shape or found.dtype != leaf.dtype:
-            raise UserError(
-                f"checkpoint {checkpoint}: {name} is {found.dtype}{found.shape}, expected {leaf.dtype}{leaf.shape}"
-            )
-        leaves.append(found)
-    return jax.tree.unflatten(jax.tree.structure(template), leaves)
 
 
 def _name(path: Any) -> str:

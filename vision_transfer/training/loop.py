@@ -79,7 +79,8 @@ def train_stage(
         checkpoints.clean(around.checkpoints / name)
     state, best, progress = _last_checkpoint(config, network, stage, variables, around.checkpoints)
     state, best, progress = _as_on_first_host(stage, state, best, progress)
-    if not progress.finished:
+    was_finished = progress.finished
+    if not was_finished:
         loop, progress = _make_loop(config, network, stage, variables, data(), mesh, around, progress)
         state, pace = replicate(state, mesh), Pace(config.checkpoint.every_seconds)
         with around.stop.deferred():
@@ -90,7 +91,7 @@ def train_stage(
                 if progress.finished or due:
                     loop.save(state, best, progress)
                 around.record(progress.history)
-    if hosts.is_first():
+    if hosts.is_first() and not (was_finished and checkpoints.load_metadata(around.checkpoints / BEST)):
         checkpoints.save(around.checkpoints / BEST, int(state.step), best, asdict(progress))
     return StageOutcome(best, _host_copy(_evaluated(stage, state)), progress)
 
