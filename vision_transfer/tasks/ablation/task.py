@@ -58,13 +58,13 @@ def run_ablation(
     plan = make_plan(config, options, screen)
     # Other processes have their own devices, which this one must not open.
     now = None if options.reuse or kind else conditions()
-    if options.rerun and not dry_run:
-        forget(plan.study, plan.folder, finished=True)
     say_plan(plan, [] if options.rerun else _finished(plan, now, beside=True), kind, workers, screen)
     if dry_run:
         return plan.folder.path
     busy = UserError(f"{plan.folder.path}: this sweep is in use by another process; wait for it to end")
     with claimed_folder(plan.folder.path, busy):
+        if options.rerun:
+            forget(plan.study, plan.folder, finished=True)
         do_all(plan.study, plan.folder, options, (kind, workers), config.slurm, screen)
         _report(plan, config.name.replace("_", " "), screen)
     return plan.folder.path
