@@ -50,6 +50,13 @@ def test_messages(folder, images, message):
         read_images(str(folder / images), 3)
 
 
+def test_images_of_one_name_have_figures_of_their_own():
+    files = ("cat/patient1/1.png", "cat/patient2/1.png", "dog/1.png")
+    split = Split(np.zeros((3, 4, 4, 3), np.uint8), np.int32([0, 0, 1]), files, np.zeros((3, 16), np.uint8))
+    names = [image.name for image in first_images(split, ("cat", "dog"))]
+    assert sorted(names) == ["cat-1.png", "cat-1.png-2", "dog-1.png"]
+
+
 def test_a_data_set_s_images_take_turns_by_class():
     labels = np.array([0, 0, 0, 1, 2, 1], np.int32)
     images = np.arange(6, dtype=np.uint8).reshape(6, 1, 1, 1)

@@ -5,13 +5,16 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from vision_transfer.config import checked, default_config, stage, with_stages
+from vision_transfer.data.load import load_dataset
 from vision_transfer.errors import UserError
 from vision_transfer.runs.prepare import RunOptions
+from vision_transfer.tasks.export import task
 from vision_transfer.tasks.export.agreement import Answer, agreement
 from vision_transfer.tasks.export.task import export
 from vision_transfer.tasks.train.task import train
@@ -93,6 +96,20 @@ def test_without_the_data_files_are_compared_on_noise(run, seal, caches, screen,
     seal(copy)
     export(copy, None, "onnx", caches, screen)
     assert "on 200 images of noise" in screen.console.file.getvalue()
+    assert "200 images of noise" in (copy / "export" / "README.md").read_text()
+
+
+def test_without_test_images_files_are_compared_on_noise(run, caches, screen, tmp_path, monkeypatch):
+    """As for the last run of folds, whose images are all for training."""
+    copy = shutil.copytree(run, tmp_path / "copy")
+
+    def without_test(config, **options):
+        dataset = load_dataset(config, **options)
+        return replace(dataset, test=dataset.test.take(np.zeros(0, np.int32)))
+
+    monkeypatch.setattr(task, "load_dataset", without_test)
+    export(copy, None, "onnx", caches, screen)
+    assert "has no test split" in screen.console.file.getvalue()
     assert "200 images of noise" in (copy / "export" / "README.md").read_text()
 
 

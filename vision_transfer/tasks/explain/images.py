@@ -1,5 +1,6 @@
 """The images to explain: files that a user names, or some of a data set's test images."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,7 +49,7 @@ def read_images(
     """
     paths = [Path(path) for path in find_images(images, screen)]
     found, unreadable = [], {}
-    for name, path in zip(_unique_names(paths), paths, strict=True):
+    for name, path in zip(_unique(_safe(path.stem) for path in paths), paths, strict=True):
         try:
             found.append(NamedImage(name, decode_file(path, channels, value_range)))
         except UndecodableError as reason:
@@ -66,24 +67,20 @@ def first_images(split: Split, classes: tuple[str, ...], most: int = MOST_OF_A_D
     for label in split.labels.tolist():
         turns.append(seen.get(label, 0))
         seen[label] = turns[-1] + 1
-    return [
-        NamedImage(
-            _safe(f"{classes[split.labels[index]]}-{Path(split.files[index]).name}"), np.asarray(split.images[index])
-        )
-        for index in np.lexsort((split.labels, turns))[:most]
-    ]
+    chosen = np.lexsort((split.labels, turns))[:most].tolist()
+    names = _unique(_safe(f"{classes[split.labels[index]]}-{Path(split.files[index]).name}") for index in chosen)
+    return [NamedImage(name, np.asarray(split.images[index])) for name, index in zip(names, chosen, strict=True)]
 
 
-def _unique_names(paths: list[Path]) -> list[str]:
-    """The files' names without suffix; numbered where two would be the same."""
-    names: list[str] = []
-    for path in paths:
-        stem = _safe(path.stem)
-        name, number = stem, 2
-        while name in names:
-            name, number = f"{stem}-{number}", number + 1
-        names.append(name)
-    return names
+def _unique(names: Iterable[str]) -> list[str]:
+    """The names; numbered where two would be the same."""
+    found: list[str] = []
+    for first in names:
+        name, number = first, 2
+        while name in found:
+            name, number = f"{first}-{number}", number + 1
+        found.append(name)
+    return found
 
 
 def _safe(name: str) -> str:

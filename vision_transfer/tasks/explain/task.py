@@ -70,7 +70,9 @@ def explain(flags: ExplainFlags, cache_dir: Path, screen: Screen) -> list[Path]:
         if flags.show is None and not map_layers(run.network):
             selection = replace(selection, show=("smooth_grad",))
             show = set(selection.show)
-        calibration = calibration_of(run, cache_dir, screen) if show & NEEDS_HEAD else None
+        # The likeliest classes of each image are printed, whatever is drawn of them.
+        says_classes = bool(show & NEEDS_NETWORK & NEEDS_IMAGES)
+        calibration = calibration_of(run, cache_dir, screen) if says_classes else None
         temperature = 1.0 if calibration is None else calibration.temperature
         loaded = LoadedNetwork(run.network, run.variables, run.classes, run.config, figures, temperature)
     config = loaded.config if loaded else flags.config
@@ -122,6 +124,10 @@ def _images(
         raise UserError(
             f"no images to explain: {dataset.name} is not the data of the run, or has changed since (its fingerprint "
             "differs). Name some by --images=FILE, a folder or a pattern"
+        )
+    if not len(dataset.test):
+        raise UserError(
+            f"no images to explain: {dataset.name} has no test split. Name some by --images=FILE, a folder or a pattern"
         )
     screen.say(f"no --images given: using test images of {dataset.name}")
     return first_images(dataset.test, dataset.classes), dataset.test.images.shape[1]

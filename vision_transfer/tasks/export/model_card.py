@@ -29,7 +29,8 @@ def model_card(
 
     text = TEMPLATE.read_text(encoding="utf-8")
     tested = run.result["tested"]
-    how = "last" if run.config.evaluate == "last" else "best by validation"
+    is_last = run.config.evaluate == "last" or tested["validation"]["accuracy"] is None
+    how = "last" if is_last else "best by validation"
     versions = sorted(run.result["versions"].items())
     return Template(text, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined).render(
         run=run,

@@ -131,15 +131,18 @@ def _write(folder: Path, run: TrainedRun, temperature: float, formats: list[str]
 
 
 def _images(run: TrainedRun, cache_dir: Path, screen: Screen) -> tuple[np.ndarray, str]:
-    """Test images spread over the split, or noise if the data cannot be read; and a phrase for them."""
+    """Test images spread over the split, or noise if there are none or they cannot be read; and a phrase for them."""
+    why = "The run's data has no test split"
     try:
         split = load_dataset(run.config.dataset, cache_dir=cache_dir, screen=screen).test
+        if len(split):
+            rows = np.linspace(0, len(split) - 1, min(CHECKED_IMAGES, len(split))).round().astype(int)
+            return split.images[rows], "test images"
     except UserError as error:
-        screen.say(f"The run's data cannot be read ({error}); files are compared on noise instead.")
-        noise = np.random.default_rng(0).integers(0, 256, (CHECKED_IMAGES, *run.network.input_shape), np.uint8)
-        return noise, "images of noise"
-    rows = np.linspace(0, len(split) - 1, min(CHECKED_IMAGES, len(split))).round().astype(int)
-    return split.images[rows], "test images"
+        why = f"The run's data cannot be read ({error})"
+    screen.say(f"{why}; files are compared on noise instead.")
+    noise = np.random.default_rng(0).integers(0, 256, (CHECKED_IMAGES, *run.network.input_shape), np.uint8)
+    return noise, "images of noise"
 
 
 def _own_answer(run: TrainedRun, images: np.ndarray, temperature: float) -> Answer:
