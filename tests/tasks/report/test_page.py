@@ -175,10 +175,16 @@ def test_data_that_has_changed_is_not_shown(page, by_hand):
 
 def test_no_validation_no_best_epoch(page, make_run, make_epoch):
     folder = make_run("run", epochs=[make_epoch("head", number, 1 / number, None) for number in (1, 2)])
-    result = json.loads(folder.result_file.read_text())
-    del result["stages"][0]["best_epoch"]
-    folder.result_file.write_text(json.dumps(result))
     assert "There is no validation" in page(folder).text
+
+
+def test_no_finite_validation_loss_no_best_epoch(page, make_run, make_epoch):
+    epochs = [make_epoch("head", number, 1 / number, None) | {"validation_accuracy": 0.5} for number in (1, 2)]
+    folder = make_run("run", epochs=epochs)
+    result = json.loads(folder.result_file.read_text())
+    result["stages"][0]["best_epoch"] = 0
+    folder.result_file.write_text(json.dumps(result))
+    assert "The validation loss of no epoch is finite" in page(folder).text
 
 
 def test_no_mistakes(page, make_run):

@@ -56,9 +56,12 @@ def best_epochs(run: RunFiles) -> dict[str, int]:
                     values[epoch["epoch"]] = value
         if values:
             best[name] = min(values, key=values.__getitem__)
+    validated = {epoch["stage"] for epoch in run.epochs if epoch["validation_accuracy"] is not None}
     for stage in get(run.result, "stages") or []:
-        if isinstance(get(stage, "best_epoch"), int):
-            best[str(get(stage, "name"))] = stage["best_epoch"]
+        name, number = str(get(stage, "name")), get(stage, "best_epoch")
+        # Without validation the last epoch is recorded, and 0 where no loss was finite.
+        if name in validated and isinstance(number, int) and number > 0:
+            best[name] = number
     return best
 
 
@@ -97,6 +100,8 @@ def _chart(curves: StageCurves, quantity: str) -> Chart | None:
 
 def _verdict(curves: StageCurves, finished: bool) -> str:
     if curves.best_epoch is None:
+        if np.isfinite(curves.values["validation_accuracy"]).any():
+            return "The validation loss of no epoch is finite, so none is the best."
         return "There is no validation, so the best epoch is not known."
     best = f"Best epoch{'' if finished else ' so far'}: {curves.best_epoch} of {len(curves.epochs)}."
     place = overfits_from(curves)
@@ -118,7 +123,11 @@ def overlaid_charts(runs: Sequence[tuple[str, Sequence[Mapping[str, Any]]]]) -> 
         for place, (name, epochs) in enumerate(runs):
             values = np.array([epoch.get(f"validation_{quantity}") for epoch in epochs], np.float64).tolist()
             series.append(Series(name, f"run{place}", range(1, len(values) + 1), values, dots=True))
-        ends = [f"{one.name} ends at {one.ys[-1]:.4g} after {len(one.ys)} epochs" for one in series if len(one.ys)]
+        ends = [
+            f"{one.name} ends at {one.ys[-1]:.4g} after {len(one.ys)} epochs"
+            for one in series
+            if len(one.ys) and math.isfinite(one.ys[-1])
+        ]
         title = f"Validation {quantity}, all stages in sequence"
         label = "validation loss (nats)" if quantity == "loss" else "validation accuracy"
         charts.append(line_chart(title, f"{'; '.join(ends)}.", "epoch of the run", label, series))

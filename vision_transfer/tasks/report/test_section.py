@@ -109,7 +109,8 @@ def headlines(run: RunFiles) -> dict[str, tuple[str, str]]:
         error = expected_calibration_error(run.predictions.probabilities, run.predictions.labels)
         found["Calibration error"] = (f"{error:.4f}", f"expected (ECE), {BINS} bins{_scale(run.predictions)}")
     if tested := get(run.result, "tested"):
-        how = "last epoch" if get(run.config, "evaluate") == "last" else "chosen on validation"
+        is_last = get(run.config, "evaluate") == "last" or get(tested, "validation", "accuracy") is None
+        how = "last epoch" if is_last else "chosen on validation"
         found["Tested"] = (f"{tested['stage']}, epoch {tested['epoch']}", how)
     if parameters := get(run.result, "parameters"):
         total, trainable = parameters["total"], parameters["trainable"]
@@ -118,7 +119,7 @@ def headlines(run: RunFiles) -> dict[str, tuple[str, str]]:
 
 
 def _further(test: Any) -> dict[str, tuple[str, str]]:
-    """Metrics that runs of earlier versions have not recorded."""
+    """The metrics of `FURTHER` and the top-k accuracy, each only where it is recorded and defined."""
     values = {key: number(get(test, key)) for key in FURTHER}
     found = {FURTHER[key][0]: (f"{value:.4f}", FURTHER[key][1]) for key, value in values.items() if value is not None}
     if (top := number(get(test, "top_k", "accuracy"))) is not None:
