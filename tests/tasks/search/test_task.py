@@ -1,5 +1,6 @@
 """What a round of a search does with the runs that do not end well."""
 
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -20,6 +21,7 @@ def do_round(tmp_path, screen, monkeypatch):
 
     def do(error):
         def launch(*_):
+            time.sleep(0.01)
             raise error
 
         monkeypatch.setattr(task, "launch", launch)
@@ -33,7 +35,9 @@ def do_round(tmp_path, screen, monkeypatch):
 
 def test_a_run_that_fails_is_recorded_and_the_search_goes_on(do_round, tmp_path):
     do_round(UserError("the loss is not finite"))
-    assert Journal(tmp_path, 1.0).entries[HEAD].error == "the loss is not finite"
+    journal = Journal(tmp_path, 1.0)
+    assert journal.entries[HEAD].error == "the loss is not finite"
+    assert journal.seconds > 0, "its time counts"
 
 
 @pytest.mark.parametrize("error", [OtherConditions("done by other code"), FolderBusy("in use")])

@@ -66,7 +66,8 @@ def write_page(outcome: Outcome, folder: Path, screen: Screen) -> None:
         time_note += " First fold: judged on its images only, to compare ways to fine-tune with each other."
     note = f"{front_note} 95 %: Wilson interval of the accuracy. TFLOP: to train it from the images. {time_note}"
     figure = f"![Accuracy against training cost]({FIGURE})\n"
-    failures = [f"{one.name} failed: {entry.error}" for one, entry in outcome.journal.entries.items() if entry.error]
+    errors = {one.name: " ".join(entry.error.split()) for one, entry in outcome.journal.entries.items() if entry.error}
+    failures = [f"- {name} failed: {error}\n" for name, error in errors.items()]
     parts = ["# Search\n", *(f"{text}\n" for text in paragraphs), figure, markdown_table(outcome.header, rows, 1, note)]
     write_text(folder / PAGE, "\n".join([*parts, *failures]))
     screen.say()
@@ -122,10 +123,14 @@ def sentences(outcome: Outcome) -> list[str]:
     if "folds" in test:
         used = f"There is no test split. Out of fold it has {reached} It was chosen by these, so expect a little less."
     elif len(outcome.journal.tested) > 1:
-        used += f" Earlier, with fewer minutes, {len(outcome.journal.tested) - 1} other choices were tested."
+        others = len(outcome.journal.tested) - 1
+        used += (
+            f" Earlier, with fewer minutes, {others} other {'choice was' if others == 1 else 'choices were'} tested."
+        )
     runs = len(outcome.scored) + len(outcome.trials)
     spent = (
-        f"{runs} candidates took {duration(outcome.journal.seconds)} of {duration(outcome.budget)}, without the test."
+        f"{runs} {'candidate' if runs == 1 else 'candidates'} took {duration(outcome.journal.seconds)} of "
+        f"{duration(outcome.budget)}, without the test."
     )
     if outcome.ahead is None:
         ahead = "Ten more minutes would try nothing else: add backbones, sizes or rates to config.search."

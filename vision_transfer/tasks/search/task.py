@@ -1,6 +1,7 @@
 """The task `search`: trains candidates round by round within a number of minutes, chooses one, and tests it once."""
 
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -285,12 +286,13 @@ def _do_round(
     for candidate in waiting:
         with (plan.folder / LOGS / f"{number}.txt").open("a", encoding="utf-8") as stream:
             own = replace(screen, console=SafeConsole(file=stream, width=120, force_terminal=False))
+            began = time.monotonic()
             try:
                 folders = [launch(run.config, options, own).path for run in plan.runs(candidate)]
             except (FolderBusy, OtherConditions):  # no failure of the candidate
                 raise
             except UserError as error:
-                _note_failed(journal, candidate, str(error), screen)
+                _note_failed(journal, candidate, str(error), time.monotonic() - began, screen)
                 continue
         _note(plan, journal, candidate, folders, screen)
 
@@ -313,7 +315,7 @@ def _do_by_workers(
             raise OtherConditions(reasons[0])
         done = [(run, finished_run(run, folder, None, tested=options.test)) for run in own]
         if missing := [run for run, found in done if found is None]:
-            _note_failed(journal, candidate, failure(missing[0], folder) or "not done", screen)
+            _note_failed(journal, candidate, failure(missing[0], folder) or "not done", 0.0, screen)
         else:
             _note(plan, journal, candidate, [found.folder for _, found in done if found is not None], screen)
 
@@ -329,7 +331,7 @@ def _note(plan: Search, journal: Journal, candidate: Candidate, folders: Sequenc
     screen.say(f"  {candidate.name}: {figures}")
 
 
-def _note_failed(journal: Journal, candidate: Candidate, error: str, screen: Screen) -> None:
-    """Records the error that ended a run of a candidate."""
-    journal.note(candidate, Entry((), 0.0, error))
+def _note_failed(journal: Journal, candidate: Candidate, error: str, seconds: float, screen: Screen) -> None:
+    """Records the error that ended a run of a candidate, and the time of its runs, which counts as that of others."""
+    journal.note(candidate, Entry((), seconds, error))
     screen.say(f"  {candidate.name}: failed: {error}", style="red")
