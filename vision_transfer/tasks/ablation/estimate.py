@@ -54,12 +54,12 @@ class Estimate:
 
 
 def estimate(runs: Sequence[PlannedRun], networks: Mapping[str, Network], sizes: Mapping[str, int]) -> Estimate:
-    """The cost of the remaining runs, which share what they can, for splits of these sizes without any subset.
+    """The cost of the remaining runs, which share what they can.
 
     Args:
         runs: the remaining ones.
         networks: by `network_name`.
-        sizes: images of each split.
+        sizes: images of each whole split; a run's own subset is in its config.
 
     Operations are those of the layer tables. Early stopping cannot be foreseen: a stage counts with all its epochs.
     """

@@ -114,9 +114,11 @@ def benchmark(config: Config, cache: Path, workdir: Path | None, screen: Screen,
 
         largest = max(cases, key=lambda case: total(case.costs).flops)
         screen.say(tables.layer_table(largest.name, largest.costs))
-        result["measured"] = measure(config, cases, cache, folder, screen, earlier.get("measured", ()), keep, hosts)
-        if config.dataset.root is not None:
+        # First, since a data set that cannot be read would otherwise cost the tables of what was measured for minutes.
+        if config.dataset.root is not None and "input_path" not in result:
             result["input_path"] = measure_input_path(config, config.dataset.root, cache)
+        result["measured"] = measure(config, cases, cache, folder, screen, earlier.get("measured", ()), keep, hosts)
+        if "input_path" in result:
             screen.say(tables.input_path_table(result["input_path"]))
     write_json(folder / RESULT, result)
     if records := result.get("compiled") or result.get("measured"):

@@ -32,12 +32,16 @@ PixelsOf = Callable[[int], np.ndarray]
 
 
 def draw_sheet(findings: Sequence[Finding], pixels: PixelsOf, path: Path) -> bool:
-    """Draws the worst findings, which come first, of each kind with images; False, and no file, if there is none."""
+    """Draws the worst findings, which come first, of each kind with images; False, and no file, if there is none.
+
+    A sheet of an earlier check is replaced or removed.
+    """
     from PIL import Image, ImageDraw
 
     by_kind = [[one for one in findings if one.kind == kind and one.places] for kind in SHOWN]
     sections = [(found, *_grid(found)) for found in by_kind if found]
     if not sections:
+        path.unlink(missing_ok=True)
         return False
     height = 2 * MARGIN + sum(2 * LINE + rows * TILE_HEIGHT + MARGIN for _, rows, _, _ in sections)
     sheet, top = Image.new("RGB", (WIDTH, height), _BACKGROUND), MARGIN

@@ -68,15 +68,15 @@ class Group:
 
 COLUMNS: dict[str, Callable[[Group], str]] = {
     "runs": lambda group: f"{group.test.count}",
-    "test accuracy": lambda group: mean_text(group.test.mean, group.test.interval),
+    "test accuracy": lambda group: mean_text(group.test.mean, group.test.share_interval),
     "range": lambda group: f"{group.test.smallest:.4f}–{group.test.largest:.4f}",
     "validation": lambda group: "–" if group.validation is None else f"{group.validation.mean:.4f}",
     "trainable": lambda group: f"{group.trainable:,}",
     "seconds a run": lambda group: f"{group.seconds:,.0f}",
 }
 CAPTION = (
-    "Test: mean over runs that differ only in seed (95 % t interval of that mean), then the smallest and largest. All "
-    "were tested on the same images."
+    "Test: mean over runs that differ only in seed (95 % t interval of that mean, cut off at 0 and 1), then the "
+    "smallest and largest. All were tested on the same images."
 )
 # Columns besides the labels that fit on a narrow screen.
 SCREEN_COLUMNS = ("runs", "test accuracy")
