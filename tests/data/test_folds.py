@@ -142,6 +142,19 @@ def test_a_table_s_column_names_groups(load, unsplit, tmp_path, column, grouped_
         assert len(dataset.train.take(np.array([2, 0])).groups) == 2
 
 
+def test_groups_may_be_named_in_one_split_only(load, unsplit):
+    table = unsplit / "images.csv"
+    with table.open("w", newline="", encoding="utf-8") as stream:
+        rows = csv.writer(stream)
+        rows.writerow(["path", "label", "split", "group"])
+        for name in ("cat", "dog"):
+            for place, file in enumerate(sorted((unsplit / name).iterdir())):
+                split = "validation" if place == 0 else "train"
+                rows.writerow([f"{name}/{file.name}", name, split, "" if place == 0 else f"{name} {place // 2}"])
+    sets = [load(root=table, image_size=16, folds=2, fold=fold, validation_fraction=0) for fold in range(2)]
+    assert sum(len(dataset.test) for dataset in sets) == len(sets[0].train) + len(sets[0].test)
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [

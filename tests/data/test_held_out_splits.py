@@ -34,7 +34,7 @@ def test_an_unsplit_folder_is_split_class_by_class(load, unsplit):
     files = [file for split in SPLITS for file in getattr(dataset, split).files]
     assert len(set(files)) == 21
     assert "6 of the 21 training images" in dataset.note
-    assert "no near-duplicates among them" in dataset.note
+    assert "no two of them belong together" in dataset.note
     other = load(name="auto", root=unsplit, image_size=16, test_fraction=0.25, validation_fraction=0.2, split_seed=1)
     assert other.test.files != dataset.test.files
     assert other.fingerprint != dataset.fingerprint
@@ -47,7 +47,7 @@ def test_near_duplicates_stay_together(load, unsplit):
         with Image.open(unsplit / f"cat/{number % 2}.png") as image:
             image.save(unsplit / f"cat/copy {number}.jpg", quality=95)
     dataset = load(root=unsplit, image_size=16)
-    assert "10 near-duplicates in 2 groups stay together" in dataset.note
+    assert "10 that belong together, in 2 groups, are not divided" in dataset.note
     for number in range(2):
         group = {f"cat/{number}.png", *(f"cat/copy {copy}.jpg" for copy in range(number, 8, 2))}
         assert sum(bool(group & set(getattr(dataset, split).files)) for split in SPLITS) == 1
@@ -83,7 +83,7 @@ def test_pairs_are_looked_for_once(load, unsplit, monkeypatch):
             image.save(unsplit / f"cat/copy {number}.jpg", quality=95)
     (unsplit / "cat/copy 3.jpg").write_bytes((unsplit / "cat/copy 3.jpg").read_bytes()[:300])  # does not decode
     before = load(root=unsplit, image_size=16)
-    assert "9 near-duplicates in 2 groups stay together" in before.note
+    assert "9 that belong together, in 2 groups, are not divided" in before.note
     monkeypatch.setattr(near_duplicates, "load_thumbnails", None)
     again = load(root=unsplit, image_size=16)
     assert (again.fingerprint, again.note, again.skipped) == (before.fingerprint, before.note, before.skipped)

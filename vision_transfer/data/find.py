@@ -37,7 +37,7 @@ class Known:
     how_to_get: str = ""
 
 
-def _fetch(name: str, config: str) -> str:
+def _how_to_fetch(name: str, config: str) -> str:
     return f"`{program()} --config={config} --config.dataset.name={name} --mode=fetch` downloads it"
 
 
@@ -46,7 +46,7 @@ KNOWN = {
         "folder",
         ("cats_vs_dogs_small",),
         how_to_get="`python -m vision_transfer.data.make_subset KAGGLE_TRAIN cats_vs_dogs_small` makes it from "
-        "Kaggle's dogs-vs-cats, and " + _fetch("cats_vs_dogs_small", "recommended") + " in Microsoft's edition",
+        "Kaggle's dogs-vs-cats, and " + _how_to_fetch("cats_vs_dogs_small", "recommended") + " in Microsoft's edition",
     ),
     "sign_language_digits": Known(
         "folder",
@@ -54,20 +54,20 @@ KNOWN = {
         how_to_get="download https://github.com/ardamavi/Sign-Language-Digits-Dataset and split it into train, "
         "validation and test",
     ),
-    "mnist": Known("idx", ("mnist",), tuple("0123456789"), how_to_get=_fetch("mnist", "mnist")),
+    "mnist": Known("idx", ("mnist",), tuple("0123456789"), how_to_get=_how_to_fetch("mnist", "mnist")),
     "fashion_mnist": Known(
         "idx",
         ("fashion_mnist",),
         ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
         installed=(Path("/usr/share/datasets/fashion-mnist"),),
-        how_to_get=_fetch("fashion_mnist", "fashion_mnist")
+        how_to_get=_how_to_fetch("fashion_mnist", "fashion_mnist")
         + ", and Debian has it as the package dataset-fashion-mnist",
     ),
     "cifar10": Known(
         "npz",
         ("cifar10", "cifar10_subset"),
         ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
-        how_to_get=_fetch("cifar10", "cifar10"),
+        how_to_get=_how_to_fetch("cifar10", "cifar10"),
     ),
 }
 NAMES = ("auto", "folder", "csv", "embedded", "idx", "npz", *KNOWN)

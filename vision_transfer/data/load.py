@@ -15,7 +15,7 @@ from vision_transfer.data.doubts import LEAST_CONTRAST, say_too_small, say_witho
 from vision_transfer.data.find import find_source
 from vision_transfer.data.folds import named_groups, pairs_of_groups, pooled, taken, together, with_fold_as_test
 from vision_transfer.data.formats.arrays import MAX_CLASSES
-from vision_transfer.data.images.cache import Decoded, kept_bytes, load_images
+from vision_transfer.data.images.cache import Decoded, kept_mask, load_images
 from vision_transfer.data.images.decode import UndecodableError
 from vision_transfer.data.images.near_duplicates import connected, equal_contents, load_near_pairs
 from vision_transfer.data.images.resize import Form
@@ -92,11 +92,7 @@ def _without_contrast(split: Split, cache_dir: Path) -> Bool[np.ndarray, "exampl
     if isinstance(split.images, np.ndarray):
         return without_contrast(split.images)
     key = digest(f"{LEAST_CONTRAST} ".encode() + split.digests.tobytes()).hex()
-    size = -(-len(split) // 8)
-    kept = kept_bytes(
-        cache_dir / CONTRAST_FOLDER / key, size, lambda: np.packbits(without_contrast(split.images)).tobytes()
-    )
-    return np.unpackbits(np.frombuffer(kept, np.uint8), count=len(split)).astype(bool)
+    return kept_mask(cache_dir / CONTRAST_FOLDER / key, len(split), lambda: without_contrast(split.images))
 
 
 def data_fingerprint(config: DatasetConfig, *, cache_dir: Path, screen: Screen) -> str:
@@ -130,13 +126,13 @@ def source_with_splits(config: DatasetConfig, cache_dir: Path, screen: Screen) -
 def _with_held_out_splits(source: Source, config: DatasetConfig, cache_dir: Path, screen: Screen) -> Source:
     """Adds the missing splits of a source, held out of its training examples class by class.
 
-    Near-duplicates stay together if the source may contain them.
+    Near-duplicates, equal files and what the user names together stay together.
     """
     if all(split in source.splits for split in SPLITS):
         return source
     grouped = source.has_near_duplicates and config.group_near_duplicates
     source, groups = _groups(source, grouped, config.grouped_by, cache_dir, screen)
-    kept_together = _together(groups) if grouped else ""
+    kept_together = _groups_phrase(groups) if grouped or config.grouped_by else ""
     if config.fold is not None:
         source, kept = with_fold_as_test(source, config.fold, config.folds, config.split_seed, groups)
         groups = groups[kept]
@@ -165,16 +161,15 @@ def _held_out(
     if count < _MANY:
         return hold_out(train.labels, train.files, fraction, split, seed, groups)
 
-    def find() -> bytes:
+    def find() -> Bool[np.ndarray, "examples"]:
         held = np.zeros(count, bool)
         held[hold_out(train.labels, train.files, fraction, split, seed, groups)[1]] = True
-        return np.packbits(held).tobytes()
+        return held
 
     question = f"{HOLD_OUT_VERSION} {fraction} {split} {seed}".encode(), "\0".join(train.files).encode()
     parts = (*question, train.labels.tobytes(), groups.tobytes())
     key = digest(b"".join(map(digest, parts))).hex()
-    kept = kept_bytes(cache_dir / HELD_OUT_FOLDER / key, -(-count // 8), find)
-    held = np.unpackbits(np.frombuffer(kept, np.uint8), count=count).astype(bool)
+    held = kept_mask(cache_dir / HELD_OUT_FOLDER / key, count, find)
     return np.flatnonzero(~held).astype(np.int32), np.flatnonzero(held).astype(np.int32)
 
 
@@ -206,12 +201,13 @@ def _problem(examples: Examples, place: int) -> str | None:
     return None
 
 
-def _together(groups: Int32[np.ndarray, "examples"]) -> str:
+def _groups_phrase(groups: Int32[np.ndarray, "examples"]) -> str:
+    """A phrase for the note on near-duplicates, equal files and what the user names together."""
     sizes = np.bincount(groups)
     count, images = int((sizes > 1).sum()), int(sizes[sizes > 1].sum())
     if not count:
-        return "; no near-duplicates among them"
-    return f"; {images:,} near-duplicates in {count:,} {'group' if count == 1 else 'groups'} stay together"
+        return "; no two of them belong together"
+    return f"; {images:,} that belong together, in {count:,} {'group' if count == 1 else 'groups'}, are not divided"
 
 
 def check_no_shared_file(source: Source) -> None:

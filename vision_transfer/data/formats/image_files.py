@@ -267,6 +267,6 @@ def _read(listed: Listed, title: str, stamps: Path | None, screen: Screen) -> tu
         pixels=lambda index, channels: decode_image(read(index), channels),
         contents=digests,
         read=read,
-        groups=tuple(listed.groups) if any(listed.groups) else (),
+        groups=tuple(listed.groups),
     )
     return examples.without(list(skipped)), list(skipped.values())

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Bool, UInt8
 from rich.filesize import decimal
 
 from vision_transfer.config.schema import Decode
@@ -106,6 +106,12 @@ def kept_bytes(file: Path, size: int | None, make: Callable[[], bytes]) -> bytes
         with replaced_file(file) as temporary:
             temporary.write_bytes(digest(content) + content)
     return content
+
+
+def kept_mask(file: Path, count: int, make: Callable[[], Bool[np.ndarray, "count"]]) -> Bool[np.ndarray, "count"]:
+    """`kept_bytes` of a mask, a bit for each of `count` items."""
+    kept = kept_bytes(file, -(-count // 8), lambda: np.packbits(make()).tobytes())
+    return np.unpackbits(np.frombuffer(kept, np.uint8), count=count).astype(bool)
 
 
 def cache_key(source: Source, form: Form) -> str:

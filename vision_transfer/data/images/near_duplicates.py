@@ -205,7 +205,7 @@ def _gradients(thumbnails: np.ndarray) -> Float32[np.ndarray, "n values"]:
 def load_near_pairs(
     examples: Examples, content: str, cache_dir: Path, screen: Screen
 ) -> tuple[Int32[np.ndarray, "pairs 2"], Bool[np.ndarray, "examples"]]:
-    """Pairs of near-duplicates among the examples that can be decoded, which are numbered alone; and which can be.
+    """Pairs of near-duplicates, and a mask of the examples that can be decoded; the pairs count those only, from 0.
 
     They come from the cache, or are found and cached; see `load_thumbnails`.
     """

@@ -20,7 +20,6 @@ SUFFIXES = frozenset(
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".7z", ".rar", ".gz")
 # Pillow's plugins decide by this many bytes.
 _PREFIX_BYTES = 16
-_BRAND_AT = 8
 _CONVERT = "convert it to JPEG or PNG"
 # Signatures of what people have among their images: (pattern from the first byte on, what it is and what to do).
 _OTHERS = tuple(
