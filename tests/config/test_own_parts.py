@@ -2,7 +2,9 @@
 
 import json
 import os
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from vision_transfer.config import (
@@ -120,10 +122,11 @@ def test_backbones_that_a_sweep_compares_are_tied_too(parts):
     assert own.startswith("mine.py:answer@")
 
 
-def test_later_fields_do_not_change_older_digests():
-    paths = digested(config_with())
-    assert not {"model.head", "metrics", "stages.head.loss"} & set(paths)
-    assert "model.head" in digested(config_with(head="x.py:y"))
+@pytest.mark.parametrize("value", [Path("folder"), float("nan"), np.float32(1)])
+def test_a_field_of_the_users_own_that_no_file_can_hold_is_named(value):
+    config = with_extra(with_stages(default_config(), head=stage()), camera=value)
+    with pytest.raises(UserError, match="extra: allowed are texts, finite numbers"):
+        checked(config)
 
 
 def test_fields_of_the_users_own_are_recorded_and_count(tmp_path):

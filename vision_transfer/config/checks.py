@@ -59,8 +59,6 @@ def read_config(file: Path) -> Config:
     if not isinstance(saved, dict) or not isinstance(cast(dict[str, Any], saved).get("stages"), dict):
         raise UserError(f"{file}: is not the configuration of a run")
     values = cast(dict[str, Any], saved)
-    if isinstance(values.get("log"), dict):
-        values["log"].pop("tensorboard", None)  # of runs before there was log.tracker
     config = _typed(values, f"{file}: ")
     try:
         validate(config)
@@ -91,7 +89,12 @@ def _typed(values: Mapping[str, Any], where: str) -> Config:
     made = {name: _group(StageConfig, stages[name], f"{where}stages.{name}.", problems) for name in stages}
     if problems or config is None:
         raise UserError("\n".join(problems))
-    extra = json.loads(json.dumps(dict(cast(Mapping[str, Any], extra))))  # tuples as a run's config.json gives them
+    try:  # tuples as a run's config.json gives them
+        extra = json.loads(json.dumps(dict(cast(Mapping[str, Any], extra)), allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"{where}extra: allowed are texts, finite numbers, true, false, None, lists and groups of these ({error})"
+        ) from error
     return dataclasses.replace(
         config, extra=extra, stages={name: stage for name, stage in made.items() if stage is not None}
     )

@@ -30,18 +30,6 @@ NOT_IN_DIGEST = (
     "search",
     "check",
 )
-# Fields that came later; at their default they are left out, so that older runs keep their digests.
-NOT_IN_DIGEST_AT_DEFAULT = (
-    "model.head",
-    "model.pooled_layers",
-    "classifier.pooled_layers",
-    "metrics",
-    "loss",
-    "least_steps",
-    "dataset.grouped_by",
-    "dataset.folds",
-    "dataset.fold",
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,16 +153,7 @@ def digested(config: Config) -> dict[str, Any]:
         path: value
         for path, value in flatten(config).items()
         if not any(path == omitted or path.startswith(f"{omitted}.") for omitted in NOT_IN_DIGEST)
-        and not _is_later_default(path, value)
     }
-
-
-def _is_later_default(path: str, value: Any) -> bool:
-    field = field_at(path)
-    name = path.split(".", 2)[2] if path.startswith("stages.") else path
-    if field is None or name not in NOT_IN_DIGEST_AT_DEFAULT:
-        return False
-    return value == _plain(field.default)
 
 
 def _plain(value: Any) -> Any:

@@ -87,7 +87,8 @@ class DecisionConfig:
     )
     abstain_risk: float | None = setting(
         None,
-        "no decision below a confidence from which at most this share of the validation images is wrong",
+        "no decision below the lowest confidence from which at most this share of the validation images that are "
+        "decided is wrong",
         minimum=0,
         below=1,
     )

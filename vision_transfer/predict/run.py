@@ -135,7 +135,7 @@ def results(runs: str | Path | Iterable[str | Path]) -> "pandas.DataFrame":
 
     Returns:
         Columns `run`, `test_accuracy`, `test_low` and `test_high` (95 % interval), `test_loss`, `test_examples`,
-        `test_roc_auc`, `test_average_precision` and `test_kappa` (None in runs of earlier versions),
+        `test_roc_auc`, `test_average_precision` and `test_kappa` (None where not defined),
         `validation_accuracy`, `validation_loss` (of the tested epoch), `tested_stage`, `seconds`; then the fields of
         the config by their dotted paths.
 
@@ -168,7 +168,7 @@ def _row(run: Run) -> dict[str, Any]:
         "test_high": high,
         "test_loss": test["loss"],
         "test_examples": test["examples"],
-        **{f"test_{name}": test.get(name) for name in ("roc_auc", "average_precision", "kappa")},
+        **{f"test_{name}": test[name] for name in ("roc_auc", "average_precision", "kappa")},
         "validation_accuracy": tested.get("validation", {}).get("accuracy"),
         "validation_loss": tested.get("validation", {}).get("loss"),
         "tested_stage": tested.get("stage"),

@@ -14,9 +14,7 @@ from vision_transfer.config import (
     checked,
     default_config,
     digested,
-    read_config,
     stage,
-    to_dict,
     with_stages,
 )
 from vision_transfer.config.schema import LogConfig
@@ -243,10 +241,3 @@ def test_a_missing_library_is_an_error_before_training(name, monkeypatch, tmp_pa
 def test_tracking_is_not_part_of_what_a_run_is():
     assert digested(Config(log=LogConfig(tracker="mlflow", report=False))) == digested(Config())
     assert Config().log.tracker == "none"
-
-
-def test_a_run_of_before_there_was_this_field_is_read(tmp_path):
-    values = to_dict(small("none"))
-    values["log"] = {"report": True, "tensorboard": False}
-    (tmp_path / "config.json").write_text(json.dumps(values))
-    assert read_config(tmp_path / "config.json") == small("none")
