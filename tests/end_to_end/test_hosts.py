@@ -240,6 +240,11 @@ def test_others_than_training_and_predict_take_no_hosts(place, flag):
     refused.assert_is_message("config.task=train", "--mode=predict", "omit --hosts")
 
 
+def test_a_wrong_time_limit_is_a_message(place):
+    waiting = with_devices(place, 1, VISION_TRANSFER_HOSTS_SECONDS="5m")
+    waiting.launch(SMALL, "--hosts=127.0.0.1:1,2,1").assert_is_message("'5m'", "whole number of seconds")
+
+
 def test_a_coordinator_that_is_not_there_is_a_message(place):
     waiting = with_devices(place, 1, VISION_TRANSFER_HOSTS_SECONDS="3")
     waiting.launch(SMALL, f"--hosts=127.0.0.1:{free_port()},2,1").assert_is_message("within 3 s", "each rank from 0")

@@ -125,6 +125,25 @@ def test_without_a_place_nothing_is_kept(reader):
     assert others == {}
 
 
+def test_a_clock_far_in_the_future_costs_no_command(tmp_path, monkeypatch):
+    file = tmp_path / "image.png"
+    file.write_bytes(b"content")
+    far = 2**63 + 5
+    monkeypatch.setattr(file_stamps, "_values", lambda status: (status.st_ino, status.st_size, far, status.st_ctime_ns))
+    stamps = file_stamps.stamps_of([str(file)])
+    assert stamps[2] == 2**63 - 1
+    # and is never taken for one that has not changed for a while
+    read = []
+
+    def note(numbers):
+        read.extend(numbers)
+        return [bytes(16) for _ in numbers]
+
+    for _ in range(2):
+        known_digests(tmp_path / "stamps", [("", [str(file)])], note, 16)
+    assert read == [0, 0]
+
+
 def test_processes_give_the_same_stamps(tmp_path, monkeypatch):
     """As `os.stat` of each path, whatever the sizes of folders; with names that no process can be given."""
     random, listed, expected = Random(0), [("", [str(tmp_path / "a\0b"), str(tmp_path / "none")])], [0] * 8

@@ -81,7 +81,7 @@ def main(arguments: Sequence[str]) -> None:
     from vision_transfer.runtime import hosts, jax_setup, stamps
     from vision_transfer.runtime.compilation import report_compilations
     from vision_transfer.runtime.console import Screen
-    from vision_transfer.runtime.files import SYSTEM_ERRORS
+    from vision_transfer.runtime.files import SYSTEM_ERRORS, remove
     from vision_transfer.runtime.preemption import ADVICE, Stopped, StopSignal, leave
 
     stop = StopSignal()
@@ -92,7 +92,10 @@ def main(arguments: Sequence[str]) -> None:
         # Matplotlib makes a folder in the user's home otherwise.
         os.environ.setdefault("MPLCONFIGDIR", str(cache / MATPLOTLIB_FOLDER))
         if values.verify:
+            from vision_transfer.data.formats.tfds import INDEX_FOLDER
+
             stamps.forget(cache)
+            remove(cache / INDEX_FOLDER)
         if values.trust:
             own_parts.trust()
         command = Command(values, cache, screen, stop)

@@ -104,8 +104,8 @@ class Command:
 class Entry:
     """A task or a mode: its meaning for the help, the function that does it, and the flag that it needs, if any.
 
-    Where a config has folds, `by_folds` is done instead. Several hosts do together what is `on_hosts`: this process of
-    each, or those that it starts.
+    Where a config has folds, `by_folds` is done instead. `on_hosts` tells how several hosts do it together: in this
+    process of each (`itself`), in processes that it starts (`started`), or not at all (empty).
     """
 
     meaning: str

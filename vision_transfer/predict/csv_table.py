@@ -125,6 +125,7 @@ def append(table: Table, chunks: Iterable[list[Prediction]], content: Content) -
             digests.flush()
             if time.monotonic() - synced > SECONDS_BETWEEN_SYNCS:
                 os.fsync(stream.fileno())
+                os.fsync(digests.fileno())
                 synced = time.monotonic()
             for row, line in zip(rows, lines, strict=True):
                 content.add(row, len(line))

@@ -190,13 +190,14 @@ class _LimitedFile:
 @contextmanager
 def megabyte_bar(screen: Screen, name: str, size: int) -> Iterator[Callable[[int], None]]:
     """A progress bar over `size` bytes; yields a function to call with the number of bytes received so far."""
-    began = time.monotonic()
-    shown = 0
+    began, shown, before = time.monotonic(), 0, None
     with screen.bar(name, round(size / BYTES_PER_MB), unit="MB") as advance:
 
         def reached(count: int) -> None:
-            nonlocal shown
-            speed = count / BYTES_PER_MB / max(time.monotonic() - began, SECONDS_OF_SPEED)
+            nonlocal shown, before
+            # An earlier transfer has left some; one that starts from the beginning again leaves none.
+            before = count if before is None else min(before, count)
+            speed = (count - before) / BYTES_PER_MB / max(time.monotonic() - began, SECONDS_OF_SPEED)
             if (done := count // BYTES_PER_MB) > shown:
                 advance(done - shown, f"{speed:.1f} MB/s")
                 shown = done

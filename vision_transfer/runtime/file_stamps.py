@@ -12,7 +12,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from operator import attrgetter
 
-INODE_BITS = 2**63 - 1
+# Of an int64: an inode may have more bits, and the time of a broken clock lie behind the year 2262.
+LARGEST = 2**63 - 1
 # What the path of each file begins with (a folder and a separator, or nothing), and how it goes on.
 Files = tuple[str, Sequence[str]]
 # Of fewer files, the stamps take less time than it takes to start a process.
@@ -22,7 +23,10 @@ _values = attrgetter("st_ino", "st_size", "st_mtime_ns", "st_ctime_ns")
 
 
 def stamps_of(paths: Sequence[str | bytes], folder: int | None = None) -> "array[int]":
-    """Four values for each path, from an open folder on; zeros, which no file has, where there is none."""
+    """Inode, size, times of modification and change of each path, relative to the open `folder` if there is one.
+
+    Four zeros, which no file has, stand for a file that is not there.
+    """
     try:
         # Path.stat takes twice as long.
         return array("q", chain.from_iterable([_values(os.stat(path, dir_fd=folder)) for path in paths]))
@@ -50,7 +54,7 @@ def _one_by_one(paths: Sequence[str | bytes], folder: int | None) -> "array[int]
         except (OSError, ValueError):
             stamps.extend((0, 0, 0, 0))
         else:
-            stamps.extend((inode & INODE_BITS, *others))
+            stamps.extend((inode & LARGEST, *(min(value, LARGEST) for value in others)))
     return stamps
 
 

@@ -7,8 +7,8 @@ host, keeps. A thread on each host watches that store: it ends the process when 
 that nothing waits for a host that is gone. Alone, a process is the first host of one, and every function here returns
 at once.
 
-What this module keeps belongs to the process, as what it is about does: JAX has one coordinator, one store of keys and
-one abort for each process, and no way to ask for a second. A value that is passed would only repeat that state.
+The state of this module belongs to the process because JAX's does: one coordinator, one store of keys and one abort for
+each process, and no way to ask for a second. Passing it as a value would only repeat it.
 """
 
 # JAX types its store of keys and its functions on trees only in part.
@@ -78,7 +78,10 @@ def start(text: str) -> None:
     # It would take SIGTERM from the program, which then could not save.
     jax.config.update("jax_enable_preemption_service", False)
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    seconds = int(os.environ.get(START_VARIABLE) or START_SECONDS)
+    given = os.environ.get(START_VARIABLE) or str(START_SECONDS)
+    if not given.isdecimal():
+        raise UserError(f"${START_VARIABLE}: got {given!r}; allowed is a whole number of seconds")
+    seconds = int(given)
     _when_jax_aborts(lambda: _leave_unfound(_not_found(text, seconds, "JAX aborted this process")))
     try:
         if place.get("process_id"):
@@ -275,7 +278,7 @@ def finish() -> None:
         return
     with suppress(JaxRuntimeError):
         _client().wait_at_barrier("done", 1000 * LONGEST_WAIT_SECONDS)
-    _leave(0)
+    _leave_after_the_others(0)
 
 
 def end(status: int, message: str) -> None:
@@ -336,7 +339,7 @@ def _watch() -> None:
             _say(f"host {rank} ended this run: {message}")
         with suppress(JaxRuntimeError):
             client.wait_at_barrier(ENDED, int(1000 * HEARD_SECONDS))
-        _leave(status)
+        _leave_after_the_others(status)
 
 
 def _lost(client: Any, seen: dict[int, tuple[int, float]]) -> int | None:
@@ -349,7 +352,7 @@ def _lost(client: Any, seen: dict[int, tuple[int, float]]) -> int | None:
     return next((rank for rank, (_, since) in seen.items() if now - since > LOST_SECONDS), None)
 
 
-def _leave(status: int) -> None:
+def _leave_after_the_others(status: int) -> None:
     if is_first():
         time.sleep(LAST_SECONDS)
     leave(status)

@@ -66,7 +66,7 @@ def known_digests(
         else:
             others[index] = result
     changed = stamps[unread, 2:].max(axis=1, initial=0)
-    found[unread] = (changed > 0) & (changed + GRANULARITY_NS < began)
+    found[unread] = (changed > 0) & (changed < began - GRANULARITY_NS)
     found[list(others)] = False
     if file is not None and found[unread].any():
         _keep(file, stamps[found], digests[found])
