@@ -52,7 +52,7 @@ def risk_coverage(confidence: Float[np.ndarray, "examples"], right: Bool[np.ndar
 def threshold_by_risk(
     confidence: Float[np.ndarray, "examples"], right: Bool[np.ndarray, "examples"], risk: float
 ) -> float | None:
-    """The confidence from which most examples are accepted at no more than this risk; None if no one allows it."""
+    """The lowest threshold of confidence with at most this risk, which accepts the most examples; None without one."""
     curve = risk_coverage(confidence, right)
     allowed = np.flatnonzero(curve.risk <= risk)
     return _between(curve.thresholds, int(allowed[-1]) + 1) if len(allowed) else None
