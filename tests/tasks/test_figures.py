@@ -35,11 +35,11 @@ from vision_transfer.tasks.probe.recommend import Recommendation
 from vision_transfer.tasks.probe.scores import LayerScores
 from vision_transfer.tasks.probe.task import transfer_figure
 from vision_transfer.tasks.report.confusion import confusion_figure
-from vision_transfer.tasks.report.curves import draw_curves, stage_curves
+from vision_transfer.tasks.report.curves import learning_curves_figure, stage_curves
 from vision_transfer.tasks.search.candidates import Base, Candidate, Tuning
 from vision_transfer.tasks.search.choose import Scored
 from vision_transfer.tasks.search.page import Outcome, draw_front
-from vision_transfer.tasks.show_augmentation import draw_grid
+from vision_transfer.tasks.show_augmentation import grid_figure
 from vision_transfer.tasks.study.figures import curves_figure
 from vision_transfer.tasks.study.plan import SIZE, PlannedRun
 from vision_transfer.tasks.study.runs import FinishedRun
@@ -62,12 +62,12 @@ def confusion(name):
 
 def curves(name):
     values = {f"{split}_{what}": 0.5 for split in ("train", "validation") for what in ("loss", "accuracy")}
-    return draw_curves(stage_curves([values | {"stage": name, "epoch": epoch} for epoch in (1, 2)]), name)
+    return learning_curves_figure(stage_curves([values | {"stage": name, "epoch": epoch} for epoch in (1, 2)]), name)
 
 
 def augmentation(name):
     image = np.zeros((8, 8, 3), np.uint8)
-    return draw_grid(name, image, np.zeros((9, 8, 8, 3), np.float32), AugmentConfig())
+    return grid_figure(name, image, np.zeros((9, 8, 8, 3), np.float32), AugmentConfig())
 
 
 def heat(name):

@@ -9,7 +9,7 @@ from vision_transfer.config import checked, default_config, stage, with_stages
 from vision_transfer.data.augmentation.augment import augment_batch, augmentation_of
 from vision_transfer.data.load import load_dataset
 from vision_transfer.errors import UserError
-from vision_transfer.tasks.show_augmentation import describe, draw_grid, show_augmentation, variants
+from vision_transfer.tasks.show_augmentation import describe, grid_figure, show_augmentation, variants
 
 SIZE = 24
 
@@ -55,7 +55,7 @@ def test_the_figure_names_the_original_and_each_variant(channels):
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (SIZE, SIZE, channels), np.uint8)
     varied = rng.uniform(-5, 260, (9, SIZE, SIZE, channels)).astype(np.float32)
-    figure = draw_grid("a $x$.jpg", image, varied, augmentation_of(config_of(bank=4).augment))
+    figure = grid_figure("a $x$.jpg", image, varied, augmentation_of(config_of(bank=4).augment))
     assert figure.get_suptitle().startswith(
         "a $x$.jpg, 24×24 pixels\nkeras_layers: flip horizontal, rotation 0.1; fill"
     )

@@ -24,7 +24,7 @@ from vision_transfer.metrics.decision import (
 from vision_transfer.metrics.ranking import counts_by_threshold
 from vision_transfer.predict.temperature import calibrated, kept_calibration, probabilities
 from vision_transfer.runs.folder import RunFolder, read_json
-from vision_transfer.runs.predictions import Examples, read_predictions
+from vision_transfer.runs.predictions import LabelledLogits, read_predictions
 from vision_transfer.runtime.files import write_json
 
 ABSTAIN = "abstain"
@@ -122,7 +122,11 @@ def check_decision(config: DecisionConfig, classes: Sequence[str], validation_im
 
 
 def chosen_decision(
-    config: DecisionConfig, classes: Sequence[str], temperature: float, validation: Examples, test: Examples | None
+    config: DecisionConfig,
+    classes: Sequence[str],
+    temperature: float,
+    validation: LabelledLogits,
+    test: LabelledLogits | None,
 ) -> Decision | None:
     """The decision that follows from validation, and its outcome on test; None where the config asks for none.
 

@@ -17,7 +17,7 @@ from vision_transfer.metrics.classification import class_log_probabilities, metr
 from vision_transfer.models.inference import infer
 from vision_transfer.runs.folder import RunFolder, read_json
 from vision_transfer.runs.load import TrainedRun
-from vision_transfer.runs.predictions import Examples, read_predictions
+from vision_transfer.runs.predictions import LabelledLogits, read_predictions
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.devices import local_mesh
 from vision_transfer.runtime.files import write_json
@@ -122,7 +122,7 @@ def held_out_gain(logits: Float[np.ndarray, "examples outputs"], labels: Int[np.
     return float(np.mean(gains) / error) if error else 0.0
 
 
-def calibrated(validation: Examples, test: Examples | None) -> Calibration:
+def calibrated(validation: LabelledLogits, test: LabelledLogits | None) -> Calibration:
     """The calibration that follows from the logits and labels of validation, and its effect on test.
 
     The temperature stays 1 unless cross-validation on validation shows that another one lowers the negative
@@ -192,7 +192,7 @@ def _parse_fit(kept: dict[str, Any]) -> Fit:
     return Fit(int(kept["examples"]), (float(nll), float(new_nll)), (float(ece), float(new_ece)))
 
 
-def _compute_logits(run: TrainedRun, cache_dir: Path, screen: Screen) -> Examples | None:
+def _compute_logits(run: TrainedRun, cache_dir: Path, screen: Screen) -> LabelledLogits | None:
     """The validation examples, if the run's data is found and unchanged."""
     why = "Probabilities are not calibrated: the run's folder does not hold its validation logits, and its data"
     try:

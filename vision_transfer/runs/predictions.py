@@ -18,16 +18,16 @@ SPLITS = ("", "validation_")
 NAMES = ("logits.npy", "labels.npy", "files.npy")
 
 # Logits and labels of a split.
-Examples = tuple[Float[np.ndarray, "examples outputs"], Int[np.ndarray, "examples"]]
+LabelledLogits = tuple[Float[np.ndarray, "examples outputs"], Int[np.ndarray, "examples"]]
 
 
 @dataclass(frozen=True)
 class SavedPredictions:
     """Logits and labels of the test images, their files, and those of the validation images; the latter two if kept."""
 
-    test: Examples
+    test: LabelledLogits
     files: tuple[str, ...]
-    validation: Examples | None
+    validation: LabelledLogits | None
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def read_predictions(file: Path) -> SavedPredictions | None:
     return SavedPredictions(test, () if files is None else tuple(map(str, files)), validation)
 
 
-def _checked(found: dict[str, np.ndarray], split: str) -> Examples | None:
+def _checked(found: dict[str, np.ndarray], split: str) -> LabelledLogits | None:
     if f"{split}logits" not in found:
         return None
     logits, labels = found[f"{split}logits"], found[f"{split}labels"]

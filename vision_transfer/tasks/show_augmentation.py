@@ -57,7 +57,7 @@ def show_augmentation(config: Config, images: str | None, out: Path | None, cach
         name, image = _first_training_image(config, cache_dir, screen)
     else:
         name, image = _first_of(config, images, cache_dir, screen)
-    figure = draw_grid(name, image, variants(image, augmentation, config), augmentation)
+    figure = grid_figure(name, image, variants(image, augmentation, config), augmentation)
     save_png(figure, path, PIXELS_PER_INCH)
     screen.say(f"{SIDE * SIDE} variants of {name} are in {path}.")
     return path
@@ -71,7 +71,7 @@ def variants(image: Image, augmentation: AugmentConfig, config: Config) -> Float
     return np.concatenate([np.asarray(apply(one.images, one.example_ids, key, epoch)) for epoch in range(SIDE * SIDE)])
 
 
-def draw_grid(
+def grid_figure(
     name: str, image: Image, varied: Float32[np.ndarray, "9 size size channels"], augmentation: AugmentConfig
 ) -> "Figure":
     """The original on the left, and three by three variants to its right."""

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from vision_transfer.config import checked, default_config, stage, with_stages
-from vision_transfer.tasks.check.labels import OutOfFold, out_of_fold, outliers, outvoted, suspects
+from vision_transfer.tasks.check.labels import HeldOutProbabilities, out_of_fold, outliers, outvoted, suspects
 from vision_transfer.tasks.check.task import check
 
 
@@ -62,7 +62,7 @@ def test_suspects_match_the_definition_of_the_paper():
             likelier = max(confident, key=lambda other: row[other])
             if likelier != label and row[likelier] > row[label]:
                 expected[place] = (likelier, row[likelier] - row[label])
-    found = suspects(OutOfFold(probabilities, np.ones(300, bool), 0.0), labels)
+    found = suspects(HeldOutProbabilities(probabilities, np.ones(300, bool), 0.0), labels)
     assert {place: likelier for place, likelier, _ in found} == {place: pair[0] for place, pair in expected.items()}
     assert [margin for _, _, margin in found] == pytest.approx([pair[1] for pair in expected.values()])
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from vision_transfer.tasks.report.curves import draw_curves, smooth, stage_curves, write_curves
+from vision_transfer.tasks.report.curves import draw_curves, learning_curves_figure, smooth, stage_curves
 
 
 def published_smooth_curve(points, factor=0.8):
@@ -58,7 +58,7 @@ def test_stages_are_in_the_order_of_the_run():
 
 def test_the_figure_shows_what_was_recorded():
     stages = stage_curves(RECORDS, {"head": 3})
-    axes = draw_curves(stages, "a run").axes
+    axes = learning_curves_figure(stages, "a run").axes
     assert [panel.get_title() for panel in axes[:2]] == ["stage head", "stage block5"]
     assert [panel.get_ylabel() for panel in axes[::2]] == ["loss", "accuracy"]
     assert [panel.get_xlabel() for panel in axes[2:]] == ["epoch", "epoch"]
@@ -76,7 +76,7 @@ def test_the_figure_shows_what_was_recorded():
 @pytest.mark.parametrize("records", [RECORDS, RECORDS[:1], []], ids=["two stages", "one epoch", "nothing"])
 def test_the_figure_is_written_whole(tmp_path, records):
     path = tmp_path / "figures" / "curves.png"
-    write_curves(records, {"head": 1}, path, "a [run] with $x^_$")
+    draw_curves(records, {"head": 1}, path, "a [run] with $x^_$")
     with Image.open(path) as image:
         image.load()
         assert image.format == "PNG"

@@ -11,7 +11,7 @@ from vision_transfer.errors import UserError
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.files import read_json, write_text
 from vision_transfer.tasks.benchmark.roofline import NOTICEABLE, case_key
-from vision_transfer.tasks.benchmark.tables import case_name, plain_table
+from vision_transfer.tasks.benchmark.tables import case_line, case_name, plain_table
 from vision_transfer.tasks.tables import markdown_table
 
 RESULT = "benchmark.json"
@@ -43,11 +43,11 @@ def write_difference(paths: Sequence[Path], out: Path, screen: Screen) -> Path:
             raise UserError(f"--workdir: {paths[0]} and {path} have no measured case in common")
         title = f"{path.name} / {paths[0].name}"
         changes = [f"{name}: {before} → {after}" for name, before, after in _changes(results[0], result)]
-        slower = [f"slower: {' '.join(case_name(row).split())}, {_text(row)}" for row in rows if row["slower"]]
+        slower = [f"slower: {case_line(row)}, {_text(row)}" for row in rows if row["slower"]]
         screen.say(_table(title, rows))
         for line in [*changes, *(slower or ["nothing became slower"])]:
             screen.say(line, style="red" if line in slower else None)
-        body = [(" ".join(case_name(row).split()), *_cells(row)) for row in rows]
+        body = [(case_line(row), *_cells(row)) for row in rows]
         table = markdown_table(("case", "ms", "ms", "ratio", ""), body, 1)
         listed = [f"- {line}" for line in [*changes, *(slower or ["nothing became slower"])]]
         lines += ["", f"## {title}", "", *listed, "", table.rstrip()]

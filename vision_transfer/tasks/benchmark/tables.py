@@ -120,7 +120,7 @@ def cases_markdown(records: list[Record]) -> str:
     """`cases_table` as Markdown, with the doubts as a list below it."""
     title, columns, caption = _headings(records)
     header = ("case", *(column.title.replace("\n", " ") for column in columns))
-    rows = [(" ".join(case_name(record).split()), *_cells(record, columns)) for record in records]
+    rows = [(case_line(record), *_cells(record, columns)) for record in records]
     doubts = "".join(f"\n- {line}" for line in doubts_of(records))
     return f"# {title}\n\n{markdown_table(header, rows, 1, caption)}{doubts}\n"
 
@@ -138,9 +138,7 @@ def csv_rows(records: list[Record]) -> list[Record]:
 
 def doubts_of(records: list[Record]) -> list[str]:
     """Numbers that are impossible or contradict others: a sentence for each, with its case."""
-    return [
-        f"{' '.join(case_name(record).split())}: {doubt}" for record in records for doubt in record.get("doubts", ())
-    ]
+    return [f"{case_line(record)}: {doubt}" for record in records for doubt in record.get("doubts", ())]
 
 
 def _headings(records: list[Record]) -> tuple[str, list[Column], str]:
@@ -242,6 +240,11 @@ def plain_table(title: str, columns: Any, caption: str) -> Table:
     for column in columns:
         table.add_column(column, justify="right", no_wrap=True)
     return table
+
+
+def case_line(record: Record) -> str:
+    """`case_name` with its network, in one line."""
+    return " ".join(case_name(record).split())
 
 
 def case_name(record: Record, *, network: bool = True) -> str:

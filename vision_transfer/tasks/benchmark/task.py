@@ -169,9 +169,7 @@ def _driver() -> str | None:
 def _index_traces(folder: Path, records: list[dict[str, Any]]) -> None:
     """Writes which case each trace is of, and what opens it."""
     names = [Path(record.get("trace") or f"{number:02d}").name for number, record in enumerate(records)]
-    lines = [
-        f"- `{name}`: {' '.join(tables.case_name(record).split())}" for name, record in zip(names, records, strict=True)
-    ]
+    lines = [f"- `{name}`: {tables.case_line(record)}" for name, record in zip(names, records, strict=True)]
     write_text(folder / TRACE_INDEX, "\n".join([*TRACE_HELP, *lines, ""]))
 
 

@@ -35,7 +35,7 @@ _MOST_ITERATIONS = 1000
 
 
 @dataclass(frozen=True)
-class OutOfFold:
+class HeldOutProbabilities:
     """Predictions for images by classifiers that were not trained on them; `accuracy` is the share that they get right.
 
     Only images of classes with at least `FOLDS` images were `asked`; the others' probabilities are NaN.
@@ -51,7 +51,7 @@ def out_of_fold(
     labels: Int[np.ndarray, "examples"],
     groups: Int[np.ndarray, "examples"],
     classes: int,
-) -> OutOfFold | None:
+) -> HeldOutProbabilities | None:
     """Class probabilities of each image by classifiers trained without it and all others of its group.
 
     None if fewer than two classes have at least `FOLDS` images.
@@ -70,7 +70,7 @@ def out_of_fold(
     probabilities = np.full((len(labels), classes), np.nan)
     probabilities[asked] = best
     right = np.argmax(probabilities[asked], axis=1) == labels[asked]
-    return OutOfFold(probabilities, asked, float(np.mean(right)))
+    return HeldOutProbabilities(probabilities, asked, float(np.mean(right)))
 
 
 def group_folds() -> "StratifiedGroupKFold":
@@ -80,7 +80,7 @@ def group_folds() -> "StratifiedGroupKFold":
     return StratifiedGroupKFold(FOLDS, shuffle=True, random_state=0)
 
 
-def suspects(found: OutOfFold, labels: Int[np.ndarray, "examples"]) -> list[tuple[int, int, float]]:
+def suspects(found: HeldOutProbabilities, labels: Int[np.ndarray, "examples"]) -> list[tuple[int, int, float]]:
     """Place, more likely class and difference in probability of each image whose label is confidently contradicted."""
     probabilities, asked = found.probabilities, np.flatnonzero(found.asked)
     classes = probabilities.shape[1]

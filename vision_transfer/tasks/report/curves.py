@@ -72,7 +72,7 @@ def stage_curves(
     ]
 
 
-def draw_curves(stages: Sequence[StageCurves], title: str) -> "Figure":
+def learning_curves_figure(stages: Sequence[StageCurves], title: str) -> "Figure":
     """A row of panels for the loss and one for the accuracy, a column for each stage.
 
     Thin lines with markers are the recorded values, thick lines the smoothed ones; a ring marks the best epoch.
@@ -98,9 +98,9 @@ def draw_curves(stages: Sequence[StageCurves], title: str) -> "Figure":
     return figure
 
 
-def write_curves(epochs: Iterable[Mapping[str, Any]], best_epochs: Mapping[str, int], path: Path, title: str) -> None:
-    """Writes the figure of a run's curves as a PNG file; see `stage_curves` and `draw_curves`."""
-    save_png(draw_curves(stage_curves(epochs, best_epochs), title), path, PIXELS_PER_INCH)
+def draw_curves(epochs: Iterable[Mapping[str, Any]], best_epochs: Mapping[str, int], path: Path, title: str) -> None:
+    """Writes the figure of a run's curves as a PNG file; see `stage_curves` and `learning_curves_figure`."""
+    save_png(learning_curves_figure(stage_curves(epochs, best_epochs), title), path, PIXELS_PER_INCH)
 
 
 def _draw_panel(axes: "Axes", stage: StageCurves, quantity: str) -> None:

@@ -32,7 +32,7 @@ from vision_transfer.runtime.files import write_json
 from vision_transfer.runtime.preemption import Stopped
 from vision_transfer.tasks.figures import draw_or_say_why
 from vision_transfer.tasks.report.confusion import draw_confusion
-from vision_transfer.tasks.report.curves import write_curves
+from vision_transfer.tasks.report.curves import draw_curves
 from vision_transfer.tasks.report.task import report_of_finished_run
 from vision_transfer.tasks.train.messages import say_end_of_schedule, say_result, say_run, say_stage
 from vision_transfer.tasks.train.trackers import Session, check_tracker, tracking
@@ -163,7 +163,7 @@ def train_stages(run: Run, session: Session) -> tuple[Run, list[StageOutcome], V
     run.folder.write_metrics(records)
     best_epochs = {stage.name: outcome.progress.best_epoch for stage, outcome in zip(run.stages, outcomes, strict=True)}
     title, file = f"{run.config.name} on {run.dataset.name}", run.folder.curves_figure
-    draw_or_say_why(file, lambda: write_curves(records, best_epochs, file, title), run.screen)
+    draw_or_say_why(file, lambda: draw_curves(records, best_epochs, file, title), run.screen)
     return run, outcomes, chosen_variables(starts, outcomes, run.config.evaluate)
 
 
