@@ -1,17 +1,20 @@
 """A sweep on the embedded digits, in this process: shared parts are computed once and do not change the numbers."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
 
 from vision_transfer.config import checked, default_config, stage, with_stages
+from vision_transfer.errors import UserError
 from vision_transfer.feature_cache import extraction
 from vision_transfer.runs.build import DataFacts
 from vision_transfer.runs.prepare import RunOptions
+from vision_transfer.runtime.files import claimed_folder
 from vision_transfer.tasks.ablation.all_runs import work
 from vision_transfer.tasks.ablation.grid import ablation, networks_of
 from vision_transfer.tasks.ablation.sweep import SweepFolder, finished_run, write_plan
+from vision_transfer.tasks.ablation.task import run_ablation
 from vision_transfer.tasks.train import task
 from vision_transfer.training import loop
 from vision_transfer.training.step import run_steps
@@ -119,3 +122,14 @@ def test_a_rerun_trains_everything_itself(sweep, counts):
     sweep(config_of(masks=("all",)), "first")
     sweep(config_of(masks=("all", "below:conv3")), "again", rerun=True)
     assert counts.stages == ["head", "head", "head", "tune"]
+
+
+def test_a_rerun_leaves_the_records_of_a_sweep_that_another_process_does(tmp_path, monkeypatch, screen):
+    monkeypatch.chdir(tmp_path)
+    config, options = config_of(masks=("all",)), RunOptions(tmp_path / "sweep", tmp_path / "cache")
+    run_ablation(config, options, screen)
+    files = sorted((tmp_path / "sweep").rglob("*.json"))
+    claimed = claimed_folder(tmp_path / "sweep", UserError("not in use yet"))
+    with claimed, pytest.raises(UserError, match="in use by another process"):
+        run_ablation(config, replace(options, rerun=True), screen)
+    assert sorted((tmp_path / "sweep").rglob("*.json")) == files

@@ -1,6 +1,7 @@
 """`--mode=explain`: the figures that the flags ask for, and messages where they cannot be drawn."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -10,9 +11,10 @@ from PIL import Image
 from vision_transfer.config import checked, default_config, stage, with_stages
 from vision_transfer.errors import UserError
 from vision_transfer.models.backbones.registry import find_backbone
+from vision_transfer.models.heads import head_layers
 from vision_transfer.models.network import Network, init
 from vision_transfer.models.pretrained.load import PretrainedWeights
-from vision_transfer.tasks.explain import draw
+from vision_transfer.tasks.explain import draw, task
 from vision_transfer.tasks.explain.draw import Selection, draw_network_figures
 from vision_transfer.tasks.explain.images import NamedImage
 from vision_transfer.tasks.explain.load import LoadedNetwork
@@ -61,6 +63,22 @@ def test_a_backbone_alone_with_images_of_its_data_set(tmp_path, screen):
     names = drawn(explain(flags, tmp_path, screen))
     assert "filters-conv1-smooth.png" in names
     assert len(names) == 7 and all(name.startswith(("filters", "activations-")) for name in names)
+
+
+@pytest.mark.parametrize(("show", "asked"), [("activations", 1), ("activations,grad_cam", 1), ("filters", 0)])
+def test_likeliest_classes_are_calibrated_whatever_is_drawn(tmp_path, screen, image_file, monkeypatch, show, asked):
+    """As in predict: they are printed for activations too."""
+    network = Network(find_backbone("mnist_convnet").rows, head_layers(3, flatten=True), (36, 36, 3), "rescale")
+    run = SimpleNamespace(
+        network=network, variables=init(network, jax.random.key(0)), classes=("a", "b", "c"), config=backbone_config()
+    )
+    found, temperatures = SimpleNamespace(temperature=2.5), []
+    asked_for = []
+    monkeypatch.setattr(task, "load_run", lambda *_: run)
+    monkeypatch.setattr(task, "calibration_of", lambda *_: asked_for.append(1) or found)
+    monkeypatch.setattr(task, "draw_network_figures", lambda loaded, *_: temperatures.append(loaded.temperature) or [])
+    explain(ExplainFlags(workdir=tmp_path, images=str(image_file), show=show), tmp_path, screen)
+    assert len(asked_for) == asked and temperatures == [2.5 if asked else 1.0]
 
 
 def test_broken_images_are_named_and_the_others_drawn(tmp_path, screen, image_file):
