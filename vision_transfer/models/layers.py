@@ -216,6 +216,16 @@ def layers_of(rows: Iterable[Row]) -> tuple[Layer, ...]:
     return tuple(layer for row in rows for layer in _layers_of_row(row))
 
 
+def has_blocks(rows: Iterable[Row]) -> bool:
+    """Whether some of the rows are blocks, as in a network with branches."""
+    return any(isinstance(row, Block) for row in rows)
+
+
+def is_light(rows: Iterable[Row]) -> bool:
+    """Whether the rows have depthwise convolutions, whose cost on a CPU is that of moving maps to and from memory."""
+    return any(isinstance(layer, DepthwiseConv | SeparableConv) for layer in layers_of(rows))
+
+
 def stages(rows: Iterable[Row]) -> list[tuple[str, tuple[Layer, ...]]]:
     """The name and the layers of each stage of a table, in order."""
     return [(name, layers_of(members)) for name, members in groupby(rows, stage_of)]

@@ -18,11 +18,11 @@ from vision_transfer.models.layers import (
     BatchNorm,
     Block,
     Conv,
-    DepthwiseConv,
     Layer,
     PoolLayers,
     Row,
-    SeparableConv,
+    has_blocks,
+    is_light,
     layer_names,
     layers_of,
     norms_after,
@@ -208,7 +208,7 @@ def apply(
     early = _early_rows(network, stack.rows)
     if early:
         positions = POSITIONS
-        if not _is_light(early):
+        if not is_light(early):
             positions = math.prod(values.shape[1:3]) * max(1, EARLY_POSITIONS // math.prod(network.input_shape[:2]))
         values = map_on_cpu(partial(_infer, stack.clone(rows=early), variables), values, positions)
     late = stack.rows[len(early) :]
@@ -244,7 +244,7 @@ def trains_in_parts(network: Network, start: str | None, inference_layers: froze
     """
     rows = network.between(start)
     norms = {layer.name for layer in layers_of(rows) if isinstance(layer, BatchNorm)}
-    return (_is_light(rows) or _has_blocks(rows)) and norms <= inference_layers
+    return (is_light(rows) or has_blocks(rows)) and norms <= inference_layers
 
 
 def apply_train(
@@ -362,23 +362,14 @@ def params_of(rows: Iterable[Row], params: Params) -> Params:
     return {layer: leaves for layer, leaves in params.items() if layer in names}
 
 
-def _is_light(rows: Sequence[Row]) -> bool:
-    """Whether the rows have depthwise convolutions, whose cost on a CPU is that of moving maps to and from memory."""
-    return any(isinstance(layer, DepthwiseConv | SeparableConv) for layer in layers_of(rows))
-
-
-def _has_blocks(rows: Sequence[Row]) -> bool:
-    return any(isinstance(row, Block) for row in rows)
-
-
 def _early_rows(network: Network, rows: tuple[Row, ...]) -> tuple[Row, ...]:
     """The rows, from the first on, that a CPU computes for some images at a time.
 
     All rows of a light network; of another one with blocks, those with maps of at least an eighth of the images' width.
     """
-    if _is_light(rows):
+    if is_light(rows):
         return rows
-    if not rows or not _has_blocks(rows):
+    if not has_blocks(rows):
         return ()
     least = network.input_shape[1] // EARLY_SCALE
     small = (row for row in rows if len(shape := network.shape_after(row.name)) < MAP_AXES or shape[1] < least)

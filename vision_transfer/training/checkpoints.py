@@ -178,6 +178,11 @@ def load_metadata(folder: Path) -> dict[str, Any] | None:
     return _manifest(steps[-1])[0] if steps else None
 
 
+def is_saved(folder: Path) -> bool:
+    """Whether there is a checkpoint in `folder`."""
+    return bool(_steps(folder))
+
+
 def clean(folder: Path) -> None:
     """Removes what a killed process was writing in `folder`."""
     if folder.is_dir():

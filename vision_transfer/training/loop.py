@@ -91,7 +91,7 @@ def train_stage(
                 if progress.finished or due:
                     loop.save(state, best, progress)
                 around.record(progress.history)
-    if hosts.is_first() and not (was_finished and checkpoints.load_metadata(around.checkpoints / BEST)):
+    if hosts.is_first() and not (was_finished and checkpoints.is_saved(around.checkpoints / BEST)):
         checkpoints.save(around.checkpoints / BEST, int(state.step), best, asdict(progress))
     return StageOutcome(best, _host_copy(_evaluated(stage, state)), progress)
 

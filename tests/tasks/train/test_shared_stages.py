@@ -10,8 +10,8 @@ from vision_transfer.tasks.train.task import train
 from vision_transfer.tasks.train.trackers import Session
 
 
-@pytest.mark.parametrize(("reuse", "shared"), [(False, 1), (True, 0)])
-def test_a_stage_begun_before_is_not_shared_by_reuse(small_config, tmp_path, screen, monkeypatch, reuse, shared):
+@pytest.mark.parametrize(("reuse", "shared"), [(False, 2), (True, 0)])
+def test_a_stage_begun_before_is_not_shared_by_reuse(small, tmp_path, screen, monkeypatch, reuse, shared):
     stop, store, place = StopSignal(), tmp_path / "shared", (tmp_path / "run", tmp_path / "cache")
 
     def stop_after_an_epoch(session, records):
@@ -20,12 +20,12 @@ def test_a_stage_begun_before_is_not_shared_by_reuse(small_config, tmp_path, scr
     with monkeypatch.context() as patch:
         patch.setattr(Session, "log", stop_after_an_epoch)
         with pytest.raises(Stopped):
-            train(small_config, RunOptions(*place, stop=stop), screen)
-    train(small_config, RunOptions(*place, reuse=reuse, shared_stages=store), screen)
+            train(small(), RunOptions(*place, stop=stop), screen)
+    train(small(), RunOptions(*place, reuse=reuse, shared_stages=store), screen)
     assert len(list(store.glob("*/last"))) == shared
 
 
-def test_a_run_that_begins_shares_its_stages(small_config, tmp_path, screen):
+def test_a_run_that_begins_shares_its_stages(small, tmp_path, screen):
     for name in ("first", "second"):
-        train(small_config, RunOptions(tmp_path / name, tmp_path / "cache", shared_stages=tmp_path / "shared"), screen)
+        train(small(), RunOptions(tmp_path / name, tmp_path / "cache", shared_stages=tmp_path / "shared"), screen)
     assert "was trained by a run that shares it" in screen.console.file.getvalue()

@@ -11,11 +11,7 @@ import pytest
 
 from vision_transfer.config import (
     Config,
-    checked,
-    default_config,
     digested,
-    stage,
-    with_stages,
 )
 from vision_transfer.config.schema import LogConfig
 from vision_transfer.errors import UserError
@@ -25,7 +21,8 @@ from vision_transfer.tasks.train import trackers
 from vision_transfer.tasks.train.task import train
 from vision_transfer.tasks.train.trackers import Session, Tracker, check_tracker
 
-EPOCHS = 2
+# Two stages of two epochs.
+RECORDS = 4
 
 
 def installed(name):
@@ -33,21 +30,6 @@ def installed(name):
     return pytest.param(
         name, marks=pytest.mark.skipif(importlib.util.find_spec(module) is None, reason=f"{module} is not installed")
     )
-
-
-def small(tracker):
-    config = default_config()
-    config.name = "tracked"
-    config.dataset.name = "embedded"
-    config.dataset.image_size = 8
-    config.dataset.channels = 1
-    config.dataset.train_examples = 60
-    config.model.backbone = "dense"
-    config.model.weights = "random"
-    config.model.hidden = (8,)
-    config.log.tracker = tracker
-    with_stages(config, first=stage(freeze="none", epochs=EPOCHS), second=stage(freeze="none", epochs=EPOCHS))
-    return checked(config)
 
 
 @pytest.fixture
@@ -158,7 +140,7 @@ def sent(name, folder):
 
 
 @pytest.mark.parametrize("name", [installed(name) for name in trackers.TRACKERS])
-def test_a_resumed_run_continues_at_its_tracker(name, local_store, screen, monkeypatch):
+def test_a_resumed_run_continues_at_its_tracker(name, small, local_store, screen, monkeypatch):
     stop, log = StopSignal(), Session.log
 
     def log_and_stop(session, records):
@@ -172,7 +154,7 @@ def test_a_resumed_run_continues_at_its_tracker(name, local_store, screen, monke
     first_id = json.loads((local_store / "run" / "tracker.json").read_text())
     assert first_id["logged"] == 1
     folder = train(small(name), RunOptions(local_store / "run", local_store / "cache"), screen)
-    assert json.loads(folder.tracker_file.read_text()) == first_id | {"logged": 2 * EPOCHS}
+    assert json.loads(folder.tracker_file.read_text()) == first_id | {"logged": RECORDS}
     assert "failed" not in screen.console.file.getvalue()
     found = sent(name, folder)
     for step, line in enumerate(folder.metrics_file.read_text().splitlines(), start=1):
@@ -209,7 +191,7 @@ def test_metrics_of_the_user_s_own_are_sent_too():
     assert trackers.test_metrics({"test": test | {"own": {"recall_at_2": 0.75}}})["test/recall_at_2"] == 0.75
 
 
-def test_a_failure_in_the_middle_is_one_warning(tmp_path, screen, monkeypatch):
+def test_a_failure_in_the_middle_is_one_warning(small, tmp_path, screen, monkeypatch):
     def fail(step, metrics):
         raise ConnectionError("no route to host")
 
@@ -227,7 +209,7 @@ def test_a_failure_in_the_middle_is_one_warning(tmp_path, screen, monkeypatch):
 
 
 @pytest.mark.parametrize("name", trackers.TRACKERS)
-def test_a_missing_library_is_an_error_before_training(name, monkeypatch, tmp_path):
+def test_a_missing_library_is_an_error_before_training(name, small, monkeypatch, tmp_path):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=rf"config\.log\.tracker: {name} needs .*not installed: pip install "):
         check_tracker(small(name))

@@ -24,6 +24,7 @@ from vision_transfer.models.layers import (
     MaxPool,
     PoolLayers,
     Row,
+    has_blocks,
     stage_of,
 )
 from vision_transfer.models.network import Network, Params, outputs_at
@@ -43,13 +44,13 @@ def probed_layers(backbone: Sequence[Row]) -> tuple[str, ...]:
 
     The rows between blocks of such a table count where they end a stage.
     """
-    has_blocks = any(isinstance(row, Block) for row in backbone)
+    only_outputs = has_blocks(backbone)
     found: list[str] = []
     last: Row | None = None
     for row, following in zip(backbone, (*backbone[1:], None), strict=True):
         last = last if isinstance(row, BatchNorm | Activate) else row
         ends_stage = following is None or stage_of(following) != stage_of(row)
-        wanted = isinstance(last, Block) or ends_stage if has_blocks else isinstance(last, POOLS_AND_CONVOLUTIONS)
+        wanted = isinstance(last, Block) or ends_stage if only_outputs else isinstance(last, POOLS_AND_CONVOLUTIONS)
         averages = isinstance(row, GlobalAveragePool | PoolLayers)
         if wanted and not averages and not isinstance(following, BatchNorm | Activate):
             found.append(row.name)
