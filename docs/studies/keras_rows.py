@@ -12,6 +12,7 @@ printed.
 # pyright: basic
 
 import argparse
+import functools
 import gzip
 import itertools
 import json
@@ -164,6 +165,17 @@ def base(vgg16, size):
     return keras.applications.VGG16(weights=vgg16, include_top=False, input_shape=(size, size, 3))
 
 
+def features_of_splits(folder, network, rescale=None):
+    """The outputs of a network for the files of each split, in order, and their classes."""
+    found = []
+    for split in SPLITS:
+        files = ImageDataGenerator(rescale=rescale).flow_from_directory(
+            folder / split, target_size=network.input_shape[1:3], shuffle=False, batch_size=20
+        )
+        found.append((network.predict(files, verbose=0), files.classes))
+    return found
+
+
 def features_edition1(data, vgg16, augment=False):
     """Chapter 5.3 of the first edition, with the base frozen; the last epoch is tested."""
     folder, frozen = data / "cats_vs_dogs_small", base(vgg16, 150)
@@ -176,31 +188,47 @@ def features_edition1(data, vgg16, augment=False):
         return accuracy(model, test), accuracies
     hidden, output = dense
     model = keras.Sequential([keras.Input((4, 4, 512)), layers.Flatten(), hidden, layers.Dropout(0.5), output])
-    read = {"target_size": (150, 150), "class_mode": "binary", "shuffle": False, "batch_size": 20}
-    splits = {}
-    for split in SPLITS:
-        files = ImageDataGenerator(rescale=1 / 255).flow_from_directory(folder / split, **read)
-        splits[split] = (frozen.predict(files, verbose=0), files.classes)
-    model, accuracies = fit(
-        compiled(model, 2e-5), splits["train"][0], splits["validation"], y=splits["train"][1], batch_size=20, epochs=30
-    )
-    return model.evaluate(*splits["test"], verbose=0)[1], accuracies
+    (maps, classes), validation, test = features_of_splits(folder, frozen, rescale=1 / 255)
+    model, accuracies = fit(compiled(model, 2e-5), maps, validation, y=classes, batch_size=20, epochs=30)
+    return model.evaluate(*test, verbose=0)[1], accuracies
 
 
 def sign_language(data, vgg16):
-    """The course notebook: raw pixels, the last five layers of VGG16; the last epoch is tested."""
-    train, validation, test = generators(
-        data / "sign_language_digits", 224, 10, "categorical", rescale=None, eval_batch=30
-    )
+    """The course notebook: raw pixels, the last five layers of VGG16; the last epoch is tested.
+
+    The outputs of the frozen layers are computed once. Batches, their order and initial weights are those of the
+    notebook's code, which computes these outputs in each step.
+    """
     network = base(vgg16, 224)
     for layer in network.layers[:-5]:
         layer.trainable = False
-    model = keras.Sequential([network, layers.GlobalAveragePooling2D(), layers.Dense(10, activation="softmax")])
+    cut = network.layers[-5].output
+    head = (layers.GlobalAveragePooling2D(), layers.Dense(10, activation="softmax"))
+    model = keras.Sequential([keras.Input(cut.shape[1:]), *network.layers[-4:], *head])
     compiled(model, 1e-4, keras.optimizers.Adam, "categorical_crossentropy")
+    folder = data / "sign_language_digits"
+
+    def batches(files, maps, classes):
+        return ((maps[index], np.eye(10)[classes[index]]) for index in files.index_generator)
+
+    train, validation, (test_maps, test_classes) = signs_below_block5(folder, vgg16)
+    files = generators(folder, 224, 10, "categorical", eval_batch=30)
     model, accuracies = fit(
-        model, endless(train), endless(validation), steps_per_epoch=18, validation_steps=3, epochs=20
+        model,
+        batches(files[0], *train),
+        batches(files[1], *validation),
+        steps_per_epoch=18,
+        validation_steps=3,
+        epochs=20,
     )
-    return accuracy(model, test), accuracies
+    return model.evaluate(test_maps, np.eye(10)[test_classes], verbose=0)[1], accuracies
+
+
+@functools.cache
+def signs_below_block5(folder, vgg16):
+    """The outputs of VGG16's `block4_pool` for the signs of each split, and their classes."""
+    network = base(vgg16, 224)
+    return features_of_splits(folder, keras.Model(network.input, network.get_layer("block4_pool").output))
 
 
 ROWS = {
