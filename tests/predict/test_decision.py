@@ -66,9 +66,9 @@ def test_a_run_keeps_a_decision_that_all_follow(copied_run, seal, class_folders,
         Predictor.load(copied_run, run_caches, screen)
     seal(copied_run)
     assert kept_decision(folder) == made
-    assert not is_asked_for(DecisionConfig(abstain_risk=0.3), made)
-    assert is_asked_for(DecisionConfig(abstain_risk=0.2), made)
-    evaluate([copied_run], None, None, str(tmp_path / "out.json"), run_caches, screen)
+    assert not is_asked_for(DecisionConfig(abstain_risk=0.3), made, classes)
+    assert is_asked_for(DecisionConfig(abstain_risk=0.2), made, classes)
+    evaluate([copied_run], None, None, tmp_path / "out.json", run_caches, screen)
     found = json.loads((tmp_path / "out.json").read_text())["decision"]
     assert (found["threshold"], found["answered"], found["right"]) == (
         made.threshold,

@@ -10,9 +10,9 @@ from scipy import special
 
 from vision_transfer.errors import UserError
 from vision_transfer.predict.temperature import (
-    calibrated,
     calibration_of,
     fit_of,
+    fitted_calibration,
     fitted_temperature,
     held_out_gain,
     probabilities,
@@ -90,13 +90,13 @@ def test_a_few_images_that_are_all_right_leave_it_at_one(right):
     labels = np.arange(right) % 2
     logits = np.where(labels == 1, 9.0, -9.0)[:, None]
     assert fitted_temperature(logits, labels) > 2
-    assert calibrated((logits, labels), None).temperature == 1
+    assert fitted_calibration((logits, labels), None).temperature == 1
 
 
 @pytest.mark.parametrize("sharpness", [0.4, 3.0])
 def test_it_is_fitted_where_cross_validation_shows_a_gain(sharpness):
     logits, labels = drawn(4, 300, 3, sharpness)
-    found = calibrated((logits, labels), (logits, labels))
+    found = fitted_calibration((logits, labels), (logits, labels))
     assert found.temperature == fitted_temperature(logits, labels)
     assert found.gain > 1
     assert found.test.nll[1] < found.test.nll[0]
@@ -108,7 +108,7 @@ def test_it_hardly_ever_hurts_a_network_that_is_calibrated():
     for seed in range(40):
         validation, test = drawn(seed, 50, 2, 1.0), drawn(seed + 1000, 2000, 2, 1.0)
         before = loss_by_hand(*test, 1.0)
-        kept += loss_by_hand(*test, calibrated(validation, None).temperature) - before
+        kept += loss_by_hand(*test, fitted_calibration(validation, None).temperature) - before
         fitted += loss_by_hand(*test, fitted_temperature(*validation)) - before
     assert kept < fitted / 2
 
@@ -131,7 +131,7 @@ def rewrite_predictions(run, **changes):
 
 def test_it_is_fitted_on_the_kept_logits_and_kept(finished_run, copied_run, run_caches, screen):
     with np.load(finished_run / "predictions.npz") as arrays:
-        expected = calibrated(
+        expected = fitted_calibration(
             (arrays["validation_logits"], arrays["validation_labels"]), (arrays["logits"], arrays["labels"])
         )
     kept = json.loads((finished_run / "temperature.json").read_text())
@@ -185,3 +185,14 @@ def test_a_damaged_file_is_named(copied_run, run_caches, screen, file, content):
     (copied_run / file).write_bytes(content)
     with pytest.raises(UserError, match=file):
         calibration_of(run, run_caches, screen)
+
+
+def test_many_images_in_the_order_of_their_classes_are_all_asked():
+    """One class is overconfident; cross-validation uses 2,000 images, which must not be those of the other."""
+    logits, labels = drawn(5, 5000, 2, 1.0)
+    order = np.argsort(labels, kind="stable")
+    logits, labels = logits[order], labels[order]
+    logits[labels == 1] *= 6
+    shuffled = np.random.default_rng(1).permutation(len(labels))
+    found, expected = held_out_gain(logits, labels), held_out_gain(logits[shuffled], labels[shuffled])
+    assert found > 1 and found == pytest.approx(expected, rel=0.3)

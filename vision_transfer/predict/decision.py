@@ -22,7 +22,7 @@ from vision_transfer.metrics.decision import (
     threshold_by_risk,
 )
 from vision_transfer.metrics.ranking import counts_by_threshold
-from vision_transfer.predict.temperature import calibrated, kept_calibration, probabilities
+from vision_transfer.predict.temperature import calibration_in, probabilities
 from vision_transfer.runs.folder import RunFolder, read_json
 from vision_transfer.runs.predictions import LabelledLogits, read_predictions
 from vision_transfer.runtime.files import write_json
@@ -174,9 +174,9 @@ def write_decision(folder: RunFolder, config: DecisionConfig, classes: Sequence[
             f"config.decision: {folder.predictions_file} has no logits of validation images, on which a threshold is "
             "chosen; --rerun computes them where the data has such images"
         )
-    # where its file was removed, whatever uses the run fits it again
-    temperature = (kept_calibration(folder) or calibrated(predictions.validation, None)).temperature
-    decision = chosen_decision(config, classes, temperature, predictions.validation, predictions.test)
+    calibration = calibration_in(folder, predictions)
+    assert calibration is not None, "there are logits of validation"
+    decision = chosen_decision(config, classes, calibration.temperature, predictions.validation, predictions.test)
     assert decision is not None, "there is a rule"
     write_json(folder.decision_file, asdict(decision))
     return decision
@@ -192,13 +192,13 @@ def kept_decision(folder: RunFolder) -> Decision | None:
     return None if kept is None else _parse(kept, folder.decision_file)
 
 
-def is_asked_for(config: DecisionConfig, kept: Decision | None) -> bool:
-    """Whether a config asks for another decision than the one that a run keeps."""
+def is_asked_for(config: DecisionConfig, kept: Decision | None, classes: Sequence[str]) -> bool:
+    """Whether a config asks for another decision than the one that a run of these classes keeps."""
     rule = _rule(config)
     if rule is None:
         return False
-    same_class = kept is not None and config.positive in (None, kept.positive)
-    return kept is None or rule != (kept.rule, kept.wanted) or not same_class
+    positive = None if rule[0] == ABSTENTION else config.positive or classes[1]
+    return kept is None or (*rule, positive) != (kept.rule, kept.wanted, kept.positive)
 
 
 def meaning(decision: Decision) -> str:

@@ -13,13 +13,14 @@ from vision_transfer.config import Config, flatten, read_config
 from vision_transfer.errors import UserError
 from vision_transfer.models.network import Network, Params
 from vision_transfer.predict.decision import decide, kept_decision
-from vision_transfer.predict.temperature import kept_calibration, probabilities
+from vision_transfer.predict.temperature import calibration_in, probabilities
 from vision_transfer.runs.folder import RunFolder
 from vision_transfer.runs.load import TrainedRun, load_run
 from vision_transfer.runs.manifest import check_files
 from vision_transfer.runs.predictions import read_predictions
 from vision_transfer.runtime.cache_folder import cache_folder
 from vision_transfer.runtime.console import Screen
+from vision_transfer.runtime.files import user_path
 
 if TYPE_CHECKING:
     import pandas
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Run:
-    """A run's folder. Files are read when they are asked for, and checked against the run's manifest.
+    """A run's folder. Files are read when they are asked for; those of the result are checked against its manifest.
 
     Examples:
         >>> run = Run("runs/finetune-0123456789ab")
@@ -41,7 +42,7 @@ class Run:
 
     def __post_init__(self) -> None:
         """Takes any path."""
-        object.__setattr__(self, "path", Path(self.path).expanduser())
+        object.__setattr__(self, "path", user_path(self.path))
 
     @cached_property
     def config(self) -> Config:
@@ -85,7 +86,7 @@ class Run:
         if saved is None:
             raise UserError(f"{folder.predictions_file}: is missing; the run's command makes it again")
         logits, labels = saved.test
-        calibration = kept_calibration(folder)
+        calibration = calibration_in(folder, saved)
         shares = probabilities(logits, 1.0 if calibration is None else calibration.temperature)
         predicted = shares.argmax(axis=1)
         table = pandas.DataFrame(
@@ -145,7 +146,7 @@ def results(runs: str | Path | Iterable[str | Path]) -> "pandas.DataFrame":
     import pandas
 
     given = [runs] if isinstance(runs, str | Path) else list(runs)
-    folders = [folder for one in given for folder in _matching(Path(one).expanduser())]
+    folders = [folder for one in given for folder in _matching(user_path(one))]
     finished = [Run(folder) for folder in folders if RunFolder(folder).result_file.exists()]
     rows = [_row(run) for run in finished if "test" in run.result]
     if not rows:
@@ -155,7 +156,10 @@ def results(runs: str | Path | Iterable[str | Path]) -> "pandas.DataFrame":
 
 def _matching(pattern: Path) -> list[Path]:
     root = Path(pattern.anchor)
-    return [pattern] if pattern.exists() else sorted(root.glob(str(pattern.relative_to(root))))
+    try:
+        return [pattern] if pattern.exists() else sorted(root.glob(str(pattern.relative_to(root))))
+    except ValueError as error:
+        raise UserError(f"results: {pattern}: {error}; write **/ for folders at any depth") from error
 
 
 def _row(run: Run) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from vision_transfer.metrics.classification import class_log_probabilities, metr
 from vision_transfer.models.inference import infer
 from vision_transfer.runs.folder import RunFolder, read_json
 from vision_transfer.runs.load import TrainedRun
-from vision_transfer.runs.predictions import LabelledLogits, read_predictions
+from vision_transfer.runs.predictions import LabelledLogits, SavedPredictions, read_predictions
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.devices import local_mesh
 from vision_transfer.runtime.files import write_json
@@ -107,11 +107,14 @@ def held_out_gain(logits: Float[np.ndarray, "examples outputs"], labels: Int[np.
     In each of ten folds a temperature is fitted without the fold; the gain of an example is the fall of its negative
     log-likelihood under the temperature of its fold. 0 with fewer than two examples.
     """
-    logits, labels = logits[:MOST_CROSS_VALIDATED], labels[:MOST_CROSS_VALIDATED]
+    # Rows are often in the order of their classes; the seed only has to be the same every time.
+    rng = np.random.default_rng(0)
+    if len(labels) > MOST_CROSS_VALIDATED:
+        chosen = rng.permutation(len(labels))[:MOST_CROSS_VALIDATED]
+        logits, labels = logits[chosen], labels[chosen]
     if len(labels) < 2:
         return 0.0
-    # Rows are often in the order of their classes; the seed only has to be the same every time.
-    fold_of = np.random.default_rng(0).permutation(len(labels)) % FOLDS
+    fold_of = rng.permutation(len(labels)) % FOLDS
     gains = np.zeros(len(labels))
     for fold in range(min(FOLDS, len(labels))):
         held = fold_of == fold
@@ -122,7 +125,7 @@ def held_out_gain(logits: Float[np.ndarray, "examples outputs"], labels: Int[np.
     return float(np.mean(gains) / error) if error else 0.0
 
 
-def calibrated(validation: LabelledLogits, test: LabelledLogits | None) -> Calibration:
+def fitted_calibration(validation: LabelledLogits, test: LabelledLogits | None) -> Calibration:
     """The calibration that follows from the logits and labels of validation, and its effect on test.
 
     The temperature stays 1 unless cross-validation on validation shows that another one lowers the negative
@@ -134,7 +137,7 @@ def calibrated(validation: LabelledLogits, test: LabelledLogits | None) -> Calib
     return Calibration(temperature, fit_of(*validation, temperature), test_fit, gain)
 
 
-def calibrate(folder: RunFolder) -> None:
+def write_calibration(folder: RunFolder) -> None:
     """Writes the calibration of a run that is about to be finished, if it had validation images.
 
     Raises:
@@ -142,7 +145,7 @@ def calibrate(folder: RunFolder) -> None:
     """
     predictions = read_predictions(folder.predictions_file)
     if predictions is not None and predictions.validation is not None:
-        write_json(folder.temperature_file, asdict(calibrated(predictions.validation, predictions.test)))
+        write_json(folder.temperature_file, asdict(fitted_calibration(predictions.validation, predictions.test)))
 
 
 def calibration_of(run: TrainedRun, cache_dir: Path, screen: Screen) -> Calibration | None:
@@ -154,7 +157,7 @@ def calibration_of(run: TrainedRun, cache_dir: Path, screen: Screen) -> Calibrat
     Raises:
         UserError: `predictions.npz` or `temperature.json` is damaged.
     """
-    kept = kept_calibration(run.folder)
+    kept = calibration_in(run.folder, None)
     if kept is not None:
         return kept
     if run.result["dataset"]["sizes"]["validation"] == 0:
@@ -163,16 +166,21 @@ def calibration_of(run: TrainedRun, cache_dir: Path, screen: Screen) -> Calibrat
     predictions = read_predictions(run.folder.predictions_file)
     validation = None if predictions is None else predictions.validation
     validation = validation or _compute_logits(run, cache_dir, screen)
-    return None if validation is None else calibrated(validation, None if predictions is None else predictions.test)
+    test = None if predictions is None else predictions.test
+    return None if validation is None else fitted_calibration(validation, test)
 
 
-def kept_calibration(folder: RunFolder) -> Calibration | None:
-    """The calibration that a finished run wrote into its folder, or None where it wrote none.
+def calibration_in(folder: RunFolder, predictions: SavedPredictions | None) -> Calibration | None:
+    """The calibration in a run's folder; where its file was removed, that of the logits of validation in `predictions`.
+
+    None where there are no such logits either.
 
     Raises:
         UserError: `temperature.json` is damaged.
     """
     kept = read_json(folder.temperature_file)
+    if kept is None and predictions is not None and predictions.validation is not None:
+        return fitted_calibration(predictions.validation, predictions.test)
     return None if kept is None else _parse(kept, folder.temperature_file)
 
 

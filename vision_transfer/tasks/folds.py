@@ -21,7 +21,7 @@ from vision_transfer.config import Config
 from vision_transfer.errors import UserError
 from vision_transfer.metrics.classification import TestResult
 from vision_transfer.metrics.cross_validation import evaluate_out_of_fold
-from vision_transfer.predict.temperature import kept_calibration, probabilities
+from vision_transfer.predict.temperature import calibration_in, probabilities
 from vision_transfer.runs.folder import RunFolder, default_folder
 from vision_transfer.runs.manifest import check_files
 from vision_transfer.runs.predictions import OutOfFold, read_predictions
@@ -78,7 +78,7 @@ def read_folds(finished: Sequence[FinishedRun]) -> Folds:
         found = read_predictions(folder.predictions_file)
         if found is None or not found.files:
             raise UserError(f"{folder.predictions_file}: is missing; --rerun does the folds again")
-        calibration = kept_calibration(folder)
+        calibration = calibration_in(folder, found)
         saved.append((found, 1.0 if calibration is None else calibration.temperature))
     predictions = OutOfFold(
         np.concatenate([found.test[0] for found, _ in saved]),

@@ -13,7 +13,7 @@ from vision_transfer.errors import UserError
 from vision_transfer.metrics.classification import class_log_probabilities
 from vision_transfer.metrics.ranking import log_odds
 from vision_transfer.predict.decision import Decision, kept_decision
-from vision_transfer.predict.temperature import calibrated, kept_calibration
+from vision_transfer.predict.temperature import calibration_in
 from vision_transfer.runs.folder import RunFolder
 from vision_transfer.runs.manifest import check_files
 from vision_transfer.runs.predictions import read_predictions
@@ -194,7 +194,8 @@ def _read_predictions(folder: RunFolder, finished: bool, missing: list[str]) -> 
             missing.append("predictions.npz is missing: no calibration, and no images of mistakes.")
         return None
     try:
-        found, calibration = read_predictions(file), kept_calibration(folder)
+        found = read_predictions(file)
+        calibration = calibration_in(folder, found)
     except UserError as error:
         missing.append(f"predictions.npz cannot be read: {error}.")
         return None
@@ -202,8 +203,6 @@ def _read_predictions(folder: RunFolder, finished: bool, missing: list[str]) -> 
     if not found.files:
         missing.append("predictions.npz has no names of files: no calibration, and no images of mistakes.")
         return None
-    if calibration is None and found.validation is not None:  # its file was removed
-        calibration = calibrated(found.validation, None)
     temperature = 1.0 if calibration is None else calibration.temperature
     logits, labels = found.test
     return Predictions(class_log_probabilities(logits / temperature), labels, found.files, temperature)

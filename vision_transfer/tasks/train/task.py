@@ -16,7 +16,7 @@ from vision_transfer.metrics.classification import TestResult, evaluate_test
 from vision_transfer.metrics.cross_validation import evaluate_out_of_fold
 from vision_transfer.models.inference import infer
 from vision_transfer.predict.decision import check_decision, is_asked_for, kept_decision, write_decision
-from vision_transfer.predict.temperature import calibrate
+from vision_transfer.predict.temperature import write_calibration
 from vision_transfer.runs.cache_plan import with_cached_layers
 from vision_transfer.runs.folder import OtherConditions, RunFolder, claimed, read_json
 from vision_transfer.runs.initial_weights import needs_own_copy, save_initial_weights
@@ -62,8 +62,9 @@ def train(config: Config, options: RunOptions, screen: Screen) -> RunFolder:
                 with tracking(run) as session:
                     run, outcomes, variables = train_stages(run, session)
                     result = test_or_validate(run, outcomes, variables)
-                    if result is not None and hosts.is_first():
-                        finish(run, result)
+                    if hosts.is_first():
+                        if result is not None:
+                            finish(run, result)
                         session.finish(result)
             except Stopped:
                 write_json(run.folder.spent_file, run.timer.so_far())
@@ -81,7 +82,7 @@ def claimed_run(config: Config, options: RunOptions, screen: Screen) -> Iterator
     check_tracker(config)
     run = prepare(config, options, screen)
     check_decision(config.decision, run.dataset.classes, len(run.dataset.validation))
-    # the folder is the first host's; others have one to scratch in
+    # the folder is the first host's; the others write into a temporary one
     with hosts.scratch_folder() as scratch, claimed(folder := RunFolder(scratch or run.folder.path), run.identity):
         run = replace(run, folder=folder)
         _check_unchanged(run)
@@ -92,8 +93,8 @@ def claimed_run(config: Config, options: RunOptions, screen: Screen) -> Iterator
             run = with_cached_layers(run)
         elif result is not None:
             check_files(run.folder)
-            if is_asked_for(run.config.decision, kept_decision(run.folder)):
-                write_decision(run.folder, run.config.decision, run.dataset.classes)
+            if is_asked_for(run.config.decision, kept_decision(run.folder), run.dataset.classes):
+                _decide(run)
                 write_result(run.folder, run.identity.digest, result)
                 _write_report(run)
             elif not run.folder.report_file.exists():  # a process that was killed after its result
@@ -106,11 +107,8 @@ def finish(run: Run, result: dict[str, Any]) -> None:
     """Draws the confusion matrix, writes calibration, decision, manifest, `result.json` and the page; shows them."""
     confusion, classes, file = result["test"]["confusion"], run.dataset.classes, run.folder.confusion_figure
     draw_or_say_why(file, lambda: draw_confusion(confusion, classes, file), run.screen)
-    calibrate(run.folder)
-    try:
-        write_decision(run.folder, run.config.decision, run.dataset.classes)
-    except UserError as error:  # a wish that cannot be fulfilled must not cost what was trained
-        run.screen.say(f"No threshold was chosen. {error}", style="yellow")
+    write_calibration(run.folder)
+    _decide(run)
     write_result(run.folder, run.identity.digest, result)
     for file in (run.folder.spent_file, run.folder.trained_file):
         file.unlink(missing_ok=True)
@@ -118,8 +116,16 @@ def finish(run: Run, result: dict[str, Any]) -> None:
     say_result(run, result)
 
 
+def _decide(run: Run) -> None:
+    """Writes the decision that the config asks for, or says why it cannot: that must not cost what was trained."""
+    try:
+        write_decision(run.folder, run.config.decision, run.dataset.classes)
+    except UserError as error:
+        run.screen.say(f"No threshold was chosen. {error}", style="yellow")
+
+
 def is_left_to_do(run: Run) -> bool:
-    """Whether a run that is held has not reached its end: its result or, if it is not to be tested, `trained.json`."""
+    """Whether the result of a run that is held is still missing, or `trained.json` if it is not to be tested."""
     left = run.folder.result() is None and (run.options.test or run.folder.trained() is None)
     return hosts.from_first("left to do", left)
 
