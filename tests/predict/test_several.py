@@ -51,7 +51,7 @@ def test_logits_have_the_mean_probabilities(members, outputs):
 
 
 def test_the_metrics_of_a_run_given_twice_are_its_own(finished_run, run_caches, screen, tmp_path):
-    evaluate([finished_run, finished_run], None, None, str(tmp_path / "out.json"), run_caches, screen)
+    evaluate([finished_run, finished_run], None, None, tmp_path / "out.json", run_caches, screen)
     found, own = json.loads((tmp_path / "out.json").read_text()), json.loads((finished_run / "result.json").read_text())
     assert found["confusion"] == own["test"]["confusion"]
     assert [row["accuracy"] for row in found["runs"]] == [own["test"]["accuracy"]] * 2

@@ -52,7 +52,7 @@ def test_everything_says_the_same_probability(scaled_run, class_folders, run_cac
     found = np.asarray(exported.call(pixels[None])["probabilities"])
     np.testing.assert_allclose(found[0], expected[0], rtol=1e-4)
 
-    evaluate([scaled_run], None, None, str(tmp_path / "metrics.json"), run_caches, screen)
+    evaluate([scaled_run], None, None, tmp_path / "metrics.json", run_caches, screen)
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert metrics["temperature"] == TEMPERATURE
     labels = Run(scaled_run).predictions.label.map(metrics["classes"].index)

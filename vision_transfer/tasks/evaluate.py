@@ -25,7 +25,7 @@ from vision_transfer.predict.several import averaged_logits, load_several
 from vision_transfer.predict.temperature import fit_of, probabilities
 from vision_transfer.runs.result import test_figures
 from vision_transfer.runtime.console import Screen
-from vision_transfer.runtime.files import write_json
+from vision_transfer.runtime.files import user_path, write_json
 from vision_transfer.tasks.tables import screen_table
 from vision_transfer.training.validation import own_metrics
 
@@ -35,9 +35,14 @@ CLASSES_NAMED = 10
 
 @dataclass(frozen=True)
 class _Labelled:
-    """Logits of images whose class is known, and whether they are the test images of the run's `result.json`."""
+    """Logits of images whose class is known.
+
+    `images` identifies them: the data's fingerprint, where it has one, and the names of the images. `is_own_test` tells
+    whether they are the test images of the run's `result.json`.
+    """
 
     name: str
+    images: tuple[str, ...]
     logits: Float[np.ndarray, "examples outputs"]
     labels: Int[np.ndarray, "examples"]
     skipped: tuple[Skipped, ...]
@@ -48,7 +53,7 @@ def evaluate(
     runs: Sequence[Path],
     images: str | None,
     config: Config | None,
-    out: str | None,
+    out: Path | None,
     cache_dir: Path,
     screen: Screen,
     views: str | None = None,
@@ -60,33 +65,38 @@ def evaluate(
     takes.
 
     Raises:
-        UserError: no run, no data, data with other classes, unknown views, or runs of other classes or test images.
+        UserError: no run, no data or two of them, data with other classes, unknown views, or runs of other classes or
+            test images.
     """
+    if images is not None and config is not None:
+        raise UserError("--mode=evaluate takes --images=FOLDER or --config=FILE; give one of them")
     members = load_several(runs, cache_dir, screen, views)
 
     def labelled_by(predictor: Predictor) -> _Labelled:
         if images is None:
             return _on_test_split(predictor, config, cache_dir, screen)
-        return _on_class_folders(predictor, Path(images).expanduser(), screen)
+        return _on_class_folders(predictor, user_path(images), screen)
 
     by_run = [labelled_by(member) for member in members]
     if len(members) == 1:
-        predictor, labelled, alone = members[0], by_run[0], {}
+        predictor, labelled = members[0], by_run[0]
+        alone = {"run": predictor.run.result["digest"]}
     else:
         # the mean is calibrated as its parts are, and no run's threshold was chosen for it
         predictor = replace(members[0], calibration=None, decision=None)
         labelled, alone = _averaged(runs, members, by_run), _alone(runs, members, by_run)
-    found = _metrics(predictor, labelled) | alone
+    found = alone | _metrics(predictor, labelled)
     _say(predictor, labelled, found, screen)
     if out is not None:
-        write_json(Path(out).expanduser(), found)
+        write_json(out, found)
 
 
 def _averaged(runs: Sequence[Path], members: Sequence[Predictor], by_run: Sequence[_Labelled]) -> _Labelled:
     """The images of all runs, with logits of the mean of their probabilities."""
     first = by_run[0]
     for folder, one in zip(runs, by_run, strict=True):
-        if not np.array_equal(one.labels, first.labels):
+        # two splits of the same classes have equal labels
+        if one.images != first.images or not np.array_equal(one.labels, first.labels):
             raise UserError(
                 f"--workdir: the test images of {folder} are not those of {runs[0]}; add --images=FOLDER, with a "
                 "folder for each class, or --config=FILE"
@@ -119,6 +129,8 @@ def _on_test_split(predictor: Predictor, config: Config | None, cache_dir: Path,
             "add --images=FOLDER, with a folder for each class, or --config=FILE"
         ) from error
     if not len(dataset.test):
+        if config is not None:
+            raise UserError(f"--config: its data, {dataset.name}, has no test split; add --images=FOLDER instead")
         raise UserError(
             f"the run {predictor.run.folder.path} was trained on the images of all folds, and its data has no test "
             "split; add --images=FOLDER, with a folder for each class, or --config=FILE"
@@ -131,7 +143,8 @@ def _on_test_split(predictor: Predictor, config: Config | None, cache_dir: Path,
     if not own and config is None:
         screen.say("The data has changed since the run (its fingerprint differs).", style="yellow")
     logits = _logits_of_split(predictor, dataset.test, screen)
-    return _Labelled(f"test split of {dataset.name}", logits, dataset.test.labels, dataset.skipped, own)
+    images = (dataset.fingerprint, *dataset.test.files)
+    return _Labelled(f"test split of {dataset.name}", images, logits, dataset.test.labels, dataset.skipped, own)
 
 
 def _on_class_folders(predictor: Predictor, root: Path, screen: Screen) -> _Labelled:
@@ -147,7 +160,7 @@ def _on_class_folders(predictor: Predictor, root: Path, screen: Screen) -> _Labe
             f"a folder of images for each class, named as in the run: {_listed(predictor.classes)}"
         )
     labelled: list[tuple[str, int]] = []
-    logits, labels, skipped = [], [], []
+    logits, labels, named, skipped = [], [], [], []
     for folder in folders:
         images, others = sorted_files(folder)
         labelled += [(file, predictor.classes.index(class_name(folder.name))) for file in images]
@@ -159,9 +172,10 @@ def _on_class_folders(predictor: Predictor, root: Path, screen: Screen) -> _Labe
         else:
             logits.append(prediction.logits)
             labels.append(label)
+            named.append(prediction.file)
     if not logits:
         raise UserError(f"--images={root}: has no images in its class folders")
-    return _Labelled(f"images below {root}", np.stack(logits), np.array(labels), tuple(skipped))
+    return _Labelled(f"images below {root}", tuple(named), np.stack(logits), np.array(labels), tuple(skipped))
 
 
 def _logits_of_split(predictor: Predictor, split: Split, screen: Screen) -> Float[np.ndarray, "examples outputs"]:
@@ -187,7 +201,6 @@ def _metrics(predictor: Predictor, labelled: _Labelled) -> dict[str, Any]:
         shares = probabilities(labelled.logits, predictor.temperature)
         outcome = outcome_of(decision, predictor.classes, shares, labelled.labels)
     return {
-        "run": predictor.run.result["digest"],
         "data": labelled.name,
         "classes": list(predictor.classes),
         **({"views": [view.__name__ for view in predictor.views]} if len(predictor.views) > 1 else {}),

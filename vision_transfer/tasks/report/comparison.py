@@ -70,7 +70,7 @@ def _metric_rows(runs: Sequence[RunFiles]) -> list[tuple[str, ...]]:
         ends = test.get("accuracy_ci95")
         columns.append(
             {
-                "Test accuracy": known.get("Test accuracy"),
+                "Accuracy, test or out of fold": known.get("Test accuracy") or known.get("Expected accuracy"),
                 "95 % interval": f"{ends[0]:.4f} to {ends[1]:.4f}" if ends else None,
                 "Test loss": known.get("Test loss"),
                 "Balanced accuracy": known.get("Balanced accuracy"),
@@ -85,7 +85,9 @@ def _metric_rows(runs: Sequence[RunFiles]) -> list[tuple[str, ...]]:
 
 
 def _config_differences(runs: Sequence[RunFiles]) -> list[tuple[str, ...]]:
-    """The fields in which the configs differ, with the value for each run; a missing field has its default."""
+    """The fields in which the configs differ, with the value for each run; a dash for a missing field, which has its
+    default.
+    """
     flat = [flatten(run.config) for run in runs]
     names = [
         name
@@ -97,12 +99,21 @@ def _config_differences(runs: Sequence[RunFiles]) -> list[tuple[str, ...]]:
 
 
 def shared_rows(first: RunFiles, second: RunFiles) -> tuple[Int64[np.ndarray, "shared"], Int64[np.ndarray, "shared"]]:
-    """Rows of the test images that both runs predicted, by name, with the same label in both."""
-    if first.predictions is None or second.predictions is None or first.classes != second.classes:
+    """Rows of the test images that both runs predicted, by name, with the same label in both; none of other data."""
+    if first.predictions is None or second.predictions is None or not _same_data(first, second):
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
     _, ours, theirs = np.intersect1d(first.predictions.files, second.predictions.files, return_indices=True)
     same = first.predictions.labels[ours] == second.predictions.labels[theirs]
     return ours[same], theirs[same]
+
+
+def _same_data(first: RunFiles, second: RunFiles) -> bool:
+    """Whether equal names mean equal images: the classes and the place of the data are the same, or its content is."""
+    one, other = (
+        ([get(run.config, "dataset", name) for name in ("name", "root")], get(run.result, "dataset", "fingerprint"))
+        for run in (first, second)
+    )
+    return first.classes == second.classes and (one[0] == other[0] or one[1] == other[1])
 
 
 def _sentence(title: str, run: RunFiles, other_title: str, other: RunFiles) -> str:
