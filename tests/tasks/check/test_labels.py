@@ -129,3 +129,16 @@ def test_exchanged_labels_of_photos_are_found(data_folder, vgg16_params, tmp_pat
     found = [finding["files"][0] for finding in report["findings"] if finding["kind"] == "suspect_label"]
     assert exchanged <= set(found)
     assert len(found) <= len(exchanged) + 4
+
+
+def test_groups_that_leave_nothing_to_learn_from_are_not_asked(clouds):
+    """Frames of one film each: whole classes are in one fold."""
+    features, labels = clouds
+    assert out_of_fold(features, labels, labels, 3) is None, "fewer groups than folds"
+    two = labels < 2
+    groups = np.where(labels == 0, 0, np.arange(len(labels)))
+    assert out_of_fold(features[two], labels[two], groups[two], 3) is None, "a fold is all of one class"
+    answers = out_of_fold(features, labels, groups, 3)
+    np.testing.assert_array_equal(answers.asked, labels > 0)
+    assert np.isnan(answers.probabilities[labels == 0]).all() and answers.accuracy > 0.9
+    assert not any(labels[place] == 0 for place, _, _ in suspects(answers, labels))

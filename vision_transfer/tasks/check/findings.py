@@ -6,7 +6,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of finding: `error` (training refuses the data, or its metrics mean nothing), `warning` or `note`."""
+    """A kind of finding: `error`, `warning` or `note`.
+
+    With an error training refuses the data, leaves files out, or gives metrics that mean nothing.
+    """
 
     severity: str
     title: str

@@ -7,7 +7,7 @@ if, in a set of many images, its nearest neighbours contradict it too, which rem
 for the classifier.
 An image is an outlier if it lies much further from its neighbours than they lie from theirs (local outlier factor:
 Breunig et al. 2000, "LOF: Identifying Density-Based Local Outliers"). So a small group of its own kind, such as photos
-in another light, is none.
+in another light, is not reported.
 """
 
 import warnings
@@ -38,7 +38,8 @@ _MOST_ITERATIONS = 1000
 class HeldOutProbabilities:
     """Predictions for images by classifiers that were not trained on them; `accuracy` is the share that they get right.
 
-    Only images of classes with at least `FOLDS` images were `asked`; the others' probabilities are NaN.
+    Only images of classes with at least `FOLDS` images were `asked`, where other groups have images of their class to
+    learn from; the others' probabilities are NaN.
     """
 
     probabilities: Float[np.ndarray, "examples classes"]
@@ -54,23 +55,33 @@ def out_of_fold(
 ) -> HeldOutProbabilities | None:
     """Class probabilities of each image by classifiers trained without it and all others of its group.
 
-    None if fewer than two classes have at least `FOLDS` images.
+    None if fewer than two classes have at least `FOLDS` images, if there are fewer groups than `FOLDS`, or if the
+    images outside of some fold are all of one class.
     """
-    asked = np.bincount(labels, minlength=classes)[labels] >= FOLDS
-    if len(np.unique(labels[asked])) < 2:
+    asked = np.flatnonzero(np.bincount(labels, minlength=classes)[labels] >= FOLDS)
+    features, answers, groups = features[asked], labels[asked], groups[asked]
+    if len(np.unique(answers)) < 2 or len(np.unique(groups)) < FOLDS:
         return None
+    folds = list(group_folds().split(features, answers, groups))
+    if any(len(np.unique(answers[taught])) < 2 for taught, _ in folds):
+        return None
+    # a classifier that saw no image of a class cannot contradict its label
+    known = np.ones(len(answers), bool)
+    for taught, held_out in folds:
+        known[held_out] = np.isin(answers[held_out], answers[taught])
     best: np.ndarray | None = None
     least = np.inf
     for strength in STRENGTHS:
-        found = _cross_validated(features[asked], labels[asked], groups[asked], classes, strength)
-        own = found[np.arange(len(found)), labels[asked]]
+        found = _cross_validated(features, answers, folds, classes, strength)
+        own = found[np.arange(len(found)), answers][known]
         loss = -np.mean(np.log(np.maximum(own, np.finfo(np.float64).tiny)))
         if loss < least:
             best, least = found, loss
+    assert best is not None, "the loss is finite"
     probabilities = np.full((len(labels), classes), np.nan)
-    probabilities[asked] = best
-    right = np.argmax(probabilities[asked], axis=1) == labels[asked]
-    return HeldOutProbabilities(probabilities, asked, float(np.mean(right)))
+    probabilities[asked[known]] = best[known]
+    right = np.argmax(best[known], axis=1) == answers[known]
+    return HeldOutProbabilities(probabilities, ~np.isnan(probabilities[:, 0]), float(np.mean(right)))
 
 
 def group_folds() -> "StratifiedGroupKFold":
@@ -119,7 +130,11 @@ def outliers(features: Float[np.ndarray, "examples features"]) -> list[tuple[int
 
 
 def _cross_validated(
-    features: np.ndarray, labels: np.ndarray, groups: np.ndarray, classes: int, strength: float
+    features: np.ndarray,
+    labels: np.ndarray,
+    folds: list[tuple[np.ndarray, np.ndarray]],
+    classes: int,
+    strength: float,
 ) -> Float[np.ndarray, "examples classes"]:
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
@@ -135,8 +150,6 @@ def _cross_validated(
         warnings.simplefilter("ignore", ConvergenceWarning)
         # a class that a fold lacks gets probability 0 there
         warnings.filterwarnings("ignore", "Number of classes in training fold")
-        answers: Any = cross_val_predict(
-            model, features, labels, groups=groups, cv=group_folds(), method="predict_proba"
-        )
+        answers: Any = cross_val_predict(model, features, labels, cv=folds, method="predict_proba")
         probabilities[:, np.unique(labels)] = answers
     return probabilities

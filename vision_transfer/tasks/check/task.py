@@ -157,7 +157,8 @@ def _check_labels(
         answers = out_of_fold(features, labels, groups, len(scan.classes))
         advance(1)
     if answers is None:
-        return findings, {"done": False, "why": "fewer than two classes have enough images"}
+        why = "fewer than two classes have enough images that are not near-duplicates of each other"
+        return findings, {"done": False, "why": why}
     many = len(features) >= FEWEST_WITH_VOTES
     contradicted = outvoted(features, labels) if many else np.ones(len(features), bool)
     for row, likelier, margin in suspects(answers, labels):

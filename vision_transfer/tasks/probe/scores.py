@@ -136,8 +136,8 @@ def layer_scores(
     with screen.bar("Scoring layers", len(pooled), "layers") as advance:
         for layer, features in pooled.items():
             answers = out_of_fold(features.astype(np.float64), labels, groups, classes)
-            assert answers is not None and answers.asked.all(), "the caller keeps only classes with enough images"
-            correct = np.argmax(answers.probabilities, axis=1) == labels
+            assert answers is not None, "the caller keeps only classes with enough images"
+            correct = answers.asked & (np.argmax(answers.probabilities, axis=1) == labels)
             means = nearest_class_mean(features, labels, groups)
             found.append(LayerScores(layer, features.shape[1], correct, means, logme(features, labels, classes)))
             advance(1)
