@@ -1,6 +1,8 @@
 """The registry of tasks and modes, and the help that is made of it and of the schema."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -60,3 +62,22 @@ def test_folders_are_separated_by_commas_unless_one_has_them_in_its_name(tmp_pat
     assert folders_of(f"{tmp_path}/a , {tmp_path}/b,") == [tmp_path / "a", tmp_path / "b"]
     with pytest.raises(UserError, match="names no folder"):
         folders_of(" , ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--config=finetune", "--dry_run"], "--dry_run: is not for this command"),
+        (["--config=finetune", "--launcher=processes:2"], "--launcher: is not for this command"),
+        (["--mode=report", "--workdir"], "--workdir: is given without a value"),
+        (["--mode=report", "--workdir=~no.such.user/run"], "~no.such.user/run"),
+        (["--mode=evaluate", "--workdir=run", "--out=."], "--out=.: is a folder"),
+        (["--mode=check", "--config=finetune", "--out=file.png"], "file.png is a file; give a folder"),
+    ],
+)
+def test_what_a_command_cannot_read_is_one_message(arguments, message, tmp_path):
+    (tmp_path / "file.png").write_bytes(b"")
+    ended = subprocess.run(
+        [sys.executable, "-m", "vision_transfer", *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+    assert ended.returncode == 2 and message in ended.stderr and "Traceback" not in ended.stderr

@@ -23,6 +23,8 @@ def explain(error: Exception, arguments: Sequence[str], flag_names: Sequence[str
         return f"unknown flag --{error.flagname}; {nearest_names(error.flagname, flag_names)} (--help lists all)"
     if isinstance(error, flags.IllegalFlagValueError) and not str(error).startswith("flag --config"):
         return _illegal_value(error)
+    if missing := re.match(r"Missing value for flag (--?\w+)", str(error)):
+        return f"{missing[1]}: is given without a value; write {missing[1]}=VALUE (see --help)"
     try:
         config = load_config(config_argument(arguments))
     except UserError as wrong:
@@ -66,8 +68,7 @@ def _nearest_fields(path: str, known: Sequence[str]) -> str:
         siblings = [name.removeprefix(group) for name in known if name.startswith(group)]
         if siblings:
             return nearest_names(".".join(parts[depth:]), siblings) + f" (in config.{group.removesuffix('.')})"
-    names = sorted({*known, *(name.partition(".")[0] for name in known)})
-    return nearest_names(path, names)
+    return nearest_names(path, sorted({name.partition(".")[0] for name in known}))
 
 
 def _reads_as(kind: type, text: str) -> bool:

@@ -33,6 +33,10 @@ SWITCHES = {
     "verify": "read all data and caches again, although size and times of the files tell of no change",
     "debug": "show the traceback of an error",
 }
+# Those that only some modes and tasks read (`Entry.flags`).
+FLAGS_OF_FEW = {name: meaning for name, meaning in MODE_FLAGS.items() if name != "hosts"} | {
+    "dry_run": SWITCHES["dry_run"]
+}
 FLAG_NAMES = ("config", "workdir", "mode", *MODE_FLAGS, *SWITCHES, "help")
 # Width of the help, and the columns where the meanings of flags, and of modes and tasks, start.
 WIDTH, FLAG_COLUMN, NAME_COLUMN = 80, 33, 23

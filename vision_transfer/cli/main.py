@@ -15,7 +15,7 @@ from absl import flags, logging
 from ml_collections import config_flags
 
 from vision_transfer.cli.flag_errors import config_argument, explain, with_files, without_cleared
-from vision_transfer.cli.help import FLAG_NAMES, MODE_FLAGS, SWITCHES, help_text
+from vision_transfer.cli.help import FLAG_NAMES, FLAGS_OF_FEW, MODE_FLAGS, SWITCHES, help_text
 from vision_transfer.cli.registry import MODES, RUN, Command, Entry, find_entry
 from vision_transfer.config import ConfigDict, own_parts
 from vision_transfer.config.config_dict import clear
@@ -49,6 +49,7 @@ def define_flags() -> None:
 def parse_flags(arguments: Sequence[str]) -> list[str]:
     """Reads the flags; a mistake in them, or in the config's file, is a message and exit status 2."""
     accept_all_characters()
+    kept = list(arguments)
     try:
         for argument in arguments[1:]:
             name, _, topic = argument.partition("=")
@@ -68,7 +69,7 @@ def parse_flags(arguments: Sequence[str]) -> list[str]:
     except Exception as error:  # a config's file is code and can raise anything
         if "--debug" in arguments:
             traceback.print_exc()
-        message = str(error) if isinstance(error, UserError) else explain(error, arguments[1:], FLAG_NAMES)
+        message = str(error) if isinstance(error, UserError) else explain(error, kept[1:], FLAG_NAMES)
         _write_error(message)
         sys.exit(USER_ERROR_STATUS)
 
@@ -101,6 +102,7 @@ def main(arguments: Sequence[str]) -> None:
         command = Command(values, cache, screen, stop)
         config = command.optional_config
         entry = find_entry(values.mode, config)
+        _refuse_unread(values, entry)
         jax_setup.configure(cache, deterministic=config is not None and config.deterministic)
         command = _with_hosts(command, entry)
         screen = command.screen
@@ -128,6 +130,13 @@ def main(arguments: Sequence[str]) -> None:
         hosts.leave_if_lost(error)
         hosts.end(BUG_STATUS, f"{type(error).__name__}: {error}")
         raise
+
+
+def _refuse_unread(values: flags.FlagValues, entry: Entry) -> None:
+    """Raises UserError for a flag that this command would not read, such as `--dry_run` of a training."""
+    for name, meaning in FLAGS_OF_FEW.items():
+        if values[name].present and name not in entry.flags:
+            raise UserError(f"--{name}: is not for this command; leave it out ({meaning})")
 
 
 def _with_hosts(command: Command, entry: Entry) -> Command:

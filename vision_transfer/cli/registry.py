@@ -18,6 +18,7 @@ from absl import flags
 from vision_transfer.config import Config, checked
 from vision_transfer.config.own_parts import FOLDER, with_sources
 from vision_transfer.errors import UserError
+from vision_transfer.runtime.files import user_path
 from vision_transfer.runtime.program import program
 
 if TYPE_CHECKING:
@@ -71,6 +72,30 @@ class Command:
         """`--out`, or None."""
         return _path(self.flags.out)
 
+    def out_file(self, example: str) -> Path | None:
+        """`--out` as a file to write, or None.
+
+        Raises:
+            UserError: it is a folder.
+        """
+        out = self.out
+        if out is not None and out.is_dir():
+            raise UserError(f"--out={out}: is a folder; give a file, such as {out / example}")
+        return out
+
+    @property
+    def out_folder(self) -> Path | None:
+        """`--out` as a folder to write into, or None.
+
+        Raises:
+            UserError: it, or a part of its path, is a file.
+        """
+        out = self.out
+        for path in () if out is None else (out, *out.parents):
+            if path.exists() and not path.is_dir():
+                raise UserError(f"--out={out}: {path} is a file; give a folder")
+        return out
+
     @property
     def run(self) -> Path:
         """`--workdir` as the folder of a finished run.
@@ -104,7 +129,8 @@ class Command:
 class Entry:
     """A task or a mode: its meaning for the help, the function that does it, and the flag that it needs, if any.
 
-    Where a config has folds, `by_folds` is done instead. `on_hosts` tells how several hosts do it together: in this
+    Where a config has folds, `by_folds` is done instead. `flags` are those that it reads of the flags that few read.
+    `on_hosts` tells how several hosts do it together: in this
     process of each (`itself`), in processes that it starts (`started`), or not at all (empty).
     """
 
@@ -112,6 +138,7 @@ class Entry:
     do: Callable[[Command], object]
     needs: Literal["config", "workdir", ""] = "config"
     by_folds: "Entry | None" = None
+    flags: tuple[str, ...] = ()
     on_hosts: Literal["", "itself", "started"] = ""
 
 
@@ -191,21 +218,21 @@ def _fetch(command: Command) -> None:
 def _check(command: Command) -> None:
     from vision_transfer.tasks.check.task import check
 
-    check(command.config, command.cache, command.out, command.screen)
+    check(command.config, command.cache, command.out_folder, command.screen)
 
 
 def _explain(command: Command) -> None:
     from vision_transfer.tasks.explain.task import ExplainFlags, explain
 
     given = {name: command.flags[name].value for name in ("images", "show", "layers", "filters", "ascent", "target")}
-    flags = ExplainFlags(workdir=command.workdir, config=command.optional_config, out=command.out, **given)
+    flags = ExplainFlags(workdir=command.workdir, config=command.optional_config, out=command.out_folder, **given)
     explain(flags, command.cache, command.screen)
 
 
 def _report(command: Command) -> None:
     from vision_transfer.tasks.report.task import report
 
-    report(command.folders, command.out, command.cache, command.screen)
+    report(command.folders, command.out_file("report.html"), command.cache, command.screen)
 
 
 def _cache(command: Command) -> None:
@@ -224,9 +251,9 @@ def _predict(command: Command) -> None:
 def _evaluate(command: Command) -> None:
     from vision_transfer.tasks.evaluate import evaluate
 
-    flags = command.flags
+    flags, out = command.flags, command.out_file("metrics.json")
     config = command.optional_config
-    evaluate(command.folders, flags.images, config, flags.out, command.cache, command.screen, flags.views)
+    evaluate(command.folders, flags.images, config, out, command.cache, command.screen, flags.views)
 
 
 def _export(command: Command) -> None:
@@ -241,7 +268,9 @@ def _show_augmentation(command: Command) -> None:
     show_augmentation(command.config, command.flags.images, command.out, command.cache, command.screen)
 
 
-CROSS_VALIDATION = Entry("train and test on each fold, then train on the images of all", _cross_validate)
+CROSS_VALIDATION = Entry(
+    "train and test on each fold, then train on the images of all", _cross_validate, flags=("launcher",)
+)
 
 TASKS: dict[str, Entry] = {
     "train": Entry(
@@ -251,8 +280,12 @@ TASKS: dict[str, Entry] = {
         "fit logistic regression or an SVM to pooled features", _classify, by_folds=CROSS_VALIDATION
     ),
     "probe": Entry("score every layer and recommend a freeze spec, without fine-tuning", _probe),
-    "ablation": Entry("train under a grid of masks, rates, schedules, sizes and seeds", _ablation),
-    "search": Entry("find the best model in a number of minutes, by heads and successive halving", _search),
+    "ablation": Entry(
+        "train under a grid of masks, rates, schedules, sizes and seeds", _ablation, flags=("launcher", "dry_run")
+    ),
+    "search": Entry(
+        "find the best model in a number of minutes, by heads and successive halving", _search, flags=("launcher",)
+    ),
     "transfer_curve": Entry("pretrain on one data set, transfer to another at several sizes", _transfer_curve),
     "benchmark": Entry("measure steps and whole runs, beside peers if you like", _benchmark, on_hosts="started"),
 }
@@ -261,13 +294,16 @@ MODES: dict[str, Entry] = {
     RUN: Entry("do the config's task, resume it, or show its result (default)", _train),
     "summary": Entry("print the network, layer by layer, and what is trainable in each stage", _summary),
     "fetch": Entry("fetch the pretrained weights (and a public data set) ahead of time", _fetch),
-    "check": Entry("list what is wrong with a data set, in check.json and check.png (--out)", _check),
-    "show_augmentation": Entry("draw nine variants of a training image, or of --images=FILE", _show_augmentation),
+    "check": Entry("list what is wrong with a data set, in check.json and check.png (--out)", _check, flags=("out",)),
+    "show_augmentation": Entry(
+        "draw nine variants of a training image, or of --images=FILE", _show_augmentation, flags=("images", "out")
+    ),
     "predict": Entry(
         "write classes and calibrated probabilities of --images to --out=FILE.csv; of several runs (--workdir=A,B) "
         "their mean",
         _predict,
         "workdir",
+        flags=("images", "out", "views"),
         on_hosts="itself",
     ),
     "evaluate": Entry(
@@ -275,13 +311,24 @@ MODES: dict[str, Entry] = {
         "the mean of several runs (--workdir=A,B)",
         _evaluate,
         "workdir",
+        flags=("images", "out", "views"),
     ),
-    "export": Entry("export --workdir=RUN: StableHLO, Keras, ONNX and a model card", _export, "workdir"),
+    "export": Entry(
+        "export --workdir=RUN: StableHLO, Keras, ONNX and a model card", _export, "workdir", flags=("out", "format")
+    ),
     "report": Entry(
-        "write report.html of --workdir=RUN, or compare several, or benchmarks (--workdir=A,B)", _report, "workdir"
+        "write report.html of --workdir=RUN, or compare several, or benchmarks (--workdir=A,B)",
+        _report,
+        "workdir",
+        flags=("out",),
     ),
-    "explain": Entry("draw what a run (--workdir) or a pretrained backbone (--config) sees", _explain, ""),
-    "cache": Entry("list the contents of the cache folder; --prune=… removes from it", _cache, ""),
+    "explain": Entry(
+        "draw what a run (--workdir) or a pretrained backbone (--config) sees",
+        _explain,
+        "",
+        flags=("images", "out", "show", "layers", "filters", "ascent", "target"),
+    ),
+    "cache": Entry("list the contents of the cache folder; --prune=… removes from it", _cache, "", flags=("prune",)),
 }
 
 
@@ -291,12 +338,12 @@ def folders_of(text: str) -> list[Path]:
     Raises:
         UserError: the text names none.
     """
-    whole = Path(text).expanduser()
-    parts = [Path(part.strip()).expanduser() for part in text.split(",") if part.strip()]
+    whole = user_path(text)
+    parts = [user_path(part.strip()) for part in text.split(",") if part.strip()]
     if not parts:
         raise UserError(f"--workdir={text}: names no folder; give that of a run, or of several with commas")
     return [whole] if whole.is_dir() else parts
 
 
 def _path(text: str | None) -> Path | None:
-    return None if text is None else Path(text).expanduser()
+    return None if text is None else user_path(text)

@@ -15,6 +15,7 @@ from vision_transfer.data.formats.image_files import (
 )
 from vision_transfer.errors import UserError
 from vision_transfer.runtime.console import Screen
+from vision_transfer.runtime.files import user_path
 
 
 def find_images(images: str, screen: Screen | None = None) -> list[str]:
@@ -28,7 +29,7 @@ def find_images(images: str, screen: Screen | None = None) -> list[str]:
     Raises:
         UserError: nothing matches.
     """
-    path = Path(images).expanduser()
+    path = user_path(images)
     if is_folder(path):
         refuse_pseudo_folder(path, "--images")
         found, others = sorted_files(path)
@@ -38,7 +39,10 @@ def find_images(images: str, screen: Screen | None = None) -> list[str]:
     elif os.path.lexists(path):
         return [str(path)]
     else:
-        found = sorted(_matching(path))
+        try:
+            found = sorted(_matching(path))
+        except ValueError as error:
+            raise UserError(f"--images={display(images)}: {error}; write **/ for folders at any depth") from error
         problem = "there is no such file or folder, and no file matches it as a pattern"
     if not found:
         raise UserError(f"--images={display(images)}: {problem}")

@@ -28,6 +28,7 @@ from vision_transfer.runs.load import TrainedRun, load_run
 from vision_transfer.runtime.cache_folder import cache_folder
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.devices import local_mesh, padded_batch
+from vision_transfer.runtime.files import user_path
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class Predictor:
         """
         seen = views_of(views)
         cache_dir, screen, mesh = cache_dir or cache_folder(), screen or Screen(), local_mesh()
-        run = load_run(Path(folder).expanduser(), cache_dir, screen)
+        run = load_run(user_path(folder), cache_dir, screen)
         calibration = calibration_of(run, cache_dir, screen)
         batch_size = padded_batch(run.config.eval_batch_size, mesh)
         variables = on_devices(run.network, run.variables, mesh, batch_size=batch_size)
@@ -103,8 +104,9 @@ class Predictor:
         """The divisor of the logits; 1 without calibration."""
         return 1.0 if self.calibration is None else self.calibration.temperature
 
-    def __call__(self, files: Sequence[str | Path]) -> list[Prediction]:
-        """Predictions for image files, one each, in order; a file that cannot be decoded has an `error`."""
+    def __call__(self, files: str | Path | Sequence[str | Path]) -> list[Prediction]:
+        """Predictions for a file or several, one each, in order; a file that cannot be decoded has an `error`."""
+        files = [files] if isinstance(files, str | Path) else files
         return [prediction for chunk in self.stream(files) for prediction in chunk]
 
     def logits(

@@ -16,6 +16,7 @@ from vision_transfer.runs.folder import DIGEST_LENGTH_IN_NAME
 from vision_transfer.runs.initial_weights import load_initial_weights, variables_sha256
 from vision_transfer.runs.load import TrainedRun, load_run
 from vision_transfer.runtime.console import Screen
+from vision_transfer.runtime.files import user_path
 
 # Tensors that an error shows side by side; the rest is counted.
 MESSAGE_LINES = 20
@@ -52,7 +53,7 @@ def starting_weights_of_run(
     Raises:
         UserError: no finished run there, or one that does not fit.
     """
-    path = Path(config.init_from or "").expanduser()
+    path = user_path(config.init_from or "")
     if not path.is_dir():
         return _copy_of(path, network, kept, screen)
     try:

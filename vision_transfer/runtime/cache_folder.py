@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from vision_transfer.errors import UserError
+from vision_transfer.runtime.files import user_path
 
 CACHE_VARIABLE = "VISION_TRANSFER_CACHE"
 
@@ -17,7 +18,7 @@ def cache_folder() -> Path:
     import platformdirs
 
     chosen = os.environ.get(CACHE_VARIABLE)
-    folder = Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("vision_transfer")
+    folder = user_path(chosen) if chosen else platformdirs.user_cache_path("vision_transfer")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         problem = "" if os.access(folder, os.W_OK) else "is not writable"

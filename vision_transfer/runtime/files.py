@@ -75,9 +75,14 @@ def _remove_folder(folder: Path) -> None:
         time.sleep(SECONDS_BETWEEN_TRIES)
 
 
+def user_path(text: str | Path) -> Path:
+    """A path that a user gave, with `~` as the home folder; as it stands where there is no such user."""
+    return Path(os.path.expanduser(text))  # noqa: PTH111 (Path.expanduser raises an error there)
+
+
 def absolute_path(text: str) -> str:
     """A path that a user gave, as it is to be recorded: valid from any current folder."""
-    return str(Path(text).expanduser().absolute())
+    return str(user_path(text).absolute())
 
 
 def lies_in(path: Path, folder: Path) -> bool:

@@ -18,6 +18,7 @@ from vision_transfer.config import Config
 from vision_transfer.errors import UserError
 from vision_transfer.models.network import all_parameter_shapes
 from vision_transfer.runtime.console import Screen, duration
+from vision_transfer.runtime.files import absolute_path
 from vision_transfer.tasks.benchmark.cases import Case, peer_request, small_convnet_step
 from vision_transfer.tasks.benchmark.roofline import CASE, case_key, roofline, with_doubts
 from vision_transfer.tasks.benchmark.worker import Worker, spread, take_turns, worker
@@ -86,7 +87,7 @@ def measure_input_path(config: Config, root: str, cache: Path) -> dict[str, Any]
         seconds = _in_turns(config, {OURS: ours})[OURS]
     height, _, channels = step.network.input_shape
     request = {
-        "root": str(Path(root).expanduser().absolute()),
+        "root": absolute_path(root),
         "size": height,
         "channels": channels,
         "batch": step.batch,

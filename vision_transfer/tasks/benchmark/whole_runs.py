@@ -22,6 +22,7 @@ from vision_transfer.models.backbones.registry import backbone_rows, find_backbo
 from vision_transfer.models.heads import head_layers
 from vision_transfer.models.network import Network
 from vision_transfer.runtime.console import Screen
+from vision_transfer.runtime.files import absolute_path
 from vision_transfer.runtime.jax_setup import environment_of_others
 from vision_transfer.runtime.timer import MAXRSS_UNIT
 from vision_transfer.tasks.benchmark.cases import Case, peer_request
@@ -86,7 +87,7 @@ def compare_whole_runs(
     for name in names:
         if name not in RUNS:
             raise UserError(f"config.benchmark.whole_runs: got {name!r}; allowed are {', '.join(RUNS)}")
-    root = str(Path(config.dataset.root).expanduser().absolute())
+    root = absolute_path(config.dataset.root)
     measured: dict[str, tuple[float, int, dict[str, Any]]] = {}
     records = []
     for name in names:
