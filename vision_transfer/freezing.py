@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from vision_transfer.errors import UserError, nearest_names
 from vision_transfer.models.layers import NOT_COUNTED_BY_KERAS, BatchNorm, Block, Row, layer_names, layers_of, stage_of
 from vision_transfer.models.network import Network, Params, all_parameter_shapes
@@ -13,6 +15,8 @@ from vision_transfer.models.network import Network, Params, all_parameter_shapes
 # layer name -> parameter name -> does it train?
 Mask = Mapping[str, Mapping[str, bool]]
 
+# No network has a billion layers, and Python refuses to read thousands of digits.
+_MOST_DIGITS = 9
 GRAMMAR = """\
   none             nothing is frozen
   all              the whole backbone is frozen; the head trains
@@ -74,7 +78,8 @@ def freeze(spec: str | Mapping[str, bool | Mapping[str, bool]], network: Network
         network: the tables that it refers to.
 
     Raises:
-        UserError: as `resolve`; or a tree that leaves something out, or has what the network does not have.
+        UserError: as `resolve`; or a tree that leaves something out, or nothing to train, or has what the network does
+            not have.
     """
     if isinstance(spec, str):
         return resolve(spec, network)
@@ -87,13 +92,15 @@ def freeze(spec: str | Mapping[str, bool | Mapping[str, bool]], network: Network
         flags = spec.get(layer)
         by_parameter = flags if isinstance(flags, Mapping) else dict.fromkeys(parameters, flags)
         if by_parameter.keys() != parameters.keys() or not all(
-            isinstance(flag, bool) for flag in by_parameter.values()
+            isinstance(flag, bool | np.bool_) for flag in by_parameter.values()
         ):
             raise UserError(
                 f"freeze: layer {layer!r} has {flags!r}; give True (it trains), False, or one of them for each of "
                 f"{', '.join(parameters)}"
             )
-        mask[layer] = {parameter: by_parameter[parameter] is True for parameter in parameters}
+        mask[layer] = {parameter: bool(by_parameter[parameter]) for parameter in parameters}
+    if not any(any(flags.values()) for flags in mask.values()):
+        raise UserError("freeze: the tree leaves nothing to train; give True for at least one layer")
     return mask
 
 
@@ -183,7 +190,7 @@ def _rule(spec: str, network: Network) -> Callable[[str, str], bool]:
 def _last(spec: str, argument: str, network: Network) -> set[str]:
     counted = [layer.name for layer in layers_of(network.backbone) if not isinstance(layer, NOT_COUNTED_BY_KERAS)]
     most = len(counted) + 1  # the input is a layer too
-    if not argument.isdecimal() or not 0 <= int(argument) <= most:
+    if not argument.isdecimal() or len(argument) > _MOST_DIGITS or int(argument) > most:
         raise UserError(f"freeze {spec!r}: N is a whole number from 0 to {most}, the number of the backbone's layers")
     return set(counted[max(0, len(counted) - int(argument)) :])
 
@@ -208,5 +215,5 @@ def _named(spec: str, name: str, network: Network) -> tuple[str, ...]:
 def _compile(spec: str, pattern: str) -> re.Pattern[str]:
     try:
         return re.compile(pattern)
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise UserError(f"freeze {spec!r}: not a regular expression: {error}") from error

@@ -106,7 +106,7 @@ def test_a_number_above_the_largest_is_named(config, path):
     _, field = ALL_FIELDS[path]
     bad = field.element(field.setting.maximum + 1)
     put(config, path, (bad, bad) if field.kind is tuple else bad)
-    assert f"allowed is at most {field.setting.maximum:g}" in message_of(config)
+    assert f"allowed is at most {field.setting.maximum:.10g}" in message_of(config)
 
 
 @pytest.mark.parametrize("path", ALL_FIELDS)

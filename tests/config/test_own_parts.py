@@ -141,3 +141,21 @@ def test_fields_of_the_users_own_are_recorded_and_count(tmp_path):
     assert digested(checked(config)) != digested(found)
     with pytest.raises(AttributeError):
         config.extra.lens = "wide"
+
+
+def test_a_package_is_not_imported_to_find_a_module_in_it(tmp_path, monkeypatch):
+    package = tmp_path / f"package_{os.getpid()}"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise SystemExit('ran without trust')\n")
+    (package / "parts.py").write_text(TEXT)
+    monkeypatch.syspath_prepend(tmp_path)
+    tied = with_sources(config_with(backbone=f"{package.name}.parts:answer"))
+    assert tied.model.backbone.startswith("parts.py:answer@")
+    with pytest.raises(UserError, match="no module"):
+        with_sources(config_with(backbone=f"{package.name}.others:answer"))
+
+
+def test_a_file_may_begin_with_a_mark_of_its_encoding(parts, monkeypatch):
+    parts.write_text(parts.read_text(), encoding="utf-8-sig")
+    monkeypatch.setenv(TRUST_VARIABLE, "1")
+    assert call_part(with_sources(config_with(backbone=f"{parts}:answer")).model.backbone) == 42

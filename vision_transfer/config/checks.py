@@ -81,7 +81,10 @@ def validate(config: Config) -> None:
 def _typed(values: Mapping[str, Any], where: str) -> Config:
     """A `Config` of nested values; every value has its field's type, missing fields have their default."""
     problems: list[str] = []
-    stages: Mapping[str, Any] = values.get("stages", {})
+    stages: Any = values.get("stages", {})
+    if not isinstance(stages, Mapping):
+        raise UserError(f"{where}stages: got {stages!r}; expected a group of stages")
+    stages = cast(Mapping[str, Any], stages)
     config = _group(Config, {key: values[key] for key in values if key not in ("stages", "extra")}, where, problems)
     extra: Any = values.get("extra", {})
     if not isinstance(extra, Mapping):
@@ -106,7 +109,8 @@ def _group(kind: type[Group], values: Any, where: str, problems: list[str]) -> G
         problems.append(f"{where.rstrip('.')}: got {values!r}; expected a group of fields")
         return None
     values = cast(Mapping[str, Any], values)
-    known, before = dict(fields_of(kind)), len(problems)
+    known = {name: field for name, field in fields_of(kind) if "." not in name}
+    before = len(problems)
     declared = dataclasses.fields(cast(Any, kind))
     groups = {field.name: field.default_factory for field in declared if field.name not in known}
     given: dict[str, Any] = {}
@@ -160,9 +164,23 @@ def _problems(config: Config) -> Iterator[str]:
     dataset = config.dataset
     if dataset.splits != SplitsConfig() and dataset.name.partition(":")[0] != "tfds":
         yield f"config.dataset.splits: are for TensorFlow Datasets (tfds:NAME); config.dataset.name is {dataset.name!r}"
+    yield from _fold_problems(config)
+    search = config.search
+    if search.least_epochs > search.most_epochs:
+        most = search.most_epochs
+        yield f"config.search.least_epochs: got {search.least_epochs}; allowed is at most most_epochs, {most}"
+    values = dataset.value_range
+    if values and not (len(values) == 2 and values[0] < values[1]):
+        yield f"config.dataset.value_range: got {values!r}; allowed are two numbers, the first the smaller"
+
+
+def _fold_problems(config: Config) -> Iterator[str]:
+    dataset = config.dataset
     if dataset.folds == 1:
         yield "config.dataset.folds: got 1; allowed are 0 (no cross-validation) and 2 or more"
-    if dataset.fold is not None and dataset.fold >= dataset.folds:
+    if dataset.fold is not None and dataset.folds < 2:
+        yield f"config.dataset.fold: got {dataset.fold}; it needs config.dataset.folds, 2 or more"
+    elif dataset.fold is not None and dataset.fold >= dataset.folds:
         yield (
             f"config.dataset.fold: got {dataset.fold} with {dataset.folds} folds; allowed is less than "
             "config.dataset.folds (counted from 0)"
@@ -172,9 +190,6 @@ def _problems(config: Config) -> Iterator[str]:
             f"config.dataset.folds: the task {config.task} has no folds of its own; set config.dataset.fold, or choose "
             f"the task {' or '.join(TASKS_WITH_FOLDS)}"
         )
-    values = dataset.value_range
-    if values and not (len(values) == 2 and values[0] < values[1]):
-        yield f"config.dataset.value_range: got {values!r}; allowed are two numbers, the first the smaller"
 
 
 def _decision_problems(decision: DecisionConfig) -> Iterator[str]:
@@ -185,6 +200,11 @@ def _decision_problems(decision: DecisionConfig) -> Iterator[str]:
     found = [*(["cost"] if cost else []), *(name for name in rules if getattr(decision, name) is not None)]
     if len(found) > 1:
         yield f"config.decision: sets {' and '.join(found)}; allowed is one of cost, {', '.join(rules)}"
+    if decision.positive is not None and found in ([], ["abstain_risk"]):
+        yield (
+            f"config.decision.positive: got {decision.positive!r} without a threshold for two classes; set cost, "
+            "least_recall or least_precision, or leave it out"
+        )
 
 
 def _schedule_problems(config: Config) -> Iterator[str]:
@@ -193,7 +213,8 @@ def _schedule_problems(config: Config) -> Iterator[str]:
         yield "config.schedule: is empty; it lists the stages to run, such as ('head', 'block5')"
     for name in dict.fromkeys(schedule):
         if name not in stages:
-            yield f"config.schedule: names stage {name!r}, not in config.stages ({', '.join(stages)})"
+            several = "; several are written as \"('head', 'tune')\"" if "," in name else ""
+            yield f"config.schedule: names stage {name!r}, not in config.stages ({', '.join(stages)}){several}"
         elif schedule.count(name) > 1:
             yield f"config.schedule: names stage {name!r} twice; give the second one a name of its own"
     for name in STAGES_OF_TASKS.get(config.task, ()):
@@ -247,5 +268,5 @@ def _allowed(field: Field, value: Any) -> str:
     if bounds.below is not None and not value < bounds.below:
         return f"is less than {bounds.below:g} ({field.meaning})"
     if bounds.maximum is not None and not value <= bounds.maximum:
-        return f"is at most {bounds.maximum:g} ({field.meaning})"
+        return f"is at most {bounds.maximum:.10g} ({field.meaning})"
     return ""

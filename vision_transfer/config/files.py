@@ -58,10 +58,9 @@ def load_config(argument: str | None) -> ConfigDict:
         config = get_config(recipe) if colon else get_config()
     except UserError:
         raise
-    except OSError as error:
-        reason = f"{error.filename or file}: {error.strerror or error}"
-        raise UserError(f"{shown}: {reason}. {_names_to_choose_from()}") from error
     except Exception as error:  # a config's file is code and can raise anything
+        if isinstance(error, OSError) and error.filename == file:
+            raise UserError(f"{shown}: {file}: {error.strerror}. {_names_to_choose_from()}") from error
         raise UserError(f"{shown}: {_where(error, file)}: {type(error).__name__}: {one_line(error)}") from error
     if not isinstance(config, ConfigDict):
         got = type(config).__name__
@@ -71,7 +70,7 @@ def load_config(argument: str | None) -> ConfigDict:
 
 def _where(error: Exception, file: str) -> str:
     """The file and, if the mistake is in it or came through it, the line."""
-    if isinstance(error, SyntaxError):
+    if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}, line {error.lineno}"
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
     return f"{file}, line {lines[-1]}" if lines else file

@@ -14,6 +14,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
@@ -176,15 +177,13 @@ def _tied(value: str, where: str, run: Path | None, folders: Sequence[Path]) -> 
             for file in folder.glob(f"*-{digest}.py"):
                 if _read(file) == digest:
                     return value
-        raise UserError(
-            f"{where}: {value}: its file is not in {' or '.join(map(str, folders))}, or was changed there; bring back "
-            f"{Path(given).stem}-{digest}.py from a copy"
-        )
+        place = f"not in {' or '.join(map(str, folders))}, or was changed there" if folders else "not here"
+        raise UserError(f"{where}: {value}: its file is {place}; bring back {Path(given).stem}-{digest}.py from a copy")
     return value
 
 
 def _find(given: str, where: str, run: Path | None) -> Path:
-    path = Path(given).expanduser()
+    path = Path(os.path.expanduser(given))  # noqa: PTH111 (Path.expanduser raises an error for an unknown user)
     if path.suffix == ".py":
         copies = [] if run is None else list(run.glob(f"{path.stem}-{'[0-9a-f]' * DIGEST_LENGTH}.py"))
         if not path.is_file() and len(copies) == 1:
@@ -193,7 +192,7 @@ def _find(given: str, where: str, run: Path | None) -> Path:
             raise UserError(f"{where}: there is no file {given}")
         return path
     try:
-        spec = importlib.util.find_spec(given)
+        spec = _module_spec(given)
     except (ImportError, ValueError) as error:
         raise UserError(f"{where}: there is no module {given} ({error})") from error
     if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
@@ -201,10 +200,22 @@ def _find(given: str, where: str, run: Path | None) -> Path:
     return Path(spec.origin)
 
 
+def _module_spec(name: str) -> ModuleSpec | None:
+    """The spec of a module, without importing its packages, whose code nobody has trusted yet."""
+    package, *parts = name.split(".")
+    spec = importlib.util.find_spec(package)
+    for part in parts:
+        if spec is None or spec.submodule_search_locations is None:
+            return None
+        spec = PathFinder.find_spec(f"{spec.name}.{part}", spec.submodule_search_locations)
+    return spec
+
+
 def _read(path: Path) -> str:
     """Reads a file of parts; returns the digest of its text."""
     try:
-        text = path.read_text(encoding="utf-8")
+        # as Python does, without the mark that some editors begin files with
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read ({error})") from error
     digest = hashlib.sha256(text.encode()).hexdigest()[:DIGEST_LENGTH]

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from vision_transfer.config.setting import group, setting
+from vision_transfer.config.setting import LARGEST_SEED, group, setting
 from vision_transfer.config.task_schema import (
     AblationConfig,
     BenchmarkConfig,
@@ -72,8 +72,8 @@ class StageConfig:
     validation_steps: int | None = setting(None, "batches of validation per epoch; default: the whole split", minimum=1)
     monitor: Literal["validation_loss", "validation_accuracy", "validation_accuracy_then_loss"] = setting(
         "validation_loss",
-        "metric that chooses the best epoch (the third: of those with the highest accuracy that with the lowest loss); "
-        "only a strictly better value replaces it, NaN never does",
+        "metric that chooses the best epoch (the third takes, of the epochs with the highest accuracy, the one with "
+        "the lowest loss); only a strictly better value replaces it, NaN never does",
     )
     loss: Literal["cross_entropy"] = setting(
         "cross_entropy", "loss that training minimises; FILE.py:NAME for one of your own", own=True
@@ -239,7 +239,9 @@ class AugmentConfig:
         "keep this many fixed variants of each image, so that the prefix can be cached; 0: fresh ones in each epoch",
         minimum=0,
     )
-    bank_seed: int = setting(0, "seed of the bank's variants, shared by runs of all seeds", minimum=0)
+    bank_seed: int = setting(
+        0, "seed of the bank's variants, shared by runs of all seeds", minimum=0, maximum=LARGEST_SEED
+    )
 
 
 @dataclass(frozen=True)
@@ -288,7 +290,9 @@ class Config:
     task: Literal["train", "benchmark", "classic_classifier", "transfer_curve", "ablation", "probe", "search"] = (
         setting("train", "what the command does with this config")
     )
-    seed: int = setting(0, "seed of initialisation, data order, dropout and augmentation", minimum=0)
+    seed: int = setting(
+        0, "seed of initialisation, data order, dropout and augmentation", minimum=0, maximum=LARGEST_SEED
+    )
     init_from: str | None = setting(None, "folder of a finished run to start from; default: see model.weights")
     init_from_layers: Literal["auto", "all", "backbone"] = setting(
         "auto",

@@ -6,6 +6,8 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 SETTING = "setting"
+# JAX's keys are made of 32 bits of a seed.
+LARGEST_SEED = 2**32 - 1
 
 
 @dataclass(frozen=True)

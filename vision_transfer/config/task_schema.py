@@ -6,7 +6,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from vision_transfer.config.setting import setting
+from vision_transfer.config.setting import LARGEST_SEED, setting
 
 OptimizerName = Literal["rmsprop", "adam", "sgd"]
 PrecisionName = Literal["float32", "tf32", "bfloat16"]
@@ -98,7 +98,7 @@ class DecisionConfig:
 class StudyConfig:
     """Fields of `config.study`, for transfer curves and ablations."""
 
-    seeds: tuple[int, ...] = setting((0, 1, 2), "seeds that each run is repeated with")
+    seeds: tuple[int, ...] = setting((0, 1, 2), "seeds that each run is repeated with", minimum=0, maximum=LARGEST_SEED)
     train_examples: tuple[int, ...] = setting((100, 1000, 10000, 0), "sizes of the training sets; 0: all images")
     least_steps: int = setting(50, "steps that count as an epoch where a pass over the data has fewer", minimum=1)
     source_name: str = setting("mnist", "dataset.name of a transfer curve's pretraining")

@@ -89,5 +89,5 @@ def _read(rule: str) -> tuple[str, float]:
 def _compile(rule: str, pattern: str) -> re.Pattern[str]:
     try:
         return re.compile(pattern)
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise UserError(f"lr_multipliers: {rule!r}: not a regular expression: {error}") from error
