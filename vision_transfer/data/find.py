@@ -15,6 +15,7 @@ from vision_transfer.data.formats.tfds import NAME, PREFIX, is_tfds, tfds_source
 from vision_transfer.data.source import Source
 from vision_transfer.errors import UserError, nearest_names
 from vision_transfer.runtime.console import Screen
+from vision_transfer.runtime.files import user_path
 from vision_transfer.runtime.program import program
 
 DATA_VARIABLE = "VISION_TRANSFER_DATA"
@@ -83,7 +84,7 @@ def find_source(config: DatasetConfig, cache_dir: Path, screen: Screen) -> Sourc
 
 
 def _find(config: DatasetConfig, cache_dir: Path, screen: Screen) -> Source:
-    name, root = config.name, None if config.root is None else Path(config.root).expanduser()
+    name, root = config.name, None if config.root is None else user_path(config.root)
     if name == "auto":
         return _automatic(root, cache_dir, screen, config.grouped_by)
     if name == "embedded":
@@ -91,7 +92,7 @@ def _find(config: DatasetConfig, cache_dir: Path, screen: Screen) -> Source:
     if is_tfds(name):
         return tfds_source(config, cache_dir, screen)
     if name in KNOWN:
-        return _known(name, root, cache_dir, screen)
+        return _known(name, root, cache_dir, screen, config.grouped_by)
     if name not in NAMES:
         raise UserError(f"--config.dataset.name is {name!r}: {nearest_names(name, [*NAMES, NAME, PREFIX + 'NAME'])}")
     if root is None:
@@ -102,7 +103,7 @@ def _find(config: DatasetConfig, cache_dir: Path, screen: Screen) -> Source:
 def data_folder() -> Path | None:
     """The folder in the environment variable VISION_TRANSFER_DATA, if it is set."""
     value = os.environ.get(DATA_VARIABLE)
-    return Path(value).expanduser() if value else None
+    return user_path(value) if value else None
 
 
 def fetched_folder(name: str, cache_dir: Path) -> Path:
@@ -130,7 +131,7 @@ def _read(
     return idx_source(root, name or root.resolve().name, classes)
 
 
-def _known(name: str, root: Path | None, cache_dir: Path, screen: Screen) -> Source:
+def _known(name: str, root: Path | None, cache_dir: Path, screen: Screen, group: str | None) -> Source:
     known = KNOWN[name]
     data = data_folder()
     below = [data / folder for folder in known.folders] if data is not None else []
@@ -143,7 +144,7 @@ def _known(name: str, root: Path | None, cache_dir: Path, screen: Screen) -> Sou
             f"--config.dataset.root may name other places). To get it: {known.how_to_get}."
         )
     shown = place.name if place.name in known.folders else name
-    return _read(known.kind, place, shown, known.classes, cache_dir, screen)
+    return _read(known.kind, place, shown, known.classes, cache_dir, screen, group)
 
 
 def _automatic(root: Path | None, cache_dir: Path, screen: Screen, group: str | None = None) -> Source:

@@ -50,7 +50,7 @@ def named_groups(examples: Examples | Split, pattern: str | None) -> list[str | 
         return [name or None for name in examples.groups] or [None] * len(examples.files)
     try:
         expression = re.compile(pattern)
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise UserError(f"config.dataset.grouped_by: {pattern!r} is no regular expression ({error})") from error
     found = [expression.search(file) for file in examples.files]
     if not any(found):

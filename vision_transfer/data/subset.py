@@ -1,7 +1,7 @@
 """Chooses examples by a hash of their names: balanced nested subsets, and splits held out of another.
 
 With a hash instead of a random generator the choice depends only on seed and names: it is the same in every version of
-every library and at every image size, and adding a file moves no other file to another split.
+every library and at every image size, and adding a file moves at most one other file of its class to another split.
 """
 
 import hashlib

@@ -271,3 +271,10 @@ def test_a_lack_of_memory_does_not_leave_a_file_out(monkeypatch):
     monkeypatch.setattr(decode, "_eight_bits", refused)
     with pytest.raises(UserError, match="not enough memory"):
         decode_image(saved(Image.fromarray(noise(4, 4, 3)), "PNG"), 3)
+
+
+def test_more_than_sixteen_bits_need_a_range():
+    content = saved(Image.fromarray(np.array([[0, 70_000], [200_000, 5]], np.int32)), "TIFF")
+    with pytest.raises(UndecodableError, match=r"values up to 200,000.*value_range"):
+        decode_image(content, 1)
+    assert decode_image(content, 1, (0.0, 200_000.0)).max() == 255

@@ -155,3 +155,15 @@ def test_the_classic_pairs(data_folder):
         ("train/dog/dog.180.jpg", "train/dog/dog.74.jpg"),
         ("train/dog/dog.980.jpg", "validation/dog/dog.1273.jpg"),
     }
+
+
+def test_blank_images_are_compared_with_nothing(monkeypatch, scene):
+    """Their hashes are equal, so that all would be candidates of all."""
+    compared = []
+    monkeypatch.setattr(
+        module, "gradient_correlation", lambda one, other: compared.append(len(one)) or np.ones(len(one))
+    )
+    blank = np.repeat(np.arange(250, dtype=np.uint8), 4)[:, None, None] * np.ones((1, 32, 32), np.uint8)
+    pair = np.stack([thumbnail(scene(0))] * 2)
+    found = near_duplicates(np.concatenate([blank, pair]))
+    assert found.pairs.tolist() == [[1000, 1001]] and sum(compared) == 1

@@ -23,6 +23,8 @@ from vision_transfer.runtime.console import Screen
 PATH, LABEL, SPLIT, GROUP = "path", "label", "split", "group"
 SUFFIXES = (".csv", ".tsv")
 EXPECTED = "a CSV file whose first line names the columns path, label and, optionally, split"
+# Ten million long paths.
+MOST_BYTES = 2**31
 _SEPARATORS = ",;\t"
 _SPLIT_NAMES = [name for names in SPLIT_NAMES.values() for name in names]
 
@@ -161,7 +163,7 @@ def _classes(file: Path, rows: list[_Row]) -> dict[str, int]:
 def _text(file: Path) -> str:
     where = f"--config.dataset.root: {display(str(file))}"
     try:
-        return read_file(file).decode("utf-8-sig")
+        return read_file(file, most=MOST_BYTES).decode("utf-8-sig")
     except UndecodableError as reason:
         raise UserError(f"{where}: {reason}. Expected {EXPECTED}.") from None
     except UnicodeDecodeError as error:

@@ -181,7 +181,8 @@ def _not_read(root: Path, splits: Mapping[str, Path]) -> Iterator[str]:
         loose = _loose_images(place)
         if loose:
             count = f"{len(loose):,} image files" if len(loose) > 1 else "1 image file"
-            yield f"{count} in {display(place.name)} outside of the class folders: not read (such as {loose[0]})"
+            name = display(place.resolve().name)
+            yield f"{count} in {name} outside of the class folders: not read (such as {loose[0]})"
 
 
 def _equal_levels(folders: ClassFolders) -> Iterator[str]:

@@ -7,6 +7,7 @@ there.
 
 import hashlib
 import os
+import stat
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -43,6 +44,8 @@ SYSTEM_NAMES = frozenset(
     )
 )
 _PSEUDO_FILE_SYSTEMS = tuple(map(Path, ("/proc", "/sys", "/dev")))
+# A disk in memory, which clusters have for data.
+_MEMORY_DISK = Path("/dev/shm")
 
 
 @dataclass(frozen=True)
@@ -104,14 +107,19 @@ def files_source(
 
 
 def with_value_range(source: Source, value_range: tuple[float, ...]) -> Source:
-    """The source with the grey values of files of more than 8 bits read in this range; `()` changes nothing."""
+    """The source with the grey values of files of more than 8 bits read in this range; `()` changes nothing.
+
+    Raises:
+        UserError: the source is not made of files.
+    """
     if not value_range:
         return source
+    if any(examples.read is None for examples in source.splits.values()):
+        raise UserError("config.dataset.value_range: is for image files; leave it out for this data set")
 
     def ranged(examples: Examples) -> Examples:
         read = examples.read
-        if read is None:
-            return examples
+        assert read is not None, "checked above"
         return replace(examples, pixels=lambda index, channels: decode_image(read(index), channels, value_range))
 
     splits = {split: ranged(examples) for split, examples in source.splits.items()}
@@ -129,6 +137,9 @@ def may_be_image(path: Path) -> bool:
     if path.suffix.lower() in SUFFIXES:
         return True
     try:
+        # a FIFO would wait for its writer
+        if not stat.S_ISREG(path.stat().st_mode):
+            return False
         with path.open("rb") as file:
             return is_image(file.read(HEAD_BYTES))
     except OSError as error:
@@ -139,7 +150,9 @@ def may_be_image(path: Path) -> bool:
 def refuse_pseudo_folder(path: Path, where: str) -> None:
     """Raises UserError for a folder of the running system, such as /proc, whose files have no end."""
     resolved = path.resolve()
-    if any(resolved.is_relative_to(pseudo) for pseudo in _PSEUDO_FILE_SYSTEMS):
+    if not resolved.is_relative_to(_MEMORY_DISK) and any(
+        resolved.is_relative_to(pseudo) for pseudo in _PSEUDO_FILE_SYSTEMS
+    ):
         raise UserError(f"{where}: {display(str(path))} is a folder of the running system and holds no images.")
 
 

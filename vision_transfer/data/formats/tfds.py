@@ -23,6 +23,7 @@ from vision_transfer.data.images.parallel import map_in_order
 from vision_transfer.data.source import Examples, Source
 from vision_transfer.errors import UserError, nearest_names
 from vision_transfer.runtime.console import Screen
+from vision_transfer.runtime.files import user_path
 from vision_transfer.runtime.program import install_extra, program
 
 # `tfds:NAME`, or `tfds` alone for a folder that was prepared, by own code perhaps.
@@ -62,6 +63,11 @@ def tfds_source(config: DatasetConfig, cache_dir: Path, screen: Screen) -> Sourc
         source = builder.as_data_source(split=instruction, deserialize_method=raw)
         records = _Records(source, instruction, image, label)
         labels, of_split = _labels_and_digest(records, shards, cache_dir, screen)
+        if labels.min(initial=0) < 0:
+            raise UserError(
+                f"{where}: {instruction} has images without a label (-1); name another part for this split, such as "
+                f"--config.dataset.splits.{split}='train[90%:]'"
+            )
         files = tuple(f"{file.name}__{number}" for file, numbers in shards for number in numbers)
         splits[split] = Examples(files, labels, records.pixels)
         content += split.encode() + of_split
@@ -157,7 +163,7 @@ def find_builder(config: DatasetConfig) -> Any:
     import tensorflow_datasets as tfds
 
     where, name = f"--config.dataset.name={config.name}", config.name.removeprefix(PREFIX)
-    root = None if config.root is None else Path(config.root).expanduser()
+    root = None if config.root is None else user_path(config.root)
     if name.endswith(".py") or name.startswith((".", "/", "~")):
         raise UserError(
             f"{where}: is a path, and own builders are code that is not run here. Prepare it with your own script "

@@ -13,6 +13,7 @@ import stat
 import threading
 from collections.abc import Callable
 from contextlib import nullcontext
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,10 +61,11 @@ class UndecodableError(Exception):
 
 
 def decoder_version() -> str:
-    """The versions of this module and of Pillow, which may change the pixels decoded from given bytes."""
+    """The versions of this module, of Pillow, and of its plugin for HEIF, which change what given bytes decode to."""
     import PIL
 
-    return f"{DECODER_VERSION}/pillow-{PIL.__version__}"
+    found = f"{DECODER_VERSION}/pillow-{PIL.__version__}"
+    return f"{found}/pillow-heif-{version('pillow-heif')}" if "HEIF" in formats_read() else found
 
 
 def read_image_file(path: Path) -> bytes:
@@ -76,8 +78,10 @@ def read_image_file(path: Path) -> bytes:
     return read_file(path, _check_image)
 
 
-def read_file(path: Path, check_head: Callable[[bytes], None] = lambda head: None) -> bytes:
-    """The bytes of a regular, non-empty file of at most `MAX_FILE_BYTES`; never waits on a FIFO or device.
+def read_file(
+    path: Path, check_head: Callable[[bytes], None] = lambda head: None, *, most: int = MAX_FILE_BYTES
+) -> bytes:
+    """The bytes of a regular, non-empty file of at most `most` bytes; never waits on a FIFO or device.
 
     `check_head` is called with the first bytes, and raises an error if the rest need not be read.
 
@@ -94,11 +98,11 @@ def read_file(path: Path, check_head: Callable[[bytes], None] = lambda head: Non
             _check_file(os.fstat(file.fileno()))
             head = file.read(HEAD_BYTES)
             check_head(head)
-            content = head + file.read(MAX_FILE_BYTES + 1 - len(head))
+            content = head + file.read(most + 1 - len(head))
     except OSError as error:
         raise UndecodableError(why_unreadable(path, error)) from None
-    if len(content) > MAX_FILE_BYTES:
-        raise UndecodableError(f"over {MAX_FILE_BYTES:,} bytes, the limit for one image file")
+    if len(content) > most:
+        raise UndecodableError(f"over {most:,} bytes, the limit for one file")
     return content
 
 
@@ -221,7 +225,9 @@ def _eight_bits(image: "Image.Image", content: bytes, value_range: tuple[float, 
     if is_wide_grey(image):
         return Image.fromarray(_reduced(np.asarray(image), value_range))
     if value_range and _has_wide_colours(image, content):
-        raise UndecodableError("colours of 16 bits, which value_range cannot be applied to: save it with 8 bits")
+        raise UndecodableError(
+            "16 bits with colours or transparency, which value_range cannot be applied to: save it with 8 bits"
+        )
     # Converting directly gives the same pixels, but also a warning.
     return image.convert("RGBA") if image.mode == "P" and "transparency" in image.info else image
 
@@ -239,7 +245,12 @@ def _reduced(values: np.ndarray, value_range: tuple[float, ...]) -> UInt8[np.nda
             "floating-point pixels, whose range is unknown: save it with 8 or 16 bits, or give their range in "
             "--config.dataset.value_range=0,1"
         )
-    return (np.clip(values.astype(np.int64), 0, _LARGEST_WIDE) >> 8).astype(np.uint8)
+    if values.max(initial=0) > _LARGEST_WIDE:
+        raise UndecodableError(
+            f"values up to {int(values.max()):,}, more than 16 bits hold: save it with 8 or 16 bits, or give their "
+            "range in --config.dataset.value_range=0,100000"
+        )
+    return (np.maximum(values.astype(np.int64), 0) >> 8).astype(np.uint8)
 
 
 def _has_wide_colours(image: "Image.Image", content: bytes) -> bool:

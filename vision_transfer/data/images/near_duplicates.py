@@ -30,7 +30,7 @@ SIDE = 32
 # Likewise, when the same thumbnails give other pairs.
 PAIRS_VERSION = 1
 PAIRS_FOLDER = "near_duplicates"
-# The cache has a file of thumbnails for each split: for each image whether it can be decoded, and its grey pixels.
+# The cache has a file of thumbnails of training images: for each image whether it can be decoded, and its grey pixels.
 THUMBNAILS_FOLDER = "thumbnails"
 ROW_BYTES = 1 + SIDE * SIDE
 _GREY = 1
@@ -84,6 +84,8 @@ def near_duplicates(thumbnails: UInt8[np.ndarray, "n 32 32"], usable: Bool[np.nd
     Images of a single colour have no gradients and are near-duplicates of nothing.
     """
     chosen = np.arange(len(thumbnails)) if usable is None else np.flatnonzero(usable)
+    # Many blank images would all be candidates of each other.
+    chosen = chosen[_vary(thumbnails, chosen)]
     blocks = (chosen[first : first + _CANDIDATES] for first in range(0, len(chosen), _CANDIDATES))
     hashes = np.concatenate([np.empty(0, np.uint64), *(perceptual_hashes(thumbnails[block]) for block in blocks)])
     pairs: list[np.ndarray] = [np.empty((0, 2), np.int32)]
@@ -97,6 +99,12 @@ def near_duplicates(thumbnails: UInt8[np.ndarray, "n 32 32"], usable: Bool[np.nd
     found, similar = np.concatenate(pairs), np.concatenate(similarity)
     order = np.lexsort((found[:, 1], found[:, 0]))
     return NearPairs(found[order], similar[order])
+
+
+def _vary(thumbnails: UInt8[np.ndarray, "n 32 32"], chosen: Int64[np.ndarray, "chosen"]) -> Bool[np.ndarray, "chosen"]:
+    """Whether each of the chosen thumbnails has more than one value."""
+    blocks = (thumbnails[chosen[first : first + _CANDIDATES]] for first in range(0, len(chosen), _CANDIDATES))
+    return np.concatenate([np.empty(0, bool), *(block.min((1, 2)) < block.max((1, 2)) for block in blocks)])
 
 
 def _similar_hashes(hashes: UInt64[np.ndarray, "n"]) -> Iterator[Int64[np.ndarray, "pairs 2"]]:

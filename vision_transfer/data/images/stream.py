@@ -85,7 +85,9 @@ class DecodedRows:
         most = max(1, AHEAD_BYTES // max(1, int(np.prod(self.shape[1:]))))
         new = [number for number in dict.fromkeys(rows.tolist()) if number not in self._ahead][:most]
         for number in list(self._ahead)[: max(0, len(self._ahead) + len(new) - most)]:
-            self._ahead.pop(number).cancel()
+            # another thread may have taken it meanwhile
+            if (decoding := self._ahead.pop(number, None)) is not None:
+                decoding.cancel()
         for number in new:
             self._ahead[number] = self._decode(number)
 
