@@ -102,3 +102,9 @@ def test_the_library_is_not_installed(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(UserError, match="needs huggingface_hub, which is not installed: pip install"):
         hub_file("hf:timm/vgg", allow_download=True)
+
+
+def test_the_commit_of_a_file_in_a_folder(hub):
+    hub.files["timm/vgg/resolve/main/sub/model.safetensors"] = b"weights"
+    file, source = hub_file("hf:timm/vgg/sub/model.safetensors", allow_download=True)
+    assert file.read_bytes() == b"weights" and source.endswith(f"sub/model.safetensors of commit {COMMIT}")

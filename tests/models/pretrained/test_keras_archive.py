@@ -79,3 +79,14 @@ def test_weights_that_are_no_hdf5_file_are_a_message(tmp_path, base_shapes):
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("model.weights.h5", b"nothing")
     assert "not a readable HDF5 file" in refusal(path, base_shapes)
+
+
+def test_a_damaged_compressed_entry_is_a_message(archive, base_shapes):
+    path = archive(compression=zipfile.ZIP_DEFLATED)
+    content = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as opened:
+        entry = opened.getinfo("model.weights.h5")
+    start = entry.header_offset + 30 + len(entry.filename)
+    content[start : start + 64] = b"\xff" * 64
+    path.write_bytes(content)
+    assert "damaged" in refusal(path, base_shapes)

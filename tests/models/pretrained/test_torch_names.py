@@ -190,3 +190,13 @@ def test_another_architecture_is_one_message(tmp_path):
         "config.model.backbone",
     ):
         assert part in str(error.value)
+
+
+def test_the_state_of_an_optimizer_in_the_file_does_not_count():
+    tensors = torch_tensors()
+    state = {
+        f"optimizer.state.{place}.{kind}": np.zeros(1)
+        for place in range(10)
+        for kind in ("step", "exp_avg", "exp_avg_sq")
+    }
+    assert has_torch_names(stored(tensors | state))

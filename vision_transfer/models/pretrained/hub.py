@@ -37,8 +37,9 @@ def hub_file(reference: str, allow_download: bool) -> tuple[Path, str]:
     try:
         found = hf_hub_download(repository, file, revision=parts["revision"], local_files_only=not allow_download)
     except errors.LocalEntryNotFoundError as error:
+        why = "the hub cannot be reached" if allow_download else "the network is not used here"
         raise UserError(
-            f"{where}: the hub cannot be reached, and {file} is not in its cache. On a machine with network access, "
+            f"{where}: {why}, and {file} is not in the hub's cache. On a machine with network access, "
             f"`hf download {repository} {file}` gets the file; pass its path instead"
         ) from error
     except errors.EntryNotFoundError as error:
@@ -49,4 +50,4 @@ def hub_file(reference: str, allow_download: bool) -> tuple[Path, str]:
         raise UserError(f"{where}: there is no public {repository} (a private one needs `hf auth login`)") from error
     except Exception as error:  # those of the HTTP library, which differs between versions
         raise UserError(f"{where}: {' '.join(str(error).split())[:300] or type(error).__name__}") from error
-    return Path(found), f"{reference}, {file} of commit {Path(found).parent.name}"
+    return Path(found), f"{reference}, {file} of commit {Path(found).parents[file.count('/')].name}"

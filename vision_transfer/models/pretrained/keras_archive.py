@@ -17,7 +17,7 @@ from typing import Any
 
 from vision_transfer.errors import UserError
 from vision_transfer.models.pretrained.keras_h5 import list_keras_h5, reading_process
-from vision_transfer.models.pretrained.tensors import StoredTensor, damaged, printable
+from vision_transfer.models.pretrained.tensors import ZIP_DAMAGE, StoredTensor, damaged, printable
 
 WEIGHTS_NAME, CONFIG_NAME = "model.weights.h5", "config.json"
 # Longest configuration; Xception's has 120 kB.
@@ -26,8 +26,6 @@ MAX_CONFIG_BYTES = 16 << 20
 MAX_DEPTH = 8
 # Float32 weights compress to nine tenths; what shrinks more than this is no network.
 MAX_COMPRESSION = 100
-# What zipfile raises for archives that are damaged, encrypted, or compressed in unknown ways.
-ZIP_DAMAGE = (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from vision_transfer.models.pretrained.tensors import Params, Shapes, tensors_sh
 from vision_transfer.models.pretrained.weights_file import FORMATS, WeightsFile, read_weights_file
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.download import RemoteFile, download
-from vision_transfer.runtime.files import shared_folder, temporary_sibling
+from vision_transfer.runtime.files import shared_folder, temporary_sibling, user_path
 
 # The cache has a safetensors file for each release.
 FOLDER = "weights"
@@ -64,10 +64,10 @@ def load_pretrained(
 ) -> PretrainedWeights:
     """Loads weights: from `path` if given, else the published ones from the cache, else from the network.
 
-    Source, preprocessing and licence are shown on the screen. With a `path`, that file, or one of the hub,
-    is the only source, nothing is
-    cached, and the architecture may have any name. `shapes` (layer → parameter → shape) are those of the *whole*
-    published network in network order, even if only its first blocks are used: the digest is over all of it.
+    Source, preprocessing and licence are shown on the screen. With a `path`, that file, or one of the hub, is the only
+    source, nothing is cached, and the architecture may have any name. `shapes` (layer → parameter → shape) are those of
+    the *whole* published network in network order, even if only its first blocks are used: the digest is over all of
+    it.
 
     Raises:
         UserError: the file cannot be used, the architecture has no published weights, every source failed, or the
@@ -80,7 +80,7 @@ def load_pretrained(
     )
     read = partial(read_weights_file, shapes=shapes, torch_names=torch_names)
     if path is not None:
-        file, source = hub_file(str(path), allow_download) if on_hub(str(path)) else (Path(path).expanduser(), "")
+        file, source = hub_file(str(path), allow_download) if on_hub(str(path)) else (user_path(path), "")
         weights = _from_file(file, read, release, releases)
         if source:
             weights = replace(weights, source=source)

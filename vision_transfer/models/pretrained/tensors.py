@@ -1,11 +1,15 @@
 """Tensors in a weights file, matched with the wanted tensors, checked and read; and the digest over them.
 
-A reader (`keras_h5`, `onnx_file`, `safetensors_file`) lists as `StoredTensor`s what a file *claims* to have, without
-reading values. A naming (`names`) gives the candidates and layouts for each wanted tensor. Here the two sides are
-compared, and only matching tensors are read, so the claims of a file never determine how much memory is used.
+A reader (`keras_h5`, `keras_archive`, `torch_file`, `onnx_file`, `safetensors_file`) lists as `StoredTensor`s what a
+file *claims* to have, without reading values. A naming (`keras_names`, `torch_names`) gives the candidates and layouts
+for each wanted tensor. Here the two sides are compared, and only matching tensors are read, so the claims of a file
+never determine how much memory is used.
 """
 
 import hashlib
+import lzma
+import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +18,9 @@ from typing import Any
 import numpy as np
 
 from vision_transfer.errors import UserError
+
+# What zipfile raises for archives that are damaged, encrypted, or compressed in unknown ways.
+ZIP_DAMAGE = (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error, lzma.LZMAError)
 
 # layer -> parameter -> array; layers in network order
 Params = dict[str, dict[str, np.ndarray]]

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from vision_transfer.errors import UserError
-from vision_transfer.models.pretrained.tensors import StoredTensor, damaged, file_dtype, printable, unread
+from vision_transfer.models.pretrained.tensors import ZIP_DAMAGE, StoredTensor, damaged, file_dtype, printable, unread
 from vision_transfer.models.pretrained.torch_pickle import (
     ForbiddenPickleError,
     PickledTensor,
@@ -74,7 +74,7 @@ def open_torch_zip(path: Path) -> Iterator[list[StoredTensor]]:
                 return partial(_read_entry, path, archive, entry)
 
             yield _stored_tensors(path, content, reader)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+    except ZIP_DAMAGE as error:
         raise damaged(path, f"not a readable zip file ({printable(str(error))})") from error
 
 
@@ -228,7 +228,7 @@ def _read_entry(path: Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo, st
                 stream.seek(start)
             # one byte more, so that a storage that is read whole is checked against its sum
             return stream.read(count + 1)[:count]
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError) as error:
+    except (*ZIP_DAMAGE, OSError) as error:
         raise damaged(
             path, f"its entry {printable(entry.filename)} cannot be read ({printable(str(error))})"
         ) from error

@@ -31,6 +31,8 @@ PARAMETERS = {
 }
 # PyTorch's count of training steps, of no use to anybody else.
 COUNTER = "num_batches_tracked"
+# A checkpoint of a training has these of each parameter.
+OPTIMIZER_STATE = (".step", ".exp_avg", ".exp_avg_sq", ".max_exp_avg_sq", ".momentum_buffer", ".square_avg")
 ENDINGS = tuple(f".{name}" for name in (*dict.fromkeys(PARAMETERS.values()), COUNTER))
 
 
@@ -50,8 +52,9 @@ class TorchNames:
 
 
 def has_torch_names(stored: Sequence[StoredTensor]) -> bool:
-    """Whether most tensors have names as PyTorch's modules give them."""
-    return 2 * sum(tensor.name.endswith(ENDINGS) for tensor in stored) > len(stored)
+    """Whether most tensors, without an optimizer's state, have names as PyTorch's modules give them."""
+    named = [tensor.name.endswith(ENDINGS) for tensor in stored if not tensor.name.endswith(OPTIMIZER_STATE)]
+    return 2 * sum(named) > len(named)
 
 
 def by_torch_names(
