@@ -1,7 +1,7 @@
 """Computes the arrays of each figure of `--mode=explain`, draws them and writes the files."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,8 @@ class Selection:
         layers: default: those that fit each figure.
         filters: default: the first 16.
         way: of gradient ascent.
-        target: name or number of the class that heat maps explain; default: the likeliest of each image.
+        target: name or number of the class that heat maps explain; default: the likeliest of each image, as many as
+            the network's `classes_drawn`.
     """
 
     show: Sequence[str]
@@ -94,7 +95,9 @@ def draw_network_figures(
     for layer in selection.layers:
         require_map(loaded.network, layer)
     target = None
-    if selection.target is not None and loaded.classes:
+    if selection.target is not None:
+        if not loaded.classes:
+            raise UserError(f"--target={selection.target}: this network has no classes; leave it out")
         target = class_number(selection.target, loaded.classes)
     written = []
     for image in images:
@@ -120,7 +123,7 @@ def _draw_heat(
     out: Path,
     screen: Screen,
 ) -> Iterator[Path]:
-    """Prints the likeliest classes of an image and draws the evidence for the likeliest, or for the target."""
+    """Prints the likeliest classes of an image and draws the evidence for the likeliest ones, or for the target."""
     network, variables = loaded.network, loaded.variables
     logits = np.asarray(_logits(network, variables, pixels))
     (likeliest,) = top_predictions(logits, loaded.classes, loaded.temperature, max(TOP, loaded.classes_drawn))
@@ -130,7 +133,9 @@ def _draw_heat(
     drawn = [number for number, _ in likeliest[: loaded.classes_drawn]] if target is None else [target]
     for number in drawn:
         name, targets = loaded.classes[number], np.array([number], np.int32)
-        ending = f"-{name}.png" if len(drawn) > 1 else ".png"
+        # two of ImageNet's classes may have one name: crane, maillot
+        own = f"{number}-{name}" if loaded.classes.count(name) > 1 else name
+        ending = f"-{own}.png" if len(drawn) > 1 else ".png"
         if "grad_cam" in selection.show:
             for layer in selection.layers or (last_map(network),):
                 heat = grad_cam(network, variables, pixels, layer, targets)[0]
@@ -148,15 +153,17 @@ _logits = jax.jit(apply, static_argnames="network")
 
 
 def _draw_filters(loaded: LoadedNetwork, selection: Selection, out: Path, screen: Screen) -> Iterator[Path]:
-    for layer in selection.layers or (last_map(loaded.network),):
-        _, _, channels = require_map(loaded.network, layer)
+    # gradient ascent runs the backbone alone, on images of another size
+    backbone = replace(loaded.network, head=())
+    for layer in selection.layers or (last_map(backbone),):
+        _, _, channels = require_map(backbone, layer)
         numbers = selection.filters if selection.filters is not None else FIRST_FILTERS[:channels]
         key = jax.random.key(NOISE_SEED)
         images = []
         with screen.bar(f"Filters of {layer}", len(numbers), unit="filters") as advance:
             for first in range(0, len(numbers), CHUNK):
                 some = numbers[first : first + CHUNK]
-                found, _, _ = filter_images(loaded.network, loaded.variables, layer, some, key, way=selection.way)
+                found, _, _ = filter_images(backbone, loaded.variables, layer, some, key, way=selection.way)
                 images.append(found)
                 advance(len(some))
         figure = filters_figure(np.concatenate(images), numbers, layer, selection.way)
@@ -181,7 +188,10 @@ def _in_tenths(brightness: np.ndarray) -> np.ndarray:
 
 
 def default_layers(network: Network) -> tuple[str, ...]:
-    """All maps of a small network; the last of each stage of a deep one, or its pools if its table names no stages."""
+    """All maps of a small network; the last of each stage of a deep one.
+
+    If its table names no stages, they are its pools; without those, maps at equal distances.
+    """
     maps = map_layers(network)
     if not maps:
         raise UserError(
@@ -194,4 +204,5 @@ def default_layers(network: Network) -> tuple[str, ...]:
         ends = {layer.name for layer in network.layers if isinstance(layer, MaxPool)}
     else:
         ends = {layer_names(members)[-1] for _, members in stages(network.backbone)}
-    return tuple(name for name in maps if name in ends)
+    chosen = tuple(name for name in maps if name in ends)
+    return chosen or tuple(maps[place] for place in np.linspace(0, len(maps) - 1, MOST_MAPS).round().astype(int))

@@ -147,9 +147,10 @@ def _numbers(text: str | None) -> tuple[int, ...] | None:
     for part in text.split(","):
         first, dash, last = part.partition("-")
         try:
-            numbers += range(int(first), int(last if dash else first) + 1)
+            found = range(int(first), int(last if dash else first) + 1)
         except ValueError as error:
             raise UserError(f"--filters={text}: cannot read {part!r}; write numbers such as 0-15 or 3,8,21") from error
-    if not numbers:
-        raise UserError(f"--filters={text}: names no filter; write numbers such as 0-15 or 3,8,21")
+        if not found:
+            raise UserError(f"--filters={text}: {part!r} names no filter; write numbers such as 0-15 or 3,8,21")
+        numbers += found
     return tuple(dict.fromkeys(numbers))
