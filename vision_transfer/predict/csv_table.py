@@ -63,7 +63,7 @@ class Table:
 
 @dataclass
 class Content:
-    """Summary of the growing file: its rows, also by class ("" for an error), size in bytes, and first errors.
+    """Summary of the growing file: its rows, also by class or decision ("" for an error), its bytes, and first errors.
 
     `digests` are those of its batches.
     """
@@ -74,12 +74,12 @@ class Content:
     counts: Counter[str] = field(default_factory=Counter)
     errors: list[tuple[str, str]] = field(default_factory=list)
 
-    def add(self, row: Sequence[str], size: int) -> None:
-        """Counts a row."""
+    def add(self, row: Sequence[str], size: int, *, decides: bool) -> None:
+        """Counts a row, by its decision where the run `decides`."""
         file, class_name, _, error = row[: len(FIXED_COLUMNS)]
         self.rows += 1
         self.size += size
-        self.counts[class_name] += 1
+        self.counts[row[-1] if decides else class_name] += 1
         if error and len(self.errors) < ERRORS_KEPT:
             self.errors.append((file, error))
 
@@ -128,7 +128,7 @@ def append(table: Table, chunks: Iterable[list[Prediction]], content: Content) -
                 os.fsync(digests.fileno())
                 synced = time.monotonic()
             for row, line in zip(rows, lines, strict=True):
-                content.add(row, len(line))
+                content.add(row, len(line), decides=table.decides)
     name_synced(table.unfinished, table.out)
     table.digests.unlink(missing_ok=True)
 
@@ -155,7 +155,7 @@ def _kept(table: Table, files: Sequence[str], header: bytes) -> Content:
                     break
                 content.digests.append(digest)
                 for fields, whole in batch:
-                    content.add(fields, len(whole))
+                    content.add(fields, len(whole), decides=table.decides)
                 batch.clear()
     return content
 

@@ -13,14 +13,14 @@ from vision_transfer.data.formats.image_files import display
 from vision_transfer.errors import UserError
 from vision_transfer.predict import Predictor
 from vision_transfer.predict.csv_table import Content, Table, append, resume
-from vision_transfer.predict.decision import meaning, reason
+from vision_transfer.predict.decision import ABSTAIN, meaning, reason
 from vision_transfer.predict.image_files import find_images
 from vision_transfer.predict.several import common_batch, load_several, stream_of
 from vision_transfer.predict.temperature import Calibration
 from vision_transfer.runs.prepare import device_text
 from vision_transfer.runtime import hosts
 from vision_transfer.runtime.console import Screen, duration
-from vision_transfer.runtime.files import held
+from vision_transfer.runtime.files import held, user_path
 from vision_transfer.runtime.provenance import code_digest, json_digest, params_sha256, versions
 
 LOCKS = "locks"
@@ -40,7 +40,7 @@ def predict(
     """
     if images is None or out is None:
         raise UserError("--mode=predict needs --images=IMAGES (file, folder or pattern) and --out=predictions.csv")
-    path = Path(out).expanduser()
+    path = user_path(out)
     files = find_images(images, screen)
     with hosts.scratch_folder() as scratch:
         path = path if scratch is None else scratch / path.name
@@ -126,9 +126,9 @@ def _say_calibration(calibration: Calibration, screen: Screen) -> None:
 
 def _say_summary(table: Table, content: Content, done: int, seconds: float, screen: Screen) -> None:
     summary = ScreenTable(title=f"Predictions in {table.out}", title_justify="left")
-    summary.add_column("Class")
+    summary.add_column("Decision" if table.decides else "Class")
     summary.add_column("Images", justify="right")
-    for name in table.classes:
+    for name in (*table.classes, *([ABSTAIN] if content.counts[ABSTAIN] else [])):
         summary.add_row(name, f"{content.counts[name]:,}")
     if content.counts[""]:
         summary.add_row("not an image", f"{content.counts['']:,}", style="yellow")

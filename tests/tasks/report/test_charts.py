@@ -14,10 +14,9 @@ from vision_transfer.tasks.report.charts import HEIGHT, WIDTH, Scale, Series, li
 POINT = re.compile(r"[ML]([-\d.]+) ([-\d.]+)")
 
 
-def chart(ys, **more):
-    return line_chart(
-        "Loss", "it falls", "epoch", "loss", [Series("train", "train", range(1, len(ys) + 1), ys, **more)]
-    )
+def chart(ys, is_loss=True, **more):
+    series = [Series("train", "train", range(1, len(ys) + 1), ys, **more)]
+    return line_chart("Loss", "it falls", "epoch", "loss", series, is_loss=is_loss)
 
 
 # imports and a busy machine take longer than hypothesis allows

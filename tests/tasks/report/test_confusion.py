@@ -16,7 +16,7 @@ def test_every_count_is_in_its_cell():
     assert written == {(0, 0): "8", (1, 0): "2", (0, 2): "1", (2, 2): "1234"}
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted", "label")
     assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b", "c"]
-    assert axes.get_title() == "1,242 of 1,245 test images correct"
+    assert axes.get_title() == "1,242 of 1,245 images correct"
     np.testing.assert_allclose(axes.images[0].get_array(), [[0.8, 0.2, 0], [0, 0, 0], [1 / 1235, 0, 1234 / 1235]])
 
 

@@ -19,7 +19,7 @@ from vision_transfer.predict.temperature import calibration_of, probabilities
 from vision_transfer.runs.load import TrainedRun, load_run
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.devices import local_mesh
-from vision_transfer.runtime.files import new_folder
+from vision_transfer.runtime.files import new_folder, user_path
 from vision_transfer.runtime.program import install_extra
 from vision_transfer.tasks.export.agreement import Answer, agreement
 from vision_transfer.tasks.export.inference_network import plain_network
@@ -75,7 +75,7 @@ def export(workdir: Path, out: str | None, formats: str | None, cache_dir: Path,
         UserError: no run, an unknown format, an existing folder, or a file that does not agree with the run.
     """
     chosen = _chosen(formats)
-    folder = workdir / DEFAULT_FOLDER if out is None else Path(out).expanduser()
+    folder = workdir / DEFAULT_FOLDER if out is None else user_path(out)
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise UserError(f"--out={folder}: already exists; remove it, or give a new folder")
     run = load_run(workdir, cache_dir, screen)
@@ -134,8 +134,11 @@ def _images(run: TrainedRun, cache_dir: Path, screen: Screen) -> tuple[np.ndarra
     """Test images spread over the split, or noise if there are none or they cannot be read; and a phrase for them."""
     why = "The run's data has no test split"
     try:
-        split = load_dataset(run.config.dataset, cache_dir=cache_dir, screen=screen).test
-        if len(split):
+        dataset = load_dataset(run.config.dataset, cache_dir=cache_dir, screen=screen)
+        split = dataset.test
+        if run.result["dataset"]["fingerprint"] != dataset.fingerprint:
+            why = "The run's data has changed (its fingerprint differs)"
+        elif len(split):
             rows = np.linspace(0, len(split) - 1, min(CHECKED_IMAGES, len(split))).round().astype(int)
             return split.images[rows], "test images"
     except UserError as error:

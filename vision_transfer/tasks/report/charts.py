@@ -79,10 +79,12 @@ class Scale:
         return round(self.start + (value - low) / (high - low) * (self.end - self.start), 1)
 
 
-def line_chart(title: str, description: str, x_label: str, y_label: str, series: Sequence[Series]) -> Chart | None:
+def line_chart(
+    title: str, description: str, x_label: str, y_label: str, series: Sequence[Series], *, is_loss: bool
+) -> Chart | None:
     """A chart of lines over whole numbers such as epochs; None where no series has a finite value.
 
-    The vertical axis is logarithmic where all values are positive and span more than `LINEAR_SPAN`.
+    The vertical axis of a loss is logarithmic where all values are positive and span more than `LINEAR_SPAN`.
     """
     xs = np.concatenate([np.asarray(one.xs, np.float64) for one in series]) if series else np.zeros(0)
     ys = np.concatenate([np.asarray(one.ys, np.float64) for one in series]) if series else np.zeros(0)
@@ -90,7 +92,7 @@ def line_chart(title: str, description: str, x_label: str, y_label: str, series:
     if not len(finite):
         return None
     low, high = float(finite.min()), float(finite.max())
-    logarithmic = low > 0 and high / low > LINEAR_SPAN
+    logarithmic = is_loss and low > 0 and high / low > LINEAR_SPAN
     y_ticks, (low, high) = _ticks(low, high, logarithmic=logarithmic)
     x_ticks, _ = _ticks(float(xs.min()), float(xs.max()), whole=True)
     first, last = _widened(float(xs.min()), float(xs.max()))
@@ -146,7 +148,7 @@ def reliability_chart(found: Reliability, error: float) -> Chart:
         f"confidence {x:.2f}, accuracy {y:.2f}, {count} images"
         for x, y, count in zip(confidence, accuracy, counts, strict=True)
     ]
-    title, x_label = "Calibration on the test images", "confidence (probability of the predicted class)"
+    title, x_label = "Calibration", "confidence (probability of the predicted class)"
     chart = share_chart(title, x_label, "accuracy", series)
     return chart | {
         "description": f"Expected calibration error {error:.3f}. By bin: {'; '.join(bins)}.",

@@ -62,7 +62,7 @@ def confusion_figure(confusion: Sequence[Sequence[int]], classes: Sequence[str])
                 color="white" if norm(shares[label, predicted]) > DARK else "black",
             )
     right, total = int(np.trace(counts)), int(counts.sum())
-    axes.set_title(f"{right:,} of {total:,} test images correct", fontsize=LARGEST_FONT)
+    axes.set_title(f"{right:,} of {total:,} images correct", fontsize=LARGEST_FONT)
     figure.colorbar(image, ax=axes, label="share of the label's images", shrink=0.8)
     return figure
 

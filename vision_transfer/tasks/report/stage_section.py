@@ -94,8 +94,9 @@ def _chart(curves: StageCurves, quantity: str) -> Chart | None:
             if ring in epochs:
                 parts[-1] += f" and is {values[epochs.index(ring)]:.4g} in the best epoch, {ring}"
     title = f"{quantity.capitalize()} of stage {curves.stage}"
-    label = "loss (nats)" if quantity == "loss" else "accuracy"
-    return line_chart(title, f"Over {len(epochs)} epochs, {'; '.join(parts)}.", "epoch", label, series)
+    is_loss = quantity == "loss"
+    label, description = "loss (nats)" if is_loss else "accuracy", f"Over {len(epochs)} epochs, {'; '.join(parts)}."
+    return line_chart(title, description, "epoch", label, series, is_loss=is_loss)
 
 
 def _verdict(curves: StageCurves, finished: bool) -> str:
@@ -129,6 +130,7 @@ def overlaid_charts(runs: Sequence[tuple[str, Sequence[Mapping[str, Any]]]]) -> 
             if len(one.ys) and math.isfinite(one.ys[-1])
         ]
         title = f"Validation {quantity}, all stages in sequence"
-        label = "validation loss (nats)" if quantity == "loss" else "validation accuracy"
-        charts.append(line_chart(title, f"{'; '.join(ends)}.", "epoch of the run", label, series))
+        is_loss = quantity == "loss"
+        label = "validation loss (nats)" if is_loss else "validation accuracy"
+        charts.append(line_chart(title, f"{'; '.join(ends)}.", "epoch of the run", label, series, is_loss=is_loss))
     return [chart for chart in charts if chart is not None]

@@ -15,7 +15,7 @@ from vision_transfer.tasks.report.charts import Chart, Series, reliability_chart
 from vision_transfer.tasks.report.confusion import row_shares
 from vision_transfer.tasks.report.run_files import Predictions, RunFiles, get, number
 
-# Colours of lines that can be told apart; with more classes, those with the smallest area are drawn.
+# Colours of lines that can be told apart; with more classes, those with the smallest ROC-AUC are drawn.
 MOST_LINES = 6
 # Points of a drawn curve; more could not be seen.
 MOST_POINTS = 400
@@ -57,7 +57,7 @@ def ranking_charts(predictions: Predictions | None, classes: tuple[str, ...], po
         name = f"{classes[label]}, average precision {found.average_precision:.4f}"
         recalls.append(Series(name, style, xs, ys, dots=len(xs) == 1))
     rest = "" if len(classes) == 2 else ", each class against the rest"
-    rest += f", the {len(lines)} of smallest area" if len(classes) > 2 and len(lines) < len(defined) else ""
+    rest += f", the {len(lines)} of smallest ROC-AUC" if len(classes) > 2 and len(lines) < len(defined) else ""
     risk = risk_coverage(predictions.confidence, predictions.right)
     xs, ys = _thinned(risk.coverage, risk.risk)
     charts = [
