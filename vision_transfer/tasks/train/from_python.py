@@ -13,6 +13,7 @@ from vision_transfer.runs.prepare import RunOptions
 from vision_transfer.runtime import jax_setup
 from vision_transfer.runtime.cache_folder import cache_folder
 from vision_transfer.runtime.console import Screen
+from vision_transfer.runtime.files import user_path
 from vision_transfer.tasks.train.task import train as train_config
 
 
@@ -52,11 +53,15 @@ def train(
     for path in fields or {}:
         if path not in known:
             raise UserError(f"train: the config has no field {path!r}; {nearest_names(path, known)}")
-    values.update_from_flattened_dict(dict(fields or {}))
+    for path, value in (fields or {}).items():
+        try:
+            values.update_from_flattened_dict({path: value})
+        except TypeError as error:
+            raise UserError(f"train: config.{path}: got {value!r}; {error}") from error
     resolved = checked(values)
     if resolved.task != "train":
         raise UserError(f"train: the task of this config is {resolved.task!r}; give it to the command line")
     cache = cache_folder()
     jax_setup.configure(cache, deterministic=resolved.deterministic)
-    options = RunOptions(None if workdir is None else Path(workdir).expanduser(), cache, rerun=rerun, reuse=reuse)
+    options = RunOptions(None if workdir is None else user_path(workdir), cache, rerun=rerun, reuse=reuse)
     return Run(train_config(resolved, options, screen or Screen()).path)

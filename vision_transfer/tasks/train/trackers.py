@@ -60,12 +60,12 @@ class Tracker:
     Attributes:
         id: continues it in a later process.
         log: takes a step (epochs over all stages, from 1) and its metrics.
-        finish: takes the metrics and files of a finished run; none of either where it only stops.
+        finish: takes the metrics and files of a run, and whether it has reached its end or only stops.
     """
 
     id: str
     log: Callable[[int, Metrics], None]
-    finish: Callable[[Metrics, Sequence[Path]], None]
+    finish: Callable[[Metrics, Sequence[Path], bool], None]
 
 
 def start_tensorboard(start: Start) -> Tracker:
@@ -89,7 +89,8 @@ def start_tensorboard(start: Start) -> Tracker:
         for each in writers.values():
             each.flush()
 
-    def finish(metrics: Metrics, files: Sequence[Path]) -> None:
+    def finish(metrics: Metrics, files: Sequence[Path], is_finished: bool) -> None:
+        del is_finished  # TensorBoard does not ask
         log(1, metrics)
         for file in _figures(files):
             writer("run").add_image(f"figures/{file.stem}", _pixels(file), dataformats="HWC")
@@ -119,7 +120,7 @@ def start_wandb(start: Start) -> Tracker:
     def log(step: int, metrics: Metrics) -> None:
         run.log(dict(metrics), step=step)
 
-    def finish(metrics: Metrics, files: Sequence[Path]) -> None:
+    def finish(metrics: Metrics, files: Sequence[Path], is_finished: bool) -> None:
         run.summary.update(dict(metrics))
         if files:
             kept: Any = wandb.Artifact(f"run-{identity}", type="run")
@@ -127,7 +128,7 @@ def start_wandb(start: Start) -> Tracker:
                 kept.add_file(str(file))
             run.log_artifact(kept)
             run.log({f"figures/{file.stem}": wandb.Image(str(file)) for file in _figures(files)})
-        run.finish(exit_code=0 if metrics else 1)
+        run.finish(exit_code=0 if is_finished else 1)
 
     return Tracker(identity, log, finish)
 
@@ -154,11 +155,12 @@ def start_mlflow(start: Start) -> Tracker:
         now = int(time.time() * 1000)
         client.log_batch(identity, metrics=[entities.Metric(name, value, now, step) for name, value in metrics.items()])
 
-    def finish(metrics: Metrics, files: Sequence[Path]) -> None:
-        log(1, metrics)
+    def finish(metrics: Metrics, files: Sequence[Path], is_finished: bool) -> None:
+        if metrics:
+            log(1, metrics)
         for file in files:
             client.log_artifact(identity, str(file), "figures" if file.suffix == ".png" else None)
-        client.set_terminated(identity, "FINISHED" if metrics else "KILLED")
+        client.set_terminated(identity, "FINISHED" if is_finished else "KILLED")
 
     return Tracker(identity, log, finish)
 
@@ -214,21 +216,25 @@ class Session:
             if step > self.logged and self.tracker is not None:
                 self._try(partial(self._log, self.tracker, step, record_metrics(record)))
 
-    def finish(self, result: dict[str, Any]) -> None:
-        """Sends the test's metrics with their intervals, the figures and the report, and ends the run there."""
+    def finish(self, result: dict[str, Any] | None) -> None:
+        """Sends the test's metrics with their intervals, the figures and the report, and ends the run there.
+
+        `result` is None for a run that is not to be tested.
+        """
         folder = self.run.folder
         if self.tracker is not None:
             self.log([json.loads(line) for line in folder.metrics_file.read_text(encoding="utf-8").splitlines()])
         files = [folder.config_file, folder.result_file, folder.report_file, *sorted(folder.figures.glob("*.png"))]
-        self._end(test_metrics(result), [file for file in files if file.is_file()])
+        metrics = {} if result is None else test_metrics(result)
+        self._end(metrics, [file for file in files if file.is_file()], True)
 
     def stop(self) -> None:
         """Ends this process's part of a run that is not finished."""
-        self._end({}, [])
+        self._end({}, [], False)
 
-    def _end(self, metrics: Metrics, files: Sequence[Path]) -> None:
+    def _end(self, metrics: Metrics, files: Sequence[Path], is_finished: bool) -> None:
         if self.tracker is not None:
-            self._try(partial(self.tracker.finish, metrics, files))
+            self._try(partial(self.tracker.finish, metrics, files, is_finished))
         self.tracker = None
 
     def _start(self) -> None:
