@@ -1,6 +1,8 @@
 """Features of images for other programs: the outputs of any layer of a network, as one array."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ from vision_transfer.data.images.parallel import map_in_order
 from vision_transfer.data.images.resize import resize
 from vision_transfer.data.rows import TakenRows
 from vision_transfer.errors import UserError
-from vision_transfer.models.inference import infer_batches
+from vision_transfer.models.inference import infer_batches, infer_stream, on_devices
 from vision_transfer.models.network import Network, Params
 from vision_transfer.predict.image_files import find_images
 from vision_transfer.runtime import hosts
@@ -41,8 +43,8 @@ def features(
         network: as `load` gives it.
         variables: as `load` gives them.
         images: `(images, height, width, channels)`, values 0–255, of the network's size; or image files: a file, a
-            folder (all images below it), a pattern, or a list of files. Files are decoded, and resized bilinearly
-            to the network's size, as in training.
+            folder (all images below it), a pattern, or a list of files. Files are decoded a few batches ahead, and
+            resized bilinearly to the network's size.
         layer: a row of the network; by default the last of the backbone.
         batch_size: images that are computed together.
         screen: shows progress; nothing by default.
@@ -75,17 +77,30 @@ def features(
     def compute(firsts: Sequence[int]) -> Iterator[np.ndarray]:
         rows = [row for first in firsts for row in range(first, min(first + size, shape[0]))]
         if pixels is None:
-            own = _decoded([files[row] for row in rows], network, screen)
+            on_mesh = on_devices(network, variables, mesh, batch_size=size, stop=stop)
+            with closing(_decoded([files[row] for row in rows], network, screen)) as decoded:
+                found = infer_stream(network, on_mesh, _batches(decoded, size), mesh, stop=stop)
+                for first, outputs in zip(firsts, found, strict=True):
+                    yield outputs[: shape[0] - first]
         else:
             own = TakenRows(pixels, np.array(rows, np.int64))
-        return infer_batches(network, variables, own, mesh, batch_size=size, stop=stop)
+            yield from infer_batches(network, variables, own, mesh, batch_size=size, stop=stop)
 
     return np.concatenate(list(hosts.shared_out(range(0, shape[0], size), compute))).astype(np.float32)
 
 
-def _decoded(files: list[str], network: Network, screen: Screen) -> UInt8[np.ndarray, "images height width channels"]:
+def _batches(
+    images: Iterator[UInt8[np.ndarray, "height width channels"]], size: int
+) -> Iterator[UInt8[np.ndarray, "batch height width channels"]]:
+    """The images in batches of equal size; the last one is repeated where they end."""
+    while chunk := list(islice(images, size)):
+        yield np.stack([*chunk, *[chunk[-1]] * (size - len(chunk))])
+
+
+def _decoded(
+    files: list[str], network: Network, screen: Screen
+) -> Generator[UInt8[np.ndarray, "height width channels"]]:
     size, _, channels = network.input_shape
-    pixels = np.empty((len(files), *network.input_shape), np.uint8)
 
     def decode(file: str) -> UInt8[np.ndarray, "height width channels"]:
         try:
@@ -93,6 +108,4 @@ def _decoded(files: list[str], network: Network, screen: Screen) -> UInt8[np.nda
         except UndecodableError as reason:
             raise UserError(f"features: {file}: {reason}") from reason
 
-    for row, image in enumerate(map_in_order(decode, files, screen=screen, title="Decoding")):
-        pixels[row] = image
-    return pixels
+    return map_in_order(decode, files, screen=screen, title="Features")
