@@ -215,7 +215,12 @@ def _files_below(folder: Path) -> list[Path]:
 
 
 def _size(files: list[Path]) -> int:
-    return sum(file.stat().st_size for file in files)
+    """Bytes of the files that are still there: another process may finish or remove one meanwhile."""
+    found = 0
+    for file in files:
+        with suppress(FileNotFoundError):
+            found += file.stat().st_size
+    return found
 
 
 def selected(text: str, entries: Sequence[Entry], now: float) -> list[Entry]:
