@@ -75,7 +75,7 @@ def test_a_way_that_wins_on_the_first_fold_can_be_trained_for_all(count, left, e
         return
     last = [Scored(one, np.ones(1, bool), 0.5, 1.0, 1.0) for one in first.candidates]
     whole = first
-    while len(whole.candidates) > 1:
+    while whole.candidates[0].on_first_fold:
         left -= whole.seconds
         whole = next_tuning(last[: len(whole.candidates)], allowance(left, epoch, other, folds=5))
     assert not whole.candidates[0].on_first_fold and whole.seconds <= left + 1e-6
@@ -127,3 +127,14 @@ def test_every_fold_takes_the_time_that_a_run_takes_besides_its_operations():
     speed = Speed(1e-12, 1e-12)
     assert speed.seconds(one) == OVERHEAD_SECONDS + 1 + 20
     assert speed.seconds(replace(one, runs=5)) == 5 * OVERHEAD_SECONDS + 1 + 20
+
+
+def test_with_folds_a_single_way_is_tried_on_the_first_one_before_its_epochs_are_planned(scored):
+    allowed = allowance(900.0, folds=5)
+    first = first_tuning(ways(1), allowed)
+    assert [(one.on_first_fold, one.tuning.epochs) for one in first.candidates] == [(True, 1)] and first.seconds == 15
+    last = [replace(scored([True] * 5), candidate=first.candidates[0])]
+    # measured, an epoch takes twice as long: 25 s besides epochs of 100 s
+    final = next_tuning(last, allowance(885.0, epoch=20.0, folds=5))
+    assert [(one.on_first_fold, one.tuning.epochs) for one in final.candidates] == [(False, 8)]
+    assert not first_tuning(ways(1), allowance(80.0, folds=5)).candidates[0].on_first_fold, "no time for a trial"

@@ -25,7 +25,7 @@ def do_round(tmp_path, screen, monkeypatch):
             raise error
 
         monkeypatch.setattr(task, "launch", launch)
-        journal, planned = Journal(tmp_path, 1e-11), Round("heads", (HEAD,), 5.0)
+        journal, planned = Journal(tmp_path, "digest", 1e-11), Round("heads", (HEAD,), 5.0)
         journal.begin(planned)
         plan = SimpleNamespace(folder=tmp_path, runs=lambda candidate: [SimpleNamespace(config=candidate)])
         task._do_round(plan, planned, journal, None, ("", 1), screen)
@@ -35,7 +35,7 @@ def do_round(tmp_path, screen, monkeypatch):
 
 def test_a_run_that_fails_is_recorded_and_the_search_goes_on(do_round, tmp_path):
     do_round(UserError("the loss is not finite"))
-    journal = Journal(tmp_path, 1.0)
+    journal = Journal(tmp_path, "digest", 1.0)
     assert journal.entries[HEAD].error == "the loss is not finite"
     assert journal.seconds > 0, "its time counts"
 
@@ -44,4 +44,4 @@ def test_a_run_that_fails_is_recorded_and_the_search_goes_on(do_round, tmp_path)
 def test_a_run_that_was_not_tried_is_no_failure(do_round, tmp_path, error):
     with pytest.raises(type(error)):
         do_round(error)
-    assert HEAD not in Journal(tmp_path, 1.0).entries
+    assert HEAD not in Journal(tmp_path, "digest", 1.0).entries

@@ -33,9 +33,9 @@ class Scored:
         """Share of correctly classified validation images."""
         return float(np.mean(self.correct))
 
-    def rank(self) -> tuple[float, float, float]:
-        """Orders candidates from the best on: by accuracy, then loss, then cost."""
-        return (-self.accuracy, self.loss, self.cost)
+    def rank(self) -> tuple[float, float, float, str]:
+        """Orders candidates from the best on: by accuracy, then loss, then cost; of equals, by name."""
+        return (-self.accuracy, self.loss, self.cost, self.candidate.name)
 
 
 def best(scored: Sequence[Scored]) -> Scored:

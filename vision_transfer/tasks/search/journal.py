@@ -4,7 +4,7 @@ The runs themselves are in `runs/`. A round is written before its first run star
 and seconds of its runs, one or a run for each fold, or why one failed. All decisions are functions of these values.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,34 +15,60 @@ from vision_transfer.tasks.search.candidates import AVERAGE, LINEAR, Base, Candi
 from vision_transfer.tasks.search.rounds import Round
 
 JOURNAL = "search.json"
+# The times of an `Entry`.
+SECONDS = ("seconds", "forward_seconds", "training_seconds", "total_seconds")
 
 
 @dataclass(frozen=True)
 class Entry:
-    """The outcome of a candidate: the folders of its runs and the seconds they took, or the error that ended one."""
+    """The outcome of a candidate.
+
+    Attributes:
+        folders: of its runs; none where one failed.
+        seconds: that they took, without those that were done before for another candidate.
+        forward_seconds: of features and evaluation, of all its runs.
+        training_seconds: of their last stages.
+        total_seconds: of all its runs.
+        error: the reason for the failure, or None.
+    """
 
     folders: tuple[Path, ...]
     seconds: float
+    forward_seconds: float = 0.0
+    training_seconds: float = 0.0
+    total_seconds: float = 0.0
     error: str | None = None
 
 
 class Journal:
     """The rounds of a search and the entries of their runs, in the file of its folder."""
 
-    def __init__(self, folder: Path, product_seconds: float) -> None:
-        """Reads the journal in a folder, or begins one, with the seconds per operation of a matrix product here.
+    def __init__(self, folder: Path, digest: str, product_seconds: float) -> None:
+        """Reads the journal of a search in a folder, or begins one.
+
+        Args:
+            folder: of the search.
+            digest: of its config and data.
+            product_seconds: seconds per operation of a matrix product here.
 
         Raises:
-            UserError: the file is damaged.
+            UserError: the file is damaged, or of a search with another digest.
         """
         self.file = folder / JOURNAL
+        self.digest = digest
         self.product_seconds = product_seconds
         self.rounds: list[Round] = []
         self.entries: dict[Candidate, Entry] = {}
         self.tested: list[Candidate] = []
+        # They are tried again.
+        self.failed_before: set[Candidate] = set()
         content = read_json(self.file)
         if content is None:
             return
+        if content.get("digest") != digest:
+            raise UserError(
+                f"{self.file}: is of another search (other data, or another config); give another --workdir, or --rerun"
+            )
         try:
             self._read(content)
         except (KeyError, TypeError, ValueError) as error:
@@ -57,6 +83,9 @@ class Journal:
 
     def note(self, candidate: Candidate, entry: Entry) -> None:
         """Records what a candidate's run came to."""
+        if candidate in self.failed_before:
+            self.failed_before.remove(candidate)
+            entry = replace(entry, seconds=entry.seconds + self.entries[candidate].seconds)
         self.entries[candidate] = entry
         self._write()
 
@@ -79,7 +108,9 @@ class Journal:
             for candidate, run in zip(candidates, planned["runs"], strict=True):
                 if "seconds" in run:
                     folders = tuple(map(Path, run["folders"]))
-                    self.entries[candidate] = Entry(folders, float(run["seconds"]), run.get("error"))
+                    seconds = (float(run[name]) for name in SECONDS)
+                    self.entries[candidate] = Entry(folders, *seconds, error=run.get("error"))
+        self.failed_before = {candidate for candidate, entry in self.entries.items() if entry.error is not None}
         self.tested = [_candidate(run) for run in content["tested"]]
 
     def _write(self) -> None:
@@ -92,6 +123,7 @@ class Journal:
             for planned in self.rounds
         ]
         content = {
+            "digest": self.digest,
             "product_seconds": self.product_seconds,
             "rounds": rounds,
             "tested": list(map(_as_json, self.tested)),
@@ -102,7 +134,8 @@ class Journal:
         entry = self.entries.get(candidate)
         if entry is None:
             return {}
-        found: dict[str, Any] = {"seconds": round(entry.seconds, 3), "folders": list(map(str, entry.folders))}
+        found: dict[str, Any] = {name: round(getattr(entry, name), 3) for name in SECONDS}
+        found["folders"] = list(map(str, entry.folders))
         return found | ({} if entry.error is None else {"error": entry.error})
 
 

@@ -64,7 +64,8 @@ def write_page(outcome: Outcome, folder: Path, screen: Screen) -> None:
     time_note = "Time: of its runs, without what earlier ones had left it."
     if outcome.trials:
         time_note += " First fold: judged on its images only, to compare ways to fine-tune with each other."
-    note = f"{front_note} 95 %: Wilson interval of the accuracy. TFLOP: to train it from the images. {time_note}"
+    cost_note = f"TFLOP: to train it from the images{', for all folds and their tests' if outcome.folds else ''}."
+    note = f"{front_note} 95 %: Wilson interval of the accuracy. {cost_note} {time_note}"
     figure = f"![Accuracy against training cost]({FIGURE})\n"
     errors = {one.name: " ".join(entry.error.split()) for one, entry in outcome.journal.entries.items() if entry.error}
     failures = [f"- {name} failed: {error}\n" for name, error in errors.items()]
@@ -130,10 +131,10 @@ def sentences(outcome: Outcome) -> list[str]:
     runs = len(outcome.scored) + len(outcome.trials)
     spent = (
         f"{runs} {'candidate' if runs == 1 else 'candidates'} took {duration(outcome.journal.seconds)} of "
-        f"{duration(outcome.budget)}, without the test."
+        f"{duration(outcome.budget)}, without {'the last run' if outcome.folds else 'the test'}."
     )
     if outcome.ahead is None:
-        ahead = "Ten more minutes would try nothing else: add backbones, sizes or rates to config.search."
+        ahead = "Nothing new fits into ten more minutes: give more, or add backbones, sizes or rates to config.search."
     else:
         names = "; ".join(one.name for one in outcome.ahead.candidates)
         ahead = f"Ten more minutes (--config.search.minutes={outcome.budget / 60 + 10:g}) would try: {names}."

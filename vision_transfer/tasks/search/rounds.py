@@ -3,9 +3,10 @@
 Heads come first, base by base from the cheapest on, as long as a base takes at most half of the time left. Then
 successive halving (Jamieson and Talwalkar 2016, arXiv:1502.07943) over ways to fine-tune the best bases: a round trains
 several of them briefly, its best third trains again for longer, until one is left; that one gets the time left. If it
-needs less, the ways that have not been tried begin such a series of their own. In a search by folds, rounds of several
-ways train each on the first fold only, and the last one's way is trained for all. Each round trains from the pretrained
-weights with a schedule of its own, so that its learning rate ends at 0.
+needs less, the ways that have not been tried begin such a series of their own. In a search by folds, a first
+round and rounds of several ways train each on the first fold only, and the last one's way is trained for all. Each
+round trains from the pretrained weights with a schedule of its own, so that its learning rate ends at 0. Where no way
+is left, the heads of bases come that were too expensive before.
 
 Everything here is a function of recorded values, so that a search that was killed goes on as it would have done.
 """
@@ -22,6 +23,15 @@ HEADS_SHARE = 0.5
 ROUND_SHARE, KEPT_SHARE = 1 / 3, 1 / 3
 # More epochs than this multiple of the last round's are worth a new run.
 LEAST_GROWTH = 1.5
+
+
+@dataclass(frozen=True)
+class Round:
+    """Candidates to train, independent of each other, a title, and the seconds that they are expected to take."""
+
+    title: str
+    candidates: tuple[Candidate, ...]
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -53,14 +63,16 @@ class Allowance:
         """The seconds that a round of these ways may take: all that are left for a single one."""
         return self.left if len(ways) == 1 else self.left * ROUND_SHARE
 
+    def trial(self, way: Candidate) -> Round | None:
+        """The shortest run of a way on the first fold, whose speed tells how many epochs fit; None if none is needed.
 
-@dataclass(frozen=True)
-class Round:
-    """Candidates to train, independent of each other, a title, and the seconds that they are expected to take."""
-
-    title: str
-    candidates: tuple[Candidate, ...]
-    seconds: float
+        It needs time besides the shortest runs of all folds.
+        """
+        tried = replace(way, on_first_fold=True).after(self.least)
+        seconds = self.seconds([tried], self.least)
+        if not self.by_folds or seconds + self.seconds([way], self.least) > self.left:
+            return None
+        return Round("fine-tuning, 1 way", (tried,), seconds)
 
 
 def next_heads(
@@ -101,6 +113,8 @@ def first_tuning(ways: Sequence[Candidate], allowance: Allowance) -> Round | Non
         if allowance.seconds(tried, allowance.least) > share or (fitting and alone > allowance.left - share):
             break
         fitting.append(way)
+    if len(fitting) == 1 and (trial := allowance.trial(fitting[0])) is not None:
+        return trial
     return _round(fitting, allowance) if fitting else None
 
 

@@ -12,6 +12,8 @@ from vision_transfer.config import Config, digested
 from vision_transfer.data.dataset import Dataset
 from vision_transfer.data.load import load_dataset
 from vision_transfer.errors import UserError
+from vision_transfer.freezing import resolve
+from vision_transfer.models.layers import layer_names, layers_of
 from vision_transfer.models.network import Network
 from vision_transfer.runs.build import DataFacts, build_network
 from vision_transfer.runs.folder import FolderBusy, OtherConditions, RunFolder, default_folder
@@ -19,13 +21,13 @@ from vision_transfer.runs.predictions import OutOfFold
 from vision_transfer.runs.prepare import RunOptions
 from vision_transfer.runs.trained import Judged, joined, read_judged
 from vision_transfer.runtime.console import Screen, duration
-from vision_transfer.runtime.files import absolute_path, claimed_folder
+from vision_transfer.runtime.files import absolute_path, claimed_folder, remove
 from vision_transfer.runtime.provenance import json_digest
 from vision_transfer.runtime.terminal import SafeConsole
 from vision_transfer.tasks.ablation.all_runs import SHARED_STAGES, do_all
 from vision_transfer.tasks.ablation.estimate import flops_per_second
 from vision_transfer.tasks.ablation.launchers import read_launcher
-from vision_transfer.tasks.ablation.sweep import SweepFolder, failure, finished_run, refusal
+from vision_transfer.tasks.ablation.sweep import SweepFolder, failed_seconds, failure, finished_run, refusal
 from vision_transfer.tasks.folds import configs_of_folds, read_folds
 from vision_transfer.tasks.search.candidates import Base, Candidate, bases, run_config, tunings, with_base
 from vision_transfer.tasks.search.choose import Scored, chosen
@@ -37,7 +39,7 @@ from vision_transfer.tasks.study.plan import PlannedRun, Study
 from vision_transfer.tasks.study.runs import launch, read_finished
 from vision_transfer.tasks.train.messages import say_doubts
 
-LOGS = "logs"
+LOGS, ROUNDS = "logs", "rounds"
 # Part of the time that is not planned, because a run may take longer than expected.
 MARGIN = 0.1
 
@@ -46,19 +48,22 @@ MARGIN = 0.1
 class Search:
     """A search before it starts: its config, networks, the sizes of the splits, and its folder.
 
-    `networks` has the network of each base. With folds (`config.dataset.folds`) candidates are compared on the images
-    of all, each predicted by a run that has not seen it; the sizes are those of one fold's run.
+    `networks` has the network of each base, `digest` is of the config and the data. With folds (`config.dataset.folds`)
+    candidates are compared on the images of all, each predicted by a run that has not seen it; the sizes are those of
+    one fold's run.
     """
 
     config: Config
     networks: dict[Base, Network]
     sizes: dict[str, int]
     folder: Path
+    digest: str
 
     @property
     def folds(self) -> int:
-        """The number of folds, 0 for none."""
-        return self.config.dataset.folds
+        """The number of folds that candidates are compared by; 0 for none, or where the config names one of them."""
+        dataset = self.config.dataset
+        return dataset.folds if dataset.fold is None else 0
 
     def run_config(self, candidate: Candidate) -> Config:
         """The config of a candidate's run; with folds, of that on the images of all."""
@@ -112,10 +117,12 @@ def search(config: Config, options: RunOptions, screen: Screen, launcher: str | 
     busy = UserError(f"{plan.folder}: this search is in use by another process; wait for it to end")
     with claimed_folder(plan.folder, busy):
         if options.rerun:
-            (plan.folder / JOURNAL).unlink(missing_ok=True)
-        journal = Journal(plan.folder, 1 / flops_per_second())
+            remove(plan.folder / JOURNAL)
+            remove(plan.folder / ROUNDS)
+        journal = Journal(plan.folder, plan.digest, 1 / flops_per_second())
+        shared = None if options.rerun else SHARED_STAGES
         # the run of a fold is tested on images of training
-        own = replace(options, workdir=None, shared_stages=SHARED_STAGES, test=bool(plan.folds))
+        own = replace(options, workdir=None, shared_stages=shared, test=bool(plan.folds))
         budget = 60 * config.search.minutes
         screen.say(f"Search in {plan.folder}: {duration(journal.seconds)} of {duration(budget)} used so far.")
         for planned in journal.rounds:
@@ -133,8 +140,9 @@ def search(config: Config, options: RunOptions, screen: Screen, launcher: str | 
         journal.note_test(winner.candidate)
         last = "trained on the images of all folds and tested" if plan.folds else "tested"
         screen.say(f"Chosen: {winner.candidate.name}; it is {last} now.", style="bold")
-        # With --rerun it has been trained again already.
-        tested = replace(own, test=True, rerun=False, out_of_fold=_out_of_fold(plan, winner.candidate, journal))
+        # With --rerun a candidate's own run has been done again already.
+        again = options.rerun and bool(plan.folds)
+        tested = replace(own, test=True, rerun=again, out_of_fold=_out_of_fold(plan, winner.candidate, journal))
         folder = launch(plan.run_config(winner.candidate), tested, screen.silent())
         ahead = next_round(plan, journal, budget + 600)
         outcome = Outcome(whole, trials, winner, folder, journal, budget, plan.folds, ahead)
@@ -149,7 +157,7 @@ def next_round(plan: Search, journal: Journal, budget: float) -> Round | None:
     for one, entry in journal.entries.items():
         if entry.folders:
             of_base = measured.setdefault(one.base, [])
-            of_base.append(_measured(plan, one, entry.folders, first=not of_base))
+            of_base.append(_measured(plan, one, entry, first=not of_base))
     everything = list(chain.from_iterable(measured.values()))
     speed = {base: speed_of(base.backbone, everything, journal.product_seconds) for base in plan.networks}
     left = (1 - MARGIN) * budget - journal.seconds
@@ -166,7 +174,9 @@ def next_round(plan: Search, journal: Journal, budget: float) -> Round | None:
             return found
 
     def way_seconds(way: Candidate, epochs: int) -> float:
-        return speed[way.base].seconds(replace(plan.work(way), epochs=epochs))
+        seconds = speed[way.base].seconds(replace(plan.work(way), epochs=epochs))
+        # if it is chosen, it is trained again on the images of all folds
+        return seconds if way.on_first_fold or not plan.folds else seconds * plan.folds / (plan.folds - 1)
 
     time_left = left - _test_seconds(plan, speed)
     allowance = Allowance(time_left, search.least_epochs, search.most_epochs, way_seconds, by_folds=bool(plan.folds))
@@ -177,7 +187,8 @@ def next_round(plan: Search, journal: Journal, budget: float) -> Round | None:
     tuned = [one for planned in journal.rounds for one in planned.candidates if one.tuning is not None]
     tried = {replace(one.after(1), on_first_fold=False) for one in tuned}
     ways = [way for base in promising(scored, by_base) for way in plan.ways(base)]
-    return first_tuning([way for way in ways if way not in tried], allowance)
+    found = first_tuning([way for way in ways if way not in tried], allowance)
+    return found or next_heads(waiting, search.heads, by_base, time_left)
 
 
 def all_scored(plan: Search, journal: Journal) -> list[Scored]:
@@ -185,7 +196,7 @@ def all_scored(plan: Search, journal: Journal) -> list[Scored]:
     found: list[Scored] = []
     for candidate, entry in journal.entries.items():
         if entry.folders:
-            judged = _judged(plan, entry.folders)
+            judged = joined(_judged(plan, entry.folders))
             found.append(Scored(candidate, judged.correct, judged.loss, plan.cost(candidate), entry.seconds))
     return found
 
@@ -195,12 +206,14 @@ def _prepare(config: Config, options: RunOptions, screen: Screen) -> Search:
     if not listed or not config.search.heads:
         raise UserError("config.search: backbones, image_sizes and heads must each have at least one value")
     first = with_base(config, listed[0]).dataset
-    data = load_dataset(replace(first, fold=0 if first.folds else None), cache_dir=options.cache_dir, screen=screen)
+    by_folds = bool(first.folds) and first.fold is None
+    sample = replace(first, fold=0) if by_folds else first
+    data = load_dataset(sample, cache_dir=options.cache_dir, screen=screen)
     sizes = {"train": len(data.train), "validation": len(data.validation), "test": len(data.test)}
     numbers = ", ".join(f"{count:,} {split}" for split, count in sizes.items())
     screen.say(f"{data.name}: {len(data.classes)} classes; {numbers}; {data.note}")
     say_doubts(data, screen)
-    if first.folds:
+    if by_folds:
         screen.say(
             f"Candidates are compared on the images of all {first.folds} folds; these numbers are of one fold's run."
         )
@@ -212,7 +225,26 @@ def _prepare(config: Config, options: RunOptions, screen: Screen) -> Search:
     spaces = replace(config.search, minutes=0.0)
     digest = json_digest([digested(config), repr(spaces), data.fingerprint])
     folder = options.workdir or default_folder(config.name, digest).path
-    return Search(config, networks, sizes, folder)
+    plan = Search(config, networks, sizes, folder, digest)
+    _check_ways(plan)
+    return plan
+
+
+def _check_ways(plan: Search) -> None:
+    """Raises UserError for a freeze spec that a network cannot have, or that trains nothing but the head."""
+    for base, network in plan.networks.items():
+        names = layer_names(layers_of(network.backbone))
+        for way in plan.ways(base):
+            assert way.tuning is not None, "a way to fine-tune"
+            try:
+                mask = resolve(way.tuning.freeze, network)
+            except UserError as error:
+                raise UserError(f"config.search.freeze, {base.backbone}: {error}") from error
+            if not any(any(mask.get(name, {}).values()) for name in names):
+                raise UserError(
+                    f"config.search.freeze: {way.tuning.freeze!r} trains no layer of {base.backbone}; heads on the "
+                    "frozen network are tried anyway, so leave it out"
+                )
 
 
 def _network(config: Config, base: Base, data: Dataset) -> Network:
@@ -243,22 +275,21 @@ def _test_seconds(plan: Search, speed: dict[Base, Speed]) -> float:
     )
 
 
-def _measured(plan: Search, candidate: Candidate, folders: Sequence[Path], *, first: bool) -> Measured:
+def _measured(plan: Search, candidate: Candidate, entry: Entry, *, first: bool) -> Measured:
     """The cost of a candidate; `first` if it is the first one of its base, which computes the features."""
-    judged = _judged(plan, folders)
-    work, seconds = plan.work(candidate, has_features=not first), judged.seconds
-    forward = seconds["features"] + (0.0 if candidate.tuning is None else seconds["evaluate"])
-    return Measured(candidate.base.backbone, work, forward, judged.training_seconds, seconds["total"])
+    work = plan.work(candidate, has_features=not first)
+    return Measured(candidate.base.backbone, work, entry.forward_seconds, entry.training_seconds, entry.total_seconds)
 
 
-def _judged(plan: Search, folders: Sequence[Path]) -> Judged:
+def _judged(plan: Search, folders: Sequence[Path]) -> list[Judged]:
+    """The answers of each run."""
     parts: list[Judged] = []
     for folder in folders:
         found = read_judged(RunFolder(folder), by_test=bool(plan.folds))
         if found is None:
             raise UserError(f"{folder}: the run of a search is not there any more; remove search.json to search again")
         parts.append(found)
-    return joined(parts)
+    return parts
 
 
 def _out_of_fold(plan: Search, candidate: Candidate, journal: Journal) -> OutOfFold | None:
@@ -274,7 +305,7 @@ def _do_round(
     plan: Search, planned: Round, journal: Journal, options: RunOptions, launcher: tuple[str, int], screen: Screen
 ) -> None:
     """Trains the candidates of a round that are not in the journal yet, here or by workers."""
-    waiting = [candidate for candidate in planned.candidates if candidate not in journal.entries]
+    waiting = [one for one in planned.candidates if one not in journal.entries or one in journal.failed_before]
     if not waiting:
         return
     number = journal.rounds.index(planned) + 1
@@ -306,7 +337,7 @@ def _do_by_workers(
     launcher: tuple[str, int],
     screen: Screen,
 ) -> None:
-    folder = SweepFolder(plan.folder / "rounds" / str(number))
+    folder = SweepFolder(plan.folder / ROUNDS / str(number))
     by_candidate = {one: plan.runs(one) for one in waiting}
     runs = tuple(chain.from_iterable(by_candidate.values()))
     do_all(Study(f"{plan.config.name} round {number}", runs), folder, options, launcher, plan.config.slurm, screen)
@@ -315,15 +346,21 @@ def _do_by_workers(
             raise OtherConditions(reasons[0])
         done = [(run, finished_run(run, folder, None, tested=options.test)) for run in own]
         if missing := [run for run, found in done if found is None]:
-            _note_failed(journal, candidate, failure(missing[0], folder) or "not done", 0.0, screen)
+            seconds = sum(float(found.result["seconds"]["total"]) for _, found in done if found is not None)
+            seconds += sum(failed_seconds(run, folder) for run in missing)
+            _note_failed(journal, candidate, failure(missing[0], folder) or "not done", seconds, screen)
         else:
             _note(plan, journal, candidate, [found.folder for _, found in done if found is not None], screen)
 
 
 def _note(plan: Search, journal: Journal, candidate: Candidate, folders: Sequence[Path], screen: Screen) -> None:
     """Records the folders of a candidate's runs."""
-    judged = _judged(plan, folders)
-    entry = Entry(tuple(Path(absolute_path(str(folder))) for folder in folders), judged.seconds["total"])
+    parts, places = _judged(plan, folders), tuple(Path(absolute_path(str(folder))) for folder in folders)
+    judged, known = joined(parts), {place for entry in journal.entries.values() for place in entry.folders}
+    # a way that was compared on the first fold has its run already
+    own = sum(part.seconds["total"] for part, place in zip(parts, places, strict=True) if place not in known)
+    forward = judged.seconds["features"] + (0.0 if candidate.tuning is None else judged.seconds["evaluate"])
+    entry = Entry(places, own, forward, judged.training_seconds, judged.seconds["total"])
     journal.note(candidate, entry)
     kind = "out of fold" if plan.folds else "validation"
     accuracy = float(judged.correct.mean())
@@ -333,5 +370,5 @@ def _note(plan: Search, journal: Journal, candidate: Candidate, folders: Sequenc
 
 def _note_failed(journal: Journal, candidate: Candidate, error: str, seconds: float, screen: Screen) -> None:
     """Records the error that ended a run of a candidate, and the time of its runs, which counts as that of others."""
-    journal.note(candidate, Entry((), seconds, error))
+    journal.note(candidate, Entry((), seconds, error=error))
     screen.say(f"  {candidate.name}: failed: {error}", style="red")
