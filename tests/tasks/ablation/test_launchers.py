@@ -103,3 +103,10 @@ def test_a_command_that_is_stopped_ends_its_workers(start, tmp_path, screen):
     with pytest.raises(Stopped):
         launchers.run_in_processes(SweepFolder(tmp_path), 1, stopped, screen)
     assert started[0].wait(1) == -signal.SIGTERM
+
+
+def test_a_worker_that_was_asked_to_stop_is_replaced(start, tmp_path, screen):
+    """It leaves with the status of the signal, as if killed by it."""
+    started = start("import os; os._exit(143)", DONE)
+    launchers.run_in_processes(SweepFolder(tmp_path), 1, lambda: 0, screen)
+    assert len(started) == 2 and "killed by SIGTERM" in screen.console.file.getvalue()

@@ -191,10 +191,28 @@ def test_what_starts_from_a_failed_run_fails_with_its_reason(sweep, options, lau
     assert launcher.asked == []
     assert reasons == {
         "the loss is not finite",
-        f"{study.runs[0].name}, which it starts from, is not finished: the loss is not finite",
+        f"{study.runs[0].name}, which it starts from, cannot be used: the loss is not finite",
     }
     with pytest.raises(UserError, match=f"{len(study.runs)} of {len(study.runs)} runs failed"):
         all_finished(starting(study), folder)
+
+
+def test_what_starts_from_a_run_of_another_device_is_refused_and_waits_for_nothing(
+    sweep, options, launcher, screen, monkeypatch
+):
+    study, folder = sweep
+    launcher.stop_before = 1
+    with pytest.raises(KeyboardInterrupt):
+        work(starting(study), folder, options, launcher, screen)
+
+    def refuses(config, options, screen):
+        raise OtherConditions("this run was finished under other conditions")
+
+    monkeypatch.setattr("vision_transfer.tasks.study.runs.device_text", lambda: "abacus × 10")
+    work(starting(study), folder, options, refuses, screen)
+    first, *others = starting(study).runs
+    assert refusal(first, folder) is None and finished_run(first, folder, None) is not None
+    assert all("was done under other conditions; --rerun" in refusal(run, folder) for run in others)
 
 
 def test_rerun_forgets_what_is_finished(sweep, options, launcher, screen):

@@ -89,6 +89,7 @@ def _do(
     screen: Screen,
 ) -> bool:
     """Does a run that this process holds, and records how it ended; returns False if it has to wait."""
+    began = time.monotonic()
     try:
         config = _started(run, study, folder, now)
         if config is None:
@@ -102,7 +103,7 @@ def _do(
         note_refused(run, folder, str(reason))
         screen.say(f"Left as it is: {reason}", style="yellow")
     except UserError as error:
-        note_failed(run, folder, str(error))
+        note_failed(run, folder, str(error), time.monotonic() - began)
         screen.say(f"This run failed: {error}", style="red")
     return True
 
@@ -113,8 +114,13 @@ def _started(run: PlannedRun, study: Study, folder: SweepFolder, now: Identity |
         return run.config
     start = next(one for one in study.runs if one.name == run.start.name)
     if (reason := failure(start, folder) or refusal(start, folder)) is not None:
-        raise UserError(f"{start.name}, which it starts from, is not finished: {reason}")
+        raise UserError(f"{start.name}, which it starts from, cannot be used: {reason}")
     found = finished_run(start, folder, now)
+    if found is None and finished_run(start, folder, None) is not None:
+        raise OtherConditions(
+            f"{start.name}, which it starts from, was done under other conditions; --rerun does it again, --reuse "
+            "takes it as it is"
+        )
     return None if found is None else replace(run.config, init_from=absolute_path(str(found.folder)))
 
 

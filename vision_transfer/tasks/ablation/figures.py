@@ -1,5 +1,6 @@
 """Figures of an ablation: accuracy and calibration against depth, accuracy against cost, and single blocks."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -178,7 +179,7 @@ def blocks_figure(found: Sequence[Point], title: str) -> "Figure":
         for name, line in series(found).items()
     }
     rows = {name: accuracies for name, accuracies in rows.items() if accuracies}
-    blocks = sorted(set().union(*rows.values()))
+    blocks = sorted(set().union(*rows.values()), key=_numbered)
     values = np.array([[accuracies.get(block, np.nan) for block in blocks] for accuracies in rows.values()])
     figure, axes = new_axes(2.4 + 1.1 * len(blocks), 1.9 + 0.5 * len(rows))
     image = axes.imshow(values, cmap="viridis", aspect="auto")
@@ -194,6 +195,11 @@ def blocks_figure(found: Sequence[Point], title: str) -> "Figure":
     axes.set_title(title)
     figure.colorbar(image, ax=axes, label="test accuracy")
     return figure
+
+
+def _numbered(name: str) -> list[tuple[int, str]]:
+    """A key that sorts block2 before block10."""
+    return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", name)]
 
 
 def pareto_front(costs: Sequence[float], values: Sequence[float]) -> list[int]:

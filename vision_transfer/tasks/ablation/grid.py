@@ -158,9 +158,11 @@ def _check(config: Config, all_examples: int) -> None:
 
 def _with_data(config: Config, size: int, seed: int, all_examples: int) -> Config:
     own = replace(config, task="train", name=f"{config.name}_run", seed=seed)
-    if size == all_examples:
+    # a subset of the data (`dataset.train_examples`) is another one for each seed, too, and contains the smaller ones
+    examples = config.dataset.train_examples if size == all_examples else size
+    if examples is None:
         return own
-    return replace(own, dataset=replace(config.dataset, train_examples=size, subset_seed=seed))
+    return replace(own, dataset=replace(config.dataset, train_examples=examples, subset_seed=seed))
 
 
 def _stages(config: Config, mask: MaskFacts, schedule: str, rate: float, rules: str) -> dict[str, StageConfig]:

@@ -18,6 +18,8 @@ from vision_transfer.tasks.ablation.sweep import SweepFolder
 PROCESSES, SLURM = "processes", "slurm"
 MODULE = "vision_transfer.tasks.ablation.worker"
 SECONDS_BETWEEN_CHECKS = 0.5
+# A process that ends by a signal, or as if by it, has this status plus the signal's number.
+FIRST_STATUS_OF_SIGNALS = 128
 # Slightly more than a worker takes at most to save and end (`preemption.GRACE_SECONDS`).
 SECONDS_TO_END = 10.0
 # If so many workers in a row die and no run is finished in between, something kills each of them.
@@ -59,9 +61,10 @@ def run_in_processes(folder: SweepFolder, count: int, finished: Callable[[], int
         streams = [stack.enter_context(file.open("ab")) for file in files]
 
         def restarted(place: int, status: int, deaths: int) -> subprocess.Popen[bytes]:
-            if status > 0:
+            if 0 < status < FIRST_STATUS_OF_SIGNALS:
                 raise UserError(_error_text(files[place], place, status))
-            killer = signal.Signals(-status).name
+            # a worker that is asked to stop saves its work, and leaves with the status of the signal
+            killer = signal.Signals(-status if status < 0 else status - FIRST_STATUS_OF_SIGNALS).name
             if deaths > MOST_DEATHS_IN_A_ROW:
                 raise UserError(
                     f"{deaths} workers in a row were killed without finishing a run, the last by {killer}; memory may "

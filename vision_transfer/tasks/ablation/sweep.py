@@ -109,9 +109,9 @@ def note_finished(run: PlannedRun, folder: SweepFolder, run_folder: Path) -> Non
     write_text(folder.begun_file(run.first_stage_key), run.name)
 
 
-def note_failed(run: PlannedRun, folder: SweepFolder, error: str) -> None:
-    """Records why a run failed."""
-    write_json(folder.record_file(run), {"name": run.name, "error": error})
+def note_failed(run: PlannedRun, folder: SweepFolder, error: str, seconds: float) -> None:
+    """Records why a run failed, and after how long."""
+    write_json(folder.record_file(run), {"name": run.name, "error": error, "seconds": round(seconds, 3)})
 
 
 def note_refused(run: PlannedRun, folder: SweepFolder, reason: str) -> None:
@@ -128,6 +128,11 @@ def refusal(run: PlannedRun, folder: SweepFolder) -> str | None:
 def failure(run: PlannedRun, folder: SweepFolder) -> str | None:
     """Why a run failed, or None."""
     return (read_json(folder.record_file(run)) or {}).get("error")
+
+
+def failed_seconds(run: PlannedRun, folder: SweepFolder) -> float:
+    """Seconds that a run took until it failed; 0 where it did not."""
+    return float((read_json(folder.record_file(run)) or {}).get("seconds", 0.0))
 
 
 def finished_run(

@@ -124,7 +124,7 @@ def _against(contrast: Contrast, chosen: MaskRuns) -> str:
     if contrast.distinguishable:
         better = contrast.difference > 0
         verdict = f"is {'better' if better else 'worse'} than {chosen.name} ({numbers})"
-        verdict += ", although validation ranks it lower" if better else ""
+        verdict += ", although validation ranks it no higher" if better else ""
     elif contrast.adjusted < LEVEL:
         spread = f"{_points(min(contrast.by_seed))} to {_points(max(contrast.by_seed))}"
         verdict = f"{same} ({numbers}, but the seeds disagree: {spread})"
