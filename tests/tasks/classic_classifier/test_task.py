@@ -177,3 +177,8 @@ def test_metrics_have_one_line(small_run):
 def test_fields_that_make_no_sense_are_refused(fitted, changes, part):
     with pytest.raises(UserError, match=part.replace(".", r"\.")):
         fitted(**changes)
+
+
+def test_every_class_must_be_taught(fitted):
+    with pytest.raises(UserError, match=r"train_examples: got 3, which has no image of"):
+        fitted(**ONE | {"dataset.train_examples": 3})

@@ -51,7 +51,7 @@ def classify(config: Config, options: RunOptions, screen: Screen) -> RunFolder:
                 result = _fit(run)
                 if result is not None:
                     finish(run, result)
-                    session.finish(result)
+                session.finish(result)
     return run.folder
 
 
@@ -80,6 +80,12 @@ def _fit(run: Run) -> dict[str, Any] | None:
     dataset, values = run.dataset, run.config.classifier
     if not len(dataset.validation):
         raise UserError("config.dataset.validation_fraction: got 0; C is chosen on validation, so give more than 0")
+    untaught = [name for label, name in enumerate(dataset.classes) if not np.any(dataset.train.labels == label)]
+    if untaught:
+        raise UserError(
+            f"config.dataset.train_examples: got {len(dataset.train)}, which has no image of {untaught[0]}; a "
+            "classifier needs at least one of each class"
+        )
     variables = run.initial_variables()
     with run.timer.measures("features"):
         train, validation = (_pooled(run, variables, split) for split in (dataset.train, dataset.validation))
