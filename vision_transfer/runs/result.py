@@ -44,7 +44,7 @@ def build_result(
         "stages": trained["stages"],
         "tested": _tested(run, outcomes),
         "test": {
-            **test_figures(test, dataset.classes),
+            **split_metrics(test, dataset.classes),
             **({"folds": test.folds} if test.folds else {}),
             **({"own": dict(own)} if own else {}),
         },
@@ -64,35 +64,35 @@ def trained_facts(run: Run, outcomes: Sequence[StageOutcome]) -> dict[str, Any]:
     }
 
 
-def test_figures(test: TestResult, classes: Sequence[str]) -> dict[str, Any]:
+def split_metrics(test: TestResult, classes: Sequence[str]) -> dict[str, Any]:
     """All metrics of a split and of each class as JSON values; None where a metric is not defined.
 
     ROC-AUC and average precision are of one class against the rest; those of the split are the mean over classes.
     """
     confusion, ranked = np.asarray(test.confusion), test.ranking
-    figures = per_class(confusion)
+    of_classes = per_class(confusion)
     columns = {
-        "precision": figures.precision,
-        "recall": figures.recall,
-        "f1": figures.f1,
+        "precision": of_classes.precision,
+        "recall": of_classes.recall,
+        "f1": of_classes.f1,
         "roc_auc": ranked.roc_auc,
         "average_precision": ranked.average_precision,
     }
-    intervals = {"precision_ci95": figures.precision_ci95, "recall_ci95": figures.recall_ci95}
+    intervals = {"precision_ci95": of_classes.precision_ci95, "recall_ci95": of_classes.recall_ci95}
     return {
         "loss": test.loss,
         "accuracy": test.accuracy,
         "accuracy_ci95": list(test.accuracy_ci95),
         "examples": test.examples,
         "confusion": test.confusion,
-        "balanced_accuracy": _defined(figures.balanced_accuracy),
+        "balanced_accuracy": _defined(of_classes.balanced_accuracy),
         "kappa": _defined(cohen_kappa(confusion)),
         "matthews": _defined(matthews(confusion)),
         "roc_auc": _defined(mean_defined(ranked.roc_auc)),
         "average_precision": _defined(mean_defined(ranked.average_precision)),
         "top_k": None if ranked.top_accuracy is None else {"k": ranked.k, "accuracy": ranked.top_accuracy},
         "per_class": [
-            {"class": name, "support": int(figures.support[label])}
+            {"class": name, "support": int(of_classes.support[label])}
             | {column: _defined(float(values[label])) for column, values in columns.items()}
             | {column: values[label] for column, values in intervals.items()}
             for label, name in enumerate(classes)

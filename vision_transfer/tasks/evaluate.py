@@ -23,7 +23,7 @@ from vision_transfer.predict.decision import Decision, Outcome, meaning, outcome
 from vision_transfer.predict.image_files import sorted_files
 from vision_transfer.predict.several import averaged_logits, load_several
 from vision_transfer.predict.temperature import fit_of, probabilities
-from vision_transfer.runs.result import test_figures
+from vision_transfer.runs.result import split_metrics
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.files import user_path, write_json
 from vision_transfer.tasks.tables import screen_table
@@ -192,8 +192,8 @@ def _logits_of_split(predictor: Predictor, split: Split, screen: Screen) -> Floa
 
 def _metrics(predictor: Predictor, labelled: _Labelled) -> dict[str, Any]:
     """All metrics as JSON values."""
-    figures = test_figures(evaluate_test(labelled.logits, labelled.labels), predictor.classes)
-    for row in figures["per_class"]:
+    measured = split_metrics(evaluate_test(labelled.logits, labelled.labels), predictor.classes)
+    for row in measured["per_class"]:
         row["examples"] = row.pop("support")
     own = own_metrics(predictor.run.config.metrics, labelled.logits, labelled.labels)
     decision, outcome = predictor.decision, None
@@ -204,7 +204,7 @@ def _metrics(predictor: Predictor, labelled: _Labelled) -> dict[str, Any]:
         "data": labelled.name,
         "classes": list(predictor.classes),
         **({"views": [view.__name__ for view in predictor.views]} if len(predictor.views) > 1 else {}),
-        **figures,
+        **measured,
         **({"own": own} if own else {}),
         **({} if decision is None or outcome is None else {"decision": _decided(decision, outcome)}),
         "temperature": predictor.temperature,

@@ -26,7 +26,7 @@ from vision_transfer.runs.folder import RunFolder, default_folder
 from vision_transfer.runs.manifest import check_files
 from vision_transfer.runs.predictions import OutOfFold, read_predictions
 from vision_transfer.runs.prepare import RunOptions
-from vision_transfer.runs.result import test_figures
+from vision_transfer.runs.result import split_metrics
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.files import absolute_path, claimed_folder, write_json
 from vision_transfer.runtime.provenance import json_digest
@@ -159,7 +159,7 @@ def write_results(folds: Folds, final: RunFolder, folder: Path, screen: Screen) 
     """Writes the metrics, the table of images and the figure; shows the metrics, and what to use."""
     found, result = folds.found, final.result()
     assert result is not None, "a run that returned is finished"
-    own, figures = None if "folds" in result["test"] else result["test"], test_figures(found, folds.classes)
+    own, metrics = None if "folds" in result["test"] else result["test"], split_metrics(found, folds.classes)
     by_fold = [
         {FOLD: number, "folder": _path(one.folder), **_accuracies(one.result, one.result["test"])}
         for number, one in enumerate(folds.runs)
@@ -173,12 +173,12 @@ def write_results(folds: Folds, final: RunFolder, folder: Path, screen: Screen) 
         "loss": found.loss,
         "examples": found.examples,
         "confusion": found.confusion,
-        **figures,
+        **metrics,
         "folds": by_fold,
         "final": last,
     }
     write_csv(image_rows(folds), folder / IMAGES)
-    write_csv(figures["per_class"], folder / CLASSES)
+    write_csv(metrics["per_class"], folder / CLASSES)
     figure = folder / CONFUSION
     figure.parent.mkdir(exist_ok=True)
     draw_or_say_why(figure, lambda: draw_confusion(found.confusion, folds.classes, figure), screen)

@@ -16,7 +16,6 @@ from vision_transfer.tasks.ablation.figures import (
     cost_figure,
     depth_figure,
     draw_figures,
-    pareto_front,
     points,
     series,
 )
@@ -24,6 +23,7 @@ from vision_transfer.tasks.ablation.grid import ablation
 from vision_transfer.tasks.ablation.sweep import SweepFolder, finished_run, write_plan
 from vision_transfer.tasks.ablation.tables import write_tables
 from vision_transfer.tasks.study.conclusions import conclusions_by_setting
+from vision_transfer.tasks.study.statistics import pareto_front
 from vision_transfer.tasks.study.tables import grouped
 
 

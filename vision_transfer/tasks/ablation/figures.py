@@ -13,7 +13,7 @@ from vision_transfer.tasks.ablation.masks import MaskFacts, mask_facts
 from vision_transfer.tasks.figures import drawable, line_style, new_axes, save_png
 from vision_transfer.tasks.study.figures import draw_summaries, drawn_values
 from vision_transfer.tasks.study.plan import STATISTICS, Label, label_words
-from vision_transfer.tasks.study.statistics import Summary
+from vision_transfer.tasks.study.statistics import Summary, pareto_front
 from vision_transfer.tasks.study.tables import Group
 
 if TYPE_CHECKING:
@@ -200,19 +200,3 @@ def blocks_figure(found: Sequence[Point], title: str) -> "Figure":
 def _numbered(name: str) -> list[tuple[int, str]]:
     """A key that sorts block2 before block10."""
     return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", name)]
-
-
-def pareto_front(costs: Sequence[float], values: Sequence[float]) -> list[int]:
-    """Positions of the choices that no other choice beats, by increasing cost.
-
-    A choice is beaten by one that costs no more and has no lower value, and is better in at least one of the two. Equal
-    choices do not beat each other.
-    """
-    order = sorted(range(len(costs)), key=lambda place: (costs[place], -values[place]))
-    front: list[int] = []
-    for place in order:
-        best = front[-1] if front else place
-        equal = (costs[place], values[place]) == (costs[best], values[best])
-        if equal or values[place] > values[best]:
-            front.append(place)
-    return front

@@ -7,12 +7,11 @@ from itertools import product
 from vision_transfer.config import Config
 from vision_transfer.data.batches import batches_per_pass
 from vision_transfer.models.network import Network
+from vision_transfer.tasks.ablation.grid import HEAD, TUNE
 from vision_transfer.tasks.ablation.masks import EVERYTHING, expanded
 
 # The head that gradient descent trains, as fine-tuning needs it; the others are classic classifiers.
 LINEAR = "linear"
-# Stages of the config that runs are made of.
-HEAD, TUNE = "head", "tune"
 AVERAGE = "average"
 
 

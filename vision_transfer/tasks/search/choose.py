@@ -8,6 +8,7 @@ from jaxtyping import Bool
 
 from vision_transfer.metrics.significance import within_one_standard_error
 from vision_transfer.tasks.search.candidates import Candidate
+from vision_transfer.tasks.study.statistics import pareto_front
 
 
 @dataclass(frozen=True)
@@ -59,9 +60,7 @@ def chosen(scored: Sequence[Scored]) -> Scored:
 
 
 def front(scored: Sequence[Scored]) -> list[Scored]:
-    """The Pareto front: candidates such that none is both as cheap and more accurate, from the cheapest on."""
-    found: list[Scored] = []
-    for one in sorted(scored, key=lambda one: (one.cost, *one.rank())):
-        if not found or one.accuracy > found[-1].accuracy:
-            found.append(one)
-    return found
+    """The Pareto front: candidates that no other one beats in cost and accuracy, from the cheapest on."""
+    ordered = sorted(scored, key=Scored.rank)
+    places = pareto_front([one.cost for one in ordered], [one.accuracy for one in ordered])
+    return [ordered[place] for place in places]

@@ -364,8 +364,8 @@ def _note(plan: Search, journal: Journal, candidate: Candidate, folders: Sequenc
     journal.note(candidate, entry)
     kind = "out of fold" if plan.folds else "validation"
     accuracy = float(judged.correct.mean())
-    figures = f"{kind} {accuracy:.4f}, loss {judged.loss:.4f}, {duration(entry.seconds)}"
-    screen.say(f"  {candidate.name}: {figures}")
+    reached = f"{kind} {accuracy:.4f}, loss {judged.loss:.4f}, {duration(entry.seconds)}"
+    screen.say(f"  {candidate.name}: {reached}")
 
 
 def _note_failed(journal: Journal, candidate: Candidate, error: str, seconds: float, screen: Screen) -> None:

@@ -68,3 +68,19 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def p_text(p_value: float) -> str:
     """`p = 0.012`, or `p < 0.0001`."""
     return f"p = {p_value:.2g}" if p_value >= SMALLEST_SHOWN else f"p < {SMALLEST_SHOWN:g}"
+
+
+def pareto_front(costs: Sequence[float], values: Sequence[float]) -> list[int]:
+    """Positions of the choices that no other choice beats, by increasing cost.
+
+    A choice is beaten by one that costs no more and has no lower value, and is better in at least one of the two. Equal
+    choices do not beat each other.
+    """
+    order = sorted(range(len(costs)), key=lambda place: (costs[place], -values[place]))
+    front: list[int] = []
+    for place in order:
+        best = front[-1] if front else place
+        equal = (costs[place], values[place]) == (costs[best], values[best])
+        if equal or values[place] > values[best]:
+            front.append(place)
+    return front

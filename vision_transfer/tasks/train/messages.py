@@ -146,8 +146,8 @@ def say_result(run: Run, result: dict[str, Any]) -> None:
             f"{stage['name']}, validation",
             f"{stage['parameters']['trainable']:,}",
             f"{stage['best_epoch']} of {stage['epochs']}",
-            _figure(stage["validation"]["loss"]),
-            _figure(stage["validation"]["accuracy"]),
+            _four_decimals(stage["validation"]["loss"]),
+            _four_decimals(stage["validation"]["accuracy"]),
             duration(stage["seconds"]),
         )
     test = result["test"]
@@ -192,18 +192,18 @@ def say_result(run: Run, result: dict[str, Any]) -> None:
 
 def _balanced_line(test: dict[str, Any]) -> str:
     """Balanced accuracy and lowest recall, where the test's classes are of unequal size; otherwise empty."""
-    classes = [figures for figures in test.get("per_class", []) if figures["recall"] is not None]
-    support = [figures["support"] for figures in classes]
+    classes = [one for one in test.get("per_class", []) if one["recall"] is not None]
+    support = [one["support"] for one in classes]
     if not support or max(support) < UNBALANCED_RATIO * min(support):
         return ""
-    worst = min(classes, key=lambda figures: figures["recall"])
+    worst = min(classes, key=lambda one: one["recall"])
     return (
         f"Classes of {min(support):,} to {max(support):,} test images: balanced accuracy "
         f"{test['balanced_accuracy']:.4f}; lowest recall {worst['recall']:.4f}, of {worst['class']}."
     )
 
 
-def _figure(value: float | None) -> str:
+def _four_decimals(value: float | None) -> str:
     return "–" if value is None else f"{value:.4f}"
 
 
