@@ -68,7 +68,9 @@ def _nearest_fields(path: str, known: Sequence[str]) -> str:
         siblings = [name.removeprefix(group) for name in known if name.startswith(group)]
         if siblings:
             return nearest_names(".".join(parts[depth:]), siblings) + f" (in config.{group.removesuffix('.')})"
-    return nearest_names(path, sorted({name.partition(".")[0] for name in known}))
+    groups = sorted({name.partition(".")[0] for name in known})
+    # a list of all fields would be a page
+    return nearest_names(path, [*known, *groups], f"the groups and fields at the top are {', '.join(groups)}")
 
 
 def _reads_as(kind: type, text: str) -> bool:

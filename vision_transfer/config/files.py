@@ -59,7 +59,7 @@ def load_config(argument: str | None) -> ConfigDict:
     except UserError:
         raise
     except Exception as error:  # a config's file is code and can raise anything
-        if isinstance(error, OSError) and error.filename == file:
+        if isinstance(error, OSError) and _line(error, file) is None:  # of reading it, not of what it does
             raise UserError(f"{shown}: {file}: {error.strerror}. {_names_to_choose_from()}") from error
         raise UserError(f"{shown}: {_where(error, file)}: {type(error).__name__}: {one_line(error)}") from error
     if not isinstance(config, ConfigDict):
@@ -72,13 +72,22 @@ def _where(error: Exception, file: str) -> str:
     """The file and, if the mistake is in it or came through it, the line."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}, line {error.lineno}"
+    line = _line(error, file)
+    return file if line is None else f"{file}, line {line}"
+
+
+def _line(error: Exception, file: str) -> int | None:
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
-    return f"{file}, line {lines[-1]}" if lines else file
+    return lines[-1] if lines else None
 
 
 def one_line(error: Exception) -> str:
     """The text of an error without what libraries add to it: quotes around it, a dump of the fields, a hint below."""
-    text = error.msg if isinstance(error, SyntaxError) else str(error.args[0] if error.args else error)
+    if isinstance(error, SyntaxError):
+        text = error.msg
+    else:
+        # an OSError's first argument is its number
+        text = str(error if isinstance(error, OSError) or not error.args else error.args[0])
     lines = [line for line in text.replace("\\n", "\n").splitlines() if line.strip()] or [type(error).__name__]
     first = lines[0].partition(' Other fields present: "')[0].removeprefix("'")
     return f"{first} {lines[-1].rstrip(_QUOTE)}" if lines[-1].startswith("Did you mean") else first
