@@ -3,7 +3,9 @@
 import os
 import shutil
 import subprocess
+import tempfile
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -354,3 +356,16 @@ def test_a_folder_without_permission_is_an_error(image_folder, screen, deny, pla
     deny(image_folder / place)
     with pytest.raises(UserError, match=r"cannot be read|no folder"):
         folder_source(image_folder, screen)
+
+
+@pytest.mark.skipif(not os.path.isdir("/dev/shm"), reason="a disk in memory")  # noqa: PTH112
+def test_a_disk_in_memory_is_no_folder_of_the_system():
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        image_files.refuse_pseudo_folder(Path(folder), "--images")
+    with pytest.raises(UserError, match="running system"):
+        image_files.refuse_pseudo_folder(Path("/dev"), "--images")
+
+
+def test_a_fifo_is_no_image_and_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    assert not image_files.may_be_image(tmp_path / "pipe")

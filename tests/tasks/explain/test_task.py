@@ -12,6 +12,7 @@ from vision_transfer.config import checked, default_config, stage, with_stages
 from vision_transfer.errors import UserError
 from vision_transfer.models.backbones.registry import find_backbone
 from vision_transfer.models.heads import head_layers
+from vision_transfer.models.layers import Conv
 from vision_transfer.models.network import Network, init
 from vision_transfer.models.pretrained.load import PretrainedWeights
 from vision_transfer.tasks.explain import draw, task
@@ -192,3 +193,11 @@ def test_the_five_likeliest_classes_of_imagenet_are_drawn(tmp_path, screen, imag
     flags = ExplainFlags(config=config, images=str(image_file), show="grad_cam", out=tmp_path / "out")
     names = drawn(explain(flags, tmp_path, screen))
     assert len(names) == 10 and all(name.startswith("grad_cam-a cat _1-top_activation-") for name in names)
+
+
+def test_many_maps_without_stages_and_pools_are_thinned_out():
+    """A backbone of one's own with strided convolutions."""
+    rows = tuple(Conv(f"strided{place}", 4, padding="same", strides=1 + (place < 3)) for place in range(14))
+    network = Network(rows, (), (64, 64, 3))
+    layers = draw.default_layers(network)
+    assert len(layers) == draw.MOST_MAPS and layers[0] == "strided0" and layers[-1] == "strided13"
