@@ -33,6 +33,10 @@ Validation chooses the last layer for cats and dogs, which are among ImageNet's 
 which are not. On 2 cores (AMD EPYC, with other work running) the features of a layer take 1 to 4 minutes and a head 9
 to 25 s.
 
+By folds (`--config=lower_layers:layer=block4_pool,head=logistic,size=128 --config.dataset.folds=5`), each of 2,012 hand
+signs predicted by a run that has not seen it, `block4_pool` has 0.971 (0.962 to 0.977), and VGG16's stages side by side
+(`layer=all`) have 0.972 (0.961 to 0.980).
+
 On 1,000 training images of 48 pixels, `block4_pool` with logistic regression reaches 0.693 (0.692 to 0.695, 3 subsets)
 on the test of the CIFAR-10 subset and 0.853 (0.851 to 0.858) on Fashion-MNIST's. Fine-tuning VGG16 at 48 pixels for
 five epochs has 0.521 and 0.784 there; at 64 pixels fine-tuning has 0.710 and 0.848. `docs/ablation.md` has the
