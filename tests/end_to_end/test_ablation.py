@@ -134,6 +134,7 @@ def test_workers_of_one_job_that_see_different_devices_do_every_run_once(place, 
     finished.assert_is_done()
     assert f"{RUNS} of {RUNS} runs" in finished.out
     assert "were left as they are" not in finished.out
+    assert "were not all done by the same" in finished.out
     assert numbers(mixed) == numbers(calm)
     identities = [json.loads(file.read_text(encoding="utf-8")) for file in runs.glob("*/identity.json")]
     assert len({identity["device"] for identity in identities}) == 2

@@ -22,6 +22,7 @@ from vision_transfer.tasks.ablation.figures import (
 from vision_transfer.tasks.ablation.grid import ablation
 from vision_transfer.tasks.ablation.sweep import SweepFolder, finished_run, write_plan
 from vision_transfer.tasks.ablation.tables import write_tables
+from vision_transfer.tasks.ablation.task import _several_conditions
 from vision_transfer.tasks.study.conclusions import conclusions_by_setting
 from vision_transfer.tasks.study.statistics import pareto_front
 from vision_transfer.tasks.study.tables import grouped
@@ -199,3 +200,9 @@ def test_only_the_choices_on_the_front_are_not_beaten(choices):
         return any(c <= cost and v >= value and (c, v) != (cost, value) for c, v in choices)
 
     assert sorted(front) == [place for place in range(len(choices)) if not beaten(place)]
+
+
+def test_runs_of_other_conditions_are_told_apart(finished):
+    one = replace(finished[0], result={"code_digest": "a", "versions": {"jax": "1"}, "device": "cpu"})
+    assert not _several_conditions([one, replace(one, result=dict(one.result))])
+    assert _several_conditions([one, replace(one, result=one.result | {"device": "gpu"})])
