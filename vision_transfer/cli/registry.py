@@ -18,7 +18,6 @@ from absl import flags
 from vision_transfer.config import Config, checked
 from vision_transfer.config.own_parts import FOLDER, with_sources
 from vision_transfer.errors import UserError
-from vision_transfer.runtime.files import user_path
 from vision_transfer.runtime.program import program
 
 if TYPE_CHECKING:
@@ -130,8 +129,8 @@ class Entry:
     """A task or a mode: its meaning for the help, the function that does it, and the flag that it needs, if any.
 
     Where a config has folds, `by_folds` is done instead. `flags` are those that it reads of the flags that few read.
-    `on_hosts` tells how several hosts do it together: in this
-    process of each (`itself`), in processes that it starts (`started`), or not at all (empty).
+    `on_hosts` tells how several hosts do it together: in this process of each (`itself`), in processes that it starts
+    (`started`), or not at all (empty).
     """
 
     meaning: str
@@ -338,6 +337,8 @@ def folders_of(text: str) -> list[Path]:
     Raises:
         UserError: the text names none.
     """
+    from vision_transfer.runtime.files import user_path
+
     whole = user_path(text)
     parts = [user_path(part.strip()) for part in text.split(",") if part.strip()]
     if not parts:
@@ -346,4 +347,6 @@ def folders_of(text: str) -> list[Path]:
 
 
 def _path(text: str | None) -> Path | None:
+    from vision_transfer.runtime.files import user_path
+
     return None if text is None else user_path(text)

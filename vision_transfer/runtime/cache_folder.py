@@ -4,7 +4,6 @@ import os
 from pathlib import Path
 
 from vision_transfer.errors import UserError
-from vision_transfer.runtime.files import user_path
 
 CACHE_VARIABLE = "VISION_TRANSFER_CACHE"
 
@@ -16,6 +15,8 @@ def cache_folder() -> Path:
         UserError: the folder cannot be created or is not writable.
     """
     import platformdirs
+
+    from vision_transfer.runtime.files import user_path
 
     chosen = os.environ.get(CACHE_VARIABLE)
     folder = user_path(chosen) if chosen else platformdirs.user_cache_path("vision_transfer")

@@ -138,6 +138,8 @@ def test_groups_that_leave_nothing_to_learn_from_are_not_asked(clouds):
     two = labels < 2
     groups = np.where(labels == 0, 0, np.arange(len(labels)))
     assert out_of_fold(features[two], labels[two], groups[two], 3) is None, "a fold is all of one class"
+    films = np.arange(len(labels)) // 20
+    assert out_of_fold(features, films, films, 9) is None, "each class is one film"
     answers = out_of_fold(features, labels, groups, 3)
     np.testing.assert_array_equal(answers.asked, labels > 0)
     assert np.isnan(answers.probabilities[labels == 0]).all() and answers.accuracy > 0.9

@@ -55,8 +55,8 @@ def out_of_fold(
 ) -> HeldOutProbabilities | None:
     """Class probabilities of each image by classifiers trained without it and all others of its group.
 
-    None if fewer than two classes have at least `FOLDS` images, if there are fewer groups than `FOLDS`, or if the
-    images outside of some fold are all of one class.
+    None if fewer than two classes have at least `FOLDS` images, if there are fewer groups than `FOLDS`, if the
+    images outside of some fold are all of one class, or if each class is in one fold.
     """
     asked = np.flatnonzero(np.bincount(labels, minlength=classes)[labels] >= FOLDS)
     features, answers, groups = features[asked], labels[asked], groups[asked]
@@ -69,6 +69,8 @@ def out_of_fold(
     known = np.ones(len(answers), bool)
     for taught, held_out in folds:
         known[held_out] = np.isin(answers[held_out], answers[taught])
+    if not known.any():
+        return None
     best: np.ndarray | None = None
     least = np.inf
     for strength in STRENGTHS:
