@@ -5,6 +5,8 @@ from dataclasses import replace
 import jax
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from vision_transfer.errors import UserError
 from vision_transfer.feature_cache.cacheable import cached_layer
@@ -13,6 +15,7 @@ from vision_transfer.models.backbones.registry import backbone_rows
 from vision_transfer.models.heads import head_layers
 from vision_transfer.models.layers import Conv, Dense, Dropout, Flatten, GlobalAveragePool, MaxPool, PoolLayers
 from vision_transfer.models.network import Network, apply, apply_frozen, apply_train, init
+from vision_transfer.models.ops.windows import grid_windows
 
 SHAPE = (36, 36, 3)
 
@@ -57,6 +60,39 @@ def test_pooling_the_last_layer_alone_is_the_global_average(images, varied_varia
     assert isinstance(average.backbone[-1], GlobalAveragePool)
     variables = varied_variables(one)
     np.testing.assert_allclose(apply(one, variables, images), apply(average, variables, images), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("grid", "rows", "columns"),
+    [
+        # 7 rows cannot be halved, so that the quarters share the middle one
+        (2, [(0, 4), (3, 7)], [(0, 4), (4, 8)]),
+        (3, [(0, 3), (2, 5), (4, 7)], [(0, 4), (2, 6), (4, 8)]),
+        (9, [(at, at + 1) for at in range(7)], [(at, at + 1) for at in range(8)]),
+    ],
+)
+def test_a_grid_keeps_places_apart(images, grid, rows, columns):
+    """Each cell's means, row by row; `PoolLayers` of several layers has them one layer after the other."""
+    network = Network((Conv("conv", 5), PoolLayers("pooled", ("conv", "conv"), grid)), (), (9, 10, 3))
+    variables = init(network, jax.random.key(0))
+    maps = np.asarray(apply(network, variables, images[:, :9, :10], stop="conv"))
+    expected = [maps[:, top:bottom, left:right].mean((1, 2)) for top, bottom in rows for left, right in columns]
+    assert network.shape_after("pooled") == (2 * len(rows) * len(columns) * 5,)
+    found = apply(network, variables, images[:, :9, :10])
+    np.testing.assert_allclose(found, np.concatenate(2 * expected, axis=-1), rtol=1e-5, atol=1e-6)
+
+
+@given(extent=st.integers(1, 300), count=st.integers(1, 20))
+def test_cells_are_equal_and_cover_everything(extent, count):
+    cells, size, stride = grid_windows(extent, count)
+    assert cells == min(count, extent)
+    assert 1 <= stride <= size < 2 * stride + cells
+    assert (cells - 1) * stride + size == extent
+
+
+def test_a_grid_on_the_last_map_alone():
+    row = backbone_rows("vgg16", global_average=True, pooling_grid=2)[-1]
+    assert row == PoolLayers("pooled_layers", ("block5_pool",), 2)
 
 
 @pytest.mark.parametrize(

@@ -18,3 +18,16 @@ def test_only_published_weights_need_three_channels():
         build_network(checked(config), facts)
     config.model.weights_path = "grey.pth"
     assert build_network(checked(config), facts).input_shape == (224, 224, 1)
+
+
+def test_a_grid_needs_maps_that_are_averaged():
+    config = default_config()
+    config.model.backbone, config.model.weights, config.model.pooling_grid = "mnist_convnet", "random", 2
+    config = with_stages(config, head=stage(freeze="all"))
+    facts = DataFacts(10, (28, 28, 1))
+    with pytest.raises(
+        UserError, match=r"config\.model\.pooling_grid: got 2; a grid needs config\.model\.pooling='aver"
+    ):
+        build_network(checked(config), facts)
+    config.model.pooling = "average"
+    assert build_network(checked(config), facts).shape_after("pooled_layers") == (4 * 64,)

@@ -44,7 +44,8 @@ def places(every_row, varied_variables):
     nodes = onnx.load_from_string(onnx_model(plain)).graph.node
     case = Case("forward", every_row, "none", "images", 1, OptimizerSpec("sgd"))
     asked = list(described(json.loads(json.dumps(peer_request(case)))["layers"]))
-    merges = {row["name"] for row in asked if row["kind"] in MERGES}
+    pools = [row for row in asked if row["kind"] == "PoolLayers"]
+    others = [row for row in asked if row["kind"] not in {*MERGES, "PoolLayers"}]
     return {
         "layer_stack.py and shapes.py": {
             place.layer.name for place in every_row.places if outputs[place.layer.name].shape[1:] == place.output
@@ -60,7 +61,8 @@ def places(every_row, varied_variables):
         "onnx_graph.py": {node.name for node in nodes}
         | {layer.name for layer in every_row.layers if isinstance(layer, Dropout)},
         "torch_peer.py": {row["name"] for row in asked if row["kind"] in {*torch_peer.MERGES, "concat"}}
-        | {row["name"] for row in asked if row["name"] not in merges and torch_peer.modules_of_row(MagicMock(), row)},
+        | {row["name"] for row in pools if torch_peer.cell_means(MagicMock(), MagicMock(), row)}
+        | {row["name"] for row in others if torch_peer.modules_of_row(MagicMock(), row)},
     }
 
 

@@ -200,6 +200,9 @@ class ModelConfig:
         "flatten", "between backbone and head: flatten the map, average over it, or over the maps of several layers"
     )
     pooled_layers: tuple[str, ...] = setting((), "rows that pooling='layers' averages; default: pools, ends of stages")
+    pooling_grid: int = setting(
+        1, "rows and columns of the cells over which maps are averaged; 2: the head sees each quarter", minimum=1
+    )
     hidden: tuple[int, ...] = setting((256,), "features of the head's hidden dense layers", minimum=1)
     activation: Literal["linear", "relu"] = setting("linear", "activation of the hidden layers")
     dropout: float = setting(0.5, "rate of the head's dropout; 0: none", minimum=0, below=1)

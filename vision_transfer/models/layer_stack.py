@@ -4,6 +4,7 @@ import operator
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import flax.linen as nn
 import jax
@@ -41,7 +42,7 @@ from vision_transfer.models.layers import (
 )
 from vision_transfer.models.ops.convolution import chain, is_chained, max_pool
 from vision_transfer.models.ops.pooling import POOL, average_pool, overlapping_max_pool
-from vision_transfer.models.ops.windows import pad_map
+from vision_transfer.models.ops.windows import grid_windows, pad_map
 from vision_transfer.models.precision import Numerics
 from vision_transfer.models.shapes import output_shape, zeros_around
 
@@ -107,7 +108,7 @@ class LayerStack(nn.Module):
                 case Dense():
                     values = FullyConnected(row, self.numerics, name=row.name)(values)
                 case PoolLayers():
-                    values = jnp.concatenate([jnp.mean(outputs[name], axis=(1, 2)) for name in row.layers], axis=-1)
+                    values = jnp.concatenate([_cell_means(outputs[name], row.grid) for name in row.layers], axis=-1)
                 case Dropout():
                     values = values if mode.example_keys is None else _drop(values, row, mode.example_keys)
                 case _:
@@ -239,6 +240,17 @@ def _without_parameters(row: Row, values: Array) -> Array:
             return pad_map(values, zeros_around(row, values.shape[1:3]))
         case _:
             raise TypeError(f"cannot apply {row}")
+
+
+def _cell_means(maps: Float[Array, "batch height width channels"], grid: int) -> Float[Array, "batch features"]:
+    """The means over the cells of a grid, row by row, each with all its channels."""
+    windows = (grid_windows(extent, grid) for extent in maps.shape[1:3])
+    rows, columns = ([(at * stride, at * stride + size) for at in range(count)] for count, size, stride in windows)
+    means = [
+        jnp.mean(maps[:, top:bottom, left:right], axis=(1, 2))
+        for (top, bottom), (left, right) in product(rows, columns)
+    ]
+    return jnp.concatenate(means, axis=-1)
 
 
 def _merged(merge: Merge, inputs: Sequence[Array]) -> Array:

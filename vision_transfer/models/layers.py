@@ -120,13 +120,16 @@ class GlobalAveragePool:
 
 @dataclass(frozen=True)
 class PoolLayers:
-    """The means over height and width of the outputs of earlier rows, one after the other (Head2Toe, Evci et al. 2022).
+    """The means of the outputs of earlier rows over the cells of a grid, one after the other.
 
-    It ends a backbone, so that a head sees all depths; `layers` names rows of the table that it is in.
+    It ends a backbone, so that a head sees all depths (Head2Toe, Evci et al. 2022); `layers` names rows of the table
+    that it is in. A grid of 1 is the mean over height and width; one of 2 keeps the quarters of a map apart, so that a
+    head sees where something is (spatial pyramids, Lazebnik et al. 2006).
     """
 
     name: str
     layers: tuple[str, ...]
+    grid: int = 1
 
 
 @dataclass(frozen=True)

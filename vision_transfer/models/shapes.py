@@ -25,7 +25,7 @@ from vision_transfer.models.layers import (
     layers_of,
     stage_of,
 )
-from vision_transfer.models.ops.windows import Margins, margins_of, output_extents
+from vision_transfer.models.ops.windows import Margins, grid_windows, margins_of, output_extents
 
 Shape = tuple[int, ...]
 
@@ -109,13 +109,19 @@ def zeros_around(layer: ZeroPad, extents: tuple[int, ...]) -> Margins:
     return margins_of(layer.padding, extents, (layer.size, layer.size), (layer.strides, layer.strides))
 
 
+def pooled_width(layer: PoolLayers, pooled: Shape) -> int:
+    """The number of features that pooled layers make of one map of this shape: one for each cell and channel."""
+    height, width = (grid_windows(extent, layer.grid)[0] for extent in pooled[:2])
+    return height * width * pooled[-1]
+
+
 def _enter(
     row: Row, shape: Shape, shapes: dict[str, tuple[tuple[Shape, ...], Shape]], earlier: Mapping[str, Shape]
 ) -> Shape:
     """The shape after `row`; enters each layer's inputs and output into `shapes`."""
     if isinstance(row, PoolLayers):
         pooled = _pooled(row, earlier)
-        shapes[row.name] = (pooled, (sum(shape[-1] for shape in pooled),))
+        shapes[row.name] = (pooled, (sum(pooled_width(row, shape) for shape in pooled),))
         return shapes[row.name][1]
     if not isinstance(row, Block):
         after = _after(row, shape)

@@ -92,7 +92,8 @@ def _kind(layer: Layer) -> str:
         case GlobalAveragePool():
             return "Average"
         case PoolLayers():
-            return f"Average of {len(layer.layers)} layers"
+            cells = f", {layer.grid}×{layer.grid} cells" if layer.grid > 1 else ""
+            return f"Average of {len(layer.layers)} {'layer' if len(layer.layers) == 1 else 'layers'}{cells}"
         case _:
             return type(layer).__name__
 

@@ -67,12 +67,18 @@ def build_network(config: Config, facts: DataFacts) -> Network:
             "RGB images, so set it to 3 (grey images are repeated)"
         )
     pooling = None if model.head else model.pooling
+    if model.pooling_grid > 1 and pooling not in ("average", "layers"):
+        raise UserError(
+            f"config.model.pooling_grid: got {model.pooling_grid}; a grid needs config.model.pooling='average' or "
+            f"'layers', and no own head"
+        )
     backbone = backbone_rows(
         model.backbone,
         output=model.backbone_output,
         batch_norm=model.batch_norm,
         global_average=pooling == "average",
         pooled_layers=tuple(model.pooled_layers) if pooling == "layers" else None,
+        pooling_grid=model.pooling_grid,
     )
     outputs = _outputs(model.output, facts.classes)
     if model.head is None:

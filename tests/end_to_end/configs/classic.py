@@ -1,4 +1,4 @@
-"""A support vector machine on the layers that validation selects of a small random convnet: seconds, for tests.
+"""A support vector machine on quarters of the layers that validation selects of a small random convnet: seconds.
 
 python launch.py --config=tests/end_to_end/configs/classic.py
 """
@@ -18,6 +18,7 @@ def get_config() -> Config:
     config.model.backbone = "mnist_convnet"
     config.model.weights = "random"
     config.model.pooling = "layers"
+    config.model.pooling_grid = 2
     config.model.hidden = ()
     config.model.dropout = 0.0
     config.classifier.kind = "svm"

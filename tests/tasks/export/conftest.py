@@ -107,7 +107,7 @@ def keras_file(request):
 @pytest.fixture(scope="session")
 def kinds(every_row):
     """All networks by name."""
-    rows = backbone_rows("efficientnet_lite0", pooled_layers=())
+    rows = backbone_rows("efficientnet_lite0", pooled_layers=(), pooling_grid=2)
     lite = Network(rows, head_layers(3, flatten=False), (64, 49, 3), "lite")
     branched = dict(zip(BRANCHED, (Kind(every_row, 1.2), Kind(lite, 1.0)), strict=True))
     return KINDS | branched

@@ -92,13 +92,14 @@ def backbone_rows(
     batch_norm: bool = False,
     global_average: bool = False,
     pooled_layers: tuple[str, ...] | None = None,
+    pooling_grid: int = 1,
 ) -> tuple[Row, ...]:
     """The table of a backbone, up to the layer `output` if one is named.
 
     `batch_norm` puts a batch norm between each convolution and its activation (small convnets only). `global_average`
     ends it with global average pooling, as Keras's `pooling="avg"` does; that then counts as a layer of the base.
     `pooled_layers` ends it with the averages of these rows, in the order of the table; if it is empty, of the pools and
-    the ends of stages.
+    the ends of stages. With a `pooling_grid` above 1 averages are those of the cells of a grid.
 
     Raises:
         UserError: an unknown backbone or layer, or batch norm for a backbone that has none.
@@ -117,7 +118,9 @@ def backbone_rows(
             raise UserError(f"config.model.backbone_output: {name} has no layer {output!r}; {hint}")
         rows = rows[: names.index(output) + 1]
     if pooled_layers is not None:
-        return (*rows, PoolLayers(POOLED_LAYERS_NAME, _pooled(name, rows, pooled_layers)))
+        return (*rows, PoolLayers(POOLED_LAYERS_NAME, _pooled(name, rows, pooled_layers), pooling_grid))
+    if global_average and pooling_grid > 1:
+        return (*rows, PoolLayers(POOLED_LAYERS_NAME, (rows[-1].name,), pooling_grid))
     return (*rows, GlobalAveragePool(GLOBAL_POOL_NAME)) if global_average else rows
 
 

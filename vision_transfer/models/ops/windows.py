@@ -34,6 +34,16 @@ def output_extents(
     return height, width
 
 
+def grid_windows(extent: int, count: int) -> tuple[int, int, int]:
+    """Number, size and stride of the cells of a grid on an extent: `count` equal windows that cover it.
+
+    They overlap where the extent cannot be divided; an extent of fewer elements has a cell for each.
+    """
+    count = min(count, extent)
+    stride = extent // count
+    return count, extent - (count - 1) * stride, stride
+
+
 def is_known(image_shape: tuple[int, ...]) -> bool:
     """Whether loops can be planned: the batch is not empty, and no size symbolic, as in exported programs."""
     return all(isinstance(extent, int) and extent > 0 for extent in image_shape)

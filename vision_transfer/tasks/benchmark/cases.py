@@ -19,13 +19,14 @@ from vision_transfer.models.layers import (
     DepthwiseConv,
     MaxPool,
     Padding,
+    PoolLayers,
     Row,
     SeparableConv,
     ZeroPad,
     description,
 )
 from vision_transfer.models.network import Network, all_parameter_shapes
-from vision_transfer.models.ops.windows import Margins, margins_of
+from vision_transfer.models.ops.windows import Margins, grid_windows, margins_of
 from vision_transfer.models.precision import Numerics
 from vision_transfer.models.shapes import Shape, output_shape, zeros_around
 from vision_transfer.runs.build import DataFacts, build_network
@@ -156,6 +157,9 @@ def _described(rows: Sequence[Row], before: Shape) -> list[dict[str, Any]]:
                 values["zeros"] = _zeros(row.padding, before, row.size, row.strides or row.size)
             case ZeroPad():
                 values["zeros"] = zeros_around(row, before[:2])
+            case PoolLayers():
+                maps = [earlier[name][:2] for name in row.layers]
+                values["windows"] = [[grid_windows(extent, row.grid) for extent in extents] for extents in maps]
             case _:
                 pass
         found.append({**values, "before": before})

@@ -20,6 +20,7 @@ from vision_transfer.models.heads import LOGITS
 from vision_transfer.models.inference import infer
 from vision_transfer.models.layers import PoolLayers, layer_names
 from vision_transfer.models.network import Network, Params
+from vision_transfer.models.shapes import pooled_width
 from vision_transfer.runs.folder import RunFolder
 from vision_transfer.runs.prepare import Run, RunOptions
 from vision_transfer.runs.stage_inputs import split_inputs
@@ -139,7 +140,7 @@ def _columns(network: Network) -> Columns:
     last = network.backbone[-1]
     if not isinstance(last, PoolLayers):
         return {layer_names(network.backbone)[-2:][0]: np.arange(network.shape_after(last.name)[-1])}
-    ends = np.cumsum([network.shape_after(name)[-1] for name in last.layers])
+    ends = np.cumsum([pooled_width(last, network.shape_after(name)) for name in last.layers])
     starts = [0, *ends[:-1]]
     return {name: np.arange(*span) for name, *span in zip(last.layers, starts, ends, strict=True)}
 

@@ -29,7 +29,8 @@ from vision_transfer.models.layers import (
     ZeroPad,
     layers_of,
 )
-from vision_transfer.models.shapes import Shape, output_shape, zeros_around
+from vision_transfer.models.ops.windows import grid_windows
+from vision_transfer.models.shapes import Shape, output_shape, pooled_width, zeros_around
 from vision_transfer.tasks.export.inference_network import PlainNetwork
 
 MODEL_NAME, INPUT_NAME = "vision_transfer", "images"
@@ -142,9 +143,7 @@ def _connect(rows: Sequence[Row], last: Tensor, plain: PlainNetwork, found: dict
                 ends = [_connect(branch, last, plain, found) for branch in row.branches]
             case PoolLayers():
                 maps = [outputs[name] for name in row.layers]
-                ends = [Tensor(name, of.shape[-1:]) for name, of in zip(_averages(row), maps, strict=True)]
-                for end, of in zip(ends, maps, strict=True):
-                    found[end.name] = replace(_layer("GlobalAveragePooling2D", end.name), inputs=(of,))
+                ends = [_averaged(row, name, of, found) for name, of in zip(row.layers, maps, strict=True)]
             case _:
                 ends = [last]
         layer = row.merge if isinstance(row, Block) else row
@@ -154,9 +153,26 @@ def _connect(rows: Sequence[Row], last: Tensor, plain: PlainNetwork, found: dict
     return last
 
 
+def _averaged(layer: PoolLayers, of: str, pooled: Tensor, found: dict[str, KerasLayer]) -> Tensor:
+    """The averages of a map that is pooled, the output of the row `of`; enters what computes them into `found`."""
+    name = f"{layer.name}_{of}"
+    if layer.grid == 1:
+        found[name] = replace(_layer("GlobalAveragePooling2D", name), inputs=(pooled,))
+    else:
+        counts, sizes, strides = zip(*(grid_windows(extent, layer.grid) for extent in pooled.shape[:2]), strict=True)
+        windows = {"pool_size": list(sizes), "strides": list(strides), "padding": "valid"}
+        cells = _layer("AveragePooling2D", f"{name}_cells", **windows)
+        found[cells.name] = replace(cells, inputs=(pooled,))
+        found[name] = replace(_layer("Flatten", name), inputs=(Tensor(cells.name, (*counts, pooled.shape[-1])),))
+    return Tensor(name, (pooled_width(layer, pooled.shape),))
+
+
 def _averages(layer: Layer) -> list[str]:
-    """The names of the layers that average the maps of pooled layers."""
-    return [f"{layer.name}_{name}" for name in layer.layers] if isinstance(layer, PoolLayers) else []
+    """The names of the layers that average the maps of pooled layers, in their order."""
+    if not isinstance(layer, PoolLayers):
+        return []
+    kinds = ("",) if layer.grid == 1 else ("_cells", "")
+    return [f"{layer.name}_{of}{kind}" for of in layer.layers for kind in kinds]
 
 
 def _keras_layer(layer: Layer, plain: PlainNetwork, before: Shape) -> KerasLayer:

@@ -31,7 +31,7 @@ from vision_transfer.models.layers import (
     SeparableConv,
     ZeroPad,
 )
-from vision_transfer.models.ops.windows import margins_of
+from vision_transfer.models.ops.windows import grid_windows, margins_of
 from vision_transfer.models.shapes import Shape, output_shape, zeros_around
 from vision_transfer.tasks.export.inference_network import PlainNetwork
 
@@ -120,20 +120,26 @@ def _add_rows(graph: _Graph, rows: Sequence[Row], plain: PlainNetwork, shape: Sh
             case Block():
                 _add_block(graph, row, plain, shape)
             case PoolLayers():
-                _pool_layers(graph, row, outputs)
+                _pool_layers(graph, row, outputs, shapes)
             case _:
                 _add_layer(graph, row, plain, shape)
         outputs[row.name] = graph.last
         shapes[row.name] = shape = output_shape(row, shape, shapes)
 
 
-def _pool_layers(graph: _Graph, layer: PoolLayers, outputs: Mapping[str, str]) -> None:
+def _pool_layers(graph: _Graph, layer: PoolLayers, outputs: Mapping[str, str], shapes: Mapping[str, Shape]) -> None:
     ends = []
-    for name in layer.layers:
-        graph.combine("GlobalAveragePool", f"{layer.name}/{name}", [outputs[name]])
+    for of in layer.layers:
+        name = f"{layer.name}/{of}"
+        if layer.grid == 1:
+            graph.combine("GlobalAveragePool", f"{name}/map", [outputs[of]])
+        else:
+            _, sizes, strides = zip(*(grid_windows(extent, layer.grid) for extent in shapes[of][:2]), strict=True)
+            graph.combine("AveragePool", f"{name}/cells", [outputs[of]], kernel_shape=sizes, strides=strides)
+            graph.add("Transpose", f"{name}/channels_last", perm=NCHW_TO_NHWC)
+        graph.add("Flatten", name, axis=1)
         ends.append(graph.last)
-    graph.combine("Concat", f"{layer.name}/map", ends, axis=1)
-    graph.add("Flatten", layer.name, axis=1)
+    graph.combine("Concat", layer.name, ends, axis=1)
 
 
 def _add_block(graph: _Graph, block: Block, plain: PlainNetwork, shape: Shape) -> None:

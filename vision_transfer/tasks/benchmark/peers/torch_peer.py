@@ -80,7 +80,7 @@ def _sequence(torch: Any, request: dict[str, Any], rows: list[dict[str, Any]], f
             branches = [_sequence(torch, request, branch, fixed) for branch in row["branches"]]
             modules.append([_block(torch, branches, row["merge"]["kind"])])
             continue
-        made = modules_of_row(torch.nn, row)
+        made = [] if row["kind"] == "PoolLayers" else modules_of_row(torch.nn, row)
         for module in made:
             module.requires_grad_(row["name"] in request["trainable"])
         modules.append(made)
@@ -92,7 +92,7 @@ def _sequence(torch: Any, request: dict[str, Any], rows: list[dict[str, Any]], f
 
 
 def _pooling(torch: Any, rows: list[dict[str, Any]], modules: list[Any]) -> Any:
-    """The module of rows of which one pools the outputs of earlier ones."""
+    """The module of rows of which some pool the outputs of earlier ones."""
 
     class Pooling(torch.nn.Module):
         def __init__(self) -> None:
@@ -103,13 +103,23 @@ def _pooling(torch: Any, rows: list[dict[str, Any]], modules: list[Any]) -> Any:
             outputs = {}
             for row, module in zip(rows, self.rows, strict=True):
                 if row["kind"] == "PoolLayers":
-                    values = torch.cat([module(outputs[name]) for name in row["layers"]], 1)
+                    values = torch.cat(cell_means(torch, outputs, row), 1)
                 else:
                     values = module(values)
                 outputs[row["name"]] = values
             return values
 
     return Pooling()
+
+
+def cell_means(torch: Any, outputs: dict[str, Any], row: dict[str, Any]) -> list[Any]:
+    """The means over the cells of a grid on each pooled map, channels last in each cell."""
+    means = []
+    for name, windows in zip(row["layers"], row["windows"], strict=True):
+        _, sizes, strides = zip(*windows, strict=True)
+        cells = torch.nn.functional.avg_pool2d(outputs[name], tuple(sizes), tuple(strides))
+        means.append(cells.permute(0, 2, 3, 1).flatten(1))
+    return means
 
 
 def _block(torch: Any, branches: list[Any], merge: str) -> Any:
@@ -157,8 +167,8 @@ def modules_of_row(nn: Any, row: dict[str, Any]) -> list[Any]:
             return [kind(channels, eps=row["epsilon"], momentum=1 - row["momentum"]), *activation]
         case "Activate":
             return activation
-        case "GlobalAveragePool" | "PoolLayers":
-            return [nn.AdaptiveAvgPool2d(1), *([] if row.get("keep_axes") else [nn.Flatten()])]
+        case "GlobalAveragePool":
+            return [nn.AdaptiveAvgPool2d(1), *([] if row["keep_axes"] else [nn.Flatten()])]
         case "Flatten" | "Dropout":
             return [nn.Flatten() if row["kind"] == "Flatten" else nn.Dropout(row["rate"])]
         case "Dense":
