@@ -44,6 +44,23 @@ def test_logits_agree_with_scikit_learn(digits, kind, classes, c):
 
 
 @pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize("c", [1e-3, 0.1])
+def test_more_features_than_examples_have_scikit_learn_s_classifier(digits, kind, c):
+    """It is computed in the space that the examples span."""
+    train, rest = split(digits, 10, 0, 50), split(digits, 10, 200, 350)
+    pairs = np.triu_indices(train.features.shape[1])
+    wide, others = (part.features[:, pairs[0]] * part.features[:, pairs[1]] for part in (train, rest))
+    model = MODELS[kind](c).set_params(tol=1e-9)
+    pipeline = make_pipeline(StandardScaler(), model).fit(wide.astype(np.float64), train.labels)
+    classifier, converged = fit(kind, c, Examples(wide, train.labels))
+    expected = pipeline.decision_function(others.astype(np.float64))
+    found = classifier.logits(others)
+    assert converged
+    np.testing.assert_allclose(found, expected, rtol=0, atol=2e-3 * np.abs(expected).max())
+    assert np.mean(np.argmax(found, axis=1) == np.argmax(expected, axis=1)) >= 0.99
+
+
+@pytest.mark.parametrize("kind", MODELS)
 def test_balanced_class_weights_agree_with_scikit_learn(digits, kind):
     whole = split(digits, 3, 0, 300)
     # All of class 0, a tenth of the others.
