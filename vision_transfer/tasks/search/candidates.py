@@ -13,13 +13,19 @@ from vision_transfer.tasks.ablation.masks import EVERYTHING, expanded
 # The head that gradient descent trains, as fine-tuning needs it; the others are classic classifiers.
 LINEAR = "linear"
 AVERAGE = "average"
+# Value of `search.pooling` → `model.pooling`, `model.pooling_grid`, and words.
+POOLING = {
+    AVERAGE: ("average", 1, ""),
+    "layers": ("layers", 1, ", all stages"),
+    "layers_in_quarters": ("layers", 2, ", all stages in quarters"),
+}
 
 
 @dataclass(frozen=True)
 class Base:
     """A pretrained backbone, the side of its images in pixels, and what is pooled: candidates share its features.
 
-    `pooling` is that of `config.model`: `average` of the last map, or `layers`, of the maps of all stages.
+    `pooling` is a value of `search.pooling`: `average` of the last map, or `layers`, of the maps of all stages.
     """
 
     backbone: str
@@ -29,8 +35,7 @@ class Base:
     @property
     def name(self) -> str:
         """`efficientnet_lite0 at 224 px`."""
-        pooled = "" if self.pooling == AVERAGE else ", all stages"
-        return f"{self.backbone} at {self.image_size} px{pooled}"
+        return f"{self.backbone} at {self.image_size} px{POOLING[self.pooling][-1]}"
 
 
 @dataclass(frozen=True)
@@ -86,10 +91,11 @@ def tunings(config: Config, base: Base, network: Network) -> Iterator[Candidate]
 
 def with_base(config: Config, base: Base) -> Config:
     """The config for the images and the backbone of a base."""
+    pooling, grid, _ = POOLING[base.pooling]
     return replace(
         config,
         dataset=replace(config.dataset, image_size=base.image_size),
-        model=replace(config.model, backbone=base.backbone, pooling=base.pooling),
+        model=replace(config.model, backbone=base.backbone, pooling=pooling, pooling_grid=grid),
     )
 
 

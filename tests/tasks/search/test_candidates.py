@@ -1,0 +1,41 @@
+"""A search's kinds of pooling are those of the models that it trains."""
+
+from dataclasses import fields
+from typing import get_args
+
+import pytest
+
+from vision_transfer.config import checked
+from vision_transfer.config.files import load_config
+from vision_transfer.config.task_schema import SearchConfig
+from vision_transfer.models.backbones.registry import backbone_rows
+from vision_transfer.models.layers import GlobalAveragePool, PoolLayers
+from vision_transfer.runs.build import DataFacts, build_network
+from vision_transfer.tasks.search.candidates import AVERAGE, POOLING, Base, bases, with_base
+
+ENDS = backbone_rows("mnist_convnet", pooled_layers=())[-1].layers
+
+
+@pytest.mark.parametrize(
+    ("pooling", "last"),
+    [
+        (AVERAGE, GlobalAveragePool("global_average_pooling2d")),
+        ("layers", PoolLayers("pooled_layers", ENDS)),
+        ("layers_in_quarters", PoolLayers("pooled_layers", ENDS, 2)),
+    ],
+)
+def test_each_pooling_is_a_network_of_its_own(pooling, last):
+    config = load_config("search")
+    config.model.weights = "random"
+    config.model.pooling_grid = 3
+    config.search.backbones, config.search.image_sizes = ("mnist_convnet",), (28,)
+    config.search.pooling = (pooling,)
+    (base,) = bases(checked(config))
+    assert base == Base("mnist_convnet", 28, pooling)
+    assert build_network(with_base(checked(config), base), DataFacts(10, (28, 28, 3))).backbone[-1] == last
+
+
+def test_every_pooling_has_words_of_its_own():
+    (field,) = (field for field in fields(SearchConfig) if field.name == "pooling")
+    assert len({Base("vgg16", 28, pooling).name for pooling in POOLING}) == len(POOLING)
+    assert set(POOLING) == set(get_args(get_args(field.type)[0]))
