@@ -28,9 +28,12 @@ def stage_data(run: Run, position: int, variables: Variables) -> TrainingData:
 
 def split_inputs(run: Run, stage: Stage, variables: Variables, split: Split) -> Rows:
     """Inputs of a split that is not augmented, at the layer where a stage's evaluation starts."""
-    if stage.cached is None:
-        return split.images
-    return _computed(run, stage.cached, plain_request(run, variables, split))
+    return stage_inputs(run, stage, plain_request(run, variables, split))
+
+
+def stage_inputs(run: Run, stage: Stage, request: Request) -> Rows:
+    """Requested images, or their features, at the layer where a stage's evaluation starts."""
+    return request.images if stage.cached is None else _computed(run, stage.cached, request)
 
 
 def plain_request(run: Run, variables: Variables, split: Split, name: str = "") -> Request:

@@ -11,6 +11,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from vision_transfer.config import checked, default_config, stage, with_stages
+from vision_transfer.data.augmentation.augment import BankRows
 from vision_transfer.data.load import load_dataset
 from vision_transfer.errors import UserError
 from vision_transfer.metrics.classification import wilson_interval
@@ -100,6 +101,25 @@ def test_the_result_agrees_with_scikit_learn_on_the_same_features(fitted, caches
     assert result["test"]["accuracy_ci95"] == pytest.approx(wilson_interval(right, len(data.test)))
 
 
+@pytest.mark.parametrize("budget", [None, 0.0], ids=["cached", "from the images"])
+def test_with_augmentation_it_is_fitted_on_the_variants_of_a_bank(fitted, caches, screen, budget):
+    changes = {"augment.preset": "keras_layers", "augment.width_shift": 0.2, "augment.bank": 2}
+    folder = fitted(**ONE | changes | {"features.budget_gb": budget})
+    run = load_run(folder.path, caches, screen)
+    train = load_dataset(run.config.dataset, cache_dir=caches, screen=screen).train
+    features = [
+        infer(run.network, run.variables, images, local_mesh(), batch_size=64, stop="global_average_pooling2d")
+        for images in (BankRows(train.images, train.example_ids, run.config.augment, variant) for variant in range(2))
+    ]
+    assert not np.allclose(*features)
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=5000))
+    model.fit(np.concatenate(features).astype(np.float64), np.tile(train.labels, 2))
+    standardiser, classifier = model
+    with np.load(folder.path / "classifier.npz", allow_pickle=False) as coefficients:
+        expected = classifier.coef_.T / standardiser.scale_[:, None]
+        np.testing.assert_allclose(coefficients["kernel"], expected, atol=1e-2 * np.abs(expected).max())
+
+
 def test_a_loaded_run_predicts_what_was_tested(fitted, caches, screen):
     folder = fitted(**{"classifier.kind": "svm", "classifier.c_values": (0.01,)})
     run = load_run(folder.path, caches, screen)
@@ -167,7 +187,7 @@ def test_metrics_have_one_line(small_run):
     [
         ({"model.pooling": "flatten"}, "config.model.pooling"),
         ({"model.hidden": (8,)}, "config.model.hidden"),
-        ({"augment.preset": "keras_layers", "augment.flip": "horizontal"}, "config.augment"),
+        ({"augment.preset": "keras_layers", "augment.flip": "horizontal"}, "config.augment.bank: got 0"),
         ({"stages.classifier.freeze": "none"}, "freeze='all'"),
         ({"classifier.c_values": (0.0,)}, "config.classifier.c_values"),
         ({"classifier.kind": "forest"}, "config.classifier.kind"),

@@ -6,15 +6,17 @@ which prediction, evaluation and later runs read. `classifier.npz` has the same 
 """
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int
 
 from vision_transfer.config import Config
 from vision_transfer.data.augmentation.augment import augmentation_of
-from vision_transfer.data.dataset import Split
 from vision_transfer.errors import UserError
+from vision_transfer.feature_cache.budget import Request
 from vision_transfer.metrics.classification import metrics
 from vision_transfer.models.heads import LOGITS
 from vision_transfer.models.inference import infer
@@ -23,7 +25,7 @@ from vision_transfer.models.network import Network, Params
 from vision_transfer.models.shapes import pooled_width
 from vision_transfer.runs.folder import RunFolder
 from vision_transfer.runs.prepare import Run, RunOptions
-from vision_transfer.runs.stage_inputs import split_inputs
+from vision_transfer.runs.stage_inputs import plain_request, stage_inputs, training_requests
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.files import replaced_file
 from vision_transfer.tasks.classic_classifier.fit import Columns, Examples, Fitting, Linear, chosen_set, layer_sets
@@ -68,8 +70,12 @@ def _check(config: Config) -> None:
         problems.append("config.classifier.pooled_layers: select needs config.model.pooling='layers'")
     if tuple(config.model.hidden):
         problems.append(f"config.model.hidden: got {config.model.hidden!r}; a classic classifier needs ()")
-    if augmentation_of(config.augment) is not None:
-        problems.append("config.augment: a classic classifier uses each image once; remove the augmentation")
+    augmentation = augmentation_of(config.augment)
+    if augmentation is not None and not augmentation.bank:
+        problems.append(
+            "config.augment.bank: got 0; a classic classifier is fitted once, on a fixed number of variants of each "
+            "image, so give that number, or remove the augmentation"
+        )
     if config.balance == "sampling":
         problems.append("config.balance: a classic classifier samples no batches; use class_weights")
     if problems:
@@ -89,7 +95,9 @@ def _fit(run: Run) -> dict[str, Any] | None:
         )
     variables = run.initial_variables()
     with run.timer.measures("features"):
-        train, validation = (_pooled(run, variables, split) for split in (dataset.train, dataset.validation))
+        train = _pooled(run, variables, dataset.train.labels, training_requests(run, variables))
+        plain = plain_request(run, variables, dataset.validation)
+        validation = _pooled(run, variables, dataset.validation.labels, [plain])
     began = time.perf_counter()
     with run.timer.measures("train"):
         balanced = run.config.balance == "class_weights"
@@ -145,15 +153,20 @@ def _columns(network: Network) -> Columns:
     return {name: np.arange(*span) for name, *span in zip(last.layers, starts, ends, strict=True)}
 
 
-def _pooled(run: Run, variables: dict[str, Params], split: Split) -> Examples:
-    """The pooled features of a split, from the cache if possible."""
-    stage = run.stages[0]
-    inputs, last = split_inputs(run, stage, variables, split), run.network.backbone[-1].name
-    if stage.cached == last:
-        return Examples(inputs[np.arange(inputs.shape[0])].astype(np.float32), split.labels)
-    batch_size = run.config.eval_batch_size
-    pooled = infer(run.network, variables, inputs, run.mesh, batch_size=batch_size, start=stage.start, stop=last)
-    return Examples(pooled, split.labels)
+def _pooled(
+    run: Run, variables: dict[str, Params], labels: Int[np.ndarray, "examples"], requests: Sequence[Request]
+) -> Examples:
+    """The pooled features of requests for the images of these labels, from the cache if possible."""
+    stage, last = run.stages[0], run.network.backbone[-1].name
+    found = []
+    for request in requests:
+        inputs = stage_inputs(run, stage, request)
+        if stage.cached == last:
+            found.append(inputs[np.arange(inputs.shape[0])].astype(np.float32))
+            continue
+        sizes = {"batch_size": run.config.eval_batch_size, "start": stage.evaluation_start, "stop": last}
+        found.append(infer(run.network, variables, inputs, run.mesh, **sizes))
+    return Examples(np.concatenate(found), np.tile(labels, len(found)))
 
 
 def _as_stage(
