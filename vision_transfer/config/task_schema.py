@@ -145,7 +145,7 @@ class SearchConfig:
     )
     image_sizes: tuple[int, ...] = setting((128, 224), "sides of the images in pixels to try", minimum=1)
     pooling: tuple[Literal["average", "layers", "layers_in_quarters"], ...] = setting(
-        ("average",),
+        ("average", "layers_in_quarters"),
         "what heads see: the average of the last map; layers: of the maps of all stages, too; layers_in_quarters: of "
         "each quarter of these maps",
     )
