@@ -164,7 +164,7 @@ def _assert_gradients_agree(run, arrays, padding, relu, pool):
         return jnp.sum(outputs * weights)
 
     with jax.enable_x64(True):
-        expected = jax.grad(by_definition)(tuple(array.astype(np.float64) for array in arrays))
+        expected = jax.jit(jax.grad(by_definition))(tuple(array.astype(np.float64) for array in arrays))
     for name, got, wanted in zip(("images", "kernel", "bias"), actual, expected, strict=True):
         assert _error(got, np.asarray(wanted)) <= GRADIENT_TOLERANCE, name
 

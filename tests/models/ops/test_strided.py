@@ -1,6 +1,7 @@
 """Convolution of any stride and padding against float64: outputs and gradients; lowered programs."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -63,18 +64,18 @@ def _error(actual, expected):
 
 def _assert_agrees(case):
     images, kernel = case.arrays()
-    with jax.enable_x64(True):
-        wanted, pull = jax.vjp(case.by_xla, *(jnp.asarray(array, np.float64) for array in (images, kernel)))
-        weights = np.random.default_rng(1).standard_normal(wanted.shape).astype(np.float32)
-        wanted_gradients = [np.asarray(gradient) for gradient in pull(jnp.asarray(weights, np.float64))]
+    weights = np.random.default_rng(1).standard_normal(jax.eval_shape(case.by_xla, images, kernel).shape, np.float32)
 
-    def both(images, kernel):
-        outputs, pull = jax.vjp(case.run, images, kernel)
+    def both(function, images, kernel, weights):
+        outputs, pull = jax.vjp(function, images, kernel)
         return outputs, pull(weights)
 
-    outputs, gradients = jax.jit(both)(images, kernel)
+    with jax.enable_x64(True):
+        wide = (array.astype(np.float64) for array in (images, kernel, weights))
+        wanted, wanted_gradients = jax.tree.map(np.asarray, jax.jit(partial(both, case.by_xla))(*wide))
+    outputs, gradients = jax.jit(partial(both, case.run))(images, kernel, weights)
     assert outputs.shape == wanted.shape
-    assert _error(outputs, np.asarray(wanted)) <= FORWARD_TOLERANCE
+    assert _error(outputs, wanted) <= FORWARD_TOLERANCE
     for name, got, want in zip(("images", "kernel"), gradients, wanted_gradients, strict=True):
         assert _error(got, want) <= GRADIENT_TOLERANCE, name
 
