@@ -144,10 +144,10 @@ class SearchConfig:
         ("efficientnet_lite0", "efficientnet_lite2"), "pretrained backbones to try", own=True
     )
     image_sizes: tuple[int, ...] = setting((128, 224), "sides of the images in pixels to try", minimum=1)
-    pooling: tuple[Literal["average", "layers", "layers_in_quarters"], ...] = setting(
+    pooling: tuple[Literal["average", "quarters", "layers", "layers_in_quarters"], ...] = setting(
         ("average", "layers_in_quarters"),
-        "what heads see: the average of the last map; layers: of the maps of all stages, too; layers_in_quarters: of "
-        "each quarter of these maps",
+        "what heads see: the average of the last map; quarters: of each of its quarters; layers: of the maps of all "
+        "stages, too; layers_in_quarters: of each quarter of these maps",
     )
     heads: tuple[Literal["linear", "logistic_regression", "svm"], ...] = setting(
         ("linear", "logistic_regression"), "heads on the frozen backbone to try"

@@ -20,6 +20,7 @@ ENDS = backbone_rows("mnist_convnet", pooled_layers=())[-1].layers
     ("pooling", "last"),
     [
         (AVERAGE, GlobalAveragePool("global_average_pooling2d")),
+        ("quarters", PoolLayers("pooled_layers", ENDS[-1:], 2)),
         ("layers", PoolLayers("pooled_layers", ENDS)),
         ("layers_in_quarters", PoolLayers("pooled_layers", ENDS, 2)),
     ],

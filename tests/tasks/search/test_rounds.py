@@ -100,9 +100,15 @@ def test_bases_to_fine_tune_are_the_cheapest_and_those_with_a_good_head(scored):
     heads = [scored([True] * 60 + [False] * 40, size=64), scored([True] * 90 + [False] * 10, size=224)]
     worse = scored([True] * 70 + [False] * 30, size=128)
     best = scored([True] * 99 + [False], size=96)
-    all_stages = replace(best, candidate=replace(best.candidate, base=replace(best.candidate.base, pooling="layers")))
-    found = promising([*heads, worse, all_stages], lambda base: float(base.image_size))
+
+    def pooled(pooling):
+        return replace(best, candidate=replace(best.candidate, base=replace(best.candidate.base, pooling=pooling)))
+
+    all_stages = [pooled("layers"), pooled("layers_in_quarters")]
+    found = promising([*heads, worse, *all_stages], lambda base: float(base.image_size))
     assert [base.image_size for base in found] == [64, 224]
+    found = promising([*heads, worse, *all_stages, pooled("quarters")], lambda base: float(base.image_size))
+    assert [(base.image_size, base.pooling) for base in found] == [(64, "average"), (96, "quarters")]
 
 
 def test_speeds_come_from_runs_that_computed_and_not_from_a_full_cache():

@@ -16,6 +16,7 @@ AVERAGE = "average"
 # Value of `search.pooling` → `model.pooling`, `model.pooling_grid`, and words.
 POOLING = {
     AVERAGE: ("average", 1, ""),
+    "quarters": ("average", 2, ", quarters"),
     "layers": ("layers", 1, ", all stages"),
     "layers_in_quarters": ("layers", 2, ", all stages in quarters"),
 }
@@ -25,12 +26,17 @@ POOLING = {
 class Base:
     """A pretrained backbone, the side of its images in pixels, and what is pooled: candidates share its features.
 
-    `pooling` is a value of `search.pooling`: `average` of the last map, or `layers`, of the maps of all stages.
+    `pooling` is a value of `search.pooling`.
     """
 
     backbone: str
     image_size: int
     pooling: str = AVERAGE
+
+    @property
+    def sees_last_map_only(self) -> bool:
+        """Whether heads see no earlier map."""
+        return POOLING[self.pooling][0] == "average"
 
     @property
     def name(self) -> str:

@@ -14,7 +14,7 @@ Everything here is a function of recorded values, so that a search that was kill
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from vision_transfer.tasks.search.candidates import AVERAGE, Base, Candidate
+from vision_transfer.tasks.search.candidates import Base, Candidate
 from vision_transfer.tasks.search.choose import Scored, best, not_worse
 
 # Share of the time left that the heads of one base may take.
@@ -90,7 +90,7 @@ def promising(done: Sequence[Scored], seconds: Callable[[Base], float]) -> list[
 
     Heads on all stages are not continued: below them little can be cached, and fine-tuning adapts the last map anyway.
     """
-    heads = [one for one in done if one.candidate.tuning is None and one.candidate.base.pooling == AVERAGE]
+    heads = [one for one in done if one.candidate.tuning is None and one.candidate.base.sees_last_map_only]
     if not heads:
         return []
     top = best(heads)
