@@ -105,8 +105,8 @@ def test_too_little_time_is_refused_with_what_is_needed(searched):
 
 def test_candidates_are_compared_by_folds(place):
     # a tuple that is given twice is the tuple of both
-    heads = ("--config.search.heads=('logistic_regression',)", "--config.dataset.folds=2")
-    finished = place.launch(*SEARCH, *heads, "--config.dataset.train_examples=100")
+    heads = ("--config.search.heads=('logistic_regression',)", "--config.search.pooling=('average',)")
+    finished = place.launch(*SEARCH, *heads, "--config.dataset.folds=2", "--config.dataset.train_examples=100")
     finished.assert_is_done()
     journal = json.loads((place.cwd / "found" / "search.json").read_text(encoding="utf-8"))
     (head,), ways, (tuned,) = [planned["runs"] for planned in journal["rounds"]]
