@@ -46,7 +46,8 @@ def activations(params, images):
             outputs[pool], start = values.reshape(len(MODES), -1, *values.shape[1:]), f"block{block + 1}_conv1"
         return outputs
 
-    return all_pools(params, jnp.concatenate([preprocess(jnp.asarray(images), mode) for mode in MODES.values()]))
+    batch = jnp.concatenate([preprocess(jnp.asarray(images), mode) for mode in MODES.values()])
+    return jax.tree.map(np.asarray, all_pools(params, batch))
 
 
 def relative_error(found, expected):
