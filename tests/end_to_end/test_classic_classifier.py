@@ -33,6 +33,7 @@ def test_the_selection_is_recorded_and_shown(classic):
     page = (run.path / "report.html").read_text(encoding="utf-8")
     assert f"svm, C {found['c']}, on {', '.join(found['layers'])}" in page
     assert "rmsprop, lr" not in page
+    assert "layers of 2×2 cells" in page and "layers of 2×2 cells" in finished.out
 
 
 def test_margins_become_calibrated_probabilities(classic):

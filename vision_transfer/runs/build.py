@@ -70,7 +70,7 @@ def build_network(config: Config, facts: DataFacts) -> Network:
     if model.pooling_grid > 1 and pooling not in ("average", "layers"):
         raise UserError(
             f"config.model.pooling_grid: got {model.pooling_grid}; a grid needs config.model.pooling='average' or "
-            f"'layers', and no own head"
+            "'layers', and no own head"
         )
     backbone = backbone_rows(
         model.backbone,

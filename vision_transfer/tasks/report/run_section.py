@@ -43,7 +43,9 @@ def data_rows(run: RunFiles) -> list[tuple[str, str]]:
 def network_rows(run: RunFiles) -> list[tuple[str, str]]:
     """The network and the source of its weights."""
     model, weights = get(run.config, "model") or {}, get(run.result, "weights") or {}
-    kind = f"{model.get('backbone')}, {model.get('pooling')}, {model.get('output')}"
+    grid = model.get("pooling_grid", 1)
+    cells = f" of {grid}×{grid} cells" if grid > 1 else ""
+    kind = f"{model.get('backbone')}, {model.get('pooling')}{cells}, {model.get('output')}"
     source = weights.get("source") or model.get("weights_path") or model.get("weights")
     return _recorded(
         ("Network", model and f"{kind}; {model.get('preprocessing')} input"),

@@ -71,7 +71,8 @@ def say_run(run: Run) -> None:
     if dataset.note:
         table.add_row("", dataset.note)
     kind = "one sigmoid" if network.outputs == 1 else f"softmax over {network.outputs}"
-    head = config.model.head or config.model.pooling
+    grid = config.model.pooling_grid
+    head = config.model.head or config.model.pooling + (f" of {grid}×{grid} cells" if grid > 1 else "")
     table.add_row("Network", f"{config.model.backbone}, {head}, {kind}; {network.preprocessing} input")
     weights = run.weights
     table.add_row("Weights", "random initialisation" if weights is None else f"{weights.source}; {weights.licence}")
