@@ -150,7 +150,8 @@ class SearchConfig:
         "stages, too; layers_in_quarters: of each quarter of these maps",
     )
     heads: tuple[Literal["linear", "logistic_regression", "svm"], ...] = setting(
-        ("linear", "logistic_regression"), "heads on the frozen backbone to try"
+        ("linear", "logistic_regression"),
+        "heads on the frozen backbone to try; linear ones on all stages only where no other is listed",
     )
     freeze: tuple[str, ...] = setting(
         ("none", "last_stage"), "freeze specs of fine-tuning to try; last_stage as in ablation.masks"

@@ -11,7 +11,7 @@ from vision_transfer.config.task_schema import SearchConfig
 from vision_transfer.models.backbones.registry import backbone_rows
 from vision_transfer.models.layers import GlobalAveragePool, PoolLayers
 from vision_transfer.runs.build import DataFacts, build_network
-from vision_transfer.tasks.search.candidates import AVERAGE, POOLING, Base, bases, with_base
+from vision_transfer.tasks.search.candidates import AVERAGE, POOLING, Base, bases, heads_on, with_base
 
 ENDS = backbone_rows("mnist_convnet", pooled_layers=())[-1].layers
 
@@ -34,6 +34,17 @@ def test_each_pooling_is_a_network_of_its_own(pooling, last):
     (base,) = bases(checked(config))
     assert base == Base("mnist_convnet", 28, pooling)
     assert build_network(with_base(checked(config), base), DataFacts(10, (28, 28, 3))).backbone[-1] == last
+
+
+def test_all_stages_get_the_classic_heads_only_where_there_are_any():
+    def heads(pooling, asked):
+        config = load_config("search")
+        config.search.heads = asked
+        return [one.head for one in heads_on(checked(config), Base("vgg16", 28, pooling))]
+
+    assert heads(AVERAGE, ("linear", "svm")) == heads("quarters", ("linear", "svm")) == ["linear", "svm"]
+    assert heads("layers_in_quarters", ("linear", "svm")) == heads("layers", ("svm",)) == ["svm"]
+    assert heads("layers", ("linear",)) == ["linear"]
 
 
 def test_every_pooling_has_words_of_its_own():

@@ -87,13 +87,11 @@ def test_a_few_more_epochs_are_not_worth_a_run(scored):
     assert next_tuning(last, allowance(5 + 10 * 12 + 1)).candidates[0].tuning.epochs == 12
 
 
-def test_the_cheapest_base_comes_first_and_an_expensive_one_only_with_enough_time():
-    seconds = {Base("a", 128): 10.0, Base("a", 224): 30.0}
-    first = next_heads(list(seconds), ("linear", "svm"), seconds.__getitem__, float("inf"))
-    assert [(one.base.image_size, one.head) for one in first.candidates] == [(128, "linear"), (128, "svm")]
-    assert next_heads([Base("a", 224)], ("linear",), seconds.__getitem__, 59.0) is None
-    assert next_heads([Base("a", 224)], ("linear",), seconds.__getitem__, 61.0) is not None
-    assert next_heads([], ("linear",), seconds.__getitem__, 61.0) is None
+def test_a_base_that_takes_more_than_half_of_the_time_left_waits():
+    heads = [Candidate(BASE, "linear"), Candidate(BASE, "svm")]
+    assert next_heads(heads, 30.0, float("inf")).candidates == tuple(heads)
+    assert next_heads(heads, 30.0, 59.0) is None
+    assert next_heads(heads, 30.0, 61.0) is not None
 
 
 def test_bases_to_fine_tune_are_the_cheapest_and_those_with_a_good_head(scored):

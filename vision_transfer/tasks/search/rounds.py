@@ -75,14 +75,9 @@ class Allowance:
         return Round("fine-tuning, 1 way", (tried,), seconds)
 
 
-def next_heads(
-    waiting: Sequence[Base], heads: Sequence[str], seconds: Callable[[Base], float], left: float
-) -> Round | None:
-    """The heads of the cheapest of the bases that have none yet; None where it takes too much of the time left."""
-    base = min(waiting, key=seconds, default=None)
-    if base is None or seconds(base) > HEADS_SHARE * left:
-        return None
-    return Round(f"heads on {base.name}", tuple(Candidate(base, head) for head in heads), seconds(base))
+def next_heads(heads: Sequence[Candidate], seconds: float, left: float) -> Round | None:
+    """The round of a base's heads, which take so many seconds; None where that is too much of the time left."""
+    return Round(f"heads on {heads[0].base.name}", tuple(heads), seconds) if seconds <= HEADS_SHARE * left else None
 
 
 def promising(done: Sequence[Scored], seconds: Callable[[Base], float]) -> list[Base]:

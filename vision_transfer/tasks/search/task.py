@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
@@ -29,7 +29,7 @@ from vision_transfer.tasks.ablation.estimate import flops_per_second
 from vision_transfer.tasks.ablation.launchers import read_launcher
 from vision_transfer.tasks.ablation.sweep import SweepFolder, failed_seconds, failure, finished_run, refusal
 from vision_transfer.tasks.folds import configs_of_folds, read_folds
-from vision_transfer.tasks.search.candidates import Base, Candidate, bases, run_config, tunings, with_base
+from vision_transfer.tasks.search.candidates import Base, Candidate, bases, heads_on, run_config, tunings, with_base
 from vision_transfer.tasks.search.choose import Scored, chosen
 from vision_transfer.tasks.search.costs import Measured, Speed, Work, operations_of_test, run_work, speed_of
 from vision_transfer.tasks.search.journal import JOURNAL, Entry, Journal
@@ -152,7 +152,7 @@ def search(config: Config, options: RunOptions, screen: Screen, launcher: str | 
 
 def next_round(plan: Search, journal: Journal, budget: float) -> Round | None:
     """The round that follows those in the journal, within a budget of seconds; None where the search ends."""
-    search, scored = plan.config.search, all_scored(plan, journal)
+    config, scored = plan.config, all_scored(plan, journal)
     measured: dict[Base, list[Measured]] = {}
     for one, entry in journal.entries.items():
         if entry.folders:
@@ -166,20 +166,24 @@ def next_round(plan: Search, journal: Journal, budget: float) -> Round | None:
         _check_time(min(map(by_base, plan.networks)), left, budget)
     with_heads = {one.base for planned in journal.rounds for one in planned.candidates}
     waiting = [base for base in plan.networks if base not in with_heads]
-    if not journal.rounds or journal.rounds[-1].candidates[0].tuning is None:
+    heads_next: Round | None = None
+    if waiting:
+        base = min(waiting, key=by_base)
         # the first base may take all of the time
-        allowed = left - _test_seconds(plan, speed) if with_heads else math.inf
-        found = next_heads(waiting, search.heads, by_base, allowed)
-        if found is not None:
-            return found
+        allowed = left - _test_seconds(plan, speed, {base, *with_heads}) if with_heads else math.inf
+        heads_next = next_heads(heads_on(config, base), by_base(base), allowed)
+    if heads_next is not None and (not journal.rounds or journal.rounds[-1].candidates[0].tuning is None):
+        return heads_next
 
     def way_seconds(way: Candidate, epochs: int) -> float:
         seconds = speed[way.base].seconds(replace(plan.work(way), epochs=epochs))
         # if it is chosen, it is trained again on the images of all folds
         return seconds if way.on_first_fold or not plan.folds else seconds * plan.folds / (plan.folds - 1)
 
-    time_left = left - _test_seconds(plan, speed)
-    allowance = Allowance(time_left, search.least_epochs, search.most_epochs, way_seconds, by_folds=bool(plan.folds))
+    time_left = left - _test_seconds(plan, speed, with_heads)
+    allowance = Allowance(
+        time_left, config.search.least_epochs, config.search.most_epochs, way_seconds, by_folds=bool(plan.folds)
+    )
     last = [one for one in scored if one.candidate in journal.rounds[-1].candidates and one.candidate.tuning]
     longer = next_tuning(last, allowance) if last else None
     if longer is not None:
@@ -188,7 +192,7 @@ def next_round(plan: Search, journal: Journal, budget: float) -> Round | None:
     tried = {replace(one.after(1), on_first_fold=False) for one in tuned}
     ways = [way for base in promising(scored, by_base) for way in plan.ways(base)]
     found = first_tuning([way for way in ways if way not in tried], allowance)
-    return found or next_heads(waiting, search.heads, by_base, time_left)
+    return found or heads_next
 
 
 def all_scored(plan: Search, journal: Journal) -> list[Scored]:
@@ -262,17 +266,14 @@ def _check_time(needed: float, left: float, budget: float) -> None:
 
 
 def _heads_seconds(plan: Search, speed: dict[Base, Speed], base: Base) -> float:
-    heads = [Candidate(base, head) for head in plan.config.search.heads]
+    heads = heads_on(plan.config, base)
     first = speed[base].seconds(plan.work(heads[0], has_features=False))
     return first + sum(speed[base].seconds(plan.work(head)) for head in heads[1:])
 
 
-def _test_seconds(plan: Search, speed: dict[Base, Speed]) -> float:
-    """The most that the test of the chosen run may take."""
-    return max(
-        speed[base].forward * operations_of_test(plan.config, network, plan.sizes)
-        for base, network in plan.networks.items()
-    )
+def _test_seconds(plan: Search, speed: dict[Base, Speed], tried: Collection[Base]) -> float:
+    """The most that the test of the chosen run may take, which is on one of the bases that were tried."""
+    return max(speed[base].forward * operations_of_test(plan.config, plan.networks[base], plan.sizes) for base in tried)
 
 
 def _measured(plan: Search, candidate: Candidate, entry: Entry, *, first: bool) -> Measured:
