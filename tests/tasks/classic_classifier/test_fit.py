@@ -61,6 +61,31 @@ def test_more_features_than_examples_have_scikit_learn_s_classifier(digits, kind
 
 
 @pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize("examples", [50, 200])
+def test_layers_have_equal_sums_of_variances(digits, kind, examples):
+    """Beside scikit-learn's own scaling; features outnumber the fewer examples."""
+    widths = (4, 20, 36)
+    train, rest = split(digits, 10, 200, 200 + examples), split(digits, 10, 0, 200)
+    # features that vary in both
+    varying = np.flatnonzero(train.features.std(axis=0) > 0)
+    kept = np.resize(varying, sum(widths)) if len(varying) < sum(widths) else varying[: sum(widths)]
+    train, rest = (Examples(part.features[:, kept], part.labels) for part in (train, rest))
+    layers = np.repeat(np.arange(3), widths)
+    scaler = StandardScaler().fit(train.features.astype(np.float64))
+    weights = np.sqrt(20 / np.array(widths))[layers]
+
+    def scaled(features):
+        return scaler.transform(features.astype(np.float64)) * weights
+
+    variances = scaled(train.features).var(axis=0)
+    np.testing.assert_allclose([variances[layers == layer].sum() for layer in range(3)], 20)
+    model = MODELS[kind](0.01).set_params(tol=1e-9).fit(scaled(train.features), train.labels)
+    expected = model.decision_function(scaled(rest.features))
+    found = fit(kind, 0.01, train, widths=widths)[0].logits(rest.features)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=2e-3 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("kind", MODELS)
 def test_balanced_class_weights_agree_with_scikit_learn(digits, kind):
     whole = split(digits, 3, 0, 300)
     # All of class 0, a tenth of the others.

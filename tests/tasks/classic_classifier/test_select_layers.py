@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from vision_transfer.metrics.significance import within_one_standard_error
 from vision_transfer.tasks.classic_classifier.fit import Examples, Fitting, chosen_set, layer_sets, outcomes
@@ -31,7 +31,9 @@ def fitting():
 def test_a_set_is_scikit_learn_s_fit_to_its_columns_and_zero_elsewhere(fitting):
     found = fitting.fit({"second", "first"})
     assert found.layers == ("first", "second")
-    models = [make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=5000)) for c in (0.01, 1.0)]
+    # two features of one layer and three of the other, with equal sums of variances
+    weighted = FunctionTransformer(lambda features: features * np.sqrt(2.5 / np.array([2, 2, 3, 3, 3])))
+    models = [make_pipeline(StandardScaler(), weighted, LogisticRegression(C=c, max_iter=5000)) for c in (0.01, 1.0)]
     train, validation = fitting.train, fitting.validation
     scores = [
         model.fit(train.features[:, 5:10], train.labels).score(validation.features[:, 5:10], validation.labels)

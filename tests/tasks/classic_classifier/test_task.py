@@ -162,9 +162,9 @@ def test_without_the_cache_the_features_are_the_same(small_run, fitted):
 def test_class_weights_reach_the_fit(fitted, monkeypatch, balance):
     asked = []
 
-    def spy(*arguments, balanced):
+    def spy(*arguments, balanced, **others):
         asked.append(balanced)
-        return candidates(*arguments, balanced=balanced)
+        return candidates(*arguments, balanced=balanced, **others)
 
     monkeypatch.setattr("vision_transfer.tasks.classic_classifier.fit.candidates", spy)
     fitted(**ONE, balance=balance)

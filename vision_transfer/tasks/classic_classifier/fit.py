@@ -1,5 +1,8 @@
 """Linear classifiers that scikit-learn fits on standardised features, and the choice of the layers that they see.
 
+The features of several layers are scaled so that each layer has the same sum of variances: three fifths of the features
+of an EfficientNet-Lite0 are its last layer's, and would drown out the others.
+
 Head2Toe (Evci et al. 2022, arXiv:2201.03529) keeps the features that matter for the task, out of those of all layers.
 Here whole layers are kept or left out, by forward selection on validation: a layer's few hundred features stand and
 fall together, and few candidates are compared on the same images.
@@ -55,19 +58,22 @@ class Examples:
     labels: Int[np.ndarray, "examples"]
 
 
-def fit(kind: str, c: float, train: Examples, *, balanced: bool = False) -> tuple[Linear, bool]:
+def fit(
+    kind: str, c: float, train: Examples, *, widths: Sequence[int] = (), balanced: bool = False
+) -> tuple[Linear, bool]:
     """A classifier fitted on standardised training features, and whether its solver converged.
 
     The kind is `logistic_regression` (softmax for more than two classes, lbfgs) or `svm` (linear, squared hinge loss,
-    one class against the rest, liblinear's dual solver); `c` is the inverse strength of the l2 penalty. If `balanced`,
-    each class has the same total weight in the loss.
+    one class against the rest, liblinear's dual solver); `c` is the inverse strength of the l2 penalty. `widths` has
+    the number of features of each layer, if there are several. If `balanced`, each class has the same total weight in
+    the loss.
     """
-    return _fit(kind, c, _standardised(train.features), train.labels, balanced=balanced)
+    return _fit(kind, c, _standardised(train.features, widths), train.labels, balanced=balanced)
 
 
 @dataclass(frozen=True)
 class _Standardised:
-    """Features with mean 0 and deviation 1, in coordinates of the space that the examples span.
+    """Features with mean 0 and a mean variance of 1, in coordinates of the space that the examples span.
 
     Attributes:
         coordinates: of each example; the features themselves where they are fewer than the examples.
@@ -81,8 +87,10 @@ class _Standardised:
     scale: Float[np.ndarray, "features"]
 
 
-def _standardised(features: Float[np.ndarray, "examples features"]) -> _Standardised:
+def _standardised(features: Float[np.ndarray, "examples features"], widths: Sequence[int]) -> _Standardised:
     """Standardised features, turned into fewer coordinates where they outnumber the examples.
+
+    Each feature has deviation 1, or those of each layer the same sum of variances, where `widths` has several.
 
     A kernel with an l2 penalty lies in the span of the examples (Kimeldorf and Wahba 1971), and a rotation changes
     neither products nor the penalty, so that the classifier is the same and each iteration of a solver costs less.
@@ -91,6 +99,8 @@ def _standardised(features: Float[np.ndarray, "examples features"]) -> _Standard
     mean, scale = wide.mean(axis=0), wide.std(axis=0)
     # A feature that is the same in all images becomes zero.
     scale = np.where(scale > 0, scale, 1.0)
+    if widths:
+        scale *= np.sqrt(np.repeat(widths, widths) / np.mean(widths))
     wide = (wide - mean) / scale
     if wide.shape[1] <= wide.shape[0]:
         return _Standardised(wide, None, mean, scale)
@@ -123,16 +133,22 @@ def _fit(
 
 
 def candidates(
-    kind: str, c_values: Sequence[float], train: Examples, validation: Examples, *, balanced: bool = False
+    kind: str,
+    c_values: Sequence[float],
+    train: Examples,
+    validation: Examples,
+    *,
+    widths: Sequence[int] = (),
+    balanced: bool = False,
 ) -> list[Candidate]:
-    """A classifier for each value of C, in ascending order.
+    """A classifier for each value of C, in ascending order; for `widths` and `balanced` see `fit`.
 
     Raises:
         UserError: there are no values, or one is not above 0.
     """
     if not c_values or not all(isinstance(c, int | float) and c > 0 for c in c_values):
         raise UserError(f"config.classifier.c_values: got {tuple(c_values)!r}; allowed are numbers above 0")
-    found, standardised = [], _standardised(train.features)
+    found, standardised = [], _standardised(train.features, widths)
     for c in sorted({float(c) for c in c_values}):
         classifier, converged = _fit(kind, c, standardised, train.labels, balanced=balanced)
         found.append(Candidate(c, classifier, accuracy(classifier, train), accuracy(classifier, validation), converged))
@@ -195,7 +211,8 @@ class Fitting:
         train, validation = (
             Examples(examples.features[:, seen], examples.labels) for examples in (self.train, self.validation)
         )
-        fitted = candidates(self.kind, self.c_values, train, validation, balanced=self.balanced)
+        widths = [len(self.columns[name]) for name in names]
+        fitted = candidates(self.kind, self.c_values, train, validation, widths=widths, balanced=self.balanced)
         best = chosen(fitted)
         kernel = np.zeros((self.train.features.shape[1], best.classifier.kernel.shape[1]))
         kernel[seen] = best.classifier.kernel
