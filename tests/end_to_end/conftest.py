@@ -16,6 +16,7 @@ from PIL import Image
 
 from vision_transfer.runs.folder import RunFolder
 from vision_transfer.runs.manifest import write_result
+from vision_transfer.runtime.jax_setup import COMPILED_FOLDER
 
 ROOT = Path(__file__).resolve().parents[2]
 LAUNCH = ROOT / "launch.py"
@@ -38,7 +39,7 @@ for arguments in json.loads(sys.argv[1]):
         delattr(flags.FLAGS, name)
 """
 # The only fields that differ in a resumed run, because they are measured.
-TIMES = ("seconds", "step_ms", "memory")
+TIMES = ("seconds", "epoch_seconds", "step_ms", "memory")
 
 
 @dataclass(frozen=True)
@@ -156,9 +157,12 @@ class Run:
 
 
 @pytest.fixture(scope="session")
-def shared_cache(tmp_path_factory):
+def shared_cache(tmp_path_factory, programs):
     """One cache for all tests not about caching; compilation takes most of a small run's time."""
-    return tmp_path_factory.mktemp("shared") / "Zwischen speicher é"
+    cache = tmp_path_factory.mktemp("shared") / "Zwischen speicher é"
+    cache.mkdir()
+    (cache / COMPILED_FOLDER).symlink_to(programs)
+    return cache
 
 
 @pytest.fixture

@@ -43,7 +43,7 @@ def test_fields_of_the_result(small_run):
         assert set(stage["train"]) == set(stage["validation"]) == {"loss", "accuracy"}
         assert 1 <= stage["best_epoch"] <= stage["epochs"] == 2
         assert stage["parameters"]["total"] == stage["parameters"]["trainable"] + stage["parameters"]["frozen"]
-        assert stage["seconds"] > 0 and stage["step_ms"] > 0
+        assert stage["seconds"] > 0 and stage["step_ms"] > 0 and stage["epoch_seconds"] > 0
     assert result["stages"][0]["cut"] == "conv1"
     assert result["stages"][1]["cut"] == "conv3"
     fields = {"loss", "accuracy", "accuracy_ci95", "examples", "confusion", "balanced_accuracy", "per_class"}

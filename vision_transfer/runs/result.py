@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from statistics import median
 from typing import Any, cast
 
 import numpy as np
@@ -119,6 +120,7 @@ def _stage(run: Run, stage: Stage, outcome: StageOutcome) -> dict[str, Any]:
         "validation": {"loss": best["validation_loss"], "accuracy": best["validation_accuracy"]},
         "parameters": _parameters(run, stage),
         "seconds": round(progress.seconds, 3),
+        "epoch_seconds": epoch_seconds(progress),
         "step_ms": progress.step_ms,
         **({"split_over": progress.parts} if progress.parts > 1 else {}),
     }
@@ -133,6 +135,12 @@ def _tested(run: Run, outcomes: Sequence[StageOutcome]) -> dict[str, Any]:
         "epoch": chosen.epoch,
         "validation": {"loss": record["validation_loss"], "accuracy": record["validation_accuracy"]},
     }
+
+
+def epoch_seconds(progress: Progress) -> float:
+    """The median time of an epoch; of several without the first, in which the step is compiled."""
+    seconds = [record["seconds"] for record in progress.history]
+    return round(median(seconds[1:] or seconds or [0.0]), 3)
 
 
 def epoch_record(progress: Progress, epoch: int) -> Mapping[str, Any]:

@@ -29,13 +29,13 @@ class Judged:
         loss: mean cross-entropy in nats.
         correct: for each image, whether it is classified correctly.
         seconds: by activity, of all attempts.
-        training_seconds: of the last stage.
+        epoch_seconds: of an epoch of the last stage, see `result.epoch_seconds`.
     """
 
     loss: float
     correct: Bool[np.ndarray, "examples"]
     seconds: dict[str, float]
-    training_seconds: float
+    epoch_seconds: float
 
 
 def write_trained(
@@ -66,14 +66,14 @@ def read_judged(folder: RunFolder, *, by_test: bool = False) -> Judged | None:
             return None
         logits, labels = split
         correct = np.argmax(class_log_probabilities(logits), axis=1) == labels
-        return Judged(metrics(logits, labels).loss, correct, result["seconds"], result["stages"][-1]["seconds"])
+        return Judged(metrics(logits, labels).loss, correct, result["seconds"], result["stages"][-1]["epoch_seconds"])
     if by_test or (found := folder.trained()) is None:
         return None
     try:
         validation = found["validation"]
         correct = np.ones(validation["examples"], bool)
         correct[validation["wrong"]] = False
-        return Judged(float(validation["loss"]), correct, found["seconds"], found["stages"][-1]["seconds"])
+        return Judged(float(validation["loss"]), correct, found["seconds"], found["stages"][-1]["epoch_seconds"])
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise UserError(
             f"{folder.trained_file}: is damaged or was edited ({error!r}); remove it, and the same command writes it "
@@ -88,5 +88,5 @@ def joined(parts: Sequence[Judged]) -> Judged:
         sum(part.loss * len(part.correct) for part in parts) / images,
         np.concatenate([part.correct for part in parts]),
         {name: sum(part.seconds[name] for part in parts) for name in parts[0].seconds},
-        sum(part.training_seconds for part in parts),
+        sum(part.epoch_seconds for part in parts),
     )

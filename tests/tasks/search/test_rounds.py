@@ -121,9 +121,13 @@ def test_speeds_come_from_runs_that_computed_and_not_from_a_full_cache():
 
 
 def test_what_runs_take_besides_operations_is_measured_for_heads_and_for_fine_tuning():
-    head = Measured("a", Work(1e12, 0.0, 0, runs=5), forward_seconds=10.0, training_seconds=12.0, seconds=30.0)
+    head = Measured("a", Work(1e12, 0.0, 0, runs=5), forward_seconds=10.0, training_seconds=0.0, seconds=30.0)
     speed = speed_of("b", [head], 1e-11)
     assert (speed.head_overhead, speed.tuning_overhead) == (4.0, OVERHEAD_SECONDS)
+    tuned = Measured("a", Work(1e12, 1e12, 2, runs=5), forward_seconds=10.0, training_seconds=12.0, seconds=30.0)
+    stopped_early = replace(tuned, work=Work(1e12, 1e12, 4, runs=5), training_seconds=24.0)
+    assert speed_of("b", [tuned], 1e-11).tuning_overhead == pytest.approx(1.6)
+    assert speed_of("b", [stopped_early], 1e-11).tuning_overhead == 0.0
 
 
 def test_every_fold_takes_the_time_that_a_run_takes_besides_its_operations():

@@ -54,8 +54,8 @@ class Measured:
 
     @property
     def overhead(self) -> float:
-        """Seconds of a run besides forward passes and fine-tuning."""
-        return (self.seconds - self.forward_seconds - bool(self.work.epoch) * self.training_seconds) / self.work.runs
+        """Seconds of a run besides forward passes and fine-tuning; 0 where a stage ended before its last epoch."""
+        return max(0.0, self.seconds - self.forward_seconds - self.training_seconds) / self.work.runs
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ class Entry:
         folders: of its runs; none where one failed.
         seconds: that they took, without those that were done before for another candidate.
         forward_seconds: of features and evaluation, of all its runs.
-        training_seconds: of their last stages.
+        training_seconds: of the epochs of fine-tuning, without compiling.
         total_seconds: of all its runs.
         error: the reason for the failure, or None.
     """

@@ -361,7 +361,8 @@ def _note(plan: Search, journal: Journal, candidate: Candidate, folders: Sequenc
     # a way that was compared on the first fold has its run already
     own = sum(part.seconds["total"] for part, place in zip(parts, places, strict=True) if place not in known)
     forward = judged.seconds["features"] + (0.0 if candidate.tuning is None else judged.seconds["evaluate"])
-    entry = Entry(places, own, forward, judged.training_seconds, judged.seconds["total"])
+    epochs = 0 if candidate.tuning is None else candidate.tuning.epochs
+    entry = Entry(places, own, forward, epochs * judged.epoch_seconds, judged.seconds["total"])
     journal.note(candidate, entry)
     kind = "out of fold" if plan.folds else "validation"
     accuracy = float(judged.correct.mean())
