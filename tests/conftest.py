@@ -6,6 +6,7 @@ import io
 import json
 import os
 import shutil
+import tempfile
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -42,22 +43,36 @@ from vision_transfer.models.network import Network, all_parameter_shapes, init
 from vision_transfer.models.pretrained.load import load_pretrained
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.devices import BATCH_AXIS
-from vision_transfer.runtime.jax_setup import DETERMINISTIC_FLAG
+from vision_transfer.runtime.jax_setup import DETERMINISTIC_FLAG, keep_programs
 
 REFERENCE = Path(__file__).parent / "reference"
+# Names a folder for the programs that tests compile, which the processes of pytest-xdist share. By default it is a new
+# one for each start of pytest; a folder that is kept saves a developer most of the compiling.
+PROGRAMS = "VISION_TRANSFER_TEST_PROGRAMS"
 # The first example of a test pays for imports, which on a busy machine takes longer than any deadline.
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
 
 
 def pytest_configure(config):
-    """Lets processes that tests start read the package compiled, as they do for users.
+    """Lets processes that tests start read the package compiled, as they do for users, and shares compiled programs.
 
     Makes a GPU repeat bits where `pytest -m accelerator` compares them; it must be told before its first use.
     """
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    if PROGRAMS not in os.environ:
+        folder = tempfile.TemporaryDirectory(prefix="programs-")
+        config.add_cleanup(folder.cleanup)
+        os.environ[PROGRAMS] = folder.name
+    keep_programs(Path(os.environ[PROGRAMS]), 0.0)
     if config.option.markexpr == "accelerator":
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {DETERMINISTIC_FLAG}".strip()
+
+
+@pytest.fixture(scope="session")
+def programs():
+    """The folder of the programs that tests have compiled."""
+    return Path(os.environ[PROGRAMS])
 
 
 @pytest.fixture

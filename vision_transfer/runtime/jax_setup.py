@@ -46,14 +46,19 @@ def configure(cache: Path, *, deterministic: bool = False) -> None:
         # In another program JAX may have computed already, and then keeps the devices that it has.
         with suppress(RuntimeError):
             jax.config.update("jax_num_cpu_devices", cpu_devices())
-    jax.config.update("jax_compilation_cache_dir", str(cache / COMPILED_FOLDER))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", SHORTEST_COMPILATION_KEPT_SECONDS)
+    keep_programs(cache / COMPILED_FOLDER)
+    return_memory_after_compiling()
+
+
+def keep_programs(folder: Path, shortest: float = SHORTEST_COMPILATION_KEPT_SECONDS) -> None:
+    """Makes JAX keep in a folder what it compiles in `shortest` seconds or more, and find it there."""
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", shortest)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
     # XLA's caches of its own parts would enter the folder's path into the key of each program, so that a cache that was
     # moved or copied would be of no use.
     jax.config.update("jax_persistent_cache_enable_xla_caches", "none")
     use_digests()
-    return_memory_after_compiling()
 
 
 def _leave_out_absent_tpus() -> None:
