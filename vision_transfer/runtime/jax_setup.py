@@ -46,11 +46,11 @@ def configure(cache: Path, *, deterministic: bool = False) -> None:
         # In another program JAX may have computed already, and then keeps the devices that it has.
         with suppress(RuntimeError):
             jax.config.update("jax_num_cpu_devices", cpu_devices())
-    keep_programs(cache / COMPILED_FOLDER)
+    keep_programs(cache / COMPILED_FOLDER, SHORTEST_COMPILATION_KEPT_SECONDS)
     return_memory_after_compiling()
 
 
-def keep_programs(folder: Path, shortest: float = SHORTEST_COMPILATION_KEPT_SECONDS) -> None:
+def keep_programs(folder: Path, shortest: float) -> None:
     """Makes JAX keep in a folder what it compiles in `shortest` seconds or more, and find it there."""
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", shortest)
