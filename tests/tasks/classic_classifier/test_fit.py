@@ -61,6 +61,25 @@ def test_more_features_than_examples_have_scikit_learn_s_classifier(digits, kind
 
 
 @pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize("examples", [20, 200])
+def test_a_feature_that_differs_by_rounding_has_no_weight(digits, kind, examples):
+    """As a channel that no image activates, whose average is summed in another order elsewhere."""
+    train, rest = split(digits, 10, 0, examples), split(digits, 10, 200, 350)
+
+    def with_rounding(part, seed):
+        bits = np.random.default_rng(seed).integers(-1, 2, (len(part.labels), 3))
+        return Examples(
+            np.concatenate([part.features, np.float32(3) + bits * np.spacing(np.float32(3))], 1), part.labels
+        )
+
+    plain, rounded = fit(kind, 0.1, train)[0], fit(kind, 0.1, with_rounding(train, 0))[0]
+    assert not rounded.kernel[-3:].any()
+    np.testing.assert_allclose(
+        rounded.logits(with_rounding(rest, 1).features), plain.logits(rest.features), rtol=1e-6, atol=1e-8
+    )
+
+
+@pytest.mark.parametrize("kind", MODELS)
 @pytest.mark.parametrize("examples", [50, 200])
 def test_layers_have_equal_sums_of_variances(digits, kind, examples):
     """Beside scikit-learn's own scaling; features outnumber the fewer examples."""
