@@ -20,9 +20,9 @@ from vision_transfer.metrics.significance import within_one_standard_error
 
 # Iterations of lbfgs, or passes of liblinear over the data.
 MOST_ITERATIONS = 5000
-# Of a feature, relative to its largest value. A channel that no image activates differs in the last of float32's 24
-# bits, 6e-8; scaled to deviation 1 that would get weights of millions, and predict from rounding. Devices and libraries
-# add in another order, which changes averages by up to 1e-6: by no more than 1 % of this deviation.
+# A feature's deviation must exceed this multiple of its largest value. A channel that no image activates differs in the
+# last of float32's 24 bits, 6e-8; scaled to deviation 1 that would get weights of millions, and predict from rounding.
+# Devices and libraries add in another order, which changes averages by up to 1e-6: by no more than 1 % of this.
 LEAST_DEVIATION = 1e-4
 # Layer → the columns of its features among those of all layers.
 Columns = Mapping[str, Int[np.ndarray, "columns"]]
