@@ -143,6 +143,8 @@ def sentences(outcome: Outcome) -> list[str]:
 
 def draw_front(outcome: Outcome, path: Path) -> None:
     """Writes a PNG: accuracy against training cost, the front, and the chosen candidate."""
+    from matplotlib.ticker import LogLocator
+
     figure, axes = new_axes(9, 5)
     steps = front(outcome.scored)
     groups = {"frozen backbone, a head": False, "fine-tuned": True}
@@ -166,7 +168,8 @@ def draw_front(outcome: Outcome, path: Path) -> None:
     ring = {"s": 220, "facecolors": "none", "edgecolors": "black", "label": "chosen"}
     axes.scatter([winner.cost / TERA], [winner.accuracy], **ring)
     axes.set_xscale("log")
-    # without formulas, powers of ten are no labels
+    # costs seldom differ by more than a factor of ten, and a formatter of logarithms writes formulas
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter("")
     axes.set_xlabel("operations to train it from the images, TFLOP")
