@@ -81,21 +81,21 @@ def test_a_feature_that_differs_by_rounding_has_no_weight(digits, kind, examples
 
 @pytest.mark.parametrize("kind", MODELS)
 @pytest.mark.parametrize("examples", [30, 200])
-def test_layers_have_equal_sums_of_variances(digits, kind, examples):
+def test_the_variance_of_a_layer_grows_as_the_root_of_its_width(digits, kind, examples):
     """Beside scikit-learn's own scaling; features outnumber the fewer examples."""
-    widths = (4, 12, 29)
+    widths = (4, 16, 25)  # with roots 2, 4 and 5, whose sum is 11
     train, rest = split(digits, 10, 200, 200 + examples), split(digits, 10, 0, 200)
     varying = np.flatnonzero(train.features.std(axis=0) > 0)[: sum(widths)]
     train, rest = (Examples(part.features[:, varying], part.labels) for part in (train, rest))
     layers = np.repeat(np.arange(3), widths)
     scaler = StandardScaler().fit(train.features.astype(np.float64))
-    weights = np.sqrt(15 / np.array(widths))[layers]
+    weights = np.sqrt(45 / 11 * np.array([2, 4, 5]) / widths)[layers]
 
     def scaled(features):
         return scaler.transform(features.astype(np.float64)) * weights
 
     variances = scaled(train.features).var(axis=0)
-    np.testing.assert_allclose([variances[layers == layer].sum() for layer in range(3)], 15)
+    np.testing.assert_allclose([variances[layers == layer].sum() for layer in range(3)], 45 / 11 * np.array([2, 4, 5]))
     model = MODELS[kind](0.01).set_params(tol=1e-9).fit(scaled(train.features), train.labels)
     expected = model.decision_function(scaled(rest.features))
     found = fit(kind, 0.01, train, widths=widths)[0].logits(rest.features)

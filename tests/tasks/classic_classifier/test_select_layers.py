@@ -31,8 +31,9 @@ def fitting():
 def test_a_set_is_scikit_learn_s_fit_to_its_columns_and_zero_elsewhere(fitting):
     found = fitting.fit({"second", "first"})
     assert found.layers == ("first", "second")
-    # two features of one layer and three of the other, with equal sums of variances
-    weighted = FunctionTransformer(lambda features: features * np.sqrt(2.5 / np.array([2, 2, 3, 3, 3])))
+    # the sums of variances of a layer of two features and one of three are as their roots, and are five in all
+    of_feature = np.sqrt(5 / (np.sqrt(2) + np.sqrt(3)) / np.sqrt([2, 2, 3, 3, 3]))
+    weighted = FunctionTransformer(lambda features: features * of_feature)
     models = [make_pipeline(StandardScaler(), weighted, LogisticRegression(C=c, max_iter=5000)) for c in (0.01, 1.0)]
     train, validation = fitting.train, fitting.validation
     scores = [

@@ -1,7 +1,8 @@
 """Linear classifiers that scikit-learn fits on standardised features, and the choice of the layers that they see.
 
-The features of several layers are scaled so that each layer has the same sum of variances: three fifths of the features
-of an EfficientNet-Lite0 are its last layer's, and would drown out the others.
+The features of several layers are scaled so that the sum of variances of a layer grows as the root of its width: three
+fifths of the features of an EfficientNet-Lite0 are its last layer's, and would drown out the others, while equal sums
+would drown out the last layer, which knows most of images that look like ImageNet's.
 
 Head2Toe (Evci et al. 2022, arXiv:2201.03529) keeps the features that matter for the task, out of those of all layers.
 Here whole layers are kept or left out, by forward selection on validation: a layer's few hundred features stand and
@@ -94,7 +95,7 @@ class _Standardised:
 def _standardised(features: Float[np.ndarray, "examples features"], widths: Sequence[int]) -> _Standardised:
     """Standardised features, turned into fewer coordinates where they outnumber the examples.
 
-    Each feature has deviation 1, or those of each layer the same sum of variances, where `widths` has several.
+    Each feature has deviation 1, or one that falls with the width of its layer where `widths` has several.
 
     A kernel with an l2 penalty lies in the span of the examples (Kimeldorf and Wahba 1971), and a rotation changes
     neither products nor the penalty, so that the classifier is the same and each iteration of a solver costs less.
@@ -104,7 +105,8 @@ def _standardised(features: Float[np.ndarray, "examples features"], widths: Sequ
     # A feature that is the same in all images becomes zero, also where rounding makes it differ.
     scale = np.where(scale > LEAST_DEVIATION * np.abs(wide).max(axis=0), scale, np.inf)
     if widths:
-        scale *= np.sqrt(np.repeat(widths, widths) / np.mean(widths))
+        variances = 1 / np.sqrt(np.repeat(widths, widths))
+        scale /= np.sqrt(variances / variances.mean())
     wide = (wide - mean) / scale
     if wide.shape[1] <= wide.shape[0]:
         return _Standardised(wide, None, mean, scale)
