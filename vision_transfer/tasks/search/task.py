@@ -95,6 +95,10 @@ class Search:
         """Ways to fine-tune a base."""
         return list(tunings(self.config, base, self.networks[base]))
 
+    def features(self, base: Base) -> float:
+        """Operations to compute the features of a base's heads."""
+        return self.work(heads_on(self.config, base)[0], has_features=False).forward
+
     def cost(self, candidate: Candidate) -> float:
         """Operations to train a candidate from the images."""
         work = self.work(candidate, has_features=False)
@@ -168,7 +172,7 @@ def next_round(plan: Search, journal: Journal, budget: float) -> Round | None:
     waiting = [base for base in plan.networks if base not in with_heads]
     heads_next: Round | None = None
     if waiting:
-        base = min(waiting, key=by_base)
+        base = min(waiting, key=lambda base: speed[base].forward * plan.features(base))
         # the first base may take all of the time
         allowed = left - _test_seconds(plan, speed, {base, *with_heads}) if with_heads else math.inf
         heads_next = next_heads(heads_on(config, base), by_base(base), allowed)
