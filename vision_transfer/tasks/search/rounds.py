@@ -1,12 +1,12 @@
 """The order of a search: which candidates it trains next, from what the earlier ones reached and what time is left.
 
-Heads come first, base by base from the cheapest features on, as long as a base takes at most half of the time left. Then
-successive halving (Jamieson and Talwalkar 2016, arXiv:1502.07943) over ways to fine-tune the best bases: a round trains
-several of them briefly, its best third trains again for longer, until one is left; that one gets the time left. If it
-needs less, the ways that have not been tried begin such a series of their own. In a search by folds, a first
-round and rounds of several ways train each on the first fold only, and the last one's way is trained for all. Each
-round trains from the pretrained weights with a schedule of its own, so that its learning rate ends at 0. Where no way
-is left, the heads of bases come that were too expensive before.
+Heads come first, base by base from the cheapest features on, as long as a base takes at most half of the time left.
+Then successive halving (Jamieson and Talwalkar 2016, arXiv:1502.07943) over ways to fine-tune the best bases: a round
+trains several of them briefly, its best third trains again for longer, until one is left; that one gets the time
+left. If it needs less, the ways that have not been tried begin such a series of their own. In a search by folds, a
+first round and rounds of several ways train each on the first fold only, and the last one's way is trained for all.
+Each round trains from the pretrained weights with a schedule of its own, so that its learning rate ends at 0. Where
+no way is left, the heads of bases come that were too expensive before.
 
 Everything here is a function of recorded values, so that a search that was killed goes on as it would have done.
 """
