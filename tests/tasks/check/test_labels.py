@@ -90,6 +90,20 @@ def test_classes_with_few_images_are_left_out(clouds):
     assert out_of_fold(features[:3], labels[:3], np.arange(3), 3) is None
 
 
+def test_a_channel_that_differs_by_rounding_contradicts_nobody(clouds):
+    """One that a single image activates: scaled to deviation 1, that image's value would be a million."""
+    features, labels = clouds
+    rounding = 1 + np.random.default_rng(0).uniform(0, 1e-7, (len(labels), 1))
+    rounding[5] = 2.0
+    plain, found = (
+        out_of_fold(seen, labels, np.arange(180), 3) for seen in (features, np.hstack([features, rounding]))
+    )
+    assert plain is not None and found is not None
+    # The folds that learn from that image may use it.
+    assert found.accuracy == pytest.approx(plain.accuracy, abs=0.02)
+    np.testing.assert_allclose(found.probabilities[5], plain.probabilities[5], rtol=1e-6)
+
+
 def test_outliers_are_far_from_all_but_a_group_of_its_own_is_none(clouds):
     features = np.abs(clouds[0]) + 10
     strange = features.copy()

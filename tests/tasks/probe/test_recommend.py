@@ -142,6 +142,16 @@ def test_nearest_class_mean_has_means_and_scales_of_the_other_folds():
     assert nearest_class_mean(features, labels, groups) == pytest.approx(right / 90)
 
 
+def test_nearest_class_mean_passes_over_a_channel_that_differs_by_rounding():
+    rng = np.random.default_rng(1)
+    labels = rng.integers(0, 4, 90)
+    features, groups = rng.normal(size=(90, 6)) + np.eye(4, 6)[labels], np.arange(90)
+    rounding = 1 + rng.uniform(0, 1e-7, (90, 1))
+    rounding[labels == 0] += 1e-7
+    found = nearest_class_mean(np.hstack([features, rounding]), labels, groups)
+    assert found == nearest_class_mean(features, labels, groups)
+
+
 def test_of_equal_scores_the_deepest_layer_is_the_best():
     first, second, third = curve({})[:3]
     heights = {first.layer: 1.0, second.layer: 2.0, third.layer: 2.0}

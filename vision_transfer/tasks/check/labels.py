@@ -12,10 +12,12 @@ in another light, is not reported.
 
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+
+from vision_transfer.tasks.classic_classifier.fit import mean_and_scale
 
 if TYPE_CHECKING:
     from sklearn.model_selection import StratifiedGroupKFold
@@ -59,7 +61,7 @@ def out_of_fold(
     images outside of some fold are all of one class, or if each class is in one fold.
     """
     asked = np.flatnonzero(np.bincount(labels, minlength=classes)[labels] >= FOLDS)
-    features, answers, groups = features[asked], labels[asked], groups[asked]
+    features, answers, groups = features[asked].astype(np.float64), labels[asked], groups[asked]
     if len(np.unique(answers)) < 2 or len(np.unique(groups)) < FOLDS:
         return None
     folds = list(group_folds().split(features, answers, groups))
@@ -140,18 +142,16 @@ def _cross_validated(
 ) -> Float[np.ndarray, "examples classes"]:
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import cross_val_predict
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
     from threadpoolctl import threadpool_limits
 
-    model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=_MOST_ITERATIONS))
+    # a class that a fold lacks keeps probability 0 there
     probabilities = np.zeros((len(labels), classes))
     # as in classic classifiers, more threads are slower
     with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        # a class that a fold lacks gets probability 0 there
-        warnings.filterwarnings("ignore", "Number of classes in training fold")
-        answers: Any = cross_val_predict(model, features, labels, cv=folds, method="predict_proba")
-        probabilities[:, np.unique(labels)] = answers
+        for taught, held_out in folds:
+            mean, scale = mean_and_scale(features[taught])
+            model = LogisticRegression(C=strength, max_iter=_MOST_ITERATIONS)
+            model.fit((features[taught] - mean) / scale, labels[taught])
+            probabilities[np.ix_(held_out, model.classes_)] = model.predict_proba((features[held_out] - mean) / scale)
     return probabilities

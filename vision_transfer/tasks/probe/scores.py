@@ -19,6 +19,7 @@ from vision_transfer.errors import UserError
 from vision_transfer.metrics.classification import wilson_interval
 from vision_transfer.runtime.console import Screen
 from vision_transfer.tasks.check.labels import FOLDS, group_folds, out_of_fold
+from vision_transfer.tasks.classic_classifier.fit import mean_and_scale
 
 # The iteration has converged when one step changes the evidence of each class by less, in nats per image.
 TOLERANCE = 1e-9
@@ -135,11 +136,12 @@ def layer_scores(
     found, classes = [], int(labels.max()) + 1
     with screen.bar("Scoring layers", len(pooled), "layers") as advance:
         for layer, features in pooled.items():
-            answers = out_of_fold(features.astype(np.float64), labels, groups, classes)
+            wide = features.astype(np.float64)
+            answers = out_of_fold(wide, labels, groups, classes)
             assert answers is not None, "the caller keeps only classes with enough images"
             correct = answers.asked & (np.argmax(answers.probabilities, axis=1) == labels)
-            means = nearest_class_mean(features, labels, groups)
-            found.append(LayerScores(layer, features.shape[1], correct, means, logme(features, labels, classes)))
+            means = nearest_class_mean(wide, labels, groups)
+            found.append(LayerScores(layer, features.shape[1], correct, means, logme(wide, labels, classes)))
             advance(1)
     return found
 
@@ -153,17 +155,17 @@ def nearest_class_mean(
 
     Euclidean distance between standardised features (Mensink et al. 2013 for class means as classifiers).
     """
-    from sklearn.model_selection import cross_val_predict
     from sklearn.neighbors import NearestCentroid
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
 
+    right = np.zeros(len(labels), bool)
     with warnings.catch_warnings():
         # A feature that is constant within each class matters only for shrunken means.
         warnings.filterwarnings("ignore", "self.within_class_std_dev_ has at least 1 zero", UserWarning)
-        model = make_pipeline(StandardScaler(), NearestCentroid())
-        predicted = cross_val_predict(model, features, labels, groups=groups, cv=group_folds())
-    return float(np.mean(predicted == labels))
+        for taught, held_out in group_folds().split(features, labels, groups):
+            mean, scale = mean_and_scale(features[taught])
+            model = NearestCentroid().fit((features[taught] - mean) / scale, labels[taught])
+            right[held_out] = model.predict((features[held_out] - mean) / scale) == labels[held_out]
+    return float(np.mean(right))
 
 
 def best_layer(scores: Sequence[LayerScores], value: Callable[[LayerScores], float]) -> LayerScores:
