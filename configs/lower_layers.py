@@ -52,13 +52,13 @@ commands.
 from vision_transfer.config import ConfigDict, default_config, stage, with_stages
 from vision_transfer.config.arguments import check_choices, parse_recipe
 
-CLASSIC = {"logistic": "logistic_regression", "svm": "svm"}
+CLASSIC = {"logistic": "logistic_regression", "svm": "svm", "pairwise": "pairwise"}
 # The ends of all stages, or those of them that validation selects.
 SEVERAL = ("all", "selected")
 
 
 def get_config(argument: str | None = None) -> ConfigDict:
-    """`layer` is a pool of VGG16, last, all or selected; `head` is dense, logistic or svm; `size` is in pixels."""
+    """`layer` is a pool of VGG16, last, all or selected; `head` is dense or one of `CLASSIC`; `size` is in pixels."""
     recipe = parse_recipe(argument, layer="block4_pool", head="dense", size=180)
     check_choices(argument, recipe, head=tuple(CLASSIC) if recipe.layer == "selected" else ("dense", *CLASSIC))
     config = default_config()

@@ -62,7 +62,10 @@ class BenchmarkConfig:
 class ClassifierConfig:
     """Fields of `config.classifier`, for the task classic_classifier."""
 
-    kind: Literal["logistic_regression", "svm"] = setting("logistic_regression", "classifier on the pooled features")
+    kind: Literal["logistic_regression", "svm", "pairwise"] = setting(
+        "logistic_regression",
+        "classifier on the pooled features; pairwise: a logistic regression for each pair of classes, which vote",
+    )
     pooled_layers: Literal["all", "select"] = setting(
         "all", "select: with model.pooling='layers', validation chooses the layers whose features the classifier sees"
     )
@@ -141,7 +144,7 @@ class SearchConfig:
         10.0, "time that all runs of the search may take together; more minutes continue an earlier search", minimum=0
     )
     backbones: tuple[str, ...] = setting(
-        ("efficientnet_lite0", "efficientnet_lite2"), "pretrained backbones to try", own=True
+        ("efficientnet_lite0", "efficientnet_lite2", "vgg16"), "pretrained backbones to try", own=True
     )
     image_sizes: tuple[int, ...] = setting((128, 224), "sides of the images in pixels to try", minimum=1)
     pooling: tuple[Literal["average", "quarters", "layers", "layers_in_quarters"], ...] = setting(
@@ -149,8 +152,8 @@ class SearchConfig:
         "what heads see: the average of the last map; quarters: of each of its quarters; layers: of the maps of all "
         "stages, too; layers_in_quarters: of each quarter of these maps",
     )
-    heads: tuple[Literal["linear", "logistic_regression", "svm"], ...] = setting(
-        ("linear", "logistic_regression"),
+    heads: tuple[Literal["linear", "logistic_regression", "svm", "pairwise"], ...] = setting(
+        ("linear", "logistic_regression", "pairwise"),
         "heads on the frozen backbone to try; linear ones on all stages only where no other is listed",
     )
     freeze: tuple[str, ...] = setting(

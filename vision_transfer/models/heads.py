@@ -1,13 +1,14 @@
 """Tables of heads: the layers after the backbone, which end in one logit per class (or a single one for two)."""
 
+from itertools import combinations
 from typing import Literal
 
 from vision_transfer.models.layers import Activation, Dense, Dropout, Flatten, Layer
 
 DropoutPlace = Literal["before_hidden", "before_output"]
 
-# Name of the last layer.
-LOGITS = "head_logits"
+# Names of the last layer, and of the one before it in a pairwise head.
+LOGITS, PAIRS = "head_logits", "head_pairs"
 
 
 def head_layers(
@@ -30,3 +31,13 @@ def head_layers(
     if dropout_place == "before_hidden":
         return (*first, *drop, *dense, logits)
     return (*first, *dense, *drop, logits)
+
+
+def pairwise_head(classes: int) -> tuple[Layer, ...]:
+    """The table of a head with a sigmoid for each of `class_pairs`, and for each class the sum of its votes."""
+    return (Dense(PAIRS, len(class_pairs(classes)), "sigmoid"), Dense(LOGITS, classes))
+
+
+def class_pairs(classes: int) -> list[tuple[int, int]]:
+    """The pairs of classes, each once; a pair's sigmoid is its vote for the first of them."""
+    return list(combinations(range(classes), 2))

@@ -9,7 +9,7 @@ from vision_transfer.errors import UserError
 from vision_transfer.feature_cache.cacheable import cached_layer
 from vision_transfer.freezing import cut, resolve
 from vision_transfer.models.backbones.registry import backbone_rows, find_backbone, own_rows
-from vision_transfer.models.heads import head_layers
+from vision_transfer.models.heads import head_layers, pairwise_head
 from vision_transfer.models.network import Network
 from vision_transfer.models.precision import Numerics
 from vision_transfer.training.lr_multipliers import resolve_multipliers
@@ -81,7 +81,9 @@ def build_network(config: Config, facts: DataFacts) -> Network:
         pooling_grid=model.pooling_grid,
     )
     outputs = _outputs(model.output, facts.classes)
-    if model.head is None:
+    if config.task == "classic_classifier" and config.classifier.kind == "pairwise" and facts.classes > 2:
+        head = pairwise_head(facts.classes)
+    elif model.head is None:
         head = head_layers(
             outputs,
             flatten=pooling == "flatten",

@@ -4,12 +4,22 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
+from sklearn.multiclass import OneVsOneClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
 from vision_transfer.errors import UserError
-from vision_transfer.tasks.classic_classifier.fit import Candidate, Examples, Linear, accuracy, candidates, chosen, fit
+from vision_transfer.tasks.classic_classifier.fit import (
+    SHARPNESS,
+    Candidate,
+    Classifier,
+    Examples,
+    accuracy,
+    candidates,
+    chosen,
+    fit,
+)
 
 MODELS = {
     "logistic_regression": lambda c: LogisticRegression(C=c, max_iter=5000),
@@ -41,6 +51,37 @@ def test_logits_agree_with_scikit_learn(digits, kind, classes, c):
     np.testing.assert_allclose(classifier.logits(rest.features), expected, rtol=1e-6, atol=1e-8)
     assert accuracy(classifier, rest) == pipeline.score(rest.features.astype(np.float64), rest.labels)
     assert converged
+
+
+@pytest.mark.parametrize("c", [1e-3, 0.1])
+@pytest.mark.parametrize("balance", [None, "balanced"])
+def test_pairs_agree_with_scikit_learn(digits, c, balance):
+    """Its one-against-one classifiers have positive margins for the second class of a pair."""
+    train, rest = split(digits, 5, 0, 200), split(digits, 5, 200, 500)
+    scaler = StandardScaler().fit(train.features.astype(np.float64))
+    model = OneVsOneClassifier(LogisticRegression(C=c, max_iter=5000, class_weight=balance))
+    model.fit(scaler.transform(train.features.astype(np.float64)), train.labels)
+    seen = scaler.transform(rest.features.astype(np.float64))
+    margins = np.stack([-one.decision_function(seen) for one in model.estimators_], axis=1)
+    classifier, converged = fit("pairwise", c, train, balanced=balance is not None)
+    found = rest.features.astype(np.float64) @ classifier.kernel + classifier.bias
+    np.testing.assert_allclose(found, SHARPNESS * margins, rtol=1e-3, atol=1e-4)
+    votes = np.zeros((len(seen), 5))
+    for column, (first, second) in enumerate([(i, j) for i in range(5) for j in range(i + 1, 5)]):
+        vote = 1 / (1 + np.exp(-SHARPNESS * margins[:, column]))
+        votes[:, first] += vote
+        votes[:, second] += 1 - vote
+    np.testing.assert_allclose(classifier.logits(rest.features), votes, atol=1e-3)
+    assert converged
+    # Scikit-learn counts whole votes.
+    answers = np.argmax(classifier.logits(rest.features), axis=1)
+    assert np.mean(answers == model.predict(seen)) > 0.98
+
+
+def test_a_pair_alone_is_a_logistic_regression_that_votes(digits):
+    train, rest = split(digits, 2, 0, 200), split(digits, 2, 200, 350)
+    pair, plain = (fit(kind, 0.1, train)[0] for kind in ("pairwise", "logistic_regression"))
+    np.testing.assert_array_equal(np.argmax(pair.logits(rest.features), 1), plain.logits(rest.features)[:, 0] > 0)
 
 
 @pytest.mark.parametrize("kind", MODELS)
@@ -127,7 +168,7 @@ def test_each_value_of_c_is_tried_once_in_order(digits):
 
 
 def test_validation_chooses_and_the_stronger_penalty_wins_a_tie():
-    nothing = Linear(np.zeros((1, 1)), np.zeros(1))
+    nothing = Classifier(np.zeros((1, 1)), np.zeros(1))
     tried = [Candidate(c, nothing, 1.0, score, True) for c, score in ((0.1, 0.8), (1.0, 0.9), (10.0, 0.9))]
     assert chosen(tried).c == 1.0
 

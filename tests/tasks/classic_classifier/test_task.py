@@ -120,8 +120,9 @@ def test_with_augmentation_it_is_fitted_on_the_variants_of_a_bank(fitted, caches
         np.testing.assert_allclose(coefficients["kernel"], expected, atol=1e-2 * np.abs(expected).max())
 
 
-def test_a_loaded_run_predicts_what_was_tested(fitted, caches, screen):
-    folder = fitted(**{"classifier.kind": "svm", "classifier.c_values": (0.01,)})
+@pytest.mark.parametrize(("kind", "layer"), [("svm", "head_logits"), ("pairwise", "head_pairs")])
+def test_a_loaded_run_predicts_what_was_tested(fitted, caches, screen, kind, layer):
+    folder = fitted(**{"classifier.kind": kind, "classifier.c_values": (0.01,)})
     run = load_run(folder.path, caches, screen)
     test = load_dataset(run.config.dataset, cache_dir=caches, screen=screen).test
     logits = infer(run.network, run.variables, test.images, local_mesh(), batch_size=64)
@@ -130,7 +131,7 @@ def test_a_loaded_run_predicts_what_was_tested(fitted, caches, screen):
         np.load(folder.path / "classifier.npz", allow_pickle=False) as coefficients,
     ):
         np.testing.assert_allclose(logits, predictions["logits"], rtol=1e-4, atol=1e-4)
-        np.testing.assert_allclose(run.variables["params"]["head_logits"]["kernel"], coefficients["kernel"], rtol=1e-6)
+        np.testing.assert_allclose(run.variables["params"][layer]["kernel"], coefficients["kernel"], rtol=1e-6)
         assert tuple(coefficients["classes"]) == run.classes
 
 
@@ -197,6 +198,12 @@ def test_metrics_have_one_line(small_run):
 def test_fields_that_make_no_sense_are_refused(fitted, changes, part):
     with pytest.raises(UserError, match=part.replace(".", r"\.")):
         fitted(**changes)
+
+
+def test_too_many_pairs_are_refused(fitted, monkeypatch):
+    monkeypatch.setattr("vision_transfer.tasks.classic_classifier.task.MOST_PAIRED_CLASSES", 9)
+    with pytest.raises(UserError, match=r"at most 9 classes; the data has 10; use logistic_regression"):
+        fitted(**ONE | {"classifier.kind": "pairwise"})
 
 
 def test_every_class_must_be_taught(fitted):

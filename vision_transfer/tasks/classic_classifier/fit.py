@@ -1,4 +1,4 @@
-"""Linear classifiers that scikit-learn fits on standardised features, and the choice of the layers that they see.
+"""Classifiers that scikit-learn fits on standardised features, and the choice of the layers that they see.
 
 The features of several layers are scaled so that the sum of variances of a layer grows as the root of its width: three
 fifths of the features of an EfficientNet-Lite0 are its last layer's, and would drown out the others, while equal sums
@@ -7,6 +7,10 @@ would drown out the last layer, which knows most of images that look like ImageN
 Head2Toe (Evci et al. 2022, arXiv:2201.03529) keeps the features that matter for the task, out of those of all layers.
 Here whole layers are kept or left out, by forward selection on validation: a layer's few hundred features stand and
 fall together, and few candidates are compared on the same images.
+
+A pairwise classifier tells two classes apart at a time; the class that wins most pairs is the answer (Friedman 1996,
+"Another Approach to Polychotomous Classification"). Each pair has a kernel of its own, while a softmax has to separate
+a class from all others with one.
 """
 
 import warnings
@@ -15,9 +19,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+from scipy.special import expit
 
 from vision_transfer.errors import UserError
 from vision_transfer.metrics.significance import within_one_standard_error
+from vision_transfer.models.heads import class_pairs
 
 # Iterations of lbfgs, or passes of liblinear over the data.
 MOST_ITERATIONS = 5000
@@ -25,23 +31,39 @@ MOST_ITERATIONS = 5000
 # last of float32's 24 bits, 6e-8; scaled to deviation 1 that would get weights of millions, and predict from rounding.
 # Devices and libraries add in another order, which changes averages by up to 1e-6: by no more than 1 % of this.
 LEAST_DEVIATION = 1e-4
+# Factor of the log-odds of a pair before their sigmoid. It makes most votes whole: with divided ones (a factor of 1), a
+# few pairs in doubt outvote many that are sure. A larger one would hide from heat maps what a vote depends on.
+SHARPNESS = 2.0
+# More classes have more than 780 pairs, whose kernels would be larger than most backbones.
+MOST_PAIRED_CLASSES = 40
 # Layer → the columns of its features among those of all layers.
 Columns = Mapping[str, Int[np.ndarray, "columns"]]
 
 
 @dataclass(frozen=True)
-class Linear:
-    """A linear classifier of raw features, with the standardisation folded in; both arrays are float64.
+class Classifier:
+    """A classifier of raw features, with the standardisation folded in; all arrays are float64.
 
-    Two classes have a single output.
+    Attributes:
+        kernel, bias: of its linear part, which has an output for each class, for two classes a single one, or one for
+            each of `class_pairs`.
+        votes: for each pair 1 for its first class and -1 for its second; None for other classifiers.
     """
 
     kernel: Float[np.ndarray, "features outputs"]
     bias: Float[np.ndarray, "outputs"]
+    votes: Float[np.ndarray, "outputs classes"] | None = None
 
-    def logits(self, features: Float[np.ndarray, "examples features"]) -> Float[np.ndarray, "examples outputs"]:
-        """Log-odds of a logistic regression, margins of a support vector machine."""
-        return features.astype(np.float64) @ self.kernel + self.bias
+    @property
+    def votes_against(self) -> Float[np.ndarray, "classes"]:
+        """For each class the number of pairs in which it is the second, and gets what the sigmoid leaves of a vote."""
+        assert self.votes is not None, "only pairs vote"
+        return (self.votes < 0).sum(axis=0).astype(np.float64)
+
+    def logits(self, features: Float[np.ndarray, "examples features"]) -> Float[np.ndarray, "examples classes"]:
+        """Log-odds of a logistic regression, margins of a support vector machine, or votes."""
+        outputs = features.astype(np.float64) @ self.kernel + self.bias
+        return outputs if self.votes is None else expit(outputs) @ self.votes + self.votes_against
 
 
 @dataclass(frozen=True)
@@ -49,7 +71,7 @@ class Candidate:
     """A classifier fitted with one value of C, scikit-learn's inverse strength of the l2 penalty."""
 
     c: float
-    classifier: Linear
+    classifier: Classifier
     train_accuracy: float
     validation_accuracy: float
     converged: bool
@@ -65,15 +87,27 @@ class Examples:
 
 def fit(
     kind: str, c: float, train: Examples, *, widths: Sequence[int] = (), balanced: bool = False
-) -> tuple[Linear, bool]:
+) -> tuple[Classifier, bool]:
     """A classifier fitted on standardised training features, and whether its solver converged.
 
-    The kind is `logistic_regression` (softmax for more than two classes, lbfgs) or `svm` (linear, squared hinge loss,
-    one class against the rest, liblinear's dual solver); `c` is the inverse strength of the l2 penalty. `widths` has
-    the number of features of each layer, if there are several. If `balanced`, each class has the same total weight in
-    the loss.
+    The kind is `logistic_regression` (softmax for more than two classes, lbfgs), `svm` (linear, squared hinge loss,
+    one class against the rest, liblinear's dual solver) or `pairwise` (a logistic regression for each pair of classes);
+    `c` is the inverse strength of the l2 penalty. `widths` has the number of features of each layer, if there are
+    several. If `balanced`, each class has the same total weight in the loss.
     """
     return _fit(kind, c, _standardised(train.features, widths), train.labels, balanced=balanced)
+
+
+def mean_and_scale(
+    features: Float[np.ndarray, "examples features"],
+) -> tuple[Float[np.ndarray, "features"], Float[np.ndarray, "features"]]:
+    """The mean of each feature, and what to divide it by so that its deviation is 1.
+
+    Dividing makes a feature zero that is the same in all images, also where rounding makes it differ.
+    """
+    deviation = features.std(axis=0)
+    differs = deviation > LEAST_DEVIATION * np.abs(features).max(axis=0)
+    return features.mean(axis=0), np.where(differs, deviation, np.inf)
 
 
 @dataclass(frozen=True)
@@ -101,9 +135,7 @@ def _standardised(features: Float[np.ndarray, "examples features"], widths: Sequ
     neither products nor the penalty, so that the classifier is the same and each iteration of a solver costs less.
     """
     wide = features.astype(np.float64)
-    mean, scale = wide.mean(axis=0), wide.std(axis=0)
-    # A feature that is the same in all images becomes zero, also where rounding makes it differ.
-    scale = np.where(scale > LEAST_DEVIATION * np.abs(wide).max(axis=0), scale, np.inf)
+    mean, scale = mean_and_scale(wide)
     if widths:
         variances = 1 / np.sqrt(np.repeat(widths, widths))
         scale /= np.sqrt(variances / variances.mean())
@@ -118,7 +150,9 @@ def _standardised(features: Float[np.ndarray, "examples features"], widths: Sequ
 
 def _fit(
     kind: str, c: float, train: _Standardised, labels: Int[np.ndarray, "examples"], *, balanced: bool
-) -> tuple[Linear, bool]:
+) -> tuple[Classifier, bool]:
+    if kind == "pairwise":
+        return _fit_pairs(c, train, labels, balanced=balanced)
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
     from sklearn.svm import LinearSVC
@@ -135,7 +169,22 @@ def _fit(
         model.fit(train.coordinates, labels)
     converged = not any(issubclass(entry.category, ConvergenceWarning) for entry in caught)
     kernel = (model.coef_.T if train.basis is None else train.basis @ model.coef_.T) / train.scale[:, None]
-    return Linear(kernel, model.intercept_ - train.mean @ kernel), converged
+    return Classifier(kernel, model.intercept_ - train.mean @ kernel), converged
+
+
+def _fit_pairs(
+    c: float, train: _Standardised, labels: Int[np.ndarray, "examples"], *, balanced: bool
+) -> tuple[Classifier, bool]:
+    classes = int(labels.max()) + 1
+    pairs, fitted = class_pairs(classes), []
+    for first, second in pairs:
+        rows = np.flatnonzero((labels == first) | (labels == second))
+        of_pair = replace(train, coordinates=train.coordinates[rows])
+        fitted.append(_fit("logistic_regression", c, of_pair, labels[rows] == first, balanced=balanced))
+    kernel = SHARPNESS * np.hstack([classifier.kernel for classifier, _ in fitted])
+    bias = SHARPNESS * np.hstack([classifier.bias for classifier, _ in fitted])
+    votes = np.eye(classes)[[first for first, _ in pairs]] - np.eye(classes)[[second for _, second in pairs]]
+    return Classifier(kernel, bias, votes), all(converged for _, converged in fitted)
 
 
 def candidates(
@@ -166,14 +215,14 @@ def chosen(fitted: Sequence[Candidate]) -> Candidate:
     return max(fitted, key=lambda candidate: (candidate.validation_accuracy, -candidate.c))
 
 
-def outcomes(classifier: Linear, examples: Examples) -> Bool[np.ndarray, "examples"]:
+def outcomes(classifier: Classifier, examples: Examples) -> Bool[np.ndarray, "examples"]:
     """Whether each example is classified correctly."""
     logits = classifier.logits(examples.features)
     predicted = logits[:, 0] > 0 if logits.shape[1] == 1 else np.argmax(logits, axis=1)
     return predicted == examples.labels
 
 
-def accuracy(classifier: Linear, examples: Examples) -> float:
+def accuracy(classifier: Classifier, examples: Examples) -> float:
     """Share of correctly classified examples."""
     return float(np.mean(outcomes(classifier, examples)))
 
@@ -222,7 +271,7 @@ class Fitting:
         best = chosen(fitted)
         kernel = np.zeros((self.train.features.shape[1], best.classifier.kernel.shape[1]))
         kernel[seen] = best.classifier.kernel
-        widened = replace(best, classifier=Linear(kernel, best.classifier.bias))
+        widened = replace(best, classifier=replace(best.classifier, kernel=kernel))
         return LayerSet(names, tuple(fitted), widened, outcomes(best.classifier, validation))
 
 

@@ -1,8 +1,9 @@
-"""The task `classic_classifier`: a linear classifier on the pooled features of a frozen backbone.
+"""The task `classic_classifier`: a linear or pairwise classifier on the pooled features of a frozen backbone.
 
-The classifier is a dense layer of logits, so it is saved like any other head: as the checkpoint of a finished stage,
+The classifier is one dense layer, or two, so it is saved like any other head: as the checkpoint of a finished stage,
 which prediction, evaluation and later runs read. `classifier.npz` has the same numbers for other programs: kernel
-`(features, outputs)` and bias `(outputs,)`, float64 for raw features, with C and the class names.
+`(features, outputs)` and bias `(outputs,)`, float64 for raw features, with C and the class names; for pairs of classes
+also `votes` `(outputs, classes)`: 1 for the class that an output's sigmoid votes for, -1 for the other one.
 """
 
 import time
@@ -18,7 +19,7 @@ from vision_transfer.data.augmentation.augment import augmentation_of
 from vision_transfer.errors import UserError
 from vision_transfer.feature_cache.budget import Request
 from vision_transfer.metrics.classification import metrics
-from vision_transfer.models.heads import LOGITS
+from vision_transfer.models.heads import LOGITS, PAIRS
 from vision_transfer.models.inference import infer
 from vision_transfer.models.layers import PoolLayers, layer_names
 from vision_transfer.models.network import Network, Params
@@ -28,7 +29,15 @@ from vision_transfer.runs.prepare import Run, RunOptions
 from vision_transfer.runs.stage_inputs import plain_request, stage_inputs, training_requests
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.files import replaced_file
-from vision_transfer.tasks.classic_classifier.fit import Columns, Examples, Fitting, Linear, chosen_set, layer_sets
+from vision_transfer.tasks.classic_classifier.fit import (
+    MOST_PAIRED_CLASSES,
+    Classifier,
+    Columns,
+    Examples,
+    Fitting,
+    chosen_set,
+    layer_sets,
+)
 from vision_transfer.tasks.train.task import claimed_run, finish, is_left_to_do, test_or_validate
 from vision_transfer.tasks.train.trackers import tracking
 from vision_transfer.training import checkpoints
@@ -85,6 +94,11 @@ def _check(config: Config) -> None:
 def _fit(run: Run) -> dict[str, Any] | None:
     """Fits, and tests the best; returns the content of `result.json`, None for a run that is not to be tested."""
     dataset, values = run.dataset, run.config.classifier
+    if values.kind == "pairwise" and len(dataset.classes) > MOST_PAIRED_CLASSES:
+        raise UserError(
+            f"config.classifier.kind: 'pairwise' has a classifier for each pair of classes, so there may be at most "
+            f"{MOST_PAIRED_CLASSES} classes; the data has {len(dataset.classes)}; use logistic_regression or svm"
+        )
     if not len(dataset.validation):
         raise UserError("config.dataset.validation_fraction: got 0; C is chosen on validation, so give more than 0")
     untaught = [name for label, name in enumerate(dataset.classes) if not np.any(dataset.train.labels == label)]
@@ -116,9 +130,9 @@ def _fit(run: Run) -> dict[str, Any] | None:
         run.screen.say(f"  C {one.c:<8g} {scores}{notes}")
     outcome = _as_stage(run, variables, best.classifier, train, validation, time.perf_counter() - began)
     run.folder.write_metrics(list(outcome.progress.history))
-    kernel, bias = best.classifier.kernel, best.classifier.bias
+    arrays = {name: array for name, array in vars(best.classifier).items() if array is not None}
     with replaced_file(run.folder.coefficients_file) as temporary, temporary.open("wb") as stream:
-        np.savez_compressed(stream, kernel=kernel, bias=bias, c=best.c, classes=np.array(dataset.classes))
+        np.savez_compressed(stream, c=best.c, classes=np.array(dataset.classes), **arrays)
     result = test_or_validate(run, [outcome], with_weights(variables, outcome, "best"))
     if result is None:
         return None
@@ -170,15 +184,17 @@ def _pooled(
 
 
 def _as_stage(
-    run: Run, variables: dict[str, Params], classifier: Linear, train: Examples, validation: Examples, seconds: float
+    run: Run,
+    variables: dict[str, Params],
+    classifier: Classifier,
+    train: Examples,
+    validation: Examples,
+    seconds: float,
 ) -> StageOutcome:
     """The fitted classifier as the outcome of a stage, saved as its checkpoint."""
     stage = run.stages[0]
-    # Two classes have one margin; a network with a softmax gives class 0 a logit of zero.
-    missing = run.network.outputs - classifier.kernel.shape[1]
-    kernel, bias = np.pad(classifier.kernel, ((0, 0), (missing, 0))), np.pad(classifier.bias, (missing, 0))
-    head = {LOGITS: {"kernel": kernel.astype(np.float32), "bias": bias.astype(np.float32)}}
-    trained, seen = (metrics(examples.features @ kernel + bias, examples.labels) for examples in (train, validation))
+    head = _head(classifier, run.network.outputs)
+    trained, seen = (metrics(classifier.logits(one.features), one.labels) for one in (train, validation))
     record = {
         "stage": stage.name,
         "epoch": 1,
@@ -194,3 +210,20 @@ def _as_stage(
     state = initial_state(step_program(run.config, run.network, stage), head, variables["batch_stats"])
     checkpoints.save(run.folder.checkpoints(stage.name) / LAST, 0, (state, weights), asdict(progress))
     return StageOutcome(weights, weights, progress)
+
+
+def _head(classifier: Classifier, outputs: int) -> Params:
+    """The parameters of the head's layers."""
+    if classifier.votes is None:
+        # Two classes have one margin; a network with a softmax gives class 0 a logit of zero.
+        missing = outputs - classifier.kernel.shape[1]
+        arrays = {LOGITS: (np.pad(classifier.kernel, ((0, 0), (missing, 0))), np.pad(classifier.bias, (missing, 0)))}
+    else:
+        arrays = {
+            PAIRS: (classifier.kernel, classifier.bias),
+            LOGITS: (classifier.votes, classifier.votes_against),
+        }
+    return {
+        name: {"kernel": kernel.astype(np.float32), "bias": bias.astype(np.float32)}
+        for name, (kernel, bias) in arrays.items()
+    }
