@@ -11,7 +11,15 @@ from vision_transfer.config.task_schema import SearchConfig
 from vision_transfer.models.backbones.registry import backbone_rows
 from vision_transfer.models.layers import GlobalAveragePool, PoolLayers
 from vision_transfer.runs.build import DataFacts, build_network
-from vision_transfer.tasks.search.candidates import AVERAGE, POOLING, Base, bases, heads_on, with_base
+from vision_transfer.tasks.search.candidates import (
+    AVERAGE,
+    POOLING,
+    Base,
+    bases,
+    heads_on,
+    with_base,
+    with_fitting_heads,
+)
 
 ENDS = backbone_rows("mnist_convnet", pooled_layers=())[-1].layers
 
@@ -45,6 +53,16 @@ def test_all_stages_get_the_classic_heads_only_where_there_are_any():
     assert heads(AVERAGE, ("linear", "svm")) == heads("quarters", ("linear", "svm")) == ["linear", "svm"]
     assert heads("layers_in_quarters", ("linear", "svm")) == heads("layers", ("svm",)) == ["svm"]
     assert heads("layers", ("linear",)) == ["linear"]
+
+
+@pytest.mark.parametrize(("classes", "kept"), [(2, False), (3, True), (40, True), (41, False)])
+def test_pairs_of_classes_are_tried_where_they_are_several_and_few(classes, kept):
+    config = load_config("search")
+    config.search.heads = ("linear", "pairwise")
+    heads = with_fitting_heads(checked(config), classes).search.heads
+    assert heads == (("linear", "pairwise") if kept else ("linear",))
+    config.search.heads = ("pairwise",)
+    assert with_fitting_heads(checked(config), classes).search.heads == ("pairwise",)
 
 
 def test_every_pooling_has_words_of_its_own():

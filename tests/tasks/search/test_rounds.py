@@ -7,10 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vision_transfer.models.backbones.registry import backbone_rows
+from vision_transfer.models.network import Network
 from vision_transfer.tasks.search.candidates import Base, Candidate, Tuning
 from vision_transfer.tasks.search.choose import Scored
-from vision_transfer.tasks.search.costs import OVERHEAD_SECONDS, Measured, Speed, Work, speed_of
-from vision_transfer.tasks.search.rounds import Allowance, first_tuning, next_heads, next_tuning, promising
+from vision_transfer.tasks.search.costs import OVERHEAD_SECONDS, Measured, Speed, Work, has_depthwise, speed_of
+from vision_transfer.tasks.search.rounds import Allowance, first_tuning, has_lost, next_heads, next_tuning, promising
 
 BASE = Base("efficientnet_lite0", 128)
 SECONDS = st.floats(0.1, 100)
@@ -112,22 +114,52 @@ def test_bases_to_fine_tune_are_the_cheapest_and_those_with_a_good_head(scored):
 def test_speeds_come_from_runs_that_computed_and_not_from_a_full_cache():
     product = 1e-11
     work = Work(forward=1e12, epoch=1e13, epochs=2)
-    cached = Measured("a", work, forward_seconds=0.5, training_seconds=600.0, seconds=610.0)
-    assert speed_of("a", [], product) == Speed(4e-11, pytest.approx(6e-11))
-    assert speed_of("a", [cached], product) == Speed(4e-11, 3e-11, tuning_overhead=9.5)
+    cached = Measured("a", True, work, forward_seconds=0.5, training_seconds=600.0, seconds=610.0)
+    assert speed_of("a", True, [], product) == Speed(4e-11, pytest.approx(6e-11))
+    assert speed_of("a", True, [cached], product) == Speed(4e-11, 3e-11, tuning_overhead=9.5)
     measured = replace(cached, forward_seconds=50.0)
-    assert speed_of("a", [cached, measured], product).forward == 5e-11
-    assert speed_of("b", [measured], product).forward == 5e-11, "another backbone's is better than none"
+    assert speed_of("a", True, [cached, measured], product).forward == 5e-11
+    assert speed_of("b", True, [measured], product).forward == 5e-11, "another backbone's is better than none"
+
+
+def test_a_speed_of_depthwise_convolutions_says_nothing_about_dense_ones():
+    product = 1e-11
+    slow = Measured("a", True, Work(1e12, 0.0, 0), forward_seconds=70.0, training_seconds=0.0, seconds=80.0)
+    assert speed_of("b", True, [slow], product).forward == 7e-11
+    assert speed_of("b", False, [slow], product).forward == product
+    networks = [
+        Network(backbone_rows(name), (), (224, 224, 3))
+        for name in ("efficientnet_lite0", "xception", "vgg16", "resnet50")
+    ]
+    assert [*map(has_depthwise, networks)] == [True, True, False, False]
+
+
+def test_what_was_shown_to_be_worse_waits(scored):
+    """Averages lose by 60 of 100 images on the first backbone, and by one on the second."""
+    quarters = replace(BASE, pooling="layers_in_quarters")
+    others = [Base("vgg16", 224), Base("vgg16", 224, "layers_in_quarters"), Base("vgg16", 224, "quarters")]
+
+    def heads(base, right):
+        return replace(scored([True] * right + [False] * (100 - right)), candidate=Candidate(base, "svm"))
+
+    lost = [heads(BASE, 30), heads(quarters, 90)]
+    assert [has_lost(base, lost) for base in others] == [True, False, False]
+    # the best of its heads counts
+    assert not any(has_lost(base, [*lost, heads(BASE, 90)]) for base in others)
+    assert not any(has_lost(base, [heads(BASE, 89), heads(quarters, 90)]) for base in others)
+    assert not any(has_lost(base, [heads(BASE, 30), heads(replace(quarters, image_size=224), 90)]) for base in others)
+    fine_tuned = replace(heads(quarters, 90), candidate=Candidate(quarters, tuning=Tuning("none", 1e-3, 1)))
+    assert not any(has_lost(base, [heads(BASE, 30), fine_tuned]) for base in others)
 
 
 def test_what_runs_take_besides_operations_is_measured_for_heads_and_for_fine_tuning():
-    head = Measured("a", Work(1e12, 0.0, 0, runs=5), forward_seconds=10.0, training_seconds=0.0, seconds=30.0)
-    speed = speed_of("b", [head], 1e-11)
+    head = Measured("a", True, Work(1e12, 0.0, 0, runs=5), forward_seconds=10.0, training_seconds=0.0, seconds=30.0)
+    speed = speed_of("b", True, [head], 1e-11)
     assert (speed.head_overhead, speed.tuning_overhead) == (4.0, OVERHEAD_SECONDS)
-    tuned = Measured("a", Work(1e12, 1e12, 2, runs=5), forward_seconds=10.0, training_seconds=12.0, seconds=30.0)
+    tuned = Measured("a", True, Work(1e12, 1e12, 2, runs=5), forward_seconds=10.0, training_seconds=12.0, seconds=30.0)
     stopped_early = replace(tuned, work=Work(1e12, 1e12, 4, runs=5), training_seconds=24.0)
-    assert speed_of("b", [tuned], 1e-11).tuning_overhead == pytest.approx(1.6)
-    assert speed_of("b", [stopped_early], 1e-11).tuning_overhead == 0.0
+    assert speed_of("b", True, [tuned], 1e-11).tuning_overhead == pytest.approx(1.6)
+    assert speed_of("b", True, [stopped_early], 1e-11).tuning_overhead == 0.0
 
 
 def test_every_fold_takes_the_time_that_a_run_takes_besides_its_operations():

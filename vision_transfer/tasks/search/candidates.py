@@ -9,6 +9,7 @@ from vision_transfer.data.batches import batches_per_pass
 from vision_transfer.models.network import Network
 from vision_transfer.tasks.ablation.grid import HEAD, TUNE
 from vision_transfer.tasks.ablation.masks import EVERYTHING, expanded
+from vision_transfer.tasks.classic_classifier.fit import MOST_PAIRED_CLASSES
 
 # The head that gradient descent trains, as fine-tuning needs it; the others are classic classifiers.
 LINEAR = "linear"
@@ -86,6 +87,13 @@ def bases(config: Config) -> list[Base]:
     search = config.search
     listed = [Base(*values) for values in product(search.backbones, search.image_sizes, search.pooling)]
     return list(dict.fromkeys(listed))
+
+
+def with_fitting_heads(config: Config, classes: int) -> Config:
+    """The config without pairwise heads for two classes, where they are logistic regressions, and for too many."""
+    fits = 2 < classes <= MOST_PAIRED_CLASSES
+    heads = tuple(head for head in config.search.heads if head != "pairwise" or fits)
+    return replace(config, search=replace(config.search, heads=heads or config.search.heads))
 
 
 def heads_on(config: Config, base: Base) -> list[Candidate]:

@@ -11,14 +11,16 @@ import numpy as np
 
 from vision_transfer.config import Config
 from vision_transfer.data.batches import steps_of_epoch
+from vision_transfer.models.layers import DepthwiseConv, SeparableConv, layers_of
 from vision_transfer.models.network import Network
 from vision_transfer.runs.build import Stage, resolve_stages
 from vision_transfer.tasks.benchmark.costs import forward_costs, prefix_flops, step_costs, total
 
 # Seconds for data, weights and compilation, and for fitting a head on features, before any run has taken them.
 OVERHEAD_SECONDS = 10.0
-# Of the speed of a matrix product: what a forward pass reaches before any is measured. Depthwise convolutions are slow.
-FORWARD_EFFICIENCY = 0.25
+# Of the speed of a matrix product: what a forward pass reaches before one of its kind is measured. Depthwise
+# convolutions are slow; dense ones that Winograd's transforms shorten are as fast as a product.
+DEPTHWISE_EFFICIENCY, DENSE_EFFICIENCY = 0.25, 1.0
 # Time for an operation of training, relative to one of a forward pass, before any training is measured.
 TRAINING_SLOWNESS = 1.5
 
@@ -44,9 +46,13 @@ class Work:
 
 @dataclass(frozen=True)
 class Measured:
-    """The measured cost of a finished run, or of those of all folds; `seconds` is all of it."""
+    """The measured cost of a finished run, or of those of all folds; `seconds` is all of it.
+
+    `depthwise` tells whether the backbone has depthwise convolutions.
+    """
 
     backbone: str
+    depthwise: bool
     work: Work
     forward_seconds: float
     training_seconds: float
@@ -98,18 +104,24 @@ def operations_of_test(config: Config, network: Network, sizes: Mapping[str, int
     return total(forward_costs(network, sizes["test"])).flops
 
 
-def speed_of(backbone: str, measured: Sequence[Measured], product: float) -> Speed:
-    """The speed of a backbone, from its own runs, else from those of all.
+def has_depthwise(network: Network) -> bool:
+    """Whether the backbone has depthwise convolutions, whose speed says nothing about that of dense ones."""
+    return any(isinstance(row, DepthwiseConv | SeparableConv) for row in layers_of(network.backbone))
+
+
+def speed_of(backbone: str, depthwise: bool, measured: Sequence[Measured], product: float) -> Speed:
+    """The speed of a backbone, from its own runs, else from those of all that are or are not `depthwise` like it.
 
     Without any it is derived from `product`, the seconds per operation of a matrix product. Runs that would have been
     faster than that found their features in the cache, and say nothing.
     """
     own = [one for one in measured if one.backbone == backbone]
+    alike = [one for one in measured if one.depthwise == depthwise]
 
     def of(kind: str) -> float | None:
-        return _ratio(own, kind, product) or _ratio(measured, kind, product)
+        return _ratio(own, kind, product) or _ratio(alike, kind, product)
 
-    forward = of("forward") or product / FORWARD_EFFICIENCY
+    forward = of("forward") or product / (DEPTHWISE_EFFICIENCY if depthwise else DENSE_EFFICIENCY)
     heads, tunings = ([one.overhead for one in measured if bool(one.work.epoch) == tuned] for tuned in (False, True))
     return Speed(
         forward,

@@ -1,18 +1,20 @@
 """The order of a search: which candidates it trains next, from what the earlier ones reached and what time is left.
 
-Heads come first, base by base from the cheapest features on, as long as a base takes at most half of the time left.
-Then successive halving (Jamieson and Talwalkar 2016, arXiv:1502.07943) over ways to fine-tune the best bases: a round
-trains several of them briefly, its best third trains again for longer, until one is left; that one gets the time
-left. If it needs less, the ways that have not been tried begin such a series of their own. In a search by folds, a
-first round and rounds of several ways train each on the first fold only, and the last one's way is trained for all.
-Each round trains from the pretrained weights with a schedule of its own, so that its learning rate ends at 0. Where
-no way is left, the heads of bases come that were too expensive before.
+Heads come first, base by base from the cheapest features on, as long as a base takes at most half of the time left;
+bases that pool what was shown to be worse on an earlier one wait. Then successive halving (Jamieson and Talwalkar
+2016, arXiv:1502.07943) over ways to fine-tune the best bases: a round trains several of them briefly, its best third
+trains again for longer, until one is left; that one gets the time left. If it needs less, the ways that have not been
+tried begin such a series of their own. In a search by folds, a first round and rounds of several ways train each on
+the first fold only, and the last one's way is trained for all. Each round trains from the pretrained weights with a
+schedule of its own, so that its learning rate ends at 0. Where no way is left, the heads of bases come that were too
+expensive before, or that had to wait.
 
 Everything here is a function of recorded values, so that a search that was killed goes on as it would have done.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import permutations
 
 from vision_transfer.tasks.search.candidates import Base, Candidate
 from vision_transfer.tasks.search.choose import Scored, best, not_worse
@@ -78,6 +80,19 @@ class Allowance:
 def next_heads(heads: Sequence[Candidate], seconds: float, left: float) -> Round | None:
     """The round of a base's heads, which take so many seconds; None where that is too much of the time left."""
     return Round(f"heads on {heads[0].base.name}", tuple(heads), seconds) if seconds <= HEADS_SHARE * left else None
+
+
+def has_lost(base: Base, done: Sequence[Scored]) -> bool:
+    """Whether what a base pools was shown to be worse on some backbone than something else at the same image size."""
+    top: dict[Base, Scored] = {}
+    for one in sorted((one for one in done if one.candidate.tuning is None), key=Scored.rank, reverse=True):
+        top[one.candidate.base] = one
+    return any(
+        own.pooling == base.pooling
+        and replace(own, pooling=other.pooling) == other
+        and not not_worse(top[own], top[other])
+        for own, other in permutations(top, 2)
+    )
 
 
 def promising(done: Sequence[Scored], seconds: Callable[[Base], float]) -> list[Base]:

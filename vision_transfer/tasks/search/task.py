@@ -29,12 +29,37 @@ from vision_transfer.tasks.ablation.estimate import flops_per_second
 from vision_transfer.tasks.ablation.launchers import read_launcher
 from vision_transfer.tasks.ablation.sweep import SweepFolder, failed_seconds, failure, finished_run, refusal
 from vision_transfer.tasks.folds import configs_of_folds, read_folds
-from vision_transfer.tasks.search.candidates import Base, Candidate, bases, heads_on, run_config, tunings, with_base
+from vision_transfer.tasks.search.candidates import (
+    Base,
+    Candidate,
+    bases,
+    heads_on,
+    run_config,
+    tunings,
+    with_base,
+    with_fitting_heads,
+)
 from vision_transfer.tasks.search.choose import Scored, chosen
-from vision_transfer.tasks.search.costs import Measured, Speed, Work, operations_of_test, run_work, speed_of
+from vision_transfer.tasks.search.costs import (
+    Measured,
+    Speed,
+    Work,
+    has_depthwise,
+    operations_of_test,
+    run_work,
+    speed_of,
+)
 from vision_transfer.tasks.search.journal import JOURNAL, Entry, Journal
 from vision_transfer.tasks.search.page import Outcome, write_page
-from vision_transfer.tasks.search.rounds import Allowance, Round, first_tuning, next_heads, next_tuning, promising
+from vision_transfer.tasks.search.rounds import (
+    Allowance,
+    Round,
+    first_tuning,
+    has_lost,
+    next_heads,
+    next_tuning,
+    promising,
+)
 from vision_transfer.tasks.study.plan import PlannedRun, Study
 from vision_transfer.tasks.study.runs import launch, read_finished
 from vision_transfer.tasks.train.messages import say_doubts
@@ -163,19 +188,26 @@ def next_round(plan: Search, journal: Journal, budget: float) -> Round | None:
             of_base = measured.setdefault(one.base, [])
             of_base.append(_measured(plan, one, entry, first=not of_base))
     everything = list(chain.from_iterable(measured.values()))
-    speed = {base: speed_of(base.backbone, everything, journal.product_seconds) for base in plan.networks}
+    speed = {
+        base: speed_of(base.backbone, has_depthwise(network), everything, journal.product_seconds)
+        for base, network in plan.networks.items()
+    }
     left = (1 - MARGIN) * budget - journal.seconds
     by_base = partial(_heads_seconds, plan, speed)
     if not journal.rounds:
         _check_time(min(map(by_base, plan.networks)), left, budget)
     with_heads = {one.base for planned in journal.rounds for one in planned.candidates}
     waiting = [base for base in plan.networks if base not in with_heads]
-    heads_next: Round | None = None
-    if waiting:
-        base = min(waiting, key=lambda base: speed[base].forward * plan.features(base))
+
+    def heads_of(some: Sequence[Base]) -> Round | None:
+        if not some:
+            return None
+        base = min(some, key=lambda base: speed[base].forward * plan.features(base))
         # the first base may take all of the time
         allowed = left - _test_seconds(plan, speed, {base, *with_heads}) if with_heads else math.inf
-        heads_next = next_heads(heads_on(config, base), by_base(base), allowed)
+        return next_heads(heads_on(config, base), by_base(base), allowed)
+
+    heads_next = heads_of([base for base in waiting if not has_lost(base, scored)])
     if heads_next is not None and (not journal.rounds or journal.rounds[-1].candidates[0].tuning is None):
         return heads_next
 
@@ -196,7 +228,7 @@ def next_round(plan: Search, journal: Journal, budget: float) -> Round | None:
     tried = {replace(one.after(1), on_first_fold=False) for one in tuned}
     ways = [way for base in promising(scored, by_base) for way in plan.ways(base)]
     found = first_tuning([way for way in ways if way not in tried], allowance)
-    return found or heads_next
+    return found or heads_next or heads_of(waiting)
 
 
 def all_scored(plan: Search, journal: Journal) -> list[Scored]:
@@ -229,6 +261,7 @@ def _prepare(config: Config, options: RunOptions, screen: Screen) -> Search:
         raise UserError(
             "config.dataset.validation_fraction: got 0; a search chooses on validation, so give more than 0"
         )
+    config = with_fitting_heads(config, len(data.classes))
     networks = {base: _network(config, base, data) for base in listed}
     spaces = replace(config.search, minutes=0.0)
     digest = json_digest([digested(config), repr(spaces), data.fingerprint])
@@ -283,7 +316,8 @@ def _test_seconds(plan: Search, speed: dict[Base, Speed], tried: Collection[Base
 def _measured(plan: Search, candidate: Candidate, entry: Entry, *, first: bool) -> Measured:
     """The cost of a candidate; `first` if it is the first one of its base, which computes the features."""
     work = plan.work(candidate, has_features=not first)
-    return Measured(candidate.base.backbone, work, entry.forward_seconds, entry.training_seconds, entry.total_seconds)
+    base, seconds = candidate.base, (entry.forward_seconds, entry.training_seconds, entry.total_seconds)
+    return Measured(base.backbone, has_depthwise(plan.networks[base]), work, *seconds)
 
 
 def _judged(plan: Search, folders: Sequence[Path]) -> list[Judged]:
