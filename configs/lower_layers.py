@@ -5,10 +5,11 @@
     vision-transfer --config=lower_layers:layer=block2_pool,head=svm --config.dataset.root=FOLDER
 
 The maps of `layer` (`block2_pool` to `block5_pool`) are averaged over height and width. The resulting 128 to 512
-features go to a dense head, or, standardised, to scikit-learn's logistic regression or linear support vector machine,
-whose C is chosen on validation. FOLDER is, for example, that of cats and dogs or of the sign-language digits. With
-another backbone (`--config.model.backbone=efficientnet_lite0`) `layer` is `last`, `all` (the averages at the ends of
-all stages, side by side) or `selected` (those of them that validation selects; `docs/freezing.md` compares the three).
+features go to a dense head, or, standardised, to scikit-learn's logistic regression (of all classes, or with
+`head=pairwise` one for each pair of classes, which vote) or linear support vector machine, whose C is chosen on
+validation. FOLDER is, for example, that of cats and dogs or of the sign-language digits. With another backbone
+(`--config.model.backbone=efficientnet_lite0`) `layer` is `last`, `all` (the averages at the ends of all stages, side by
+side) or `selected` (those of them that validation selects; `docs/freezing.md` compares the three).
 
 Expected with seed 0 on cats and dogs at 180 pixels (1,000 validation and 1,000 test images) and on the sign-language
 digits at 128 pixels (`size=128`; 300 validation images, and 50 test images, so that one image is 2 points); test with

@@ -33,7 +33,7 @@ from vision_transfer.config import ConfigDict, default_config, stage, with_stage
 
 
 def get_config() -> ConfigDict:
-    """EfficientNet-Lite at two sizes, two heads; the last stage or everything at two rates."""
+    """EfficientNet-Lite and VGG16 at two sizes, three heads; the last stage or everything at two rates."""
     config = default_config()
     config.name = "search"
     config.task = "search"

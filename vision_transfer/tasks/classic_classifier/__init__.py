@@ -1,1 +1,1 @@
-"""Classic classifiers on pooled features: logistic regression and the linear support vector machine."""
+"""Classic classifiers on pooled features: logistic regression, of all classes or by pairs, and a linear SVM."""
