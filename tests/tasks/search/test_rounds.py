@@ -135,7 +135,7 @@ def test_a_speed_of_depthwise_convolutions_says_nothing_about_dense_ones():
 
 
 def test_what_was_shown_to_be_worse_waits(scored):
-    """Averages lose by 60 of 100 images on the first backbone, and by one on the second."""
+    """Averages on one backbone, shown to be worse by McNemar's test or not; the other bases are of another backbone."""
     quarters = replace(BASE, pooling="layers_in_quarters")
     others = [Base("vgg16", 224), Base("vgg16", 224, "layers_in_quarters"), Base("vgg16", 224, "quarters")]
 
@@ -146,7 +146,8 @@ def test_what_was_shown_to_be_worse_waits(scored):
     assert [has_lost(base, lost) for base in others] == [True, False, False]
     # the best of its heads counts
     assert not any(has_lost(base, [*lost, heads(BASE, 90)]) for base in others)
-    assert not any(has_lost(base, [heads(BASE, 89), heads(quarters, 90)]) for base in others)
+    assert not any(has_lost(base, [heads(BASE, 85), heads(quarters, 90)]) for base in others)  # p = 0.06
+    assert has_lost(others[0], [heads(BASE, 84), heads(quarters, 90)])  # p = 0.03
     assert not any(has_lost(base, [heads(BASE, 30), heads(replace(quarters, image_size=224), 90)]) for base in others)
     fine_tuned = replace(heads(quarters, 90), candidate=Candidate(quarters, tuning=Tuning("none", 1e-3, 1)))
     assert not any(has_lost(base, [heads(BASE, 30), fine_tuned]) for base in others)

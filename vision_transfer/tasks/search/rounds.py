@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import permutations
 
+from vision_transfer.metrics.significance import paired
 from vision_transfer.tasks.search.candidates import Base, Candidate
 from vision_transfer.tasks.search.choose import Scored, best, not_worse
 
@@ -23,6 +24,8 @@ from vision_transfer.tasks.search.choose import Scored, best, not_worse
 HEADS_SHARE = 0.5
 # Of the time left for a round that is not the last one, and the share of its candidates that go on.
 ROUND_SHARE, KEPT_SHARE = 1 / 3, 1 / 3
+# A base waits if McNemar's exact test gives less for a pooling that is as good as another one.
+SHOWN = 0.05
 # More epochs than this multiple of the last round's are worth a new run.
 LEAST_GROWTH = 1.5
 
@@ -84,15 +87,20 @@ def next_heads(heads: Sequence[Candidate], seconds: float, left: float) -> Round
 
 def has_lost(base: Base, done: Sequence[Scored]) -> bool:
     """Whether what a base pools was shown to be worse on some backbone than something else at the same image size."""
-    top: dict[Base, Scored] = {}
-    for one in sorted((one for one in done if one.candidate.tuning is None), key=Scored.rank, reverse=True):
-        top[one.candidate.base] = one
+    heads: dict[Base, Scored] = {}
+    for one in sorted((one for one in done if one.candidate.tuning is None), key=Scored.rank):
+        heads.setdefault(one.candidate.base, one)
     return any(
         own.pooling == base.pooling
         and replace(own, pooling=other.pooling) == other
-        and not not_worse(top[own], top[other])
-        for own, other in permutations(top, 2)
+        and _worse(heads[own], heads[other])
+        for own, other in permutations(heads, 2)
     )
+
+
+def _worse(one: Scored, other: Scored) -> bool:
+    found = paired(one.correct, other.correct)
+    return found.first_only < found.second_only and found.p_value < SHOWN
 
 
 def promising(done: Sequence[Scored], seconds: Callable[[Base], float]) -> list[Base]:
