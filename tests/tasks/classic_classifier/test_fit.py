@@ -12,6 +12,7 @@ from sklearn.svm import LinearSVC
 from vision_transfer.errors import UserError
 from vision_transfer.tasks.classic_classifier.fit import (
     SHARPNESS,
+    VOTE,
     Candidate,
     Classifier,
     Examples,
@@ -68,9 +69,9 @@ def test_pairs_agree_with_scikit_learn(digits, c, balance):
     np.testing.assert_allclose(found, SHARPNESS * margins, rtol=1e-3, atol=1e-4)
     votes = np.zeros((len(seen), 5))
     for column, (first, second) in enumerate([(i, j) for i in range(5) for j in range(i + 1, 5)]):
-        vote = 1 / (1 + np.exp(-SHARPNESS * margins[:, column]))
-        votes[:, first] += vote
-        votes[:, second] += 1 - vote
+        share = 1 / (1 + np.exp(-SHARPNESS * margins[:, column]))
+        votes[:, first] += VOTE * share
+        votes[:, second] += VOTE * (1 - share)
     np.testing.assert_allclose(classifier.logits(rest.features), votes, atol=1e-3)
     assert converged
     # Scikit-learn counts whole votes.

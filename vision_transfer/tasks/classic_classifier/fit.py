@@ -34,6 +34,9 @@ LEAST_DEVIATION = 1e-4
 # Factor of the log-odds of a pair before their sigmoid. It makes most votes whole: with divided ones (a factor of 1), a
 # few pairs in doubt outvote many that are sure. A larger one would hide from heat maps what a vote depends on.
 SHARPNESS = 2.0
+# Log-odds that a vote gives to a class: runs on hand signs were calibrated by temperatures whose reciprocals are 1.9 to
+# 3.1. The loss and probabilities before calibration depend on it, the answers do not.
+VOTE = 2.5
 # More classes have more than 780 pairs, whose kernels would be larger than most backbones.
 MOST_PAIRED_CLASSES = 40
 # Layer → the columns of its features among those of all layers.
@@ -47,7 +50,7 @@ class Classifier:
     Attributes:
         kernel, bias: of its linear part, which has an output for each class, for two classes a single one, or one for
             each of `class_pairs`.
-        votes: for each pair 1 for its first class and -1 for its second; None for other classifiers.
+        votes: for each pair `VOTE` for its first class and -`VOTE` for its second; None for other classifiers.
     """
 
     kernel: Float[np.ndarray, "features outputs"]
@@ -56,12 +59,12 @@ class Classifier:
 
     @property
     def votes_against(self) -> Float[np.ndarray, "classes"]:
-        """For each class the number of pairs in which it is the second, and gets what the sigmoid leaves of a vote."""
+        """The votes of the pairs in which a class is the second, so that it gets what their sigmoids leave of them."""
         assert self.votes is not None, "only pairs vote"
-        return (self.votes < 0).sum(axis=0).astype(np.float64)
+        return -np.minimum(self.votes, 0.0).sum(axis=0)
 
     def logits(self, features: Float[np.ndarray, "examples features"]) -> Float[np.ndarray, "examples classes"]:
-        """Log-odds of a logistic regression, margins of a support vector machine, or votes."""
+        """Log-odds of a logistic regression, margins of a support vector machine, or sums of votes."""
         outputs = features.astype(np.float64) @ self.kernel + self.bias
         return outputs if self.votes is None else expit(outputs) @ self.votes + self.votes_against
 
@@ -184,7 +187,7 @@ def _fit_pairs(
     kernel = SHARPNESS * np.hstack([classifier.kernel for classifier, _ in fitted])
     bias = SHARPNESS * np.hstack([classifier.bias for classifier, _ in fitted])
     votes = np.eye(classes)[[first for first, _ in pairs]] - np.eye(classes)[[second for _, second in pairs]]
-    return Classifier(kernel, bias, votes), all(converged for _, converged in fitted)
+    return Classifier(kernel, bias, VOTE * votes), all(converged for _, converged in fitted)
 
 
 def candidates(

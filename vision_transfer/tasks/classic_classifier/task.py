@@ -3,7 +3,7 @@
 The classifier is one dense layer, or two, so it is saved like any other head: as the checkpoint of a finished stage,
 which prediction, evaluation and later runs read. `classifier.npz` has the same numbers for other programs: kernel
 `(features, outputs)` and bias `(outputs,)`, float64 for raw features, with C and the class names; for pairs of classes
-also `votes` `(outputs, classes)`: 1 for the class that an output's sigmoid votes for, -1 for the other one.
+also `votes` `(outputs, classes)`: above 0 for the class that an output's sigmoid votes for, below 0 for the other one.
 """
 
 import time
