@@ -35,7 +35,8 @@ which are not. On 2 cores (AMD EPYC, with other work running) the features of a 
 to 25 s.
 
 By folds (`--config=lower_layers:layer=block4_pool,head=logistic,size=128 --config.dataset.folds=5`), each of 2,012 hand
-signs predicted by a run that has not seen it, `block4_pool` has 0.971 (0.962 to 0.977). Averages of quarters see where the fingers are
+signs predicted by a run that has not seen it, `block4_pool` has 0.971 (0.962 to 0.977). Averages of quarters see
+where the fingers are
 (`--config.model.pooling_grid=2`): 0.983 (0.976 to 0.988) in 5 minutes on one core, and with three variants of each
 image (`--config.augment.bank=3 --config.augment.preset=keras_layers --config.augment.rotation=0.03
 --config.augment.width_shift=0.06 --config.augment.height_shift=0.06 --config.augment.zoom=0.1`) 0.986 (0.979 to 0.990)
