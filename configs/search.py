@@ -19,11 +19,10 @@ Found with two cores (AMD EPYC), seed 0, while the machine did other work in the
 | CIFAR-10, 1,000 | 10 | Lite2, 128 px, quarters, pairs | 0.844 | 0.824 (0.799 to 0.846) |
 
 Sign language also needs `--config.dataset.folds=5`, Fashion-MNIST `--config.dataset.name=idx
---config.dataset.train_examples=1000 --config.dataset.validation_fraction=0.02`, and CIFAR-10
-`--config.dataset.name=npz --config.dataset.train_examples=1000`. Quarters are those of all stages' maps. All but
-cats and dogs also had `--config.search.heads="('linear','logistic_regression','pairwise')"`, which tries logistic
-regressions for each pair of classes. In 20 minutes VGG16 was not reached; by folds its `block4_pool` has 0.986 on the
-signs (`configs/lower_layers.py`).
+--config.dataset.train_examples=1000 --config.dataset.validation_fraction=0.02`, and CIFAR-10 `--config.dataset.name=npz
+--config.dataset.train_examples=1000`. Quarters are those of all stages' maps, pairs a logistic regression for each pair
+of classes. In 20 minutes the search did not reach VGG16, whose `block4_pool` has 0.986 on the signs by folds
+(`configs/lower_layers.py`).
 
 The same command goes on after an interruption; with more minutes, it goes on where it ended. With few images, let it
 compare candidates by cross-validation (`--config.dataset.folds=5`, `docs/own_images.md`). On one split of the hand
@@ -36,7 +35,7 @@ from vision_transfer.config import ConfigDict, default_config, stage, with_stage
 
 
 def get_config() -> ConfigDict:
-    """EfficientNet-Lite and VGG16 at two sizes, two heads; the last stage or everything at two rates."""
+    """EfficientNet-Lite and VGG16 at two sizes, three heads; the last stage or everything at two rates."""
     config = default_config()
     config.name = "search"
     config.task = "search"

@@ -153,7 +153,7 @@ class SearchConfig:
         "stages, too; layers_in_quarters: of each quarter of these maps",
     )
     heads: tuple[Literal["linear", "logistic_regression", "svm", "pairwise"], ...] = setting(
-        ("linear", "logistic_regression"),
+        ("linear", "logistic_regression", "pairwise"),
         "heads on the frozen backbone to try; linear ones on all stages only where no other is listed",
     )
     freeze: tuple[str, ...] = setting(

@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.special import expit
+from threadpoolctl import threadpool_limits
 
 from vision_transfer.errors import UserError
 from vision_transfer.metrics.significance import within_one_standard_error
@@ -39,6 +40,9 @@ SHARPNESS = 2.0
 VOTE = 2.5
 # More classes have more than 780 pairs, whose kernels would be larger than most backbones.
 MOST_PAIRED_CLASSES = 40
+# Products are so small that a second thread makes the solver two to four times slower, and on a busy machine twenty.
+# More threads also add in another order, so that workers with a share of the cores would differ from a single process.
+one_thread = threadpool_limits.wrap(limits=1)
 # Layer → the columns of its features among those of all layers.
 Columns = Mapping[str, Int[np.ndarray, "columns"]]
 
@@ -63,6 +67,7 @@ class Classifier:
         assert self.votes is not None, "only pairs vote"
         return -np.minimum(self.votes, 0.0).sum(axis=0)
 
+    @one_thread
     def logits(self, features: Float[np.ndarray, "examples features"]) -> Float[np.ndarray, "examples classes"]:
         """Log-odds of a logistic regression, margins of a support vector machine, or sums of votes."""
         outputs = features.astype(np.float64) @ self.kernel + self.bias
@@ -129,6 +134,7 @@ class _Standardised:
     scale: Float[np.ndarray, "features"]
 
 
+@one_thread
 def _standardised(features: Float[np.ndarray, "examples features"], widths: Sequence[int]) -> _Standardised:
     """Standardised features, turned into fewer coordinates where they outnumber the examples.
 
@@ -151,6 +157,7 @@ def _standardised(features: Float[np.ndarray, "examples features"], widths: Sequ
     return _Standardised(vectors[:, kept] * lengths, wide.T @ (vectors[:, kept] / lengths), mean, scale)
 
 
+@one_thread
 def _fit(
     kind: str, c: float, train: _Standardised, labels: Int[np.ndarray, "examples"], *, balanced: bool
 ) -> tuple[Classifier, bool]:
@@ -159,15 +166,13 @@ def _fit(
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
     from sklearn.svm import LinearSVC
-    from threadpoolctl import threadpool_limits
 
     if kind == "svm":
         model = LinearSVC(C=c, random_state=0, max_iter=MOST_ITERATIONS).set_params(dual=True)
     else:
         model = LogisticRegression(C=c, max_iter=MOST_ITERATIONS)
     model.set_params(class_weight="balanced" if balanced else None)
-    # products are so small that a second thread makes the solver two to four times slower, and on a busy machine twenty
-    with threadpool_limits(1), warnings.catch_warnings(record=True) as caught:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ConvergenceWarning)
         model.fit(train.coordinates, labels)
     converged = not any(issubclass(entry.category, ConvergenceWarning) for entry in caught)
