@@ -18,7 +18,7 @@ from vision_transfer.tasks.search.candidates import (
     bases,
     heads_on,
     with_base,
-    with_fitting_heads,
+    with_usable_heads,
 )
 
 ENDS = backbone_rows("mnist_convnet", pooled_layers=())[-1].layers
@@ -59,10 +59,10 @@ def test_all_stages_get_the_classic_heads_only_where_there_are_any():
 def test_pairs_of_classes_are_tried_where_they_are_several_and_few(classes, kept):
     config = load_config("search")
     config.search.heads = ("linear", "pairwise")
-    heads = with_fitting_heads(checked(config), classes).search.heads
+    heads = with_usable_heads(checked(config), classes).search.heads
     assert heads == (("linear", "pairwise") if kept else ("linear",))
     config.search.heads = ("pairwise",)
-    assert with_fitting_heads(checked(config), classes).search.heads == ("pairwise",)
+    assert with_usable_heads(checked(config), classes).search.heads == ("pairwise",)
 
 
 def test_every_pooling_has_words_of_its_own():

@@ -89,7 +89,7 @@ def bases(config: Config) -> list[Base]:
     return list(dict.fromkeys(listed))
 
 
-def with_fitting_heads(config: Config, classes: int) -> Config:
+def with_usable_heads(config: Config, classes: int) -> Config:
     """The config without pairwise heads for two classes, where they are logistic regressions, and for too many."""
     fits = 2 < classes <= MOST_PAIRED_CLASSES
     heads = tuple(head for head in config.search.heads if head != "pairwise" or fits)

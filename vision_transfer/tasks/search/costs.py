@@ -19,7 +19,7 @@ from vision_transfer.tasks.benchmark.costs import forward_costs, prefix_flops, s
 # Seconds for data, weights and compilation, and for fitting a head on features, before any run has taken them.
 OVERHEAD_SECONDS = 10.0
 # Of the speed of a matrix product: what a forward pass reaches before one of its kind is measured. Depthwise
-# convolutions are slow; dense ones that Winograd's transforms shorten are as fast as a product.
+# convolutions are slow; dense ones, which Winograd's transforms shorten, are at least as fast as a product.
 DEPTHWISE_EFFICIENCY, DENSE_EFFICIENCY = 0.25, 1.0
 # Time for an operation of training, relative to one of a forward pass, before any training is measured.
 TRAINING_SLOWNESS = 1.5

@@ -24,8 +24,8 @@ from vision_transfer.tasks.search.choose import Scored, best, not_worse
 HEADS_SHARE = 0.5
 # Of the time left for a round that is not the last one, and the share of its candidates that go on.
 ROUND_SHARE, KEPT_SHARE = 1 / 3, 1 / 3
-# A base waits if McNemar's exact test gives less for a pooling that is as good as another one.
-SHOWN = 0.05
+# P-value of McNemar's exact test below which a pooling is shown to be worse than another one.
+SIGNIFICANT = 0.05
 # More epochs than this multiple of the last round's are worth a new run.
 LEAST_GROWTH = 1.5
 
@@ -100,7 +100,7 @@ def has_lost(base: Base, done: Sequence[Scored]) -> bool:
 
 def _worse(one: Scored, other: Scored) -> bool:
     found = paired(one.correct, other.correct)
-    return found.first_only < found.second_only and found.p_value < SHOWN
+    return found.first_only < found.second_only and found.p_value < SIGNIFICANT
 
 
 def promising(done: Sequence[Scored], seconds: Callable[[Base], float]) -> list[Base]:
