@@ -14,6 +14,7 @@ import pytest
 from filelock import FileLock
 from PIL import Image
 
+from tests.end_to_end.preloaded import preloaded
 from vision_transfer.runs.folder import RunFolder
 from vision_transfer.runs.manifest import write_result
 from vision_transfer.runtime.jax_setup import COMPILED_FOLDER
@@ -97,8 +98,12 @@ class Place:
         return (self.cwd / name).read_text(encoding="utf-8")
 
     def launch(self, *flags, prefix=()):
-        """Starts `launch.py` and waits until it ends."""
-        return self.finish(self.start(*flags, prefix=prefix))
+        """Does a command in a fork; in a process of its own where a prefix or variables could change its start."""
+        if prefix or self.variables:
+            return self.finish(self.start(*flags, prefix=prefix))
+        self.cwd.mkdir(parents=True, exist_ok=True)
+        status = preloaded().run(flags, self.cwd, self.environment(), PATIENCE_SECONDS)
+        return Finished(status, self.output("stdout.txt"), self.output("stderr.txt"))
 
     def launch_in_turn(self, *commands):
         """Does several commands in one process, which imports the program once; the first that fails ends it."""
