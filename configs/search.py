@@ -43,10 +43,16 @@ def get_config() -> ConfigDict:
     config.model.pooling = "average"
     config.model.hidden = ()
     config.model.dropout = 0.0
+    # Mild, and without flips, which turn one digit or sign into another.
+    config.augment.preset = "keras_layers"
+    config.augment.rotation = 0.03
+    config.augment.height_shift = 0.06
+    config.augment.width_shift = 0.06
+    config.augment.zoom = 0.1
     monitor = "validation_accuracy_then_loss"
     adam = {"name": "adam", "lr_schedule": "cosine"}
     return with_stages(
         config,
-        head=stage(freeze="all", epochs=40, monitor=monitor, l2=1e-4, optimizer=adam | {"lr": 3e-3}),
+        head=stage(freeze="all", epochs=40, augment=False, monitor=monitor, l2=1e-4, optimizer=adam | {"lr": 3e-3}),
         tune=stage(freeze="none", epochs=15, monitor=monitor, optimizer=adam | {"lr": 3e-4}),
     )

@@ -142,7 +142,7 @@ def test_rows_of_weights_that_a_stage_trains_first_are_not_there(settle, feed):
 
 def test_there_is_a_request_for_each_variant(feed):
     run = feed(small_config(preset="keras_layers", rotation=0.1, bank=3))
-    requests = training_requests(run, variables_of(run))
+    requests = training_requests(run, run.stages[0], variables_of(run))
     assert [request.prefix.variant for request in requests] == [0, 1, 2]
     assert len({request.prefix.store("pool2") for request in requests}) == 3
 
@@ -223,6 +223,25 @@ def test_fresh_variants_are_computed_in_the_step_and_what_is_not_augmented_once(
     np.testing.assert_allclose(*losses, rtol=AGREEMENT)
     accuracies = [result["test"]["accuracy"] for result in (cached.result(), images.result()) if result is not None]
     assert accuracies[0] == accuracies[1]
+
+
+def test_a_stage_that_does_not_augment_trains_from_the_cache_before_one_that_does(feed, seen, tmp_path, screen):
+    """Its numbers are those of a config without augmentation."""
+    fresh = {"preset": "keras_layers", "rotation": 0.1}
+    plain = stage(freeze="below:conv3", epochs=1, augment=False)
+    first = metrics(task.train(checked(with_stages(small_config(), plain=plain)), RunOptions(None, tmp_path), screen))
+    for record in seen.values():
+        record.clear()
+    stages = {"plain": plain, "varied": stage(freeze="below:conv3", epochs=1)}
+    config = with_stages(small_config(**fresh), **stages)
+    both = metrics(task.train(checked(config), RunOptions(tmp_path / "both", tmp_path), screen))
+    assert {start for start, *_ in seen["steps"]} == {"conv3", None}
+    assert seen["prefix"] == []  # the first run has cached all of it
+    assert [line["validation_loss"] for line in both[:1]] == [line["validation_loss"] for line in first]
+    config.stages.varied.augment = False
+    without = metrics(task.train(checked(config), RunOptions(tmp_path / "without", tmp_path), screen))
+    assert without[0]["train_loss"] == both[0]["train_loss"]
+    assert without[1]["train_loss"] != both[1]["train_loss"]
 
 
 def test_fresh_variants_need_no_room_for_training_images(settle, feed, screen):

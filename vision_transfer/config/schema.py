@@ -90,6 +90,7 @@ class StageConfig:
         "epoch; default: never",
         minimum=0,
     )
+    augment: bool = setting(True, "train on variants of the images as config.augment says, if it does; False: on them")
     label_smoothing: float = setting(
         0.0, "share of each label spread evenly over all classes in training", minimum=0, below=1
     )

@@ -109,7 +109,6 @@ def resolve_stages(config: Config, network: Network) -> list[Stage]:
     Raises:
         UserError: a freeze spec or a multiplier that does not fit the network; the stage is named.
     """
-    augmentation = augmentation_of(config.augment)
     stages: list[Stage] = []
     for name in config.schedule:
         settings = config.stages[name]
@@ -123,14 +122,14 @@ def resolve_stages(config: Config, network: Network) -> list[Stage]:
             raise UserError(f"config.stages.{name}.optimizer.{error}") from error
         cached = cached_layer(network, mask) if config.features.cache else None
         start = None if cached is None else network.after(cached)
+        augmentation = augmentation_of(config.augment) if settings.augment else None
         stages.append(Stage(name, settings, mask, cut(network, mask), cached, start, augmentation))
     return stages
 
 
-def cached_variants(config: Config) -> int:
+def cached_variants(stage: Stage) -> int:
     """Variants of each training image whose features may be cached: 0 with fresh augmentation, K with a bank of K."""
-    augmentation = augmentation_of(config.augment)
-    return 1 if augmentation is None else augmentation.bank
+    return 1 if stage.augmentation is None else stage.augmentation.bank
 
 
 def _outputs(kind: str, classes: int) -> int:

@@ -79,9 +79,16 @@ def _chosen(run: Run, variables: Variables) -> Mapping[str, str | None]:
 def _requests(run: Run, variables: Variables) -> dict[str, list[Request]]:
     """The features that each stage takes from the cache; the test split's are taken only after the last stage."""
     dataset, stages = run.dataset, run.stages
-    each = [*training_requests(run, variables), plain_request(run, variables, dataset.validation, "validation")]
-    last = [*each, plain_request(run, variables, dataset.test, "test")]
-    return {stage.name: last if stage is stages[-1] else each for stage in stages}
+    validation = plain_request(run, variables, dataset.validation, "validation")
+    test = plain_request(run, variables, dataset.test, "test")
+    return {
+        stage.name: [
+            *training_requests(run, stage, variables),
+            validation,
+            *([test] if stage is stages[-1] else []),
+        ]
+        for stage in stages
+    }
 
 
 def _added(run: Run, position: int, layer: str, requests: list[Request], *, look: bool) -> Planned:

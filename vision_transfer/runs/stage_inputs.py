@@ -41,9 +41,9 @@ def plain_request(run: Run, variables: Variables, split: Split, name: str = "") 
     return Request(name, _prefix(run, variables), split.images, split.digests)
 
 
-def training_requests(run: Run, variables: Variables) -> list[Request]:
-    """The features of the training images: a request, or one for each variant of the bank; none for fresh variants."""
-    split, augmentation = run.dataset.train, run.stages[0].augmentation
+def training_requests(run: Run, stage: Stage, variables: Variables) -> list[Request]:
+    """A stage's features of the training images: those of each variant of a bank, and none with fresh variants."""
+    split, augmentation = run.dataset.train, stage.augmentation
     plain = plain_request(run, variables, split, "train")
     if augmentation is None:
         return [plain]
@@ -62,7 +62,7 @@ def _training_rows(run: Run, stage: Stage, variables: Variables) -> TrainingRows
     split = run.dataset.train
     if stage.cached is None or not stage.trains_from_cache:
         return TrainingRows(split.images, split.labels, split.example_ids)
-    variants = [_computed(run, stage.cached, request) for request in training_requests(run, variables)]
+    variants = [_computed(run, stage.cached, request) for request in training_requests(run, stage, variables)]
     count = len(variants)
     return TrainingRows(
         concatenated(variants), np.tile(split.labels, count), np.tile(split.example_ids, count), variants=count

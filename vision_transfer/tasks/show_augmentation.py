@@ -64,8 +64,8 @@ def show_augmentation(config: Config, images: str | None, out: Path | None, cach
 
 
 def variants(image: Image, augmentation: AugmentConfig, config: Config) -> Float32[np.ndarray, "9 size size channels"]:
-    """An image in the first nine epochs of the first stage, values 0–255; with a bank, its variants in turn."""
-    key = stage_key(config.seed, config.schedule[0] if config.schedule else "")
+    """An image in the first nine epochs of a stage that augments, values 0–255; with a bank, its variants in turn."""
+    key = stage_key(config.seed, next((name for name in config.schedule if config.stages[name].augment), ""))
     one = Split(image[None], np.zeros(1, np.int32), ("",), stack_digests([digest_image(image)]))
     apply = jax.jit(partial(augment_epoch, config=augmentation))
     return np.concatenate([np.asarray(apply(one.images, one.example_ids, key, epoch)) for epoch in range(SIDE * SIDE)])

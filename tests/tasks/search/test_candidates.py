@@ -1,4 +1,4 @@
-"""A search's kinds of pooling are those of the models that it trains."""
+"""Candidates of a search: what is pooled, which heads there are, and the runs that train them."""
 
 from dataclasses import fields
 from typing import get_args
@@ -8,6 +8,7 @@ import pytest
 from vision_transfer.config import checked
 from vision_transfer.config.files import load_config
 from vision_transfer.config.task_schema import SearchConfig
+from vision_transfer.data.augmentation.augment import augmentation_of
 from vision_transfer.models.backbones.registry import backbone_rows
 from vision_transfer.models.layers import GlobalAveragePool, PoolLayers
 from vision_transfer.runs.build import DataFacts, build_network
@@ -15,8 +16,11 @@ from vision_transfer.tasks.search.candidates import (
     AVERAGE,
     POOLING,
     Base,
+    Candidate,
+    Tuning,
     bases,
     heads_on,
+    run_config,
     with_base,
     with_usable_heads,
 )
@@ -63,6 +67,19 @@ def test_pairs_of_classes_are_tried_where_they_are_several_and_few(classes, kept
     assert heads == (("linear", "pairwise") if kept else ("linear",))
     config.search.heads = ("pairwise",)
     assert with_usable_heads(checked(config), classes).search.heads == ("pairwise",)
+
+
+@pytest.mark.parametrize(
+    ("freeze", "wanted", "expected"),
+    [("none", True, True), ("none", False, False), ("below:block5_conv1", True, False)],
+)
+def test_only_ways_without_a_frozen_part_see_variants_of_images(freeze, wanted, expected):
+    config = load_config("search")
+    config.stages.tune.augment = wanted
+    tuning = Tuning(freeze, 1e-4, 3)
+    run = run_config(checked(config), Candidate(Base("vgg16", 128), tuning=tuning), 100, 50)
+    assert [run.stages[name].augment for name in run.schedule] == [False, expected]
+    assert augmentation_of(run.augment) is not None
 
 
 def test_every_pooling_has_words_of_its_own():

@@ -65,7 +65,7 @@ def estimate(runs: Sequence[PlannedRun], networks: Mapping[str, Network], sizes:
     """
     by_stage: dict[str, int] = {}
     by_run: dict[str, int] = {}
-    heads, stage_count, checkpoint_bytes = set(), 0, 0
+    heads, stage_count, variants, checkpoint_bytes = set(), 0, 0, 0
     cached: dict[str, set[str]] = {}
     for run in runs:
         config, name = run.config, network_name(run.config)
@@ -79,10 +79,10 @@ def estimate(runs: Sequence[PlannedRun], networks: Mapping[str, Network], sizes:
         by_run[run.name] = sum(flops) + test
         heads.add(keys[0])
         stage_count += len(stages)
+        variants = max([variants, *map(cached_variants, stages)])
         layers = {stage.cached for stage in stages if stage.cached is not None}
         cached[name] = cached.get(name, set()) | layers
         checkpoint_bytes += _checkpoint_bytes(config, stages[-1], network)
-    variants = max((cached_variants(run.config) for run in runs), default=0)
     images = variants * sizes["train"] + sizes["validation"] + sizes["test"]
     prefixes = {name: tuple(sorted(layers, key=networks[name].index)) for name, layers in cached.items() if layers}
     features = sum(math.prod(networks[name].shape_after(layer)) for name in prefixes for layer in prefixes[name])

@@ -80,7 +80,7 @@ def _check(config: Config) -> None:
     if tuple(config.model.hidden):
         problems.append(f"config.model.hidden: got {config.model.hidden!r}; a classic classifier needs ()")
     augmentation = augmentation_of(config.augment)
-    if augmentation is not None and not augmentation.bank:
+    if augmentation is not None and not augmentation.bank and any(stage.augment for stage in stages):
         problems.append(
             "config.augment.bank: got 0; a classic classifier is fitted once, on a fixed number of variants of each "
             "image, so give that number, or remove the augmentation"
@@ -109,7 +109,7 @@ def _fit(run: Run) -> dict[str, Any] | None:
         )
     variables = run.initial_variables()
     with run.timer.measures("features"):
-        train = _pooled(run, variables, dataset.train.labels, training_requests(run, variables))
+        train = _pooled(run, variables, dataset.train.labels, training_requests(run, run.stages[0], variables))
         plain = plain_request(run, variables, dataset.validation)
         validation = _pooled(run, variables, dataset.validation.labels, [plain])
     began = time.perf_counter()

@@ -13,7 +13,7 @@ from vision_transfer.config import Config
 from vision_transfer.data.batches import steps_of_epoch
 from vision_transfer.models.layers import DepthwiseConv, SeparableConv, layers_of
 from vision_transfer.models.network import Network
-from vision_transfer.runs.build import Stage, resolve_stages
+from vision_transfer.runs.build import Stage, cached_variants, resolve_stages
 from vision_transfer.tasks.benchmark.costs import forward_costs, prefix_flops, step_costs, total
 
 # Seconds for data, weights and compilation, and for fitting a head on features, before any run has taken them.
@@ -92,7 +92,7 @@ def run_work(config: Config, network: Network, sizes: Mapping[str, int], *, has_
     for stage in stages:
         whole = stage.cached == network.backbone[-1].name
         if stage.cached is not None and not (whole and has_features):
-            forward += prefix_flops(network, stage.cached, examples + judged)
+            forward += prefix_flops(network, stage.cached, cached_variants(stage) * examples + judged)
     if last.cached != network.backbone[-1].name:
         forward += total(forward_costs(network, judged, last.evaluation_start)).flops
         return Work(forward, _epoch(config, last, network, examples, sizes["validation"]), last.settings.epochs)
