@@ -229,7 +229,8 @@ def test_a_stage_that_does_not_augment_trains_from_the_cache_before_one_that_doe
     """Its numbers are those of a config without augmentation."""
     fresh = {"preset": "keras_layers", "rotation": 0.1}
     plain = stage(freeze="below:conv3", epochs=1, augment=False)
-    first = metrics(task.train(checked(with_stages(small_config(), plain=plain)), RunOptions(None, tmp_path), screen))
+    config = checked(with_stages(small_config(), plain=plain))
+    first = metrics(task.train(config, RunOptions(tmp_path / "first", tmp_path), screen))
     for record in seen.values():
         record.clear()
     stages = {"plain": plain, "varied": stage(freeze="below:conv3", epochs=1)}
