@@ -14,31 +14,15 @@ import pytest
 from filelock import FileLock
 from PIL import Image
 
-from tests.end_to_end.preloaded import preloaded
+from tests.end_to_end.preloaded import LAUNCH, preloaded
 from vision_transfer.runs.folder import RunFolder
 from vision_transfer.runs.manifest import write_result
 from vision_transfer.runtime.jax_setup import COMPILED_FOLDER
 
-ROOT = Path(__file__).resolve().parents[2]
-LAUNCH = ROOT / "launch.py"
 CONFIGS = Path(__file__).parent / "configs"
 SMALL = f"--config={CONFIGS / 'small.py'}"
 # No test waits longer for a process, however busy the machine is; each busy process that a test starts adds to it.
 PATIENCE_SECONDS = 300 * (1 + int(os.environ.get("VISION_TRANSFER_CHAOS_LOAD", "0")))
-# Does the commands of its first argument, one after the other.
-IN_TURN = f"""
-import json, sys
-sys.path.insert(0, {str(ROOT)!r})
-from absl import flags
-from vision_transfer.cli import main
-main.define_flags()
-for arguments in json.loads(sys.argv[1]):
-    sys.argv = ["launch.py", *arguments]
-    main.main(main.parse_flags(sys.argv))
-    flags.FLAGS.unparse_flags()
-    for name in [name for name in flags.FLAGS if name.startswith("config.")]:
-        delattr(flags.FLAGS, name)
-"""
 # The only fields that differ in a resumed run, because they are measured.
 TIMES = ("seconds", "epoch_seconds", "step_ms", "memory")
 
@@ -76,13 +60,13 @@ class Place:
         own = {"VISION_TRANSFER_CACHE": str(self.cache), "COLUMNS": "80", "PYTHONUTF8": "1"}
         return kept | own | self.variables
 
-    def start(self, *flags, prefix=(), program=(str(LAUNCH),)):
+    def start(self, *flags, prefix=()):
         """Starts the process; stdout and stderr go to files, because a full pipe would block it."""
         self.cwd.mkdir(parents=True, exist_ok=True)
         out = (self.cwd / "stdout.txt").open("w")
         err = (self.cwd / "stderr.txt").open("w")
         with out, err:
-            command = [*prefix, sys.executable, *program, *map(str, flags)]
+            command = [*prefix, sys.executable, str(LAUNCH), *map(str, flags)]
             return subprocess.Popen(
                 command, cwd=self.cwd, env=self.environment(), stdin=subprocess.DEVNULL, stdout=out, stderr=err
             )
@@ -106,8 +90,13 @@ class Place:
         return Finished(status, self.output("stdout.txt"), self.output("stderr.txt"))
 
     def launch_in_turn(self, *commands):
-        """Does several commands in one process, which imports the program once; the first that fails ends it."""
-        return self.finish(self.start(json.dumps(commands), program=("-c", IN_TURN)))
+        """Does commands until one fails; their outputs are one after the other."""
+        finished = []
+        for flags in commands:
+            finished.append(self.launch(*flags))
+            if finished[-1].status:
+                break
+        return Finished(finished[-1].status, "".join(one.out for one in finished), "".join(one.err for one in finished))
 
     def wait_for(self, process, happened):
         """Waits until `happened()` is true; returns False if the process ends first."""

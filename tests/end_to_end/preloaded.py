@@ -1,13 +1,12 @@
-"""Does commands of `launch.py` in copies of a process that has imported the program.
+"""Does commands of `launch.py` in forks of a process that has imported the libraries.
 
-Each start imports for a second or more, and a fork has everything imported. Tests call `preloaded`; the process that
-forks is this file, run as a program.
+Each start would import them for a second or more. Tests call `preloaded`; the process that forks is this file, run as a
+program.
 """
 
 import importlib
 import json
 import os
-import pkgutil
 import runpy
 import select
 import signal
@@ -17,8 +16,18 @@ from functools import cache
 from pathlib import Path
 
 LAUNCH = Path(__file__).resolve().parents[2] / "launch.py"
-# Imported by the program where it needs them, as the modules of vision_transfer do with each other.
-LIBRARIES = ("matplotlib.pyplot", "orbax.checkpoint", "scipy.stats", "sklearn.linear_model", "sklearn.svm")
+# They take most of the time of a start's imports. The package itself is not among them, so that a module of it that
+# forgets to import another fails as it would for a user.
+LIBRARIES = (
+    "flax",
+    "matplotlib.pyplot",
+    "ml_collections.config_flags",
+    "optax",
+    "orbax.checkpoint",
+    "scipy.stats",
+    "sklearn.linear_model",
+    "sklearn.svm",
+)
 
 
 class Preloaded:
@@ -47,26 +56,18 @@ class Preloaded:
 
 @cache
 def preloaded():
-    """The one of these tests; the processes of pytest-xdist have one each."""
+    """The process that forks; each process of pytest-xdist has one."""
     return Preloaded()
-
-
-def _preload():
-    import vision_transfer
-
-    for module in pkgutil.walk_packages(vision_transfer.__path__, "vision_transfer."):
-        if not module.name.endswith("__main__"):
-            importlib.import_module(module.name)
-    for name in LIBRARIES:
-        importlib.import_module(name)
 
 
 def _become(order):
     """Makes this process what the order asks for, and runs the command in it."""
+    from vision_transfer.runtime.huge_pages import VARIABLE
+
     os.chdir(order["cwd"])
-    pages = {name: value for name, value in os.environ.items() if name == VARIABLE}
+    huge_pages = {name: value for name, value in os.environ.items() if name == VARIABLE}
     os.environ.clear()
-    os.environ.update(order["environment"] | pages)
+    os.environ.update(order["environment"] | huge_pages)
     for number, name in ((1, "stdout.txt"), (2, "stderr.txt")):
         file = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(file, number)
@@ -93,9 +94,10 @@ def _serve():
 
 if __name__ == "__main__":
     sys.path[0] = str(LAUNCH.parent)
-    from vision_transfer.runtime.huge_pages import VARIABLE, restart_with_huge_pages
+    from vision_transfer.runtime.huge_pages import restart_with_huge_pages
 
     restart_with_huge_pages()
-    _preload()
+    for name in LIBRARIES:
+        importlib.import_module(name)
     if (order := _serve()) is not None:
         _become(order)

@@ -90,7 +90,9 @@ class StageConfig:
         "epoch; default: never",
         minimum=0,
     )
-    augment: bool = setting(True, "train on variants of the images as config.augment says, if it does; False: on them")
+    augment: bool = setting(
+        True, "train on the variants that config.augment describes; False: on the images as they are"
+    )
     label_smoothing: float = setting(
         0.0, "share of each label spread evenly over all classes in training", minimum=0, below=1
     )

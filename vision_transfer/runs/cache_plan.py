@@ -81,14 +81,9 @@ def _requests(run: Run, variables: Variables) -> dict[str, list[Request]]:
     dataset, stages = run.dataset, run.stages
     validation = plain_request(run, variables, dataset.validation, "validation")
     test = plain_request(run, variables, dataset.test, "test")
-    return {
-        stage.name: [
-            *training_requests(run, stage, variables),
-            validation,
-            *([test] if stage is stages[-1] else []),
-        ]
-        for stage in stages
-    }
+    requests = {stage.name: [*training_requests(run, stage, variables), validation] for stage in stages}
+    requests[stages[-1].name].append(test)
+    return requests
 
 
 def _added(run: Run, position: int, layer: str, requests: list[Request], *, look: bool) -> Planned:

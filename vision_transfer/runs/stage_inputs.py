@@ -42,7 +42,7 @@ def plain_request(run: Run, variables: Variables, split: Split, name: str = "") 
 
 
 def training_requests(run: Run, stage: Stage, variables: Variables) -> list[Request]:
-    """A stage's features of the training images: those of each variant of a bank, and none with fresh variants."""
+    """A stage's training features: a request, or one for each variant of a bank; none with fresh variants."""
     split, augmentation = run.dataset.train, stage.augmentation
     plain = plain_request(run, variables, split, "train")
     if augmentation is None:

@@ -120,6 +120,15 @@ def test_with_augmentation_it_is_fitted_on_the_variants_of_a_bank(fitted, caches
         np.testing.assert_allclose(coefficients["kernel"], expected, atol=1e-2 * np.abs(expected).max())
 
 
+def test_a_stage_without_augmentation_is_fitted_on_the_images_themselves(fitted, small_run):
+    varied = {"augment.preset": "keras_layers", "augment.width_shift": 0.2, "stages.classifier.augment": False}
+    kernels = []
+    for folder in (small_run[1], fitted(**ONE | varied)):
+        with np.load(folder.path / "classifier.npz", allow_pickle=False) as coefficients:
+            kernels.append(coefficients["kernel"])
+    np.testing.assert_array_equal(*kernels)
+
+
 @pytest.mark.parametrize(("kind", "layer"), [("svm", "head_logits"), ("pairwise", "head_pairs")])
 def test_a_loaded_run_predicts_what_was_tested(fitted, caches, screen, kind, layer):
     folder = fitted(**{"classifier.kind": kind, "classifier.c_values": (0.01,)})

@@ -73,13 +73,16 @@ def test_pairs_of_classes_are_tried_where_they_are_several_and_few(classes, kept
     ("freeze", "wanted", "expected"),
     [("none", True, True), ("none", False, False), ("below:block5_conv1", True, False)],
 )
-def test_only_ways_without_a_frozen_part_see_variants_of_images(freeze, wanted, expected):
+def test_only_ways_without_a_frozen_part_see_fresh_variants_of_images(freeze, wanted, expected):
     config = load_config("search")
     config.stages.tune.augment = wanted
     tuning = Tuning(freeze, 1e-4, 3)
     run = run_config(checked(config), Candidate(Base("vgg16", 128), tuning=tuning), 100, 50)
     assert [run.stages[name].augment for name in run.schedule] == [False, expected]
     assert augmentation_of(run.augment) is not None
+    config.augment.bank = 2
+    run = run_config(checked(config), Candidate(Base("vgg16", 128), tuning=tuning), 100, 50)
+    assert run.stages["tune"].augment == wanted
 
 
 def test_every_pooling_has_words_of_its_own():

@@ -7,11 +7,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vision_transfer.config import checked
+from vision_transfer.config.files import load_config
 from vision_transfer.models.backbones.registry import backbone_rows
 from vision_transfer.models.network import Network
-from vision_transfer.tasks.search.candidates import Base, Candidate, Tuning
+from vision_transfer.runs.build import DataFacts, build_network
+from vision_transfer.tasks.benchmark.costs import prefix_flops
+from vision_transfer.tasks.search.candidates import Base, Candidate, Tuning, with_base
 from vision_transfer.tasks.search.choose import Scored
-from vision_transfer.tasks.search.costs import OVERHEAD_SECONDS, Measured, Speed, Work, has_depthwise, speed_of
+from vision_transfer.tasks.search.costs import (
+    OVERHEAD_SECONDS,
+    Measured,
+    Speed,
+    Work,
+    has_depthwise,
+    run_work,
+    speed_of,
+)
 from vision_transfer.tasks.search.rounds import Allowance, first_tuning, has_lost, next_heads, next_tuning, promising
 
 BASE = Base("efficientnet_lite0", 128)
@@ -132,6 +144,22 @@ def test_a_speed_of_depthwise_convolutions_says_nothing_about_dense_ones():
         for name in ("efficientnet_lite0", "xception", "vgg16", "resnet50")
     ]
     assert [*map(has_depthwise, networks)] == [True, True, False, False]
+
+
+def test_work_is_that_of_the_features_of_a_banks_variants_and_not_of_fresh_ones():
+    config = load_config("search")
+    config.schedule = ("tune",)
+    config.stages.tune.freeze = "below:block5_conv1"
+    config.model.backbone = "vgg16"
+    network = build_network(with_base(checked(config), Base("vgg16", 64)), DataFacts(3, (64, 64, 3)))
+
+    def forward(**augment):
+        config.augment.update(augment)
+        return run_work(checked(config), network, {"train": 100, "validation": 10}, has_features=False).forward
+
+    of_one = prefix_flops(network, "block4_pool", 100)
+    fresh, bank, plain = forward(), forward(bank=3), forward(preset="none")
+    assert (plain - fresh, bank - fresh) == (of_one, 3 * of_one)
 
 
 def test_what_was_shown_to_be_worse_waits(scored):

@@ -83,7 +83,7 @@ def _check(config: Config) -> None:
     if augmentation is not None and not augmentation.bank and any(stage.augment for stage in stages):
         problems.append(
             "config.augment.bank: got 0; a classic classifier is fitted once, on a fixed number of variants of each "
-            "image, so give that number, or remove the augmentation"
+            "image, so give that number, or set augment=False in its stage"
         )
     if config.balance == "sampling":
         problems.append("config.balance: a classic classifier samples no batches; use class_weights")

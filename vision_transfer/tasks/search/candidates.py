@@ -128,8 +128,8 @@ def run_config(config: Config, candidate: Candidate, train_images: int, validati
     """The config of a candidate's run, made of the stages `head` and `tune`; the seed is the search's.
 
     An epoch of fine-tuning is validated on at most as many images as it trains on, drawn anew for each epoch; what
-    candidates are compared on is the whole split. The stages say what sees variants of the images (`augment`), except
-    that ways with a frozen part never do, whose outputs would have to be computed for each variant.
+    candidates are compared on is the whole split. Ways with a frozen part see no fresh variants of images, for which it
+    would have to be computed again and again, and train from the cache.
     """
     own = replace(with_base(config, candidate.base), name=f"{config.name}_run", task="train", evaluate="best_stage")
     head = replace(config.stages[HEAD], freeze="all")
@@ -152,7 +152,7 @@ def run_config(config: Config, candidate: Candidate, train_images: int, validati
     tune = replace(
         tune,
         freeze=tuning.freeze,
-        augment=tune.augment and tuning.freeze == EVERYTHING,
+        augment=tune.augment and (tuning.freeze == EVERYTHING or config.augment.bank > 0),
         epochs=tuning.epochs,
         validation_steps=steps,
         optimizer=replace(tune.optimizer, lr=tuning.lr),
