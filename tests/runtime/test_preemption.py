@@ -108,8 +108,10 @@ def test_devices_that_compute_do_not_delay_the_end():
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="children are listed in /proc")
 def test_children_end_with_it():
+    """And not before it, which would look like a failure: it went on, and ended with another status."""
     status, _, err, _ = python(
-        "import subprocess\n"
+        "import subprocess, threading\n"
+        "for _ in range(300): threading.Thread(target=time.sleep, args=(600,), daemon=True).start()\n"
         "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
         "print(child.pid, file=sys.stderr, flush=True)\nprint('ready', flush=True)\nchild.wait()\n"
     )

@@ -12,8 +12,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -107,12 +107,11 @@ class StopSignal:
             if late > IDLE_SECONDS and not self._deferring and not self._raised:
                 sys.stdout.write(f"Stopped. {ADVICE}.\n")
                 break
-        _end_children()
-        leave(STATUS_BASE + number)
+        leave(STATUS_BASE + number, _children())
 
 
-def leave(status: int) -> None:
-    """Ends the process with its output written, and nothing else done.
+def leave(status: int, children: Sequence[int] = ()) -> None:
+    """Ends the process with its output written, and nothing else done; asks `children`, process ids, to end, too.
 
     The end of the interpreter would wait for devices or, on a CPU, free what their threads still compute with: that
     ended in a segmentation fault. Locks are the system's, which frees them.
@@ -124,6 +123,10 @@ def leave(status: int) -> None:
             stream.flush()
         except (OSError, ValueError):  # a closed pipe
             continue
+    # Last, and without a call that lets the main thread run: it would take the end of a child for a failure.
+    for child in children:
+        with suppress(OSError):
+            os.kill(child, signal.SIGTERM)
     os._exit(status)
 
 
@@ -142,15 +145,10 @@ def _next_signal(signals: int, timeout: float | None) -> int | None:
     return None
 
 
-def _end_children() -> None:
-    """Asks the processes that this one started, such as the runs of a benchmark, to end; on Linux."""
+def _children() -> list[int]:
+    """The processes that this one started, such as the runs of a benchmark; on Linux."""
+    children: list[int] = []
     for file in Path("/proc/self/task").glob("*/children"):
-        try:
-            children = [int(child) for child in file.read_text(encoding="ascii").split()]
-        except OSError:
-            continue
-        for child in children:
-            try:
-                os.kill(child, signal.SIGTERM)
-            except OSError:
-                continue
+        with suppress(OSError):
+            children += map(int, file.read_text(encoding="ascii").split())
+    return children
