@@ -12,13 +12,16 @@ from vision_transfer.config import (
     checked,
     default_config,
     digested,
+    field_at,
     flatten,
     meaning_of,
     read_config,
+    replaced_fields,
     stage,
     to_dict,
     validate,
     with_stages,
+    with_value,
 )
 from vision_transfer.config.arguments import parse_recipe
 from vision_transfer.config.checks import _typed
@@ -356,3 +359,26 @@ def test_augmentation_that_its_preset_does_not_allow_is_named(config, augment, n
 def test_degrees_are_allowed_where_the_preset_has_them():
     augment = AugmentConfig(preset="image_data_generator", rotation=40.0, shear=20.0)
     validate(Config(augment=augment, schedule=("head",), stages={"head": StageConfig()}))
+
+
+def test_every_field_that_a_list_replaces_exists():
+    for path, field in FIELDS.items():
+        for replaced in field.setting.instead_of:
+            assert field_at(replaced) is not None, path
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"task": "train"}, {}),
+        ({"task": "probe"}, {}),
+        ({"task": "probe", "probe.backbones": ("vgg16",)}, {"model.backbone": "probe.backbones"}),
+        ({"task": "transfer_curve"}, {"seed": "study.seeds"}),
+        ({"task": "ablation"}, {"seed": "study.seeds", "stages.tune.freeze": "ablation.masks"}),
+    ],
+)
+def test_a_list_that_is_not_empty_replaces_a_field(changes, expected):
+    config = Config()
+    for path, value in changes.items():
+        config = with_value(config, path, value)
+    assert replaced_fields(config) == expected

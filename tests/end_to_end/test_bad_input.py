@@ -38,6 +38,15 @@ IN_FLAGS = {
     "unknown mode": ([SMALL, "--mode=trian"], ["--mode: got 'trian'", "run, summary, fetch"]),
     "value for a switch": ([SMALL, "--rerun=maybe"], ["--rerun: got 'maybe'", "true or false"]),
     "flag without value": ([SMALL, "--mode"], ["--mode"]),
+    "field that a search does not read": (
+        ["--config=search", "--config.model.backbone=vgg16"],
+        ["--config.model.backbone: has no effect", "set that: --config.search.backbones=\"('vgg16',)\""],
+    ),
+    "field that a search reads in other values": (
+        ["--config=search", "--config.model.pooling_grid=2"],
+        ["--config.model.pooling_grid: has no effect", "config.search.pooling", "layers_in_quarters"],
+    ),
+    "seed of a study": (["--config=ablation", "--config.seed=3"], ["--config.seed: has no effect", '"(3,)"']),
     "unknown recipe key": ([f"{SMALL}:epoch=3"], ["epoch=3", "unknown key 'epoch'", "did you mean epochs?"]),
     "ill-typed recipe": ([f"{SMALL}:epochs=few"], ["epochs: got 'few'", "int"]),
     "missing config file": (["--config=configs/nope.py"], ["configs/nope.py", "No such file", "--config=finetune"]),

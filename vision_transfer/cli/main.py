@@ -17,7 +17,7 @@ from ml_collections import config_flags
 from vision_transfer.cli.flag_errors import config_argument, explain, with_files, without_cleared
 from vision_transfer.cli.help import FLAG_NAMES, FLAGS_OF_FEW, MODE_FLAGS, SWITCHES, help_text
 from vision_transfer.cli.registry import MODES, RUN, Command, Entry, find_entry
-from vision_transfer.config import ConfigDict, own_parts
+from vision_transfer.config import FIELDS, Config, ConfigDict, own_parts, replaced_fields, value_at
 from vision_transfer.config.config_dict import clear
 from vision_transfer.config.files import load_config
 from vision_transfer.errors import UserError, visible
@@ -103,6 +103,8 @@ def main(arguments: Sequence[str]) -> None:
         config = command.optional_config
         entry = find_entry(values.mode, config)
         _refuse_unread(values, entry)
+        if values.mode == RUN and config is not None:
+            _refuse_replaced(values, config)
         jax_setup.configure(cache, deterministic=config is not None and config.deterministic)
         command = _with_hosts(command, entry)
         screen = command.screen
@@ -137,6 +139,20 @@ def _refuse_unread(values: flags.FlagValues, entry: Entry) -> None:
     for name, meaning in FLAGS_OF_FEW.items():
         if values[name].present and name not in entry.flags:
             raise UserError(f"--{name}: is not for this command; leave it out ({meaning})")
+
+
+def _refuse_replaced(values: flags.FlagValues, config: Config) -> None:
+    """Raises UserError for a flag of a field that the task does not read, such as the one backbone of a search."""
+    for path, read in replaced_fields(config).items():
+        name = f"config.{path}"
+        if name in values and values[name].present:
+            given: object = values[name].value
+            fits = not FIELDS[read].choices or given in FIELDS[read].choices
+            example = f'"({given!r},)"' if FIELDS[read].kind is tuple else given
+            raise UserError(
+                f"--{name}: has no effect here; config.task={config.task!r} reads config.{read} instead, which is "
+                f"{value_at(config, read)!r}; set that: --config.{read}={example if fits else '…'}"
+            )
 
 
 def _with_hosts(command: Command, entry: Entry) -> Command:

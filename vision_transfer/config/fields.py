@@ -30,6 +30,8 @@ NOT_IN_DIGEST = (
     "search",
     "check",
 )
+# Groups of fields that other tasks read than the one of their name.
+TASKS_OF_GROUPS = {"study": ("transfer_curve", "ablation")}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,6 +122,16 @@ def value_at(config: Any, path: str) -> Any:
     for name in path.split("."):
         config = getattr(config, name)
     return config
+
+
+def replaced_fields(config: Config) -> dict[str, str]:
+    """The fields that the config's task does not read, each with the field that the task reads instead."""
+    found: dict[str, str] = {}
+    for path, field in FIELDS.items():
+        group = path.partition(".")[0]
+        if config.task in TASKS_OF_GROUPS.get(group, (group,)) and value_at(config, path):
+            found |= dict.fromkeys(field.setting.instead_of, path)
+    return found
 
 
 def with_value(config: T, path: str, value: Any) -> T:

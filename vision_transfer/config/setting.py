@@ -15,7 +15,8 @@ class Setting:
     """Facts of a field besides its type and default: its meaning, one sentence for the reader, and bounds of numbers.
 
     They lie from `minimum` to `maximum`, and are less than `below`. With `own`, a reference to a part of the user's own
-    is allowed (`own_parts.py`).
+    is allowed (`own_parts.py`). A task whose group of fields it is in reads it, where it is not empty, and not the
+    fields of `instead_of`.
     """
 
     meaning: str
@@ -23,6 +24,7 @@ class Setting:
     below: float | None = None
     maximum: float | None = None
     own: bool = False
+    instead_of: tuple[str, ...] = ()
 
 
 def setting(
@@ -33,9 +35,10 @@ def setting(
     below: float | None = None,
     maximum: float | None = None,
     own: bool = False,
+    instead_of: tuple[str, ...] = (),
 ) -> T:
     """A field of the configuration; `dataclasses.field`, typed as its default."""
-    metadata = {SETTING: Setting(meaning, minimum, below, maximum, own)}
+    metadata = {SETTING: Setting(meaning, minimum, below, maximum, own, instead_of)}
     made: Any = dataclasses.field(default=default, metadata=metadata)
     return made
 

@@ -17,8 +17,12 @@ PeerName = Literal["keras", "keras_jax", "keras_torch", "torch", "torch_compile"
 class BenchmarkConfig:
     """Fields of `config.benchmark`."""
 
-    backbones: tuple[str, ...] = setting((), "backbones to measure; default: model.backbone", own=True)
-    precisions: tuple[PrecisionName, ...] = setting((), "precisions to measure; default: precision")
+    backbones: tuple[str, ...] = setting(
+        (), "backbones to measure; default: model.backbone", own=True, instead_of=("model.backbone",)
+    )
+    precisions: tuple[PrecisionName, ...] = setting(
+        (), "precisions to measure; default: precision", instead_of=("precision",)
+    )
     batches: tuple[int, ...] = setting(
         (), "batch sizes of the steps, up to what fits; the ones nearest to batch_size come first", minimum=1
     )
@@ -101,7 +105,9 @@ class DecisionConfig:
 class StudyConfig:
     """Fields of `config.study`, for transfer curves and ablations."""
 
-    seeds: tuple[int, ...] = setting((0, 1, 2), "seeds that each run is repeated with", minimum=0, maximum=LARGEST_SEED)
+    seeds: tuple[int, ...] = setting(
+        (0, 1, 2), "seeds that each run is repeated with", minimum=0, maximum=LARGEST_SEED, instead_of=("seed",)
+    )
     train_examples: tuple[int, ...] = setting((100, 1000, 10000, 0), "sizes of the training sets; 0: all images")
     least_steps: int = setting(50, "steps that count as an epoch where a pass over the data has fewer", minimum=1)
     source_name: str = setting("mnist", "dataset.name of a transfer curve's pretraining")
@@ -116,16 +122,27 @@ class AblationConfig:
         ("every_cut",),
         "freeze specs to compare; every_cut: from the head alone to everything, layer by layer; every_block: one block "
         "of the backbone at a time; last_stage: everything from the stage on from which recipes fine-tune the backbone",
+        instead_of=("stages.tune.freeze",),
     )
-    backbones: tuple[str, ...] = setting((), "backbones to compare; default: model.backbone", own=True)
+    backbones: tuple[str, ...] = setting(
+        (), "backbones to compare; default: model.backbone", own=True, instead_of=("model.backbone",)
+    )
     pooling: tuple[Literal["average", "layers"], ...] = setting(
-        (), "values of model.pooling to compare: heads on the last map, and on the maps of all stages; default: its own"
+        (),
+        "values of model.pooling to compare: heads on the last map, and on the maps of all stages; default: its own",
+        instead_of=("model.pooling",),
     )
     batch_norm_statistics: tuple[Literal["auto", "pretrained", "batch"], ...] = setting(
-        (), "values of model.batch_norm_statistics to compare, where a batch norm trains; default: its own"
+        (),
+        "values of model.batch_norm_statistics to compare, where a batch norm trains; default: its own",
+        instead_of=("model.batch_norm_statistics",),
     )
-    batch_sizes: tuple[int, ...] = setting((), "values of batch_size to compare; default: its own", minimum=1)
-    learning_rates: tuple[float, ...] = setting((), "learning rates of the stage tune; default: its own")
+    batch_sizes: tuple[int, ...] = setting(
+        (), "values of batch_size to compare; default: its own", minimum=1, instead_of=("batch_size",)
+    )
+    learning_rates: tuple[float, ...] = setting(
+        (), "learning rates of the stage tune; default: its own", instead_of=("stages.tune.optimizer.lr",)
+    )
     multipliers: tuple[str, ...] = setting(
         ("none",),
         "values of stages.tune.optimizer.lr_multipliers; semicolons separate the rules of one value; none: no rules",
@@ -144,24 +161,37 @@ class SearchConfig:
         10.0, "time that all runs of the search may take together; more minutes continue an earlier search", minimum=0
     )
     backbones: tuple[str, ...] = setting(
-        ("efficientnet_lite0", "efficientnet_lite2", "vgg16"), "pretrained backbones to try", own=True
+        ("efficientnet_lite0", "efficientnet_lite2", "vgg16"),
+        "pretrained backbones to try",
+        own=True,
+        instead_of=("model.backbone",),
     )
-    image_sizes: tuple[int, ...] = setting((128, 224), "sides of the images in pixels to try", minimum=1)
+    image_sizes: tuple[int, ...] = setting(
+        (128, 224), "sides of the images in pixels to try", minimum=1, instead_of=("dataset.image_size",)
+    )
     pooling: tuple[Literal["average", "quarters", "layers", "layers_in_quarters"], ...] = setting(
         ("average", "layers_in_quarters"),
         "what heads see: the average of the last map; quarters: of each of its quarters; layers: of the maps of all "
         "stages, too; layers_in_quarters: of each quarter of these maps",
+        instead_of=("model.pooling", "model.pooling_grid"),
     )
     heads: tuple[Literal["linear", "logistic_regression", "svm", "pairwise"], ...] = setting(
         ("linear", "logistic_regression", "pairwise"),
         "heads on the frozen backbone to try; linear ones on all stages only where no other is listed",
+        instead_of=("classifier.kind",),
     )
     freeze: tuple[str, ...] = setting(
-        ("none", "last_stage"), "freeze specs of fine-tuning to try; last_stage as in ablation.masks"
+        ("none", "last_stage"),
+        "freeze specs of fine-tuning to try; last_stage as in ablation.masks",
+        instead_of=("stages.tune.freeze",),
     )
-    learning_rates: tuple[float, ...] = setting((3e-4, 1e-4), "learning rates of fine-tuning to try")
+    learning_rates: tuple[float, ...] = setting(
+        (3e-4, 1e-4), "learning rates of fine-tuning to try", instead_of=("stages.tune.optimizer.lr",)
+    )
     least_epochs: int = setting(1, "epochs of the first round of fine-tuning, at least", minimum=1)
-    most_epochs: int = setting(15, "epochs of the last round of fine-tuning, at most", minimum=1)
+    most_epochs: int = setting(
+        15, "epochs of the last round of fine-tuning, at most", minimum=1, instead_of=("stages.tune.epochs",)
+    )
 
 
 @dataclass(frozen=True)
@@ -182,7 +212,9 @@ class SlurmConfig:
 class ProbeConfig:
     """Fields of `config.probe`."""
 
-    backbones: tuple[str, ...] = setting((), "backbones to probe and compare; default: model.backbone", own=True)
+    backbones: tuple[str, ...] = setting(
+        (), "backbones to probe and compare; default: model.backbone", own=True, instead_of=("model.backbone",)
+    )
     large_from: int = setting(1000, "number of training images from which the probe calls a set large", minimum=1)
 
 
