@@ -24,7 +24,15 @@ from vision_transfer.tasks.search.costs import (
     run_work,
     speed_of,
 )
-from vision_transfer.tasks.search.rounds import Allowance, first_tuning, has_lost, next_heads, next_tuning, promising
+from vision_transfer.tasks.search.rounds import (
+    ENOUGH_EPOCHS,
+    Allowance,
+    first_tuning,
+    has_lost,
+    next_heads,
+    next_tuning,
+    promising,
+)
 
 BASE = Base("efficientnet_lite0", 128)
 SECONDS = st.floats(0.1, 100)
@@ -116,11 +124,35 @@ def test_bases_to_fine_tune_are_the_cheapest_and_those_with_a_good_head(scored):
     def pooled(pooling):
         return replace(best, candidate=replace(best.candidate, base=replace(best.candidate.base, pooling=pooling)))
 
+    def sought(*more, listed=()):
+        found = promising([*heads, worse, *more], listed, lambda base: float(base.image_size))
+        return [(base.image_size, base.pooling) for base in found]
+
+    assert sought() == [(224, "average"), (64, "average")]
     all_stages = [pooled("layers"), pooled("layers_in_quarters")]
-    found = promising([*heads, worse, *all_stages], lambda base: float(base.image_size))
-    assert [base.image_size for base in found] == [64, 224]
-    found = promising([*heads, worse, *all_stages, pooled("quarters")], lambda base: float(base.image_size))
-    assert [(base.image_size, base.pooling) for base in found] == [(64, "average"), (96, "quarters")]
+    assert sought(*all_stages) == [(64, "average")], "no base at 96 pixels is listed that pools the last map only"
+    last_map = replace(best.candidate.base, pooling="average"), replace(best.candidate.base, pooling="quarters")
+    assert sought(*all_stages, listed=last_map) == [(96, "average"), (64, "average")]
+    assert sought(*all_stages, pooled("quarters"), listed=last_map) == [(96, "quarters"), (64, "average")]
+
+
+@given(st.floats(0, 10_000), SECONDS, st.floats(0, 1000))
+def test_ways_on_preferred_bases_come_first_where_the_time_is_enough(left, epoch, features):
+    large = Base("efficientnet_lite2", 224)
+    dear = [replace(way, base=large) for way in ways(2)]
+
+    def seconds(way, epochs):
+        return (5.0 + epoch * epochs) * (3 if way.base == large else 1)
+
+    allowed = Allowance(left, 1, 15, seconds, base_seconds=lambda base: features if base == large else 0.0)
+    planned = first_tuning([*ways(2), *dear], allowed, [large])
+    if planned is None:
+        return
+    enough = features + seconds(dear[0], ENOUGH_EPOCHS) <= left * 2 / 3
+    assert (planned.candidates[0].base == large) == enough
+    on_large = sum(one.base == large for one in planned.candidates)
+    taken = sum(seconds(one, one.tuning.epochs) for one in planned.candidates) + features * (on_large > 0)
+    assert planned.seconds == pytest.approx(taken) and planned.seconds <= left + 1e-6
 
 
 def test_speeds_come_from_runs_that_computed_and_not_from_a_full_cache():

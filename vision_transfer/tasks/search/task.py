@@ -56,6 +56,7 @@ from vision_transfer.tasks.search.rounds import (
     next_heads,
     next_tuning,
     promising,
+    with_best_heads,
 )
 from vision_transfer.tasks.study.plan import Study
 from vision_transfer.tasks.study.runs import launch, read_finished
@@ -132,7 +133,9 @@ def next_round(plan: Search, journal: Journal, budget: float) -> Round | None:
     by_base = partial(_heads_seconds, plan, speed)
     if not journal.rounds:
         _check_time(min(map(by_base, plan.networks)), left, budget)
-    with_heads = {one.base for planned in journal.rounds for one in planned.candidates}
+    planned_before = [one for planned in journal.rounds for one in planned.candidates]
+    with_features = {one.base for one in planned_before}
+    with_heads = {one.base for one in planned_before if one.tuning is None}
     waiting = [base for base in plan.networks if base not in with_heads]
 
     def heads_of(some: Sequence[Base]) -> Round | None:
@@ -140,7 +143,7 @@ def next_round(plan: Search, journal: Journal, budget: float) -> Round | None:
             return None
         base = min(some, key=lambda base: speed[base].forward * plan.features(base))
         # the first base may take all of the time
-        allowed = left - _test_seconds(plan, speed, {base, *with_heads}) if with_heads else math.inf
+        allowed = left - _test_seconds(plan, speed, {base, *with_features}) if with_features else math.inf
         return next_heads(heads_on(config, base), by_base(base), allowed)
 
     heads_next = heads_of([base for base in waiting if not has_lost(base, scored)])
@@ -152,18 +155,21 @@ def next_round(plan: Search, journal: Journal, budget: float) -> Round | None:
         # if it is chosen, it is trained again on the images of all folds
         return seconds if way.on_first_fold or not plan.folds else seconds * plan.folds / (plan.folds - 1)
 
-    time_left = left - _test_seconds(plan, speed, with_heads)
+    def base_seconds(base: Base) -> float:
+        return 0.0 if base in with_features else speed[base].forward * plan.features(base)
+
+    preferred = with_best_heads(scored, list(plan.networks))
+    time_left = left - _test_seconds(plan, speed, {*with_features, *preferred})
     allowance = Allowance(
-        time_left, config.search.least_epochs, config.search.most_epochs, way_seconds, by_folds=bool(plan.folds)
+        time_left, config.search.least_epochs, config.search.most_epochs, way_seconds, bool(plan.folds), base_seconds
     )
     last = [one for one in scored if one.candidate in journal.rounds[-1].candidates and one.candidate.tuning]
     longer = next_tuning(last, allowance) if last else None
     if longer is not None:
         return longer
-    tuned = [one for planned in journal.rounds for one in planned.candidates if one.tuning is not None]
-    tried = {replace(one.after(1), on_first_fold=False) for one in tuned}
-    ways = [way for base in promising(scored, by_base) for way in plan.ways(base)]
-    found = first_tuning([way for way in ways if way not in tried], allowance)
+    tried = {replace(one.after(1), on_first_fold=False) for one in planned_before if one.tuning is not None}
+    ways = [way for base in promising(scored, list(plan.networks), by_base) for way in plan.ways(base)]
+    found = first_tuning([way for way in ways if way not in tried], allowance, preferred)
     return found or heads_next or heads_of(waiting)
 
 
