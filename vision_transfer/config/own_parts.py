@@ -62,19 +62,19 @@ def with_sources(config: Config, run: Path | None = None, cached: Path | None = 
     """
     folders = [folder for folder in (run, cached) if folder is not None]
 
-    def all_tied(value: Any, where: str) -> Any:
+    def all_resolved(value: Any, where: str) -> Any:
         if isinstance(value, tuple):
-            return tuple(all_tied(element, where) for element in cast(tuple[Any, ...], value))
-        return _tied(value, where, run, folders) if is_reference(value) else value
+            return tuple(all_resolved(element, where) for element in cast(tuple[Any, ...], value))
+        return _resolved(value, where, run, folders) if is_reference(value) else value
 
     for path, field in FIELDS.items():
         if field.setting.own:
-            config = with_value(config, path, all_tied(value_at(config, path), f"config.{path}"))
+            config = with_value(config, path, all_resolved(value_at(config, path), f"config.{path}"))
     stages = dict(config.stages)
     for name, stage in stages.items():
         for path, field in STAGE_FIELDS.items():
             if field.setting.own:
-                stage = with_value(stage, path, all_tied(value_at(stage, path), f"config.stages.{name}.{path}"))
+                stage = with_value(stage, path, all_resolved(value_at(stage, path), f"config.stages.{name}.{path}"))
         stages[name] = stage
     return replace(config, stages=stages)
 
@@ -151,20 +151,20 @@ def _failed(where: str, error: Exception) -> UserError:
     return UserError(f"{where}{line}: {type(error).__name__}: {error}")
 
 
-def tied(reference: str) -> str:
+def with_digest(reference: str) -> str:
     """The reference with the digest of its file, which is read now if the reference has none."""
-    return reference if _digest_of(reference) in _SOURCES else _tied(reference, reference, None, [])
+    return reference if _given_digest(reference) in _SOURCES else _resolved(reference, reference, None, [])
 
 
 def _digest(reference: str) -> str:
-    return _digest_of(tied(reference))
+    return _given_digest(with_digest(reference))
 
 
-def _digest_of(reference: str) -> str:
+def _given_digest(reference: str) -> str:
     return reference.rpartition("@")[2]
 
 
-def _tied(value: str, where: str, run: Path | None, folders: Sequence[Path]) -> str:
+def _resolved(value: str, where: str, run: Path | None, folders: Sequence[Path]) -> str:
     parts = REFERENCE.fullmatch(value)
     assert parts is not None, value
     given, name, digest = parts["source"], parts["name"], parts["digest"]

@@ -3,7 +3,7 @@
 from functools import cache
 from typing import Any, get_args
 
-from vision_transfer.config.own_parts import call_part, tied
+from vision_transfer.config.own_parts import call_part, with_digest
 from vision_transfer.config.references import is_reference
 from vision_transfer.errors import UserError, nearest_names
 from vision_transfer.models.backbones.backbone import Backbone
@@ -51,7 +51,7 @@ def find_backbone(name: str) -> Backbone:
         UserError: an unknown backbone, or one that no later command would find.
     """
     if is_reference(name):
-        return _own_backbone(tied(name))
+        return _own_backbone(with_digest(name))
     if name in BACKBONES and name not in _OURS:
         raise UserError(
             f"config.model.backbone: {name!r} was added by a config file, which later commands on the run do not have. "

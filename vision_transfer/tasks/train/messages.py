@@ -104,7 +104,7 @@ def say_stage(run: Run, stage: Stage) -> None:
     if stage.cached and not stage.trains_from_cache:
         start += f", validation from cached {stage.cached}"
     screen.say()
-    length = f"{_counted(settings.epochs, 'epoch')} of {_counted(steps, 'step')}"
+    length = f"{_number_of(settings.epochs, 'epoch')} of {_number_of(steps, 'step')}"
     screen.say(f"Stage {stage.name}: {length}, from {start}", style="bold")
     screen.say(
         f"  trainable {counts.trainable_tensors} tensors, {counts.trainable:,} parameters; "
@@ -208,7 +208,7 @@ def _four_decimals(value: float | None) -> str:
     return "–" if value is None else f"{value:.4f}"
 
 
-def _counted(count: int, noun: str) -> str:
+def _number_of(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
