@@ -27,11 +27,12 @@ from vision_transfer.tasks.search.costs import (
 from vision_transfer.tasks.search.rounds import (
     ENOUGH_EPOCHS,
     Allowance,
+    cheapest,
     first_tuning,
     has_lost,
     next_heads,
     next_tuning,
-    promising,
+    with_best_heads,
 )
 
 BASE = Base("efficientnet_lite0", 128)
@@ -116,7 +117,7 @@ def test_a_base_that_takes_more_than_half_of_the_time_left_waits():
     assert next_heads(heads, 30.0, 61.0) is not None
 
 
-def test_bases_to_fine_tune_are_the_cheapest_and_those_with_a_good_head(scored):
+def test_bases_to_fine_tune_are_the_cheapest_and_those_with_the_best_heads(scored):
     heads = [scored([True] * 60 + [False] * 40, size=64), scored([True] * 90 + [False] * 10, size=224)]
     worse = scored([True] * 70 + [False] * 30, size=128)
     best = scored([True] * 99 + [False], size=96)
@@ -125,15 +126,16 @@ def test_bases_to_fine_tune_are_the_cheapest_and_those_with_a_good_head(scored):
         return replace(best, candidate=replace(best.candidate, base=replace(best.candidate.base, pooling=pooling)))
 
     def sought(*more, listed=()):
-        found = promising([*heads, worse, *more], listed, lambda base: float(base.image_size))
-        return [(base.image_size, base.pooling) for base in found]
+        return [(base.image_size, base.pooling) for base in with_best_heads([*heads, worse, *more], listed)]
 
-    assert sought() == [(224, "average"), (64, "average")]
+    assert sought() == [(224, "average")]
     all_stages = [pooled("layers"), pooled("layers_in_quarters")]
-    assert sought(*all_stages) == [(64, "average")], "no base at 96 pixels is listed that pools the last map only"
+    assert sought(*all_stages) == [], "no base at 96 pixels is listed that pools the last map only"
     last_map = replace(best.candidate.base, pooling="average"), replace(best.candidate.base, pooling="quarters")
-    assert sought(*all_stages, listed=last_map) == [(96, "average"), (64, "average")]
-    assert sought(*all_stages, pooled("quarters"), listed=last_map) == [(96, "quarters"), (64, "average")]
+    assert sought(*all_stages, listed=last_map) == [(96, "average")]
+    assert sought(*all_stages, pooled("quarters"), listed=last_map) == [(96, "quarters")]
+    assert [base.image_size for base in cheapest(heads, lambda base: float(base.image_size))] == [64]
+    assert cheapest(all_stages, lambda base: 1.0) == []
 
 
 @given(st.floats(0, 10_000), SECONDS, st.floats(0, 1000))
@@ -142,13 +144,15 @@ def test_ways_on_preferred_bases_come_first_where_the_time_is_enough(left, epoch
     dear = [replace(way, base=large) for way in ways(2)]
 
     def seconds(way, epochs):
-        return (5.0 + epoch * epochs) * (3 if way.base == large else 1)
+        return (5.0 + epoch * epochs) * (1 if way.base != large else 4 if way.tuning.lr == dear[-1].tuning.lr else 3)
 
     allowed = Allowance(left, 1, 15, seconds, base_seconds=lambda base: features if base == large else 0.0)
-    planned = first_tuning([*ways(2), *dear], allowed, [large])
+    enough = allowed.is_enough(dear)
+    assert enough == (features + seconds(dear[-1], ENOUGH_EPOCHS) <= left * 2 / 3)
+    planned = first_tuning([*ways(2), *dear], allowed, [large] if enough else [])
     if planned is None:
+        assert left < seconds(ways(1)[0], 1)
         return
-    enough = features + seconds(dear[0], ENOUGH_EPOCHS) <= left * 2 / 3
     assert (planned.candidates[0].base == large) == enough
     on_large = sum(one.base == large for one in planned.candidates)
     taken = sum(seconds(one, one.tuning.epochs) for one in planned.candidates) + features * (on_large > 0)

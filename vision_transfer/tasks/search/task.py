@@ -1,10 +1,8 @@
 """The task `search`: trains candidates round by round within a number of minutes, chooses one, and tests it once."""
 
-import math
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -16,10 +14,10 @@ from vision_transfer.freezing import resolve
 from vision_transfer.models.layers import layer_names, layers_of
 from vision_transfer.models.network import Network
 from vision_transfer.runs.build import DataFacts, build_network
-from vision_transfer.runs.folder import FolderBusy, OtherConditions, RunFolder, default_folder
+from vision_transfer.runs.folder import FolderBusy, OtherConditions, default_folder
 from vision_transfer.runs.predictions import OutOfFold
 from vision_transfer.runs.prepare import RunOptions
-from vision_transfer.runs.trained import Judged, joined, read_judged
+from vision_transfer.runs.trained import joined
 from vision_transfer.runtime.console import Screen, duration
 from vision_transfer.runtime.files import absolute_path, claimed_folder, remove
 from vision_transfer.runtime.provenance import json_digest
@@ -29,42 +27,18 @@ from vision_transfer.tasks.ablation.estimate import flops_per_second
 from vision_transfer.tasks.ablation.launchers import read_launcher
 from vision_transfer.tasks.ablation.sweep import SweepFolder, failed_seconds, failure, finished_run, refusal
 from vision_transfer.tasks.folds import read_folds
-from vision_transfer.tasks.search.candidates import (
-    Base,
-    Candidate,
-    bases,
-    heads_on,
-    with_base,
-    with_usable_heads,
-)
-from vision_transfer.tasks.search.choose import Scored, chosen
-from vision_transfer.tasks.search.costs import (
-    Measured,
-    Speed,
-    has_depthwise,
-    operations_of_test,
-    speed_of,
-)
+from vision_transfer.tasks.search.candidates import Base, Candidate, bases, with_base, with_usable_heads
+from vision_transfer.tasks.search.choose import chosen
 from vision_transfer.tasks.search.journal import JOURNAL, Entry, Journal
+from vision_transfer.tasks.search.next_round import all_scored, judged_runs, next_round
 from vision_transfer.tasks.search.page import Outcome, write_page
 from vision_transfer.tasks.search.plan import Search
-from vision_transfer.tasks.search.rounds import (
-    Allowance,
-    Round,
-    first_tuning,
-    has_lost,
-    next_heads,
-    next_tuning,
-    promising,
-    with_best_heads,
-)
+from vision_transfer.tasks.search.rounds import Round
 from vision_transfer.tasks.study.plan import Study
 from vision_transfer.tasks.study.runs import launch, read_finished
 from vision_transfer.tasks.train.messages import say_doubts
 
 LOGS, ROUNDS = "logs", "rounds"
-# Part of the time that is not planned, because a run may take longer than expected.
-MARGIN = 0.1
 
 
 def search(config: Config, options: RunOptions, screen: Screen, launcher: str | None = None) -> Path:
@@ -114,73 +88,6 @@ def search(config: Config, options: RunOptions, screen: Screen, launcher: str | 
         outcome = Outcome(whole, trials, winner, folder, journal, budget, plan.folds, ahead)
         write_page(outcome, plan.folder, screen)
     return plan.folder
-
-
-def next_round(plan: Search, journal: Journal, budget: float) -> Round | None:
-    """The round that follows those in the journal, within a budget of seconds; None where the search ends."""
-    config, scored = plan.config, all_scored(plan, journal)
-    measured: dict[Base, list[Measured]] = {}
-    for one, entry in journal.entries.items():
-        if entry.folders:
-            of_base = measured.setdefault(one.base, [])
-            of_base.append(_measured(plan, one, entry, first=not of_base))
-    everything = list(chain.from_iterable(measured.values()))
-    speed = {
-        base: speed_of(base.backbone, has_depthwise(network), everything, journal.product_seconds)
-        for base, network in plan.networks.items()
-    }
-    left = (1 - MARGIN) * budget - journal.seconds
-    by_base = partial(_heads_seconds, plan, speed)
-    if not journal.rounds:
-        _check_time(min(map(by_base, plan.networks)), left, budget)
-    planned_before = [one for planned in journal.rounds for one in planned.candidates]
-    with_features = {one.base for one in planned_before}
-    with_heads = {one.base for one in planned_before if one.tuning is None}
-    waiting = [base for base in plan.networks if base not in with_heads]
-
-    def heads_of(some: Sequence[Base]) -> Round | None:
-        if not some:
-            return None
-        base = min(some, key=lambda base: speed[base].forward * plan.features(base))
-        # the first base may take all of the time
-        allowed = left - _test_seconds(plan, speed, {base, *with_features}) if with_features else math.inf
-        return next_heads(heads_on(config, base), by_base(base), allowed)
-
-    heads_next = heads_of([base for base in waiting if not has_lost(base, scored)])
-    if heads_next is not None and (not journal.rounds or journal.rounds[-1].candidates[0].tuning is None):
-        return heads_next
-
-    def way_seconds(way: Candidate, epochs: int) -> float:
-        seconds = speed[way.base].seconds(replace(plan.work(way), epochs=epochs))
-        # if it is chosen, it is trained again on the images of all folds
-        return seconds if way.on_first_fold or not plan.folds else seconds * plan.folds / (plan.folds - 1)
-
-    def base_seconds(base: Base) -> float:
-        return 0.0 if base in with_features else speed[base].forward * plan.features(base)
-
-    preferred = with_best_heads(scored, list(plan.networks))
-    time_left = left - _test_seconds(plan, speed, {*with_features, *preferred})
-    allowance = Allowance(
-        time_left, config.search.least_epochs, config.search.most_epochs, way_seconds, bool(plan.folds), base_seconds
-    )
-    last = [one for one in scored if one.candidate in journal.rounds[-1].candidates and one.candidate.tuning]
-    longer = next_tuning(last, allowance) if last else None
-    if longer is not None:
-        return longer
-    tried = {replace(one.after(1), on_first_fold=False) for one in planned_before if one.tuning is not None}
-    ways = [way for base in promising(scored, list(plan.networks), by_base) for way in plan.ways(base)]
-    found = first_tuning([way for way in ways if way not in tried], allowance, preferred)
-    return found or heads_next or heads_of(waiting)
-
-
-def all_scored(plan: Search, journal: Journal) -> list[Scored]:
-    """The scores of the journal's candidates, in their order, without those that failed."""
-    found: list[Scored] = []
-    for candidate, entry in journal.entries.items():
-        if entry.folders:
-            judged = joined(_judged(plan, entry.folders))
-            found.append(Scored(candidate, judged.correct, judged.loss, plan.cost(candidate), entry.seconds))
-    return found
 
 
 def _prepare(config: Config, options: RunOptions, screen: Screen) -> Search:
@@ -233,44 +140,6 @@ def _check_ways(plan: Search) -> None:
 def _network(config: Config, base: Base, data: Dataset) -> Network:
     shape = (base.image_size, base.image_size, data.train.images.shape[-1])
     return build_network(with_base(config, base), DataFacts(len(data.classes), shape))
-
-
-def _check_time(needed: float, left: float, budget: float) -> None:
-    if needed > left:
-        raise UserError(
-            f"config.search.minutes: got {budget / 60:g}; the heads of the cheapest backbone and image size alone need "
-            f"about {duration(needed / (1 - MARGIN))}; give more minutes, fewer images "
-            "(--config.dataset.train_examples) or smaller ones (--config.search.image_sizes)"
-        )
-
-
-def _heads_seconds(plan: Search, speed: dict[Base, Speed], base: Base) -> float:
-    heads = heads_on(plan.config, base)
-    first = speed[base].seconds(plan.work(heads[0], has_features=False))
-    return first + sum(speed[base].seconds(plan.work(head)) for head in heads[1:])
-
-
-def _test_seconds(plan: Search, speed: dict[Base, Speed], tried: Collection[Base]) -> float:
-    """The most that the test of the chosen run may take, which is on one of the bases that were tried."""
-    return max(speed[base].forward * operations_of_test(plan.config, plan.networks[base], plan.sizes) for base in tried)
-
-
-def _measured(plan: Search, candidate: Candidate, entry: Entry, *, first: bool) -> Measured:
-    """The cost of a candidate; `first` if it is the first one of its base, which computes the features."""
-    work = plan.work(candidate, has_features=not first)
-    base, seconds = candidate.base, (entry.forward_seconds, entry.training_seconds, entry.total_seconds)
-    return Measured(base.backbone, has_depthwise(plan.networks[base]), work, *seconds)
-
-
-def _judged(plan: Search, folders: Sequence[Path]) -> list[Judged]:
-    """The answers of each run."""
-    parts: list[Judged] = []
-    for folder in folders:
-        found = read_judged(RunFolder(folder), by_test=bool(plan.folds))
-        if found is None:
-            raise UserError(f"{folder}: the run of a search is not there any more; remove search.json to search again")
-        parts.append(found)
-    return parts
 
 
 def _out_of_fold(plan: Search, candidate: Candidate, journal: Journal) -> OutOfFold | None:
@@ -336,7 +205,7 @@ def _do_by_workers(
 
 def _note(plan: Search, journal: Journal, candidate: Candidate, folders: Sequence[Path], screen: Screen) -> None:
     """Records the folders of a candidate's runs."""
-    parts, places = _judged(plan, folders), tuple(Path(absolute_path(str(folder))) for folder in folders)
+    parts, places = judged_runs(plan, folders), tuple(Path(absolute_path(str(folder))) for folder in folders)
     judged, known = joined(parts), {place for entry in journal.entries.values() for place in entry.folders}
     # a way that was compared on the first fold has its run already
     own = sum(part.seconds["total"] for part, place in zip(parts, places, strict=True) if place not in known)
