@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 PROBE = f"--config={Path(__file__).parents[2] / 'configs' / 'probe.py'}"
+BACKBONE = "--config.model.backbone=mnist_convnet"
 SMALL = (
-    "--config.model.backbone=mnist_convnet",
     "--config.model.weights=random",
     "--config.dataset.name=embedded",
     "--config.dataset.image_size=28",
@@ -14,7 +14,7 @@ SMALL = (
 
 
 def test_probe_scores_every_layer_and_recommends_a_spec(place):
-    finished = place.launch(PROBE, *SMALL, "--workdir=probe")
+    finished = place.launch(PROBE, BACKBONE, *SMALL, "--workdir=probe")
     finished.assert_is_done()
     found = json.loads((place.cwd / "probe" / "probe.json").read_text(encoding="utf-8"))
     assert [one["layer"] for one in found["layers"]] == ["conv1", "pool1", "conv2", "pool2", "conv3"]
@@ -30,7 +30,7 @@ def test_probe_scores_every_layer_and_recommends_a_spec(place):
     assert advice["best"] in advice["as_good"]
     assert (place.cwd / "probe" / "probe.png").read_bytes().startswith(b"\x89PNG")
 
-    again = place.launch(PROBE, *SMALL, "--workdir=probe", "--config.probe.large_from=10")
+    again = place.launch(PROBE, BACKBONE, *SMALL, "--workdir=probe", "--config.probe.large_from=10")
     again.assert_is_done()
     assert "Compiled" not in again.out
     second = json.loads((place.cwd / "probe" / "probe.json").read_text(encoding="utf-8"))
