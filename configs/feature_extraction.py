@@ -33,7 +33,8 @@ The bank compared with fresh variants, edition 1, seed 0:
 
 With the bank, seeds 1 and 2 both reach 0.913 on validation, 0.892 and 0.900 on the test, and took 30 s each. With fresh
 variants each of the 30 epochs runs the whole network: 2,000 variants in 85 to 99 s, including the 1,000 validation
-images, whose features are now cached. Edition 2 has 50 such epochs and has not been run with fresh variants.
+images, whose features are now cached. Edition 2 has 50 such epochs; `edition=2,augment=True`, seed 0, has a best
+validation of 0.986 and a test of 0.975 (0.963 to 0.983), in epochs of 45 s on cores with AVX-512.
 
 The values are in `vision_transfer/config/chollet.py`, because `configs/finetune.py` continues from the same runs.
 """
