@@ -30,7 +30,7 @@ NOT_IN_DIGEST = (
     "search",
     "check",
 )
-# Groups of fields that other tasks read than the one of their name.
+# Groups of fields that are not named after the task that reads them.
 TASKS_OF_GROUPS = {"study": ("transfer_curve", "ablation")}
 
 

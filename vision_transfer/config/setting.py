@@ -15,8 +15,8 @@ class Setting:
     """Facts of a field besides its type and default: its meaning, one sentence for the reader, and bounds of numbers.
 
     They lie from `minimum` to `maximum`, and are less than `below`. With `own`, a reference to a part of the user's own
-    is allowed (`own_parts.py`). A task whose group of fields it is in reads it, where it is not empty, and not the
-    fields of `instead_of`.
+    is allowed (`own_parts.py`). If the field is not empty, the task that its group belongs to reads it instead of the
+    fields named in `instead_of`.
     """
 
     meaning: str

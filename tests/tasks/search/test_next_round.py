@@ -59,11 +59,11 @@ def journal(plan, tmp_path):
 def seconds_for(plan, journal, epochs, base):
     """That a first round and then so many epochs of the longest way on a base take."""
     pace = pace_of(plan, journal)
-    return 1.5 * (pace.features(base) + max(pace.way(way, epochs) for way in plan.ways(base)))
+    return 1.5 * (pace.base_seconds(base) + max(pace.way_seconds(way, epochs) for way in plan.ways(base)))
 
 
 def test_ways_where_the_heads_are_best_come_first_if_the_time_is_enough(plan, journal):
-    needed = seconds_for(plan, journal, 4, LARGE) + pace_of(plan, journal).test([LARGE])
+    needed = seconds_for(plan, journal, 4, LARGE) + pace_of(plan, journal).test_seconds([LARGE])
     for factor, expected in ((1.02, LARGE), (0.98, SMALL)):
         planned = next_round(plan, journal, (journal.seconds + factor * needed) / 0.9)
         assert {one.base for one in planned.candidates} == {expected}
@@ -73,10 +73,10 @@ def test_ways_where_the_heads_are_best_come_first_if_the_time_is_enough(plan, jo
 
 def test_features_that_no_run_has_computed_take_time(plan, journal):
     before = pace_of(plan, journal)
-    assert before.features(SMALL) == 0
-    assert before.features(LARGE) == pytest.approx(44.0 * plan.features(LARGE) / plan.features(SMALL))
+    assert before.base_seconds(SMALL) == 0
+    assert before.base_seconds(LARGE) == pytest.approx(44.0 * plan.features(LARGE) / plan.features(SMALL))
     journal.begin(Round("heads", (Candidate(LARGE),), 1.0))
-    assert pace_of(plan, journal).features(LARGE) == 0
+    assert pace_of(plan, journal).base_seconds(LARGE) == 0
 
 
 def test_a_base_that_was_fine_tuned_without_heads_still_waits_for_them(plan, journal):

@@ -35,11 +35,6 @@ class Base:
     pooling: str = AVERAGE
 
     @property
-    def place(self) -> tuple[str, int]:
-        """The backbone and the side of the images, on which heads that see different maps are fine-tuned alike."""
-        return self.backbone, self.image_size
-
-    @property
     def sees_last_map_only(self) -> bool:
         """Whether heads see no earlier map."""
         return POOLING[self.pooling][0] == "average"

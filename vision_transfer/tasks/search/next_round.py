@@ -37,7 +37,7 @@ def next_round(plan: Search, journal: Journal, budget: float) -> Round | None:
     """
     scored, pace, left = all_scored(plan, journal), pace_of(plan, journal), (1 - MARGIN) * budget - journal.seconds
     if not journal.rounds:
-        _check_time(min(map(pace.heads, plan.networks)), left, budget)
+        _check_time(min(map(pace.heads_seconds, plan.networks)), left, budget)
     before = [one for planned in journal.rounds for one in planned.candidates]
     with_heads = {one.base for one in before if one.tuning is None}
     waiting = [base for base in plan.networks if base not in with_heads]
@@ -47,12 +47,12 @@ def next_round(plan: Search, journal: Journal, budget: float) -> Round | None:
     listed = list(plan.networks)
     best = with_best_heads(scored, listed)
     allowance = Allowance(
-        left - pace.test({*pace.with_features, *best}),
+        left - pace.test_seconds({*pace.with_features, *best}),
         plan.config.search.least_epochs,
         plan.config.search.most_epochs,
-        pace.way,
+        pace.way_seconds,
         by_folds=bool(plan.folds),
-        base_seconds=pace.features,
+        base_seconds=pace.base_seconds,
     )
     last = [one for one in scored if one.candidate in journal.rounds[-1].candidates and one.candidate.tuning]
     longer = next_tuning(last, allowance) if last else None
@@ -60,7 +60,7 @@ def next_round(plan: Search, journal: Journal, budget: float) -> Round | None:
         return longer
     tried = {replace(one.after(1), on_first_fold=False) for one in before if one.tuning is not None}
     preferred = [base for base in best if allowance.is_enough(plan.ways(base))]
-    promising = dict.fromkeys([*preferred, *cheapest(scored, pace.heads)])
+    promising = dict.fromkeys([*preferred, *cheapest(scored, pace.heads_seconds)])
     ways = [way for base in promising for way in plan.ways(base) if way not in tried]
     return first_tuning(ways, allowance, preferred) or heads or _heads_of(waiting, pace, left)
 
@@ -97,8 +97,8 @@ def _heads_of(waiting: Sequence[Base], pace: Pace, left: float) -> Round | None:
     plan = pace.plan
     base = min(waiting, key=lambda base: pace.speed[base].forward * plan.features(base))
     # the first base may take all of the time
-    allowed = left - pace.test({base, *pace.with_features}) if pace.with_features else math.inf
-    return next_heads(heads_on(plan.config, base), pace.heads(base), allowed)
+    allowed = left - pace.test_seconds({base, *pace.with_features}) if pace.with_features else math.inf
+    return next_heads(heads_on(plan.config, base), pace.heads_seconds(base), allowed)
 
 
 def _check_time(needed: float, left: float, budget: float) -> None:

@@ -23,24 +23,24 @@ class Pace:
     speed: dict[Base, Speed]
     with_features: frozenset[Base]
 
-    def features(self, base: Base) -> float:
-        """To compute the features of a base's heads; 0 where an earlier run has."""
+    def base_seconds(self, base: Base) -> float:
+        """To compute the features of a base; 0 where an earlier run has."""
         return 0.0 if base in self.with_features else self.speed[base].forward * self.plan.features(base)
 
-    def heads(self, base: Base) -> float:
+    def heads_seconds(self, base: Base) -> float:
         """Of all heads on a base, with its features."""
         plan, speed = self.plan, self.speed[base]
         heads = heads_on(plan.config, base)
         first = speed.seconds(plan.work(heads[0], has_features=False))
         return first + sum(speed.seconds(plan.work(head)) for head in heads[1:])
 
-    def way(self, way: Candidate, epochs: int) -> float:
+    def way_seconds(self, way: Candidate, epochs: int) -> float:
         """Of a way to fine-tune for a number of epochs, besides the features of its base."""
         folds, seconds = self.plan.folds, self.speed[way.base].seconds(replace(self.plan.work(way), epochs=epochs))
         # if it is chosen, it is trained again on the images of all folds
         return seconds if way.on_first_fold or not folds else seconds * folds / (folds - 1)
 
-    def test(self, bases: Collection[Base]) -> float:
+    def test_seconds(self, bases: Collection[Base]) -> float:
         """The most that the test of the chosen run may take, which is on one of these bases."""
         plan = self.plan
         operations = {base: operations_of_test(plan.config, plan.networks[base], plan.sizes) for base in bases}

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from itertools import permutations
 
 from vision_transfer.metrics.significance import paired
-from vision_transfer.tasks.search.candidates import Base, Candidate
+from vision_transfer.tasks.search.candidates import AVERAGE, Base, Candidate
 from vision_transfer.tasks.search.choose import Scored, not_worse
 
 # Share of the time left that the heads of one base may take.
@@ -29,8 +29,9 @@ SIGNIFICANT = 0.05
 # More epochs than this multiple of the last round's are worth a new run.
 LEAST_GROWTH = 1.5
 # Epochs that each way on a base with one of the best heads must be able to have to come before cheaper ones. On 1,000
-# images of CIFAR-10 four of all of Lite2 at 224 pixels reach a validation accuracy of 0.900, 15 of Lite0 at 128 pixels
-# 0.888. Its last stage alone is not worth it: on hand signs six epochs have 0.981, and eight of all of Lite0 0.990.
+# images of CIFAR-10 four epochs of all of Lite2 at 224 pixels (the run by hand in `configs/search.py` with
+# `model.backbone=efficientnet_lite2` and `stages.tune.epochs=4`) have a validation accuracy of 0.900, and 15 of Lite0
+# at 128 pixels, in the search, 0.888.
 ENOUGH_EPOCHS = 4
 
 
@@ -76,7 +77,7 @@ class Allowance:
         return self.left if len(ways) == 1 else self.left * ROUND_SHARE
 
     def is_enough(self, ways: Sequence[Candidate]) -> bool:
-        """Whether any of these ways, if it wins the first round, can have epochs enough to be worth it."""
+        """Whether each of these ways, if it wins the first round, can have enough epochs to be worth it."""
         return all(self.seconds([way], ENOUGH_EPOCHS) <= self.left * (1 - ROUND_SHARE) for way in ways)
 
     def trial(self, way: Candidate) -> Round | None:
@@ -122,14 +123,19 @@ def with_best_heads(done: Sequence[Scored], listed: Sequence[Base]) -> list[Base
     """
     heads = sorted((one for one in done if one.candidate.tuning is None), key=Scored.rank)
     kept = [one.candidate.base for one in heads if not_worse(one, heads[0])]
-    by_place = {base.place: base for base in [*reversed(listed), *_bases(heads[::-1])] if base.sees_last_map_only}
-    return [by_place[place] for place in dict.fromkeys(base.place for base in kept) if place in by_place]
+    last_map = {_averaged(base): base for base in [*reversed(listed), *_bases(heads[::-1])] if base.sees_last_map_only}
+    return [last_map[base] for base in dict.fromkeys(map(_averaged, kept)) if base in last_map]
 
 
 def cheapest(done: Sequence[Scored], seconds: Callable[[Base], float]) -> list[Base]:
     """Bases to fine-tune: of each backbone the cheapest with a head on its last map."""
     heads = [one for one in done if one.candidate.tuning is None and one.candidate.base.sees_last_map_only]
     return [*{base.backbone: base for base in sorted(_bases(heads), key=seconds, reverse=True)}.values()]
+
+
+def _averaged(base: Base) -> Base:
+    """The same for all bases of a backbone and an image size, which are fine-tuned alike."""
+    return replace(base, pooling=AVERAGE)
 
 
 def _bases(scored: Sequence[Scored]) -> list[Base]:
