@@ -373,8 +373,17 @@ def test_every_field_that_a_list_replaces_exists():
         ({"task": "train"}, {}),
         ({"task": "probe"}, {}),
         ({"task": "probe", "probe.backbones": ("vgg16",)}, {"model.backbone": "probe.backbones"}),
-        ({"task": "transfer_curve"}, {"seed": "study.seeds"}),
-        ({"task": "ablation"}, {"seed": "study.seeds", "stages.tune.freeze": "ablation.masks"}),
+        ({"task": "transfer_curve"}, {"seed": "study.seeds", "dataset.subset_seed": "study.seeds"}),
+        (
+            {"task": "ablation"},
+            {
+                "seed": "study.seeds",
+                "dataset.subset_seed": "study.seeds",
+                "stages.tune.freeze": "ablation.masks",
+                "stages.tune.optimizer.lr_multipliers": "ablation.multipliers",
+                "schedule": "ablation.schedules",
+            },
+        ),
     ],
 )
 def test_a_list_that_is_not_empty_replaces_a_field(changes, expected):

@@ -46,6 +46,10 @@ IN_FLAGS = {
         ["--config=search", "--config.model.pooling_grid=2"],
         ["--config.model.pooling_grid: has no effect", "config.search.pooling", "layers_in_quarters"],
     ),
+    "stages of a search": (
+        ["--config=search", "--config.schedule=head"],
+        ["--config.schedule: has no effect", "set that: --config.search.freeze=…"],
+    ),
     "seed of a study": (["--config=ablation", "--config.seed=3"], ["--config.seed: has no effect", '"(3,)"']),
     "unknown recipe key": ([f"{SMALL}:epoch=3"], ["epoch=3", "unknown key 'epoch'", "did you mean epochs?"]),
     "ill-typed recipe": ([f"{SMALL}:epochs=few"], ["epochs: got 'few'", "int"]),

@@ -147,7 +147,7 @@ def _refuse_replaced(values: flags.FlagValues, config: Config) -> None:
         name = f"config.{path}"
         if name in values and values[name].present:
             given: object = values[name].value
-            fits = not FIELDS[read].choices or given in FIELDS[read].choices
+            fits = isinstance(given, FIELDS[read].element) and given in (FIELDS[read].choices or (given,))
             example = f'"({given!r},)"' if FIELDS[read].kind is tuple else given
             raise UserError(
                 f"--{name}: has no effect here; config.task={config.task!r} reads config.{read} instead, which is "

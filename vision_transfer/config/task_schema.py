@@ -106,7 +106,11 @@ class StudyConfig:
     """Fields of `config.study`, for transfer curves and ablations."""
 
     seeds: tuple[int, ...] = setting(
-        (0, 1, 2), "seeds that each run is repeated with", minimum=0, maximum=LARGEST_SEED, instead_of=("seed",)
+        (0, 1, 2),
+        "seeds that each run is repeated with; a seed also draws the images of a subset",
+        minimum=0,
+        maximum=LARGEST_SEED,
+        instead_of=("seed", "dataset.subset_seed"),
     )
     train_examples: tuple[int, ...] = setting((100, 1000, 10000, 0), "sizes of the training sets; 0: all images")
     least_steps: int = setting(50, "steps that count as an epoch where a pass over the data has fewer", minimum=1)
@@ -146,9 +150,12 @@ class AblationConfig:
     multipliers: tuple[str, ...] = setting(
         ("none",),
         "values of stages.tune.optimizer.lr_multipliers; semicolons separate the rules of one value; none: no rules",
+        instead_of=("stages.tune.optimizer.lr_multipliers",),
     )
     schedules: tuple[Literal["head_first", "together", "gradual"], ...] = setting(
-        ("head_first",), "head_first (head, then the whole mask), together (one stage), gradual (layer by layer)"
+        ("head_first",),
+        "head_first (head, then the whole mask), together (one stage), gradual (layer by layer)",
+        instead_of=("schedule",),
     )
     epochs_a_layer: int = setting(1, "epochs before gradual unfreezing goes one layer deeper", minimum=1)
 
@@ -183,7 +190,7 @@ class SearchConfig:
     freeze: tuple[str, ...] = setting(
         ("none", "last_stage"),
         "freeze specs of fine-tuning to try; last_stage as in ablation.masks",
-        instead_of=("stages.tune.freeze",),
+        instead_of=("stages.tune.freeze", "schedule"),
     )
     learning_rates: tuple[float, ...] = setting(
         (3e-4, 1e-4), "learning rates of fine-tuning to try", instead_of=("stages.tune.optimizer.lr",)

@@ -167,9 +167,8 @@ def _with_data(config: Config, size: int, seed: int, all_examples: int) -> Confi
 
 def _stages(config: Config, mask: MaskFacts, schedule: str, rate: float, rules: str) -> dict[str, StageConfig]:
     """The stages of a run, in their order."""
-    optimizer = replace(config.stages[TUNE].optimizer, lr=rate)
-    if rules != NO_RULES:
-        optimizer = replace(optimizer, lr_multipliers=tuple(rule.strip() for rule in rules.split(BETWEEN_RULES)))
+    multipliers = () if rules == NO_RULES else tuple(rule.strip() for rule in rules.split(BETWEEN_RULES))
+    optimizer = replace(config.stages[TUNE].optimizer, lr=rate, lr_multipliers=multipliers)
     tune = replace(config.stages[TUNE], freeze=mask.spec, optimizer=optimizer)
     stages = {} if schedule == TOGETHER else {HEAD: replace(config.stages[HEAD], freeze="all")}
     if schedule == GRADUAL:
