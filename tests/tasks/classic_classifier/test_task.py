@@ -144,6 +144,18 @@ def test_a_loaded_run_predicts_what_was_tested(fitted, caches, screen, kind, lay
         assert tuple(coefficients["classes"]) == run.classes
 
 
+def test_two_classes_are_one_pair_whose_classifier_is_a_logistic_regression(fitted, tmp_path):
+    labels = np.arange(90) % 2
+    images = np.random.default_rng(0).integers(0, 120, (90, 20, 20)) + 100 * labels[:, None, None]
+    split = {"x": images.astype(np.uint8), "y": labels}
+    splits = {f"{name}_{part}": values for part in ("train", "test") for name, values in split.items()}
+    np.savez(tmp_path / "two.npz", **splits)
+    two = {"dataset.name": "npz", "dataset.root": str(tmp_path / "two.npz"), "dataset.train_examples": None}
+    result = fitted(**ONE | two | {"classifier.kind": "pairwise"}).result()
+    assert (result["classifier"]["kind"], result["parameters"]["trainable"]) == ("logistic_regression", 65)
+    assert result["test"]["accuracy"] > 0.9
+
+
 def test_the_result_has_the_fields_of_a_training_run(small_run, tmp_path, caches, screen):
     own = small_run[1].result()
     trained = train(make_config(task="train"), RunOptions(tmp_path / "trained", caches), screen).result()

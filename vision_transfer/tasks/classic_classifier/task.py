@@ -115,7 +115,9 @@ def _fit(run: Run) -> dict[str, Any] | None:
     began = time.perf_counter()
     with run.timer.measures("train"):
         balanced = run.config.balance == "class_weights"
-        fitting = Fitting(values.kind, values.c_values, train, validation, _columns(run.network), balanced)
+        # A pair alone needs no votes, and `runs/build.py` gives it the head of a logistic regression.
+        kind = "logistic_regression" if values.kind == "pairwise" and len(dataset.classes) == 2 else values.kind
+        fitting = Fitting(kind, values.c_values, train, validation, _columns(run.network), balanced)
         sets = layer_sets(fitting) if values.pooled_layers == "select" else [fitting.fit(fitting.columns)]
         selected = chosen_set(sets)
         best = selected.best
@@ -143,7 +145,7 @@ def _fit(run: Run) -> dict[str, Any] | None:
     return {
         **result,
         "classifier": {
-            "kind": values.kind,
+            "kind": kind,
             # The last layer before the average.
             "layer": layer_names(run.network.backbone)[-2:][0],
             "layers": list(selected.layers),
