@@ -100,3 +100,9 @@ def test_a_threshold_lies_between_its_neighbours_and_elkans_is_kept_where_it_is_
     assert threshold_by_cost(scores, positive, (9.0, 11.0)) == 0.45
     assert threshold_by_cost(scores, positive, (1.0, 9.0)) == pytest.approx(0.5)
     assert threshold_by_cost(np.array([0.9]), np.array([False]), (1.0, 1.0)) > 0.9
+
+
+def test_of_thresholds_whose_costs_differ_by_rounding_the_one_nearest_to_elkans_is_taken():
+    """Accepting all costs three times 0.1, accepting the first alone 0.3 once: 0.30000000000000004 and 0.3."""
+    scores, positive = np.array([0.9, 0.5, 0.45, 0.4, 0.3]), np.array([True, False, False, False, True])
+    assert threshold_by_cost(scores, positive, (0.1, 0.3)) == pytest.approx(0.25)

@@ -95,23 +95,24 @@ def test_the_command_of_a_finished_run_chooses_a_decision_without_training(copie
 
 
 @pytest.mark.parametrize(
-    ("config", "classes", "images", "message"),
+    ("config", "classes", "labels", "message"),
     [
-        (DecisionConfig(cost=(1.0, 5.0)), PAIR, 0, "no validation images"),
-        (DecisionConfig(cost=(1.0, 5.0)), ("a", "b", "c"), 9, "abstain_risk works for any number"),
-        (DecisionConfig(least_recall=0.9, positive="cow"), PAIR, 9, "allowed are cat, dog"),
-        (DecisionConfig(abstain_risk=0.1), ("abstain", "dog"), 9, "rename"),
+        (DecisionConfig(cost=(1.0, 5.0)), PAIR, [], "no validation images"),
+        (DecisionConfig(cost=(1.0, 5.0)), ("a", "b", "c"), [0, 1, 2], "abstain_risk works for any number"),
+        (DecisionConfig(least_recall=0.9, positive="cow"), PAIR, [0, 1], "allowed are cat, dog"),
+        (DecisionConfig(abstain_risk=0.1), ("abstain", "dog"), [0, 1], "rename"),
+        (DecisionConfig(cost=(1.0, 5.0)), PAIR, [0, 0], "validation, which has no images of dog"),
+        (DecisionConfig(least_precision=0.9), PAIR, [1, 1], "validation, which has no images of cat"),
     ],
 )
-def test_what_cannot_be_chosen_is_refused_before_training(config, classes, images, message):
+def test_what_cannot_be_chosen_is_refused_before_training(config, classes, labels, message):
     with pytest.raises(UserError, match=message):
-        check_decision(config, classes, images)
+        check_decision(config, classes, np.array(labels))
 
 
 @pytest.mark.parametrize(
     ("config", "labels", "message"),
     [
-        (DecisionConfig(least_recall=0.9), [0, 0, 0], "validation has no images of dog"),
         (DecisionConfig(least_precision=0.9), [1, 1, 0], "the highest precision on validation is 0.6667"),
         (DecisionConfig(abstain_risk=0.1), [1, 1, 0], "the lowest risk on validation at any coverage is 0.3333"),
     ],

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float64, Int64
 
 from vision_transfer.metrics.ranking import counts_by_threshold
+from vision_transfer.metrics.significance import ROUNDING
 
 # No probability is so high: nothing is accepted.
 ABOVE_ALL = float(np.nextafter(1.0, 2.0))
@@ -88,9 +89,10 @@ def threshold_by_cost(
     counts = counts_by_threshold(scores, positive)
     costs = cost[0] * np.append(0, counts.false_positives)
     costs = costs + cost[1] * (counts.positives - np.append(0, counts.true_positives))
-    if costs[int(np.sum(counts.thresholds >= ideal))] == costs.min():
+    lowest = costs <= costs.min() * (1 + ROUNDING)
+    if lowest[int(np.sum(counts.thresholds >= ideal))]:
         return ideal
-    best = [_between(counts.thresholds, int(taken)) for taken in np.flatnonzero(costs == costs.min())]
+    best = [_between(counts.thresholds, int(taken)) for taken in np.flatnonzero(lowest)]
     return min(best, key=lambda threshold: abs(threshold - ideal))
 
 

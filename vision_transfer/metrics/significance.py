@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float
 
+# Relative difference of two sums of the same terms in another order, at most.
 ROUNDING = 1e-9
 
 

@@ -94,17 +94,19 @@ def outcome_of(
     return Outcome(*map(int, counts))
 
 
-def check_decision(config: DecisionConfig, classes: Sequence[str], validation_images: int) -> None:
-    """Checks, before anything is trained, that a decision can be chosen for these classes.
+def check_decision(
+    config: DecisionConfig, classes: Sequence[str], validation_labels: Int[np.ndarray, "examples"]
+) -> None:
+    """Checks, before anything is trained, that a decision can be chosen for these classes on such a validation split.
 
     Raises:
-        UserError: no validation images, more than two classes for a threshold, or no such class.
+        UserError: no validation images, more than two classes for a threshold, no such class, or no images of one.
     """
     rule = _rule(config)
     if rule is None:
         return
     where = f"config.decision.{rule[0]}"
-    if not validation_images:
+    if not len(validation_labels):
         raise UserError(
             f"{where}: is chosen on validation, and the data has no validation images; set "
             "config.dataset.validation_fraction, or remove it"
@@ -119,6 +121,10 @@ def check_decision(config: DecisionConfig, classes: Sequence[str], validation_im
         )
     elif config.positive not in (None, *classes):
         raise UserError(f"config.decision.positive: got {config.positive!r}; allowed are {', '.join(classes)}")
+    elif missing := [name for label, name in enumerate(classes) if label not in validation_labels]:
+        raise UserError(
+            f"{where}: is chosen on validation, which has no images of {missing[0]}; hold out some, or remove it"
+        )
 
 
 def chosen_decision(
@@ -136,7 +142,7 @@ def chosen_decision(
     rule = _rule(config)
     if rule is None:
         return None
-    check_decision(config, classes, len(validation[1]))
+    check_decision(config, classes, validation[1])
     (name, wanted), (logits, labels) = rule, validation
     shares = probabilities(logits, temperature)
     positive = None if name == ABSTENTION else config.positive or classes[1]
@@ -261,10 +267,8 @@ def _possible(
         lowest = float(risk_coverage(shares.max(axis=1), shares.argmax(axis=1) == labels).risk.min())
         return f"the lowest risk on validation at any coverage is {lowest:.4f}"
     label = classes.index(positive or "")
-    counts = counts_by_threshold(shares[:, label], labels == label)
-    if not counts.positives:
-        return f"validation has no images of {positive}; hold out some, or choose config.decision.cost"
-    return f"the highest precision on validation is {float(counts.precision.max()):.4f}"
+    precision = counts_by_threshold(shares[:, label], labels == label).precision
+    return f"the highest precision on validation is {float(precision.max()):.4f}"
 
 
 def _parse(kept: dict[str, Any], file: Path) -> Decision:

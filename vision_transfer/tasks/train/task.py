@@ -81,7 +81,7 @@ def claimed_run(config: Config, options: RunOptions, screen: Screen) -> Iterator
     """
     check_tracker(config)
     run = prepare(config, options, screen)
-    check_decision(config.decision, run.dataset.classes, len(run.dataset.validation))
+    check_decision(config.decision, run.dataset.classes, run.dataset.validation.labels)
     # the folder is the first host's; the others write into a temporary one
     with hosts.scratch_folder() as scratch, claimed(folder := RunFolder(scratch or run.folder.path), run.identity):
         run = replace(run, folder=folder)
