@@ -121,6 +121,14 @@ def test_a_feature_that_differs_by_rounding_has_no_weight(digits, kind, examples
     )
 
 
+@pytest.mark.parametrize("kind", [*MODELS, "pairwise"])
+@pytest.mark.parametrize("features", [3, 50])
+def test_examples_that_are_all_alike_have_a_classifier_without_weights(kind, features):
+    classifier, _ = fit(kind, 0.1, Examples(np.full((20, features), 7, np.float32), np.arange(20) % 4))
+    assert not classifier.kernel.any()
+    assert np.isfinite(classifier.bias).all()
+
+
 @pytest.mark.parametrize("kind", MODELS)
 @pytest.mark.parametrize("examples", [30, 200])
 def test_the_variance_of_a_layer_grows_as_the_root_of_its_width(digits, kind, examples):

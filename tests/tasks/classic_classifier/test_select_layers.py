@@ -1,5 +1,7 @@
 """Forward selection of layers on features of which it is known what they are worth."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
@@ -54,6 +56,12 @@ def test_layers_that_help_are_selected_and_others_are_not(fitting):
     assert [one.layers for one in sets[:4]] == [(name,) for name in COLUMNS]
     assert sum(one.layers == tuple(COLUMNS) for one in sets) == 1
     assert chosen_set(sets).layers == ("first", "second")
+
+
+def test_of_layers_that_are_as_good_the_deepest_is_taken(fitting):
+    same = replace(fitting, columns=COLUMNS | {"deep": COLUMNS["first"]})
+    ones = [same.fit({name}) for name in ("noise", "first", "deep")]
+    assert chosen_set(ones).layers == ("deep",)
 
 
 def test_fewer_layers_are_taken_unless_they_are_shown_to_be_worse():

@@ -153,6 +153,8 @@ def _standardised(features: Float[np.ndarray, "examples features"], widths: Sequ
         return _Standardised(wide, None, mean, scale)
     squares, vectors = np.linalg.eigh(wide @ wide.T)
     kept = squares > len(wide) * np.finfo(np.float64).eps * squares[-1]
+    if not kept.any():  # all examples are the same
+        return _Standardised(wide, None, mean, scale)
     lengths = np.sqrt(squares[kept])
     return _Standardised(vectors[:, kept] * lengths, wide.T @ (vectors[:, kept] / lengths), mean, scale)
 
@@ -304,7 +306,10 @@ def layer_sets(fitting: Fitting) -> list[LayerSet]:
 
 
 def chosen_set(sets: Sequence[LayerSet]) -> LayerSet:
-    """The set with the fewest layers that is within one standard error of the most accurate; of equals the best."""
+    """The set with the fewest layers that is within one standard error of the most accurate.
+
+    Of equals it takes the best one, and of these the deepest.
+    """
     top = max(sets, key=lambda one: (one.best.validation_accuracy, -len(one.layers)))
     as_good = [one for one in sets if within_one_standard_error(one.correct, top.correct)]
-    return min(as_good, key=lambda one: (len(one.layers), -one.best.validation_accuracy))
+    return min(reversed(as_good), key=lambda one: (len(one.layers), -one.best.validation_accuracy))
