@@ -18,6 +18,7 @@ FOLDS = (
     "--config.dataset.folds=2",
     "--config.dataset.validation_fraction=0.2",
     "--config.schedule=('whole',)",
+    "--config.decision.abstain_risk=0.9",
     "--workdir=folds",
 )
 
@@ -84,6 +85,15 @@ def test_the_final_run_is_trained_on_all_and_has_the_folds_accuracy(validated):
     said = " ".join(finished.out.split())
     assert "Expected accuracy" in said
     assert said.endswith(final.path.relative_to(place.cwd).as_posix())
+
+
+def test_the_folds_networks_say_nothing_about_the_final_runs_temperature_and_threshold(validated):
+    found = content(validated[0])
+    for folder, is_tested in ((found["folds"][0]["folder"], True), (found["final"]["folder"], False)):
+        for name in ("temperature.json", "decision.json"):
+            kept = json.loads((Path(folder) / name).read_text(encoding="utf-8"))
+            assert (kept["test"] is not None) == is_tested
+            assert kept["validation"] is not None
 
 
 def test_the_final_run_predicts_and_says_why_it_cannot_be_tested(validated, unsplit):

@@ -182,7 +182,7 @@ def write_decision(folder: RunFolder, config: DecisionConfig, classes: Sequence[
         )
     calibration = calibration_in(folder, predictions)
     assert calibration is not None, "there are logits of validation"
-    decision = chosen_decision(config, classes, calibration.temperature, predictions.validation, predictions.test)
+    decision = chosen_decision(config, classes, calibration.temperature, predictions.validation, predictions.own_test)
     assert decision is not None, "there is a rule"
     write_json(folder.decision_file, asdict(decision))
     return decision

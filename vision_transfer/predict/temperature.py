@@ -43,8 +43,8 @@ class Fit:
 class Calibration:
     """A run's temperature, the divisor of its logits, and the effect on validation, where it was fitted, and on test.
 
-    `test` is None if the logits of the test split are missing. `gain` is that of `held_out_gain`; the temperature is 1
-    where it is too small.
+    `test` is None if the logits of the test split are missing, or of other networks. `gain` is that of
+    `held_out_gain`; the temperature is 1 where it is too small.
     """
 
     temperature: float
@@ -145,7 +145,7 @@ def write_calibration(folder: RunFolder) -> None:
     """
     predictions = read_predictions(folder.predictions_file)
     if predictions is not None and predictions.validation is not None:
-        write_json(folder.temperature_file, asdict(fitted_calibration(predictions.validation, predictions.test)))
+        write_json(folder.temperature_file, asdict(fitted_calibration(predictions.validation, predictions.own_test)))
 
 
 def calibration_of(run: TrainedRun, cache_dir: Path, screen: Screen) -> Calibration | None:
@@ -166,7 +166,7 @@ def calibration_of(run: TrainedRun, cache_dir: Path, screen: Screen) -> Calibrat
     predictions = read_predictions(run.folder.predictions_file)
     validation = None if predictions is None else predictions.validation
     validation = validation or _compute_logits(run, cache_dir, screen)
-    test = None if predictions is None else predictions.test
+    test = None if predictions is None else predictions.own_test
     return None if validation is None else fitted_calibration(validation, test)
 
 
@@ -180,7 +180,7 @@ def calibration_in(folder: RunFolder, predictions: SavedPredictions | None) -> C
     """
     kept = read_json(folder.temperature_file)
     if kept is None and predictions is not None and predictions.validation is not None:
-        return fitted_calibration(predictions.validation, predictions.test)
+        return fitted_calibration(predictions.validation, predictions.own_test)
     return None if kept is None else _parse(kept, folder.temperature_file)
 
 

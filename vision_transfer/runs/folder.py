@@ -175,9 +175,15 @@ class RunFolder:
         labels: np.ndarray,
         files: tuple[str, ...],
         validation: tuple[np.ndarray, np.ndarray] | None = None,
+        folds: np.ndarray | None = None,
     ) -> None:
-        """Writes `predictions.npz`: of the test and, so that calibration needs no data, of validation."""
+        """Writes `predictions.npz`: of the test and, so that calibration needs no data, of validation.
+
+        `folds` has the fold of each test image where the runs of folds made the predictions.
+        """
         arrays: dict[str, Any] = {"logits": logits, "labels": labels, "files": np.array(files)}
+        if folds is not None:
+            arrays["folds"] = folds
         if validation is not None:
             arrays |= {"validation_logits": validation[0], "validation_labels": validation[1]}
         with replaced_file(self.predictions_file) as temporary, temporary.open("wb") as stream:

@@ -15,7 +15,7 @@ from vision_transfer.runtime.files import raise_if_of_the_system
 # Arrays may inflate to this many bytes and, beyond that, to this multiple of the file: names of images compress well.
 ALWAYS_ALLOWED, MOST_INFLATION = 64 << 20, 100
 SPLITS = ("", "validation_")
-NAMES = ("logits.npy", "labels.npy", "files.npy")
+NAMES = ("logits.npy", "labels.npy", "files.npy", "folds.npy")
 
 # Logits and labels of a split.
 LabelledLogits = tuple[Float[np.ndarray, "examples outputs"], Int[np.ndarray, "examples"]]
@@ -23,11 +23,21 @@ LabelledLogits = tuple[Float[np.ndarray, "examples outputs"], Int[np.ndarray, "e
 
 @dataclass(frozen=True)
 class SavedPredictions:
-    """Logits and labels of the test images, their files, and those of the validation images; the latter two if kept."""
+    """Logits and labels of the test images, their files, and those of the validation images; the latter two if kept.
+
+    With `is_out_of_fold` the test images are those of all folds, and networks of other runs, those of the folds, made
+    their logits: they say how good such a network is, but nothing about this run's temperature or threshold.
+    """
 
     test: LabelledLogits
     files: tuple[str, ...]
     validation: LabelledLogits | None
+    is_out_of_fold: bool = False
+
+    @property
+    def own_test(self) -> LabelledLogits | None:
+        """The test images where the run's own network predicted them."""
+        return None if self.is_out_of_fold else self.test
 
 
 @dataclass(frozen=True)
@@ -65,7 +75,7 @@ def read_predictions(file: Path) -> SavedPredictions | None:
             f"{file}: cannot be read ({reason}); bring it back from a copy, or remove result.json in the same folder, "
             "and the run's command writes both again"
         ) from error
-    return SavedPredictions(test, () if files is None else tuple(map(str, files)), validation)
+    return SavedPredictions(test, () if files is None else tuple(map(str, files)), validation, "folds" in found)
 
 
 def _checked(found: dict[str, np.ndarray], split: str) -> LabelledLogits | None:

@@ -198,13 +198,13 @@ def run_test(run: Run, variables: Variables) -> tuple[TestResult, dict[str, floa
     """
     test, validation, folds = run.dataset.test, run.dataset.validation, run.options.out_of_fold
     if len(test) or folds is None:
-        logits, labels, files = _final_logits(run, variables, test), test.labels, test.files
+        logits, labels, files, fold_of = _final_logits(run, variables, test), test.labels, test.files, None
         found = evaluate_test(logits, labels)
     else:
-        logits, labels, files = folds.logits, folds.labels, folds.files
-        found = evaluate_out_of_fold(logits, labels, folds.folds)
+        logits, labels, files, fold_of = folds.logits, folds.labels, folds.files, folds.folds
+        found = evaluate_out_of_fold(logits, labels, fold_of)
     kept = (_final_logits(run, variables, validation), validation.labels) if len(validation) else None
-    run.folder.write_predictions(logits, labels, files, kept)
+    run.folder.write_predictions(logits, labels, files, kept, fold_of)
     return found, own_metrics(run.config.metrics, logits, labels)
 
 
