@@ -26,22 +26,29 @@ def test_equal_folds_give_wilsons_interval():
 
 
 def test_folds_that_differ_more_than_images_do_count_as_fewer_images():
-    # accuracies 1, 1, 0, 0: the variance of a mean of four such folds is 1/12, that of 3 independent images
-    correct = np.repeat([True, True, False, False], 25)
-    assert out_of_fold_interval(correct, np.arange(100) // 25) == pytest.approx(wilson_interval(1.5, 3))
+    """Accuracies 1, 1, 0 and 0: the variance of the mean of four such folds is 1/12, that of 3 independent images.
+
+    Student's 97.5 % quantile for 3 degrees of freedom is 3.1824, the normal one 1.9600 (tables).
+    """
+    correct, images = np.repeat([True, True, False, False], 25), 3 * (1.95996 / 3.18245) ** 2
+    found = out_of_fold_interval(correct, np.arange(100) // 25)
+    assert found == pytest.approx(wilson_interval(images / 2, images), rel=1e-4)
 
 
-def test_the_interval_holds_the_truth_where_folds_differ_by_more_than_chance():
-    """Folds whose own accuracies vary by 0.1 around 0.8: Wilson's interval alone fails far too often."""
+@pytest.mark.parametrize("count", [2, 5])
+@pytest.mark.parametrize("deviation", [0.0, 0.05, 0.1])
+def test_the_interval_holds_the_truth_in_95_of_100_however_much_folds_differ(count, deviation):
+    """The folds' own accuracies vary around 0.8; Wilson's interval alone fails far too often where they do."""
     random, held, held_by_images = np.random.default_rng(0), 0, 0
-    for _ in range(400):
-        own = np.clip(random.normal(0.8, 0.1, 5), 0, 1)
-        folds = np.arange(500) // 100
-        correct = random.random(500) < own[folds]
+    for _ in range(1000):
+        own = np.clip(random.normal(0.8, deviation, count), 0, 1)
+        folds = np.arange(100 * count) // 100
+        correct = random.random(100 * count) < own[folds]
         low, high = out_of_fold_interval(correct, folds)
-        narrow = wilson_interval(int(correct.sum()), 500)
+        narrow = wilson_interval(int(correct.sum()), 100 * count)
         held, held_by_images = held + (low <= 0.8 <= high), held_by_images + (narrow[0] <= 0.8 <= narrow[1])
-    assert held >= 340 > held_by_images + 80
+    assert held >= 950
+    assert deviation == 0 or held_by_images < 850
 
 
 def test_the_metrics_say_how_many_folds_there_were():

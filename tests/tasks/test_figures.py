@@ -145,8 +145,8 @@ def sheet(name, file):
 def search(name, file):
     """The front of a search, with a backbone of the user's own."""
     candidates = [Candidate(Base(name, 128)), Candidate(Base(name, 128), tuning=Tuning("none", 1e-4, 3))]
-    outcomes = (np.ones(8, bool), np.array([True, False, True]))
-    scored = [Scored(*pair, 0.5, 1e12, 1.0) for pair in zip(candidates, outcomes, strict=True)]
+    outcomes = (np.ones(8, bool), np.tile([True, False], 4))
+    scored = [Scored(*pair, 0.5, 1e12, 1.0, (8,)) for pair in zip(candidates, outcomes, strict=True)]
     draw_front(Outcome(scored, [], scored[1], None, None, 60.0, 0, None), file)
 
 

@@ -27,18 +27,22 @@ def out_of_fold_interval(
     Wilson's interval over all images takes them as independent. Images of a fold have a model in common, and perhaps a
     patient or a scene, so the accuracies of folds may differ by more than chance; no unbiased estimate of the variance
     exists (Bengio and Grandvalet 2004, JMLR 5:1089), and intervals that ignore this are too narrow (Bates, Hastie and
-    Tibshirani 2024, JASA 119:1434). So the number of images counts as the number of independent ones that would give
-    the variance seen between folds, if that is the larger variance. Since chance alone makes it larger now and then,
-    the interval errs on the wide side. The models of the folds saw fewer images than one trained on all, so the
-    accuracy itself errs on the low side. `tests/metrics/measure_fold_coverage.py` measures how often the interval
-    holds the accuracy on new images.
+    Tibshirani 2024, JASA 119:1434). So the interval is as wide as Student's for the mean of the folds' accuracies, if
+    that is the wider one: the images count as that many independent ones. Student's knows the variance from a few folds
+    only and is often the wider one by chance, so the interval errs on the wide side, most with two folds. The models of
+    the folds saw fewer images than one trained on all, so the accuracy itself errs on the low side.
+    `tests/metrics/measure_fold_coverage.py` measures how often the interval holds the accuracy on new images.
     """
+    from scipy.stats import norm, t
+
     numbers, places = np.unique(folds, return_inverse=True)
     sizes = np.bincount(places)
     accuracy, accuracies = correct.mean(), np.bincount(places, weights=correct) / sizes
     images = float(len(correct))
     by_images = accuracy * (1 - accuracy) / images
     by_folds = float(np.sum(sizes / images * (accuracies - accuracy) ** 2) / max(len(numbers) - 1, 1))
+    # Student's interval is normal deviates of this variance wide
+    by_folds *= float(t.ppf(0.975, max(len(numbers) - 1, 1)) / norm.ppf(0.975)) ** 2
     if by_folds > by_images > 0:
         images *= by_images / by_folds
     return wilson_interval(accuracy * images, images)

@@ -14,6 +14,6 @@ def scored():
     def make(correct, cost=1.0, loss=0.5, *, epochs=0, size=128, lr=1e-4, head="linear"):
         tuning = Tuning("none", lr, epochs) if epochs else None
         candidate = Candidate(Base("efficientnet_lite0", size), head, tuning)
-        return Scored(candidate, np.asarray(correct, bool), loss, cost, cost)
+        return Scored(candidate, np.asarray(correct, bool), loss, cost, cost, (len(correct),))
 
     return make

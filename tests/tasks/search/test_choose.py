@@ -1,10 +1,14 @@
 """The one-standard-error rule and the Pareto front."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vision_transfer.metrics.classification import wilson_interval
+from vision_transfer.metrics.cross_validation import out_of_fold_interval
 from vision_transfer.tasks.search.candidates import Base, Candidate
 from vision_transfer.tasks.search.choose import Scored, best, chosen, front, not_worse
 
@@ -14,9 +18,17 @@ CANDIDATES = st.lists(st.tuples(OUTCOMES, st.floats(0.1, 100)), min_size=1, max_
 
 def made(values):
     return [
-        Scored(Candidate(Base("vgg16", size)), np.array(correct), 0.5, cost, cost)
+        Scored(Candidate(Base("vgg16", size)), np.array(correct), 0.5, cost, cost, (12,))
         for size, (correct, cost) in enumerate(values, start=1)
     ]
+
+
+def test_the_interval_of_folds_is_wider_where_they_differ(scored):
+    whole = scored([True] * 30 + [False] * 30)
+    folds = replace(whole, images=(30, 30))
+    assert whole.interval == wilson_interval(30, 60)
+    assert folds.interval == out_of_fold_interval(whole.correct, np.arange(60) // 30)
+    assert folds.interval[0] < whole.interval[0]
 
 
 def test_a_cheaper_candidate_wins_unless_it_is_more_than_one_standard_error_worse(scored):

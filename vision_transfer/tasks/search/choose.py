@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool
 
+from vision_transfer.metrics.cross_validation import out_of_fold_interval
 from vision_transfer.metrics.significance import within_one_standard_error
 from vision_transfer.tasks.search.candidates import Candidate
 from vision_transfer.tasks.study.statistics import pareto_front
@@ -21,6 +22,7 @@ class Scored:
         loss: mean cross-entropy on validation, in nats.
         cost: floating-point operations to train it from the images.
         seconds: that its run took, with what it shared with earlier ones counted there.
+        images: of each of its runs, one for each fold; they follow each other in `correct`.
     """
 
     candidate: Candidate
@@ -28,11 +30,17 @@ class Scored:
     loss: float
     cost: float
     seconds: float
+    images: tuple[int, ...]
 
     @property
     def accuracy(self) -> float:
         """Share of correctly classified validation images."""
         return float(np.mean(self.correct))
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % interval of the accuracy: Wilson's, or `out_of_fold_interval` of several folds."""
+        return out_of_fold_interval(self.correct, np.repeat(np.arange(len(self.images)), self.images))
 
     def rank(self) -> tuple[float, float, float, str]:
         """Orders candidates from the best on: by accuracy, then loss, then cost; of equals, by name."""

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vision_transfer.metrics.classification import wilson_interval
 from vision_transfer.metrics.significance import paired
 from vision_transfer.runs.folder import RunFolder
 from vision_transfer.runtime.console import Screen, duration
@@ -65,7 +64,8 @@ def write_page(outcome: Outcome, folder: Path, screen: Screen) -> None:
     if outcome.trials:
         time_note += " First fold: judged on its images only, to compare ways to fine-tune with each other."
     cost_note = f"TFLOP: to train it from the images{', for all folds and their tests' if outcome.folds else ''}."
-    note = f"{front_note} 95 %: Wilson interval of the accuracy. {cost_note} {time_note}"
+    of_what = "the accuracy on new images, approximately" if outcome.folds else "the accuracy (Wilson)"
+    note = f"{front_note} 95 %: interval of {of_what}. {cost_note} {time_note}"
     figure = f"![Accuracy against training cost]({FIGURE})\n"
     errors = {one.name: " ".join(entry.error.split()) for one, entry in outcome.journal.entries.items() if entry.error}
     failures = [f"- {name} failed: {error}\n" for name, error in errors.items()]
@@ -89,7 +89,7 @@ def table_rows(outcome: Outcome) -> list[list[str]]:
         [
             one.candidate.name + (" *" if one in on_front else ""),
             f"{one.accuracy:.4f}",
-            interval_text(wilson_interval(int(one.correct.sum()), len(one.correct))),
+            interval_text(one.interval),
             f"{one.loss:.4f}",
             f"{one.cost / TERA:,.1f}",
             duration(one.seconds),
@@ -151,7 +151,7 @@ def draw_front(outcome: Outcome, path: Path) -> None:
     for number, (label, tuned) in enumerate(groups.items()):
         own = [one for one in outcome.scored if (one.candidate.tuning is not None) == tuned]
         for place, one in enumerate(own):
-            low, high = wilson_interval(int(one.correct.sum()), len(one.correct))
+            low, high = one.interval
             axes.errorbar(
                 one.cost / TERA,
                 one.accuracy,
