@@ -8,10 +8,11 @@ import pytest
 from PIL import Image
 
 from vision_transfer.config import checked, default_config, stage, with_stages
+from vision_transfer.config.fields import with_value
 from vision_transfer.data.load import load_dataset
 from vision_transfer.errors import UserError
 from vision_transfer.tasks.study import plan
-from vision_transfer.tasks.study.plan import Study, check_study, with_fingerprints
+from vision_transfer.tasks.study.plan import PlannedRun, Study, check_study, with_fingerprints
 from vision_transfer.tasks.study.task import transfer_curve
 
 
@@ -102,6 +103,14 @@ def test_the_digest_is_that_of_what_determines_the_runs(curve):
     assert transfer_curve(checked(curve), 600).digest == before
     curve.stages.head.epochs = 99
     assert transfer_curve(checked(curve), 600).digest != before
+
+
+@pytest.mark.parametrize("start", ["init_from", "model.weights_path"])
+def test_a_run_from_other_weights_is_another_run(start):
+    """The digest of a config omits where they are: a single run has that of the weights themselves."""
+    config = checked(with_stages(default_config(), head=stage(freeze="all")))
+    runs = [PlannedRun("run", with_value(config, start, path), {}) for path in (None, "first", "second")]
+    assert len({run.key for run in runs}) == len({run.first_stage_key for run in runs}) == 3
 
 
 def write_image(path, seed):

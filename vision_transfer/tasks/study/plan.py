@@ -41,7 +41,7 @@ class PlannedRun:
 
     @property
     def key(self) -> str:
-        """Digest of the config, the path of the data, and the run that it starts from."""
+        """Digest of the config, the paths of the data and of what it starts from, and the run that it starts from."""
         return json_digest([digested(self.config), self.config.dataset.root, *self._start_key])
 
     @property
@@ -56,8 +56,8 @@ class PlannedRun:
         return json_digest([values, config.dataset.root, *self._start_key])
 
     @property
-    def _start_key(self) -> list[str]:
-        return [] if self.start is None else [self.start.key]
+    def _start_key(self) -> list[str | None]:
+        return [*starting_paths(self.config), None if self.start is None else self.start.key]
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,14 @@ class Study:
         starts = [None if run.start is None else run.start.name for run in self.runs]
         runs = zip(self.runs, starts, strict=True)
         return json_digest([[run.name, run.labels, start, digested(run.config)] for run, start in runs])
+
+
+def starting_paths(config: Config) -> tuple[str | None, str | None]:
+    """The files of weights and the run that training starts from, which a config's digest leaves out.
+
+    The digest of a single run has the weights themselves instead.
+    """
+    return config.model.weights_path, config.init_from
 
 
 def check_study(study: Study) -> None:
