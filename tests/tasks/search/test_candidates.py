@@ -85,6 +85,18 @@ def test_only_ways_without_a_frozen_part_see_fresh_variants_of_images(freeze, wa
     assert run.stages["tune"].augment == wanted
 
 
+def test_a_way_is_judged_by_the_network_that_it_fine_tuned():
+    config = checked(load_config("search"))
+    ways = Candidate(Base("vgg16", 128), tuning=Tuning("none", 1e-4, 3)), Candidate(Base("vgg16", 128))
+    assert [run_config(config, way, 100, 50).evaluate for way in ways] == ["best", "best"]
+
+
+def test_a_head_that_is_listed_twice_is_one():
+    config = load_config("search")
+    config.search.heads = ("svm", "svm")
+    assert [one.head for one in heads_on(checked(config), Base("vgg16", 28))] == ["svm"]
+
+
 def test_every_pooling_has_words_of_its_own():
     (field,) = (field for field in fields(SearchConfig) if field.name == "pooling")
     assert len({Base("vgg16", 28, pooling).name for pooling in POOLING}) == len(POOLING)

@@ -36,7 +36,7 @@ def plan(tmp_path):
         base: build_network(with_base(config, base), DataFacts(10, (base.image_size, base.image_size, 3)))
         for base in bases(config)
     }
-    return Search(config, networks, SIZES, tmp_path, "digest")
+    return Search(config, networks, SIZES, SIZES["test"], tmp_path, "digest")
 
 
 @pytest.fixture
@@ -89,6 +89,24 @@ def test_a_base_that_was_fine_tuned_without_heads_still_waits_for_them(plan, jou
         journal.note(way, Entry((), 1.0, error="failed"))
     planned = next_round(plan, journal, 36_000)
     assert {one.base for one in planned.candidates} == {LARGE} and planned.candidates[0].tuning is None
+
+
+def test_time_for_the_test_is_that_of_the_last_run(plan, journal):
+    pace = pace_of(plan, journal)
+    larger = replace(pace, plan=replace(plan, tested=3000))
+    assert larger.test_seconds([LARGE]) == pytest.approx(3 * pace.test_seconds([LARGE]))
+    assert replace(pace, plan=replace(plan, tested=0)).test_seconds([LARGE]) == 0
+
+
+def test_the_first_base_is_the_one_whose_time_was_checked(plan, tmp_path):
+    """Averages and all stages take the same features, but averages have one head more."""
+    journal = Journal(tmp_path, "digest", 1e-12)
+    pace = pace_of(plan, journal)
+    needed = pace.heads_seconds(SMALL)
+    assert needed > pace.heads_seconds(replace(SMALL, pooling=ALL_STAGES))
+    with pytest.raises(UserError, match="need about"):
+        next_round(plan, journal, (needed - 1) / 0.9)
+    assert next_round(plan, journal, (needed + 1) / 0.9).seconds == pytest.approx(needed)
 
 
 def test_a_run_that_is_gone_is_named(plan, journal):

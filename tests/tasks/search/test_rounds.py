@@ -96,7 +96,7 @@ def test_a_way_that_wins_on_the_first_fold_can_be_trained_for_all(count, left, e
     if first is None:
         assert left < 5 * (epoch + other)
         return
-    last = [Scored(one, np.ones(1, bool), 0.5, 1.0, 1.0) for one in first.candidates]
+    last = [Scored(one, np.ones(1, bool), 0.5, 1.0, 1.0, (1,)) for one in first.candidates]
     whole = first
     while whole.candidates[0].on_first_fold:
         left -= whole.seconds
@@ -191,7 +191,9 @@ def test_work_is_that_of_the_features_of_a_banks_variants_and_not_of_fresh_ones(
 
     def forward(**augment):
         config.augment.update(augment)
-        return run_work(checked(config), network, {"train": 100, "validation": 10}, has_features=False).forward
+        return run_work(
+            checked(config), network, {"train": 100, "validation": 10}, has_features=False, is_tested=False
+        ).forward
 
     of_one = prefix_flops(network, "block4_pool", 100)
     fresh, bank, plain = forward(), forward(bank=3), forward(preset="none")

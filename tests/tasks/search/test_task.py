@@ -9,7 +9,7 @@ from vision_transfer.errors import UserError
 from vision_transfer.runs.folder import FolderBusy, OtherConditions
 from vision_transfer.tasks.search import task
 from vision_transfer.tasks.search.candidates import Base, Candidate
-from vision_transfer.tasks.search.journal import Journal
+from vision_transfer.tasks.search.journal import Entry, Journal
 from vision_transfer.tasks.search.rounds import Round
 
 HEAD = Candidate(Base("vgg16", 128))
@@ -31,6 +31,17 @@ def do_round(tmp_path, screen, monkeypatch):
         task._do_round(plan, planned, journal, None, ("", 1), screen)
 
     return do
+
+
+def test_runs_of_other_code_are_not_compared_with_new_ones(tmp_path, copied_run):
+    journal = Journal(tmp_path, "digest", 1e-11)
+    journal.begin(Round("heads", (HEAD,), 5.0))
+    journal.note(HEAD, Entry((copied_run,), 1.0))
+    task._check_unchanged(journal)
+    identity = copied_run / "identity.json"
+    identity.write_text(identity.read_text().replace('"code": "', '"code": "other '), encoding="utf-8")
+    with pytest.raises(OtherConditions, match="--rerun searches again from the start; --reuse takes"):
+        task._check_unchanged(journal)
 
 
 def test_a_run_that_fails_is_recorded_and_the_search_goes_on(do_round, tmp_path):

@@ -100,7 +100,10 @@ def _fit(run: Run) -> dict[str, Any] | None:
             f"{MOST_PAIRED_CLASSES} classes; the data has {len(dataset.classes)}; use logistic_regression or svm"
         )
     if not len(dataset.validation):
-        raise UserError("config.dataset.validation_fraction: got 0; C is chosen on validation, so give more than 0")
+        raise UserError(
+            f"config.dataset.validation_fraction: got {run.config.dataset.validation_fraction:g}, which leaves no "
+            "validation image; C is chosen on validation, so give more"
+        )
     untaught = [name for label, name in enumerate(dataset.classes) if not np.any(dataset.train.labels == label)]
     if untaught:
         raise UserError(

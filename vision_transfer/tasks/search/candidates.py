@@ -104,7 +104,7 @@ def heads_on(config: Config, base: Base) -> list[Candidate]:
     """
     classic = [head for head in config.search.heads if head != LINEAR]
     heads = config.search.heads if base.sees_last_map_only or not classic else classic
-    return [Candidate(base, head) for head in heads]
+    return [Candidate(base, head) for head in dict.fromkeys(heads)]
 
 
 def tunings(config: Config, base: Base, network: Network) -> Iterator[Candidate]:
@@ -129,9 +129,10 @@ def run_config(config: Config, candidate: Candidate, train_images: int, validati
 
     An epoch of fine-tuning is validated on at most as many images as it trains on, drawn anew for each epoch; what
     candidates are compared on is the whole split. Ways with a frozen part see no fresh variants of images, for which it
-    would have to be computed again and again, and train from the cache.
+    would have to be computed again and again, and train from the cache. A way is judged by its fine-tuned network, also
+    where its head was better before: the head is a candidate of its own.
     """
-    own = replace(with_base(config, candidate.base), name=f"{config.name}_run", task="train", evaluate="best_stage")
+    own = replace(with_base(config, candidate.base), name=f"{config.name}_run", task="train", evaluate="best")
     head = replace(config.stages[HEAD], freeze="all")
     if candidate.head != LINEAR:
         classifier = replace(config.classifier, kind=candidate.head)
@@ -141,7 +142,6 @@ def run_config(config: Config, candidate: Candidate, train_images: int, validati
             classifier=classifier,
             schedule=(HEAD,),
             stages={HEAD: head},
-            evaluate="best",
         )
     if candidate.tuning is None:
         return replace(own, schedule=(HEAD,), stages={HEAD: head})

@@ -79,13 +79,12 @@ class Speed:
         return overhead * work.runs + work.forward * self.forward + work.training * self.training
 
 
-def run_work(config: Config, network: Network, sizes: Mapping[str, int], *, has_features: bool) -> Work:
-    """The work of a run on splits of these sizes; with `has_features`, those of the whole backbone are cached.
-
-    The run of a fold is tested, too.
-    """
+def run_work(
+    config: Config, network: Network, sizes: Mapping[str, int], *, has_features: bool, is_tested: bool
+) -> Work:
+    """The work of a run on splits of these sizes; with `has_features`, those of the whole backbone are cached."""
     examples = config.dataset.train_examples or sizes["train"]
-    judged = sizes["validation"] + (0 if config.dataset.fold is None else sizes["test"])
+    judged = sizes["validation"] + (sizes["test"] if is_tested else 0)
     stages = resolve_stages(config, network)
     last = stages[-1]
     forward = 0.0
@@ -97,11 +96,6 @@ def run_work(config: Config, network: Network, sizes: Mapping[str, int], *, has_
         forward += total(forward_costs(network, judged, last.evaluation_start)).flops
         return Work(forward, _epoch(config, last, network, examples, sizes["validation"]), last.settings.epochs)
     return Work(forward, 0.0, 0)
-
-
-def operations_of_test(config: Config, network: Network, sizes: Mapping[str, int]) -> float:
-    """Operations of the test of a run."""
-    return total(forward_costs(network, sizes["test"])).flops
 
 
 def has_depthwise(network: Network) -> bool:

@@ -37,7 +37,7 @@ def next_round(plan: Search, journal: Journal, budget: float) -> Round | None:
     """
     scored, pace, left = all_scored(plan, journal), pace_of(plan, journal), (1 - MARGIN) * budget - journal.seconds
     if not journal.rounds:
-        _check_time(min(map(pace.heads_seconds, plan.networks)), left, budget)
+        _check_time(pace.heads_seconds(_with_cheapest_features(list(plan.networks), pace)), left, budget)
     before = [one for planned in journal.rounds for one in planned.candidates]
     with_heads = {one.base for one in before if one.tuning is None}
     waiting = [base for base in plan.networks if base not in with_heads]
@@ -70,8 +70,9 @@ def all_scored(plan: Search, journal: Journal) -> list[Scored]:
     found: list[Scored] = []
     for candidate, entry in journal.entries.items():
         if entry.folders:
-            judged = joined(judged_runs(plan, entry.folders))
-            found.append(Scored(candidate, judged.correct, judged.loss, plan.cost(candidate), entry.seconds))
+            parts = judged_runs(plan, entry.folders)
+            judged, images = joined(parts), tuple(len(part.correct) for part in parts)
+            found.append(Scored(candidate, judged.correct, judged.loss, plan.cost(candidate), entry.seconds, images))
     return found
 
 
@@ -94,11 +95,14 @@ def _heads_of(waiting: Sequence[Base], pace: Pace, left: float) -> Round | None:
     """The heads of the base whose features take the least, of those that wait for theirs."""
     if not waiting:
         return None
-    plan = pace.plan
-    base = min(waiting, key=lambda base: pace.speed[base].forward * plan.features(base))
+    base = _with_cheapest_features(waiting, pace)
     # the first base may take all of the time
     allowed = left - pace.test_seconds({base, *pace.with_features}) if pace.with_features else math.inf
-    return next_heads(heads_on(plan.config, base), pace.heads_seconds(base), allowed)
+    return next_heads(heads_on(pace.plan.config, base), pace.heads_seconds(base), allowed)
+
+
+def _with_cheapest_features(waiting: Sequence[Base], pace: Pace) -> Base:
+    return min(waiting, key=lambda base: pace.speed[base].forward * pace.plan.features(base))
 
 
 def _check_time(needed: float, left: float, budget: float) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from vision_transfer.tasks.search.candidates import Base, Candidate, heads_on
-from vision_transfer.tasks.search.costs import Measured, Speed, has_depthwise, operations_of_test, speed_of
+from vision_transfer.tasks.search.costs import Measured, Speed, has_depthwise, speed_of
 from vision_transfer.tasks.search.journal import Entry, Journal
 from vision_transfer.tasks.search.plan import Search
 
@@ -42,9 +42,7 @@ class Pace:
 
     def test_seconds(self, bases: Collection[Base]) -> float:
         """The most that the test of the chosen run may take, which is on one of these bases."""
-        plan = self.plan
-        operations = {base: operations_of_test(plan.config, plan.networks[base], plan.sizes) for base in bases}
-        return max(self.speed[base].forward * count for base, count in operations.items())
+        return max(self.speed[base].forward * self.plan.test(base) for base in bases)
 
 
 def pace_of(plan: Search, journal: Journal) -> Pace:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from vision_transfer.config import Config
 from vision_transfer.models.network import Network
+from vision_transfer.tasks.benchmark.costs import forward_costs, total
 from vision_transfer.tasks.folds import configs_of_folds
 from vision_transfer.tasks.search.candidates import Base, Candidate, heads_on, run_config, tunings
 from vision_transfer.tasks.search.costs import Work, run_work
@@ -17,12 +18,13 @@ class Search:
 
     `networks` has the network of each base, `digest` is of the config and the data. With folds (`config.dataset.folds`)
     candidates are compared on the images of all, each predicted by a run that has not seen it; the sizes are those of
-    one fold's run.
+    one fold's run, and `tested` is the number of images that the last run is tested on.
     """
 
     config: Config
     networks: dict[Base, Network]
     sizes: dict[str, int]
+    tested: int
     folder: Path
     digest: str
 
@@ -52,7 +54,13 @@ class Search:
         """The work of a candidate's runs; see `run_work`. The first one computes the features of all images."""
         network = self.networks[candidate.base]
         works = [
-            run_work(run.config, network, self.sizes, has_features=has_features or number > 0)
+            run_work(
+                run.config,
+                network,
+                self.sizes,
+                has_features=has_features or number > 0,
+                is_tested=bool(self.folds),
+            )
             for number, run in enumerate(self.runs(candidate))
         ]
         forward, epoch = sum(one.forward for one in works), sum(one.epoch for one in works)
@@ -65,6 +73,10 @@ class Search:
     def features(self, base: Base) -> float:
         """Operations to compute the features of a base's heads."""
         return self.work(heads_on(self.config, base)[0], has_features=False).forward
+
+    def test(self, base: Base) -> float:
+        """Operations of the test of the chosen run, if it is on this base."""
+        return total(forward_costs(self.networks[base], self.tested)).flops
 
     def cost(self, candidate: Candidate) -> float:
         """Operations to train a candidate from the images."""

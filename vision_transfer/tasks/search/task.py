@@ -14,7 +14,7 @@ from vision_transfer.freezing import resolve
 from vision_transfer.models.layers import layer_names, layers_of
 from vision_transfer.models.network import Network
 from vision_transfer.runs.build import DataFacts, build_network
-from vision_transfer.runs.folder import FolderBusy, OtherConditions, default_folder
+from vision_transfer.runs.folder import FolderBusy, OtherConditions, RunFolder, default_folder
 from vision_transfer.runs.predictions import OutOfFold
 from vision_transfer.runs.prepare import RunOptions
 from vision_transfer.runs.trained import joined
@@ -34,8 +34,8 @@ from vision_transfer.tasks.search.next_round import all_scored, judged_runs, nex
 from vision_transfer.tasks.search.page import Outcome, write_page
 from vision_transfer.tasks.search.plan import Search
 from vision_transfer.tasks.search.rounds import Round
-from vision_transfer.tasks.study.plan import Study
-from vision_transfer.tasks.study.runs import launch, read_finished
+from vision_transfer.tasks.study.plan import Study, starting_paths
+from vision_transfer.tasks.study.runs import conditions, launch, read_finished
 from vision_transfer.tasks.train.messages import say_doubts
 
 LOGS, ROUNDS = "logs", "rounds"
@@ -60,6 +60,8 @@ def search(config: Config, options: RunOptions, screen: Screen, launcher: str | 
             remove(plan.folder / JOURNAL)
             remove(plan.folder / ROUNDS)
         journal = Journal(plan.folder, plan.digest, 1 / flops_per_second())
+        if not options.reuse:
+            _check_unchanged(journal)
         shared = None if options.rerun else SHARED_STAGES
         # the run of a fold is tested on images of training
         own = replace(options, workdir=None, shared_stages=shared, test=bool(plan.folds))
@@ -96,8 +98,8 @@ def _prepare(config: Config, options: RunOptions, screen: Screen) -> Search:
         raise UserError("config.search: backbones, image_sizes and heads must each have at least one value")
     first = with_base(config, listed[0]).dataset
     by_folds = bool(first.folds) and first.fold is None
-    sample = replace(first, fold=0) if by_folds else first
-    data = load_dataset(sample, cache_dir=options.cache_dir, screen=screen)
+    whole = load_dataset(first, cache_dir=options.cache_dir, screen=screen)
+    data = load_dataset(replace(first, fold=0), cache_dir=options.cache_dir, screen=screen) if by_folds else whole
     sizes = {"train": len(data.train), "validation": len(data.validation), "test": len(data.test)}
     numbers = ", ".join(f"{count:,} {split}" for split, count in sizes.items())
     screen.say(f"{data.name}: {len(data.classes)} classes; {numbers}; {data.note}")
@@ -108,16 +110,31 @@ def _prepare(config: Config, options: RunOptions, screen: Screen) -> Search:
         )
     if not len(data.validation):
         raise UserError(
-            "config.dataset.validation_fraction: got 0; a search chooses on validation, so give more than 0"
+            f"config.dataset.validation_fraction: got {first.validation_fraction:g}, which leaves no validation image; "
+            "a search chooses on validation, so give more"
         )
     config = with_usable_heads(config, len(data.classes))
     networks = {base: _network(config, base, data) for base in listed}
     spaces = replace(config.search, minutes=0.0)
-    digest = json_digest([digested(config), repr(spaces), data.fingerprint])
+    digest = json_digest([digested(config), *starting_paths(config), repr(spaces), data.fingerprint])
     folder = options.workdir or default_folder(config.name, digest).path
-    plan = Search(config, networks, sizes, folder, digest)
+    plan = Search(config, networks, sizes, len(whole.test), folder, digest)
     _check_ways(plan)
     return plan
+
+
+def _check_unchanged(journal: Journal) -> None:
+    """Raises OtherConditions where other code, versions or devices than those of later runs computed an earlier one."""
+    now = conditions()
+    for candidate, entry in journal.entries.items():
+        for folder in entry.folders:
+            recorded = RunFolder(folder).identity()
+            if recorded is not None and (differences := now.differences(recorded)):
+                raise OtherConditions(
+                    f"{folder}: {candidate.name} was trained under other conditions than later runs would be:\n  "
+                    + "\n  ".join(differences)
+                    + "\n--rerun searches again from the start; --reuse takes earlier runs as they are"
+                )
 
 
 def _check_ways(plan: Search) -> None:
