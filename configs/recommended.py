@@ -4,8 +4,7 @@
 
 Stage `head` trains a linear layer on the pooled features of the frozen network, which are computed once, at 224 pixels.
 If its validation accuracy is 0.98 or more, that is the result (`stages.tune.skip_from`). Otherwise stage `tune` trains
-everything, with the statistics of batch norms as they are, and the better of the two stages on
-validation is tested.
+everything, with the statistics of batch norms as they are, and the better of the two stages on validation is tested.
 
 The rules, and what they rest on. Unless a rule says otherwise, a number is the validation accuracy of stage `head`
 (`--config.schedule=head`) with seed 0:
@@ -14,7 +13,7 @@ The rules, and what they rest on. Unless a rule says otherwise, a number is the 
   (`configs/finetune.py`, mean of 5 seeds), with a fortieth of the FLOPs.
 - **224 pixels, whatever the size of the images.** Images of 32 pixels are enlarged too: on 1,000 images of the CIFAR-10
   subset 128 pixels (`--config.dataset.image_size=128`) have 0.770, and 224 have 0.838.
-- **Fine-tuning only below 0.98.** On cats and dogs the head alone is there. On the sign-language digits, which look
+- **Fine-tuning only below 0.98.** On cats and dogs the head alone reaches it. On the sign-language digits, which look
   unlike ImageNet's photos, it has 0.930, and training everything is worth it.
 - **At least 20 steps in an epoch of the head** (`stages.head.least_steps`). A pass over 100 images has 4, and 40 such
   epochs end too early. Best validation accuracy, and lowest validation loss, of 100 images: means over three subsets
@@ -30,8 +29,8 @@ The rules, and what they rest on. Unless a rule says otherwise, a number is the 
   From 609 images on a pass has 20 steps, and an epoch is one pass.
 - **Everything trains in `tune`, however many images there are.** At 64 pixels (`docs/ablation.md`) that is the best of
   three depths with 1,000 images on all four data sets, and with 100 on hand signs and Fashion-MNIST. With 100 cats and
-  dogs, or images of CIFAR-10, the head is ahead of it. No number of images tells the two cases apart: validation does,
-  by which the better stage is tested.
+  dogs, or images of CIFAR-10, the head is ahead of it. No number of images tells the two cases apart. Validation does:
+  the stage that scores higher on it is tested.
 - **128 pixels where small images need fine-tuning** (`--config.dataset.image_size=128`). A step takes a third of the
   FLOPs of 224 pixels. On the sign-language digits (100 pixels) the head then has 0.893, and stage `tune`
   0.993 of 300 validation images (test 1.000 of 50; 95 % interval 0.929 to 1.000).
