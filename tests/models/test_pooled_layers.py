@@ -14,7 +14,7 @@ from vision_transfer.freezing import cut, resolve
 from vision_transfer.models.backbones.registry import backbone_rows
 from vision_transfer.models.heads import head_layers
 from vision_transfer.models.layers import Conv, Dense, Dropout, Flatten, GlobalAveragePool, MaxPool, PoolLayers
-from vision_transfer.models.network import Network, apply, apply_frozen, apply_train, init
+from vision_transfer.models.network import Network, apply, apply_frozen, apply_train, init, prepared_kernels
 from vision_transfer.models.ops.windows import grid_windows
 
 SHAPE = (36, 36, 3)
@@ -52,6 +52,18 @@ def test_what_cannot_be_pooled_is_refused(rows):
         Network((Conv("conv1", 4), *rows), (), SHAPE)
     with pytest.raises(UserError, match=r"config\.model\.pooled_layers: vgg16 has no row 'block6'"):
         backbone_rows("vgg16", pooled_layers=("block6",))
+
+
+def test_a_convolution_before_its_norm_can_be_pooled_with_kernels_that_a_cpu_prepares(varied_variables):
+    rows = backbone_rows("convnet_150", batch_norm=True, pooled_layers=("conv2", "pool4"))
+    network = Network(rows, head_layers(2, flatten=False), (96, 96, 3), "rescale")
+    images = np.random.default_rng(0).integers(0, 256, (2, 96, 96, 3)).astype(np.float32)
+    variables = varied_variables(network)
+    prepared = prepared_kernels(network, variables, batch=len(images))
+    expected = apply(network, variables, images)
+    assert jax.default_backend() != "cpu" or "conv2" in prepared
+    found = apply(network, {**variables, "prepared": prepared}, images)
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
 
 
 def test_pooling_the_last_layer_alone_is_the_global_average(images, varied_variables):

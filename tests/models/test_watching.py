@@ -64,6 +64,17 @@ def test_the_second_of_two_chained_convolutions_can_be_watched():
     np.testing.assert_allclose(outputs["second"], expected, rtol=1e-4, atol=1e-3)
 
 
+def test_chained_convolutions_are_activated_before_they_are_pooled():
+    """Swish falls and then rises, so that the largest of its values need not be that of the largest input."""
+    rows = (Conv("first", 64, padding="same"), Conv("second", 64, padding="same", activation="swish"), MaxPool("pool"))
+    network = Network(rows, head_layers(2, flatten=True), (128, 128, 3))
+    variables = init(network, jax.random.key(0))
+    images = np.random.default_rng(0).normal(0, 30, (2, 128, 128, 3)).astype(np.float32)
+    expected = apply(network, variables, apply(network, variables, images, stop="second"), start="pool", stop="pool")
+    found = apply(network, variables, images, stop="pool")
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-3)
+
+
 def test_a_block_s_name_stands_for_its_merge_and_gradients_are_those_of_the_rows_after_it(seen):
     """A sum passes its gradient on to the last layer of each branch."""
     network, variables, images, (_, outputs) = seen

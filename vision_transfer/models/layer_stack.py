@@ -39,12 +39,17 @@ from vision_transfer.models.layers import (
     Row,
     SeparableConv,
     ZeroPad,
+    rows_pooled_later,
 )
 from vision_transfer.models.ops.convolution import chain, is_chained, max_pool
 from vision_transfer.models.ops.pooling import POOL, average_pool, overlapping_max_pool
 from vision_transfer.models.ops.windows import grid_windows, pad_map
 from vision_transfer.models.precision import Numerics
 from vision_transfer.models.shapes import output_shape, zeros_around
+
+
+# Activations that may come after a maximum as well as before it.
+MONOTONE = ("linear", "relu")
 
 
 @dataclass(frozen=True)
@@ -143,7 +148,7 @@ class LayerStack(nn.Module):
                 return SeparableConvolution(layer, self.numerics, name=layer.name)(images, following), last
             case _:
                 raise TypeError(f"not a convolution: {layer}")
-        pooled = following.activation in ("linear", "relu") and self._joins(rows[last]) and is_pooled(rows, last)
+        pooled = following.activation in MONOTONE and self._joins(rows[last]) and is_pooled(rows, last)
         convolve = PooledConvolution(layer, pooled, self.numerics, name=layer.name)(images.shape[-1], following)
         second = None if following.count or not self._joins(layer) else chained_with(rows, position, images)
         second = second if second is not None and self._joins(second) else None
@@ -176,8 +181,7 @@ class LayerStack(nn.Module):
 
     @property
     def _pooled(self) -> frozenset[str]:
-        """Names of the rows whose outputs a later row pools."""
-        return frozenset(name for row in self.rows if isinstance(row, PoolLayers) for name in row.layers)
+        return rows_pooled_later(self.rows)
 
     def _moves(self, norm: BatchNorm, mode: _Mode) -> bool:
         return mode.example_keys is not None and norm.name not in self.inference_layers
@@ -206,7 +210,7 @@ def chained_with(
     first, second = rows[position], _at(rows, position + 1)
     if not (isinstance(first, Conv) and isinstance(second, Conv) and is_pooled(rows, position + 1)):
         return None
-    if not takes_norm(second) or not isinstance(second.padding, str):
+    if not takes_norm(second) or not isinstance(second.padding, str) or second.activation not in MONOTONE:
         return None
     shape = (*images.shape[:1], *output_shape(first, images.shape[1:]))
     kernel = (second.kernel_size, second.kernel_size, first.features, second.features)

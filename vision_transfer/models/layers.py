@@ -267,13 +267,23 @@ def sequences(rows: Sequence[Row]) -> Iterable[Sequence[Row]]:
                 yield from sequences(branch)
 
 
+def rows_pooled_later(rows: Sequence[Row]) -> frozenset[str]:
+    """Names of the rows whose own outputs a later row pools."""
+    return frozenset(name for row in rows if isinstance(row, PoolLayers) for name in row.layers)
+
+
 def norms_after(rows: Sequence[Row]) -> dict[str, BatchNorm]:
-    """Convolution → the batch norm directly after it, for linear convolutions that have one."""
+    """Convolution → the batch norm directly after it, for linear convolutions that have one.
+
+    Convolutions whose own outputs are pooled later are left out.
+    """
+    pooled = rows_pooled_later(rows)
     return {
         row.name: following
         for sequence in sequences(rows)
         for row, following in pairwise(sequence)
         if isinstance(row, CONVOLUTIONS) and row.activation == "linear" and isinstance(following, BatchNorm)
+        if row.name not in pooled
     }
 
 
