@@ -46,6 +46,10 @@ IN_FLAGS = {
         ["--config=search", "--config.model.pooling_grid=2"],
         ["--config.model.pooling_grid: has no effect", "config.search.pooling", "layers_in_quarters"],
     ),
+    "augmentation without a preset": (
+        ["--config=recommended", "--config.augment.flip=horizontal"],
+        ["--config.augment.flip: has no effect with config.augment.preset='none'", "preset=keras_layers"],
+    ),
     "stages of a search": (
         ["--config=search", "--config.schedule=head"],
         ["--config.schedule: has no effect", "set that: --config.search.freeze=…"],

@@ -20,6 +20,7 @@ from vision_transfer.cli.registry import MODES, RUN, Command, Entry, find_entry
 from vision_transfer.config import FIELDS, Config, ConfigDict, own_parts, replaced_fields, value_at
 from vision_transfer.config.config_dict import clear
 from vision_transfer.config.files import load_config
+from vision_transfer.config.references import is_reference
 from vision_transfer.errors import UserError, visible
 from vision_transfer.runtime.cache_folder import cache_folder
 from vision_transfer.runtime.program import program_name
@@ -105,6 +106,7 @@ def main(arguments: Sequence[str]) -> None:
         _refuse_unread(values, entry)
         if values.mode == RUN and config is not None:
             _refuse_replaced(values, config)
+            _refuse_unused_augmentation(values, config)
         jax_setup.configure(cache, deterministic=config is not None and config.deterministic)
         command = _with_hosts(command, entry)
         screen = command.screen
@@ -152,6 +154,21 @@ def _refuse_replaced(values: flags.FlagValues, config: Config) -> None:
             raise UserError(
                 f"--{name}: has no effect here; config.task={config.task!r} reads config.{read} instead, which is "
                 f"{value_at(config, read)!r}; set that: --config.{read}={example if fits else '…'}"
+            )
+
+
+def _refuse_unused_augmentation(values: flags.FlagValues, config: Config) -> None:
+    """Raises UserError for a flag of an operation on images that the preset of augmentation does not do."""
+    preset = config.augment.preset
+    if preset != "none" and not is_reference(preset):
+        return
+    used = {"preset"} if preset == "none" else {"preset", "bank", "bank_seed"}
+    for name in vars(config.augment):
+        flag = f"config.augment.{name}"
+        if name not in used and flag in values and values[flag].present:
+            raise UserError(
+                f"--{flag}: has no effect with config.augment.preset={preset!r}; add "
+                "--config.augment.preset=keras_layers (or image_data_generator), or omit it"
             )
 
 
