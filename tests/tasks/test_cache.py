@@ -1,6 +1,7 @@
 """The listing of the cache, and the entries that `--prune` deletes and keeps."""
 
 import os
+import shutil
 
 import jax.numpy as jnp
 import numpy as np
@@ -153,6 +154,19 @@ def test_a_link_is_not_followed(cache, tmp_path_factory):
     (cache / "features" / FRESH / "shard.npy").symlink_to(outside)
     pruned(cache, "features")
     assert outside.read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize("place", ["datasets/mnist", f"decoded/{DECODED}"])
+def test_a_linked_folder_is_somebody_s_own(cache, tmp_path_factory, place):
+    outside = tmp_path_factory.mktemp("outside")
+    for name in ("train-images-idx3-ubyte.gz", "manifest.json"):
+        (outside / name).write_bytes(b"precious")
+    shutil.rmtree(cache / place, ignore_errors=True)
+    (cache / place).parent.mkdir(exist_ok=True)
+    (cache / place).symlink_to(outside, target_is_directory=True)
+    pruned(cache, "all")
+    assert {file.read_bytes() for file in outside.iterdir()} == {b"precious"}
+    assert len(list(outside.iterdir())) == 2
 
 
 def test_entries_in_use_by_another_process_are_kept_and_listed(cache, screen):

@@ -85,7 +85,7 @@ def _weights(folder: Path) -> Iterator[Entry]:
 
 def _data_sets(folder: Path) -> Iterator[Entry]:
     for name in sorted(PUBLIC_FILES):
-        if (folder / name).is_dir():
+        if _is_own_folder(folder / name):
             files = _files_below(folder / name)
             yield _entry(FETCHED_FOLDER, name, f"a public data set, {len(files):,} files", files)
 
@@ -207,7 +207,12 @@ def _existing(*files: Path) -> list[Path]:
 def _folders(folder: Path, key: re.Pattern[str]) -> list[Path]:
     if not folder.is_dir():
         return []
-    return sorted(place for place in folder.iterdir() if key.fullmatch(place.name) and place.is_dir())
+    return sorted(place for place in folder.iterdir() if key.fullmatch(place.name) and _is_own_folder(place))
+
+
+def _is_own_folder(place: Path) -> bool:
+    """Whether this is a folder and no link to one, whose files are somebody's own."""
+    return place.is_dir() and not place.is_symlink()
 
 
 def _files_below(folder: Path) -> list[Path]:
