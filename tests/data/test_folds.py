@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.model_selection import StratifiedGroupKFold
 
-from vision_transfer.data.folds import deal
+from vision_transfer.data.folds import deal, named_groups
+from vision_transfer.data.source import Examples
 from vision_transfer.errors import UserError
 
 FOLDS = st.integers(2, 6)
@@ -109,6 +110,12 @@ def test_near_duplicates_and_the_user_s_groups_are_in_one_fold(load, unsplit):
         dataset = load(root=unsplit, image_size=16, folds=2, fold=fold, grouped_by=pattern, validation_fraction=0)
         held = {file.split("/")[1][0] for file in dataset.test.files}
         assert not held & {file.split("/")[1][0] for file in (*dataset.train.files, *dataset.validation.files)}
+
+
+def test_an_empty_match_names_no_group():
+    files = ("12_a.jpg", "12_b.jpg", "_1.jpg", "_2.jpg", "other.jpg")
+    examples = Examples(files, np.zeros(5, np.int64), None)
+    assert named_groups(examples, r"^(\d*)_") == ["12", "12", None, None, None]
 
 
 def test_groups_hold_for_splits_without_folds_too(load, unsplit):

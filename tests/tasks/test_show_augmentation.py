@@ -1,11 +1,14 @@
 """The figure of an image's variants: they are those of training, and the figure describes them."""
 
+from dataclasses import replace
+
 import jax
 import numpy as np
 import pytest
 from PIL import Image
 
 from vision_transfer.config import checked, default_config, stage, with_stages
+from vision_transfer.config.schema import AugmentConfig
 from vision_transfer.data.augmentation.augment import augment_batch, augmentation_of
 from vision_transfer.data.load import load_dataset
 from vision_transfer.errors import UserError
@@ -68,6 +71,10 @@ def test_active_operations_are_described():
     config = config_of(preset="image_data_generator", rotation=40.0, width_shift=0.2, flip="none", brightness=0.3)
     found = describe(augmentation_of(config.augment))
     assert found == "image_data_generator: rotation 40.0, width shift 0.2, brightness 0.3; fill nearest"
+
+
+def test_an_own_augmentation_is_described_by_its_name():
+    assert describe(replace(AugmentConfig(), preset="own.py:shake")) == "own.py:shake"
 
 
 def test_the_first_training_image_is_drawn(tmp_path, screen, first):

@@ -59,7 +59,8 @@ def named_groups(examples: Examples | Split, pattern: str | None) -> list[str | 
             f"config.dataset.grouped_by: {pattern!r} matches none of {len(examples.files):,} names{such}; its first "
             "group (...) names what belongs together"
         )
-    return [None if match is None else match.group(1 if expression.groups else 0) for match in found]
+    # An empty name is none, as in a table's column.
+    return [None if match is None else match.group(1 if expression.groups else 0) or None for match in found]
 
 
 def pairs_of_groups(groups: Sequence[str | None]) -> Int32[np.ndarray, "pairs 2"]:

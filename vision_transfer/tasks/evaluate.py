@@ -174,7 +174,8 @@ def _on_class_folders(predictor: Predictor, root: Path, screen: Screen) -> _Labe
             labels.append(label)
             named.append(prediction.file)
     if not logits:
-        raise UserError(f"--images={root}: has no images in its class folders")
+        first = next((f"; {one.file}: {one.reason}" for one in skipped), "")
+        raise UserError(f"--images={root}: has no images in its class folders that can be read{first}")
     return _Labelled(f"images below {root}", tuple(named), np.stack(logits), np.array(labels), tuple(skipped))
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from vision_transfer.config import Config
+from vision_transfer.config.references import is_reference
 from vision_transfer.config.schema import AugmentConfig
 from vision_transfer.data.augmentation.augment import augment_epoch, augmentation_of
 from vision_transfer.data.augmentation.warp import fill_mode
@@ -93,6 +94,8 @@ def grid_figure(
 
 def describe(augmentation: AugmentConfig) -> str:
     """The active operations in one line: `keras_layers: flip horizontal, rotation 0.1, zoom 0.2; fill reflect`."""
+    if is_reference(augmentation.preset):
+        return augmentation.preset
     neutral = AugmentConfig()
     on = [
         f"{name.replace('_', ' ')} {value}"

@@ -195,6 +195,14 @@ def test_the_five_likeliest_classes_of_imagenet_are_drawn(tmp_path, screen, imag
     assert len(names) == 10 and all(name.startswith("grad_cam-a cat _1-top_activation-") for name in names)
 
 
+def test_the_weights_of_a_run_are_looked_at_in_its_folder(tmp_path, screen, image_file):
+    """A config that starts from a run has no published weights, and would draw random ones."""
+    config = replace(backbone_config("vgg16", "imagenet"), init_from="runs/mine")
+    flags = ExplainFlags(config=config, images=str(image_file), show="activations", out=tmp_path / "out")
+    with pytest.raises(UserError, match=r"config\.init_from: got 'runs/mine'; .* --workdir=runs/mine"):
+        explain(flags, tmp_path, screen)
+
+
 def test_many_maps_without_stages_and_pools_are_thinned_out():
     """A backbone of one's own with strided convolutions."""
     rows = tuple(Conv(f"strided{place}", 4, padding="same", strides=1 + (place < 3)) for place in range(14))

@@ -90,8 +90,13 @@ def network_of_config(
     of ImageNet's classes.
 
     Raises:
-        UserError: there is no classifier for this backbone, or the weights are not available.
+        UserError: there is no classifier for this backbone, the weights are not available, or they are those of a run.
     """
+    if config.init_from is not None:
+        raise UserError(
+            f"config.init_from: got {config.init_from!r}; to look into a run, give --workdir={config.init_from} and "
+            "no --config"
+        )
     model, known = config.model, find_backbone(config.model.backbone)
     default_size = data_size if data_size is not None and not with_classifier else known.image_size
     size = config.dataset.image_size or default_size

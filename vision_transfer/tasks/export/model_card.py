@@ -52,8 +52,9 @@ def model_card(
 def _metrics(run: TrainedRun) -> str:
     test = run.result["test"]
     low, high = test["accuracy_ci95"]
+    name = "accuracy, interval over folds" if "folds" in test else "accuracy"
     rows = [
-        ("accuracy", f"{test['accuracy']:.4f}", f"{low:.4f} to {high:.4f}", f"{test['examples']:,}"),
+        (name, f"{test['accuracy']:.4f}", f"{low:.4f} to {high:.4f}", f"{test['examples']:,}"),
         ("loss (nats)", f"{test['loss']:.4f}", "", f"{test['examples']:,}"),
     ]
     confusion = np.array(test["confusion"])
@@ -62,7 +63,8 @@ def _metrics(run: TrainedRun) -> str:
             low, high = wilson_interval(int(hits), int(examples))
             rows.append((f"recall of {name}", f"{hits / examples:.4f}", f"{low:.4f} to {high:.4f}", f"{examples:,}"))
     images = f"out of {test['folds']} folds" if "folds" in test else "on the test split"
-    return _table((images, "", "95 % interval (Wilson)", "images"), rows)
+    of_others = " of recalls" if "folds" in test else ""
+    return _table((images, "", f"95 % interval (Wilson{of_others})", "images"), rows)
 
 
 def _fits(calibration: Calibration | None) -> str:
