@@ -20,6 +20,19 @@ def test_only_published_weights_need_three_channels():
     assert build_network(checked(config), facts).input_shape == (224, 224, 1)
 
 
+def test_grey_images_are_refused_where_the_preprocessing_has_a_mean_for_each_colour():
+    config = default_config()
+    config.model.backbone, config.model.weights, config.dataset.channels = "vgg16", "random", 1
+    config = with_stages(config, head=stage(freeze="none"))
+    facts = DataFacts(2, (32, 32, 1))
+    with pytest.raises(
+        UserError, match=r"config\.dataset\.channels: got 1; .*'caffe'.*config\.model\.preprocessing=res"
+    ):
+        build_network(checked(config), facts)
+    config.model.preprocessing = "rescale"
+    assert build_network(checked(config), facts).input_shape == (32, 32, 1)
+
+
 def test_a_grid_needs_maps_that_are_averaged():
     config = default_config()
     config.model.backbone, config.model.weights, config.model.pooling_grid = "mnist_convnet", "random", 2

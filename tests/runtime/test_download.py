@@ -47,7 +47,7 @@ def test_a_whole_download(get, tmp_path, server):
 
 def test_an_interrupted_download_resumes(get, tmp_path, server):
     server.cuts = [1_300_000]
-    with pytest.raises(UserError, match=r"ended early \(.*\); [\d,]+ of 3,000,000 bytes are kept"):
+    with pytest.raises(UserError, match=r"ended early \(.*\), after [\d,]+ of 3,000,000 bytes"):
         get()
     kept = (tmp_path / "file.bin.part").stat().st_size
     assert 0 < kept <= 1_300_000

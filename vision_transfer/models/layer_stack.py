@@ -47,7 +47,6 @@ from vision_transfer.models.ops.windows import grid_windows, pad_map
 from vision_transfer.models.precision import Numerics
 from vision_transfer.models.shapes import output_shape, zeros_around
 
-
 # Activations that may come after a maximum as well as before it.
 MONOTONE = ("linear", "relu")
 

@@ -330,6 +330,8 @@ def prepared_kernels(
     A batch norm after the convolution is part of the kernel where it is in inference mode: all are (None), or
     `inference_layers`. `batch` is the number of examples on each device per step.
     """
+    if network.numerics.dtype != jnp.float32:  # no other has a fast convolution
+        return {}
     platform = jax.default_backend()
     rows = network.between(start, stop)
     here, norms = set(layers_of(rows)), norms_after(rows)

@@ -12,6 +12,8 @@ CAFFE_MEAN_BGR = (103.939, 116.779, 123.68)
 # Mean and standard deviation of ImageNet in RGB, for torchvision's weights.
 TORCH_MEAN_RGB = (0.485, 0.456, 0.406)
 TORCH_STD_RGB = (0.229, 0.224, 0.225)
+# With a mean for each of the channels of RGB images.
+RGB_PREPROCESSING = ("caffe", "torch")
 MAX_PIXEL = 255.0
 # Keras's `tf` maps 0–255 to −1–1.
 TF_SCALE, TF_OFFSET = 1 / 127.5, -1.0
@@ -22,7 +24,7 @@ LITE_MEAN, LITE_STD = 127.0, 128.0
 def preprocess(
     images: Real[Array, "batch height width channels"], mode: Preprocessing
 ) -> Float[Array, "batch height width channels"]:
-    """Images with values 0–255 (uint8 or float, RGB or grey) as float32 input of a network.
+    """Images with values 0–255 (uint8 or float) as float32 input of a network; only `caffe` and `torch` must have RGB.
 
     `caffe`: RGB → BGR, minus the means. `torch`: divided by 255, minus mean, divided by standard deviation.
     `tf`: −1 to 1. `lite`: minus 127, divided by 128. `rescale`: divided by 255. `raw`: unchanged.

@@ -12,6 +12,7 @@ from vision_transfer.models.backbones.registry import backbone_rows, find_backbo
 from vision_transfer.models.heads import head_layers, pairwise_head
 from vision_transfer.models.network import Network
 from vision_transfer.models.precision import Numerics
+from vision_transfer.models.preprocessing import RGB_PREPROCESSING
 from vision_transfer.training.lr_multipliers import resolve_multipliers
 from vision_transfer.training.stage import Stage, starts_pretrained
 
@@ -94,13 +95,26 @@ def build_network(config: Config, facts: DataFacts) -> Network:
         )
     else:
         head = own_rows(model.head, call_part(model.head, outputs))
-    return Network(
+    network = Network(
         backbone,
         head,
         input_shape=facts.image_shape,
         preprocessing=model.preprocessing or known.preprocessing,
         numerics=Numerics(config.precision),
     )
+    if model.weights_path is None:  # else the file says what it takes
+        check_preprocessing(network)
+    return network
+
+
+def check_preprocessing(network: Network) -> None:
+    """Raises UserError for images that the preprocessing, which has a mean for each of three channels, cannot take."""
+    channels = network.input_shape[-1]
+    if network.preprocessing in RGB_PREPROCESSING and channels != RGB:
+        raise UserError(
+            f"config.dataset.channels: got {channels}; the network's preprocessing, {network.preprocessing!r}, takes "
+            "RGB images, so set it to 3 (grey images are repeated), or config.model.preprocessing=rescale"
+        )
 
 
 def resolve_stages(config: Config, network: Network) -> list[Stage]:

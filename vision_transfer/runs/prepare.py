@@ -19,6 +19,7 @@ from vision_transfer.models.pretrained.load import PretrainedWeights
 from vision_transfer.runs.build import (
     DataFacts,
     build_network,
+    check_preprocessing,
     loads_pretrained_weights,
     resolve_stages,
 )
@@ -109,6 +110,7 @@ def prepare(config: Config, options: RunOptions, screen: Screen) -> Run:
         weights = _load_weights(config, network, dataset, options, screen)
         if weights is not None and config.model.preprocessing is None:
             network = replace(network, preprocessing=weights.preprocessing)
+        check_preprocessing(network)
         resolved = _resolved(config, network)
         identity = _identity(resolved, dataset, weights)
     facts = {"digest of data": dataset.fingerprint, "digest of the run": identity.digest, "device": identity.device}

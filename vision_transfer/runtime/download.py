@@ -82,7 +82,7 @@ def download(file: RemoteFile, target: Path, screen: Screen, connect_seconds: fl
     except requests.RequestException as error:  # before OSError, its base class
         kept = part.stat().st_size if part.is_file() else 0
         raise UserError(
-            f"the download ended early ({_reason(error)}); {kept:,} of {file.size:,} bytes are kept"
+            f"the download ended early ({_reason(error)}), after {kept:,} of {file.size:,} bytes"
         ) from error
     except ValueError as error:
         found = re.search(r"expected (?:\w+:)?(\w+) but got (\w+)", str(error))

@@ -92,6 +92,7 @@ def start(text: str) -> None:
     except (RuntimeError, ValueError, OSError) as error:
         raise UserError(_not_found(text, seconds, str(error).partition("\n")[0])) from error
     if not several():
+        signal.signal(signal.SIGABRT, signal.SIG_DFL)
         return
     _when_jax_aborts(lambda: _leave_alone("JAX aborted this process"))
     threading.Thread(target=_watch, daemon=True).start()

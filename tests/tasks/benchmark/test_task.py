@@ -189,6 +189,12 @@ def test_chips_are_known_by_their_kind(kind, bfloat16):
     assert known_chip("cpu") is None
 
 
+def test_a_name_that_begins_like_another_chip_s_is_not_that_chip():
+    assert known_chip("NVIDIA L4") is not None
+    assert known_chip("NVIDIA L40S") is None
+    assert known_chip("NVIDIA H100 NVL").memory == 94e9
+
+
 def test_the_figure_draws_measured_and_compiled_steps(case_of, tmp_path):
     facts = {"device": "chip × 4", **case_of(freeze="below:block3_conv1").facts}
     seconds = {"median": 2.0, "first_quartile": 1.0, "third_quartile": 3.0}

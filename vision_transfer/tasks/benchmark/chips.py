@@ -1,5 +1,6 @@
 """Peaks of known chips, for MFU and rooflines, and the measured peaks of an unknown one."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from timeit import repeat
@@ -61,10 +62,12 @@ def _gpu(float32: float, tf32: float, bfloat16: float, bandwidth: float, memory:
 CHIPS: dict[str, Chip] = {
     "TPU v5 lite": _tpu(197e12, 819e9, 16e9, 200e9, 197e12 / (2 * 4 * 128**2), "v5e"),
     "TPU v5": _tpu(459e12, 2765e9, 95e9, 600e9, 459e12 / (2 * 8 * 128**2), "v5p"),
+    "TPU v5p": _tpu(459e12, 2765e9, 95e9, 600e9, 459e12 / (2 * 8 * 128**2), "v5p"),
     "TPU v4": _tpu(275e12, 1228e9, 32e9, 300e9, 275e12 / (2 * 8 * 128**2), "v4"),
     "TPU v6 lite": _tpu(918e12, 1638e9, 32e9, 448e9, 0.0, "v6e"),
     "NVIDIA H200": _gpu(67e12, 494.5e12, 989e12, 4.8e12, 141e9, "https://www.nvidia.com/en-us/data-center/h200/"),
     "NVIDIA H100 PCIe": _gpu(51e12, 378e12, 756e12, 2.0e12, 80e9, "NVIDIA H100 data sheet, PCIe"),
+    "NVIDIA H100 NVL": _gpu(60e12, 417.5e12, 835e12, 3.9e12, 94e9, "NVIDIA H100 data sheet, NVL"),
     "NVIDIA H100": _gpu(67e12, 494.5e12, 989e12, 3.35e12, 80e9, "https://www.nvidia.com/en-us/data-center/h100/"),
     "NVIDIA A100-SXM4-80GB": _gpu(19.5e12, 156e12, 312e12, 2.039e12, 80e9, "NVIDIA A100 data sheet, 80 GB SXM"),
     "NVIDIA A100 80GB PCIe": _gpu(19.5e12, 156e12, 312e12, 1.935e12, 80e9, "NVIDIA A100 data sheet, 80 GB PCIe"),
@@ -78,7 +81,9 @@ CHIPS: dict[str, Chip] = {
 
 def known_chip(device_kind: str) -> Chip | None:
     """The chip of this `device_kind`, or None."""
-    return next((chip for kind, chip in CHIPS.items() if device_kind.startswith(kind)), None)
+    # an L40S is no L4
+    fits = (chip for kind, chip in CHIPS.items() if re.match(rf"{re.escape(kind)}(?![0-9A-Za-z])", device_kind))
+    return next(fits, None)
 
 
 def peaks(mesh: Mesh, numerics: Numerics) -> dict[str, Any]:
