@@ -12,7 +12,7 @@ from vision_transfer.config import checked, default_config, stage, with_stages
 from vision_transfer.errors import UserError
 from vision_transfer.models.backbones.registry import backbone_rows
 from vision_transfer.models.heads import head_layers
-from vision_transfer.models.network import Network
+from vision_transfer.models.network import Network, all_parameter_shapes
 from vision_transfer.runs.folder import RunFolder
 from vision_transfer.runs.init_from import compare, starting_weights_of_run
 from vision_transfer.runs.initial_weights import variables_sha256
@@ -99,6 +99,17 @@ def test_the_backbone_is_taken_and_the_head_is_new():
     fit = compare(network_of(outputs=3, hidden=()), network_of(), whole=False)
     assert (fit.loaded, fit.initialised, fit.left_out) == (BACKBONE, ("head_logits",), HEAD)
     assert fit.problems == ()
+
+
+@pytest.mark.parametrize("backbone", ["efficientnet_lite0", "resnet50", "densenet121"])
+def test_the_layers_inside_blocks_are_taken_too(backbone):
+    here, run = (
+        Network(backbone_rows(backbone, global_average=True), head_layers(outputs, flatten=False), (64, 64, 3))
+        for outputs in (3, 10)
+    )
+    fit = compare(here, run, whole=False)
+    assert set(fit.loaded) == {layer for layer in all_parameter_shapes(here) if layer != "head_logits"}
+    assert (fit.initialised, fit.left_out, fit.problems) == (("head_logits",), ("head_logits",), ())
 
 
 def test_what_does_not_fit_stands_side_by_side():

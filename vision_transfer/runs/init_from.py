@@ -9,7 +9,7 @@ from rich.table import Table
 
 from vision_transfer.config import Config
 from vision_transfer.errors import UserError
-from vision_transfer.models.layers import layer_names
+from vision_transfer.models.layers import layer_names, layers_of
 from vision_transfer.models.network import Network, all_parameter_shapes
 from vision_transfer.models.pretrained.load import PretrainedWeights
 from vision_transfer.runs.folder import DIGEST_LENGTH_IN_NAME
@@ -89,8 +89,9 @@ def compare(here: Network, run: Network, *, whole: bool) -> Fit:
     """
     shapes, offered = all_parameter_shapes(here), all_parameter_shapes(run)
     if not whole:
-        offered = {layer: offered[layer] for layer in layer_names(run.backbone) if layer in offered}
-    wanted = {layer: shapes[layer] for layer in shapes if whole or layer in layer_names(here.backbone)}
+        offered = {layer: offered[layer] for layer in layer_names(layers_of(run.backbone)) if layer in offered}
+    backbone = layer_names(layers_of(here.backbone))
+    wanted = {layer: shapes[layer] for layer in shapes if whole or layer in backbone}
     names = list(offered)
     last = max((names.index(layer) for layer in wanted if layer in offered), default=-1)
     superfluous = [layer for place, layer in enumerate(names) if layer not in wanted and (whole or place < last)]
