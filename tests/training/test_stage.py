@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from vision_transfer.config import Config
+from vision_transfer.config.fields import STAGE_FIELDS
 from vision_transfer.config.schema import CheckpointConfig
 from vision_transfer.errors import UserError
 from vision_transfer.metrics.classification import Metrics
@@ -19,6 +20,7 @@ from vision_transfer.training.device_feed import TrainingRows
 from vision_transfer.training.loop import train_stage
 from vision_transfer.training.stage import Surroundings, TrainingData
 from vision_transfer.training.step import run_steps
+from vision_transfer.training.validation import monitored
 
 # 22 examples in batches of 4: six steps, the last of two examples.
 TRAIN, VALIDATION, BATCH, STEPS, EPOCHS = 22, 10, 4, 6, 3
@@ -282,6 +284,13 @@ def test_the_best_is_strictly_less_and_never_nan(scripted, losses, best_epoch, b
 
 def test_the_highest_accuracy_is_best(scripted):
     assert scripted([0.1, 0.2, 0.3], [0.7, 0.8, 0.8], monitor="validation_accuracy").progress.best_epoch == 2
+
+
+def test_an_epoch_whose_loss_is_not_a_number_is_not_the_best_by_accuracy():
+    """Logits that are NaN all count as class 0, which may be most of the images."""
+    for monitor in STAGE_FIELDS["monitor"].choices:
+        (value,) = monitored(monitor, Metrics(NAN, 0.9))
+        assert math.isnan(value)
 
 
 @pytest.mark.parametrize(("losses", "best_epoch"), [([0.1, 0.3, 0.2], 3), ([0.1, 0.2, 0.2], 2), ([0.1, NAN, 0.2], 3)])

@@ -281,7 +281,7 @@ class CheckpointConfig:
     """Fields of `config.checkpoint`."""
 
     every_seconds: float = setting(
-        60.0, "longest time between two checkpoints inside an epoch; one is always written at its end", minimum=0
+        60.0, "longest time between two checkpoints; one is always written at the end of a stage", minimum=0
     )
 
 

@@ -67,10 +67,13 @@ def own_metrics(
 def monitored(monitor: str, validation: Metrics | None) -> list[float] | None:
     """The values that choose the best epoch, the lower the better, the first one that differs deciding.
 
-    None without validation: each epoch is the best.
+    None without validation: each epoch is the best. NaN where the loss is: logits that are NaN count as class 0, so
+    that their accuracy means nothing.
     """
     if validation is None:
         return None
+    if math.isnan(validation.loss):
+        return [math.nan]
     match monitor:
         case "validation_accuracy":
             return [-validation.accuracy]

@@ -1,5 +1,7 @@
 """From a grid to runs: the stages of each, and equal runs once."""
 
+from dataclasses import replace
+
 import pytest
 
 from vision_transfer.config import validate
@@ -55,6 +57,13 @@ def test_together_has_no_head_stage_and_gradual_goes_down_layer_by_layer(grid, n
     epochs = [gradual.config.stages[name].epochs for name in gradual.config.schedule]
     assert epochs == [3, 1, 1, 1, 2]
     assert gradual.config.stages["tune"].start_from == "last"
+
+
+def test_a_mask_trains_also_where_the_recipe_would_stop_at_the_head(grid, networks):
+    config = grid(seeds=(0,), masks=("none",))
+    skipping = replace(config.stages["tune"], skip_from=0.98)
+    (run,) = ablation(replace(config, stages={**config.stages, "tune": skipping}), networks, IMAGES).runs
+    assert run.config.stages["tune"].skip_from is None
 
 
 def test_multipliers_become_the_stage_s_rules(grid, networks):

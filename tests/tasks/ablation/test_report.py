@@ -21,7 +21,7 @@ from vision_transfer.tasks.ablation.figures import (
 )
 from vision_transfer.tasks.ablation.grid import ablation
 from vision_transfer.tasks.ablation.sweep import SweepFolder, finished_run, write_plan
-from vision_transfer.tasks.ablation.tables import write_tables
+from vision_transfer.tasks.ablation.tables import latex, write_tables
 from vision_transfer.tasks.ablation.task import _several_conditions
 from vision_transfer.tasks.study.conclusions import conclusions_by_setting
 from vision_transfer.tasks.study.statistics import pareto_front
@@ -102,6 +102,11 @@ def test_markdown_and_latex_have_the_same_cells(groups, finished, tmp_path):
     assert plain == [table[0], *table[2:]]
     assert r"below:block5\_conv2" in latex.read_text()
     assert "{:.4f} to {:.4f}".format(*groups[0].test_interval) in markdown.read_text()
+
+
+def test_what_latex_would_read_as_a_command_is_written_as_text():
+    table = latex(["mask"], [[r"regex:block5_conv\d/^a{2}~.*"]], 1)
+    assert r"regex:block5\_conv\textbackslash{}d/\textasciicircum{}a\{2\}\textasciitilde{}.*" in table
 
 
 def test_there_is_a_paragraph_per_size_about_the_mask_that_validation_chooses(finished):

@@ -1,5 +1,7 @@
 """Statistics of masks against statsmodels, scipy and their laws, and the sentences that follow from them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -159,6 +161,15 @@ def test_validation_chooses_and_the_test_plays_no_part():
     assert found.contrasts[0].distinguishable
     light = mask("light", 0.91, with_mistakes(50), trainable=10)
     assert compare([best_on_test, chosen, light]).chosen is light
+
+
+def test_means_that_differ_by_rounding_are_equal():
+    """191, 192 and 190 right of 200, and 190, 191 and 192: in floating point 0.9550000000000001 and 0.955."""
+    masks = [mask(name, 0.9, with_mistakes(5), trainable=count) for name, count in (("none", 10), ("all", 1))]
+    accuracies = [(0.955, 0.96, 0.95), (0.95, 0.955, 0.96)]
+    several = [replace(one, validation_accuracies=values) for one, values in zip(masks, accuracies, strict=True)]
+    assert several[0].validation.mean > several[1].validation.mean
+    assert compare(several).chosen.name == "all"
 
 
 def test_sentences():

@@ -12,7 +12,7 @@ from vision_transfer.config.fields import with_value
 from vision_transfer.data.load import load_dataset
 from vision_transfer.errors import UserError
 from vision_transfer.tasks.study import plan
-from vision_transfer.tasks.study.plan import PlannedRun, Study, check_study, with_fingerprints
+from vision_transfer.tasks.study.plan import PlannedRun, Study, check_study, with_fingerprints, with_least_steps
 from vision_transfer.tasks.study.task import transfer_curve
 
 
@@ -103,6 +103,15 @@ def test_the_digest_is_that_of_what_determines_the_runs(curve):
     assert transfer_curve(checked(curve), 600).digest == before
     curve.stages.head.epochs = 99
     assert transfer_curve(checked(curve), 600).digest != before
+
+
+@pytest.mark.parametrize(("of_stage", "of_study", "expected"), [(20, 10, 20), (20, 50, 50), (1, 4, None)])
+def test_epochs_have_the_larger_number_of_least_steps(of_stage, of_study, expected):
+    """100 images in batches of 32 are four steps."""
+    config = default_config()
+    config.batch_size, config.study.least_steps = 32, of_study
+    config = checked(with_stages(config, head=stage(freeze="all", least_steps=of_stage)))
+    assert with_least_steps(config, 100).stages["head"].steps_per_epoch == expected
 
 
 @pytest.mark.parametrize("start", ["init_from", "model.weights_path"])

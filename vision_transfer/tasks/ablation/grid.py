@@ -169,7 +169,8 @@ def _stages(config: Config, mask: MaskFacts, schedule: str, rate: float, rules: 
     """The stages of a run, in their order."""
     multipliers = () if rules == NO_RULES else tuple(rule.strip() for rule in rules.split(BETWEEN_RULES))
     optimizer = replace(config.stages[TUNE].optimizer, lr=rate, lr_multipliers=multipliers)
-    tune = replace(config.stages[TUNE], freeze=mask.spec, optimizer=optimizer)
+    # A run of a mask trains it, also where the head alone would do.
+    tune = replace(config.stages[TUNE], freeze=mask.spec, optimizer=optimizer, skip_from=None)
     stages = {} if schedule == TOGETHER else {HEAD: replace(config.stages[HEAD], freeze="all")}
     if schedule == GRADUAL:
         if mask.spec.startswith("regex:"):

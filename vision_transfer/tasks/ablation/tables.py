@@ -16,7 +16,8 @@ CAPTION = (
     "does not."
 )
 # Characters that LaTeX would read as commands.
-LATEX_ESCAPES = str.maketrans({character: f"\\{character}" for character in "_%&#$"} | {"–": "--"})
+LATEX_WORDS = {"\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "–": "--"}
+LATEX_ESCAPES = str.maketrans({character: f"\\{character}" for character in "_%&#${}"} | LATEX_WORDS)
 COLUMNS: dict[str, Callable[[Group], str]] = {
     "runs": lambda group: f"{group.test.count}",
     "test accuracy": lambda group: mean_text(group.test.mean, group.test.share_interval),

@@ -154,6 +154,7 @@ def run_config(config: Config, candidate: Candidate, train_images: int, validati
         freeze=tuning.freeze,
         augment=tune.augment and (tuning.freeze == EVERYTHING or config.augment.bank > 0),
         epochs=tuning.epochs,
+        skip_from=None,
         validation_steps=steps,
         optimizer=replace(tune.optimizer, lr=tuning.lr),
     )

@@ -143,7 +143,8 @@ def compare(masks: Sequence[MaskRuns]) -> Comparison:
     """
     if len(masks) < 2:
         raise UserError(f"a comparison needs finished runs of at least two masks; there are {len(masks)}")
-    chosen = max(masks, key=lambda mask: (mask.validation.mean, -mask.trainable))
+    # the same numbers of right answers in another order of seeds have means that differ by rounding
+    chosen = max(masks, key=lambda mask: (round(mask.validation.mean, 12), -mask.trainable))
     return Comparison(chosen, contrasts([(mask, chosen) for mask in masks if mask is not chosen]))
 
 

@@ -109,7 +109,7 @@ def with_least_steps(config: Config, examples: int) -> Config:
     if batches_per_pass(examples, config.batch_size) >= config.study.least_steps:
         return config
     stages = {
-        name: replace(stage, steps_per_epoch=stage.steps_per_epoch or config.study.least_steps)
+        name: replace(stage, steps_per_epoch=stage.steps_per_epoch or max(stage.least_steps, config.study.least_steps))
         for name, stage in config.stages.items()
     }
     return replace(config, stages=stages)
