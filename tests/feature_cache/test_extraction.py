@@ -17,6 +17,7 @@ from vision_transfer.models.inference import infer
 from vision_transfer.models.layers import Conv, Dense, Flatten, MaxPool
 from vision_transfer.models.network import Network, all_parameter_shapes, apply
 from vision_transfer.models.precision import Numerics
+from vision_transfer.runtime.jax_setup import DETERMINISTIC_FLAG
 
 NETWORK = Network(
     (Conv("conv1", 4), MaxPool("pool1"), Conv("conv2", 5), MaxPool("pool2"), Conv("conv3", 6)),
@@ -193,6 +194,12 @@ OTHER_LAYERS = (Conv("conv1", 4, activation="linear"), *NETWORK.backbone[1:])
 )
 def test_what_determines_features_is_in_their_key(prefix, changed):
     assert replace(prefix, **changed).description("pool1") != prefix.description("pool1")
+
+
+def test_features_of_deterministic_operations_have_a_key_of_their_own(prefix, monkeypatch):
+    before = prefix.description("pool1")
+    monkeypatch.setenv("XLA_FLAGS", f"--xla_other=1 {DETERMINISTIC_FLAG}")
+    assert prefix.description("pool1") == before | {"deterministic": True}
 
 
 def with_added(variables, layer):

@@ -14,7 +14,15 @@ from vision_transfer.config.schema import AugmentConfig
 from vision_transfer.feature_cache.store import FOLDER, Store
 from vision_transfer.models.layers import description
 from vision_transfer.models.network import Network, Params, params_of
-from vision_transfer.runtime.provenance import PREFIX, PREFIX_HARMLESS, code_digest, json_digest, params_sha256
+from vision_transfer.runtime.jax_setup import is_deterministic
+from vision_transfer.runtime.provenance import (
+    PREFIX,
+    PREFIX_HARMLESS,
+    code_digest,
+    json_digest,
+    params_sha256,
+    versions,
+)
 
 
 @dataclass(frozen=True)
@@ -61,6 +69,8 @@ class Prefix:
             "stored": str(self.stored_dtype),
             "variant": None if self.augmentation is None else [asdict(self.augmentation), self.variant],
             "platform": jax.default_backend(),
+            "device": self.mesh.devices.flat[0].device_kind,
+            "deterministic": is_deterministic(),
             **computed_by(augmented=self.augmentation is not None),
         }
 
@@ -79,7 +89,7 @@ class Prefix:
 
 def computed_by(*, augmented: bool) -> dict[str, object]:
     """The part of a key that changes with the program; a store with an old one is never used again."""
-    return {"code": _code(augmented), "jax": jax.__version__}
+    return {"code": _code(augmented), **{name: versions()[name] for name in ("jax", "jaxlib")}}
 
 
 @cache

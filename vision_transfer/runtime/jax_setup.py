@@ -85,6 +85,11 @@ def environment_of_others(environment: Mapping[str, str]) -> dict[str, str]:
     return others | ({"XLA_FLAGS": " ".join(flags)} if flags else {})
 
 
+def is_deterministic() -> bool:
+    """Whether XLA may use only operations that give the same bits every time."""
+    return DETERMINISTIC_FLAG in os.environ.get("XLA_FLAGS", "").split()
+
+
 def _add_xla_flag(flag: str) -> None:
     """Adds a flag to `$XLA_FLAGS` unless the user has set it."""
     flags = os.environ.get("XLA_FLAGS", "")
