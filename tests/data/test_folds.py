@@ -112,6 +112,30 @@ def test_near_duplicates_and_the_user_s_groups_are_in_one_fold(load, unsplit):
         assert not held & {file.split("/")[1][0] for file in (*dataset.train.files, *dataset.validation.files)}
 
 
+@pytest.mark.parametrize("fields", [{"folds": 2, "fold": 0}, {"folds": 2, "fold": 1}, {}])
+def test_equal_images_of_an_array_are_not_divided(load, tmp_path, fields):
+    """As of a rare class that was repeated until it was as large as the others."""
+    random = np.random.default_rng(0)
+    labels = np.repeat([0, 1], 24)
+    images = np.concatenate([random.integers(0, 256, (24, 8, 8)), np.repeat(random.integers(0, 256, (6, 8, 8)), 4, 0)])
+    order = random.permutation(48)
+    arrays = {
+        "x_train": images[order].astype(np.uint8),
+        "y_train": labels[order],
+        "x_test": random.integers(0, 256, (4, 8, 8)).astype(np.uint8),
+        "y_test": np.arange(4) % 2,
+    }
+    np.savez(tmp_path / "repeated.npz", **arrays)
+    dataset = load(
+        name="npz", root=tmp_path / "repeated.npz", image_size=8, channels=1, validation_fraction=0.25, **fields
+    )
+    splits = [
+        {image.tobytes() for image in split.images} for split in (dataset.train, dataset.validation, dataset.test)
+    ]
+    assert not splits[0] & splits[1] and not splits[0] & splits[2] and not splits[1] & splits[2]
+    assert len(dataset.validation)
+
+
 def test_an_empty_match_names_no_group():
     files = ("12_a.jpg", "12_b.jpg", "_1.jpg", "_2.jpg", "other.jpg")
     examples = Examples(files, np.zeros(5, np.int64), None)

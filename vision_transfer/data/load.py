@@ -7,10 +7,19 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Int32
+from jaxtyping import Bool, Int32, UInt8
 
 from vision_transfer.config.schema import DatasetConfig
-from vision_transfer.data.dataset import DIGEST_BYTES, SPLITS, Dataset, Skipped, Split, digest
+from vision_transfer.data.dataset import (
+    DIGEST_BYTES,
+    SPLITS,
+    Dataset,
+    Skipped,
+    Split,
+    digest,
+    digest_image,
+    stack_digests,
+)
 from vision_transfer.data.doubts import LEAST_CONTRAST, say_too_small, say_without_contrast, without_contrast
 from vision_transfer.data.find import find_source
 from vision_transfer.data.folds import named_groups, pairs_of_groups, pooled, taken, together, with_fold_as_test
@@ -29,6 +38,7 @@ CONTRAST_FOLDER = "contrast"
 # And a bit for each of many examples: whether it is held out. The version is to be raised when `hold_out` changes.
 HELD_OUT_FOLDER, HOLD_OUT_VERSION = "held_out", 1
 _MANY = 100_000
+_RGB = 3
 # Number of left-out files that an error message names; all are in `Dataset.skipped`.
 _NAMED_IN_ERRORS = 3
 
@@ -178,11 +188,12 @@ def _groups(
 ) -> tuple[Source, Int32[np.ndarray, "examples"]]:
     """The source without training files that do not decode, and groups of training examples that no split may divide.
 
-    A group has equal files, what the user names together and, if requested, near-duplicates.
+    A group has equal files, or equal images of arrays, what the user names together and, if requested, near-duplicates.
     """
     train = source.splits["train"]
     if not grouped or train.read is None:
-        pairs = np.concatenate([equal_contents(train.contents), pairs_of_groups(named_groups(train, pattern))])
+        contents = _digests_of_arrays(train) if train.in_memory else train.contents
+        pairs = np.concatenate([equal_contents(contents), pairs_of_groups(named_groups(train, pattern))])
         return source, connected(len(train.files), pairs)
     near, decoded = load_near_pairs(train, fingerprint(source), cache_dir, screen)
     problems = [(train.files[place], _problem(train, int(place))) for place in np.flatnonzero(~decoded)]
@@ -190,6 +201,10 @@ def _groups(
     train = source.splits["train"]
     pairs = np.concatenate([equal_contents(train.contents), pairs_of_groups(named_groups(train, pattern)), near])
     return source, connected(len(train.files), pairs)
+
+
+def _digests_of_arrays(examples: Examples) -> UInt8[np.ndarray, "examples 16"]:
+    return stack_digests([digest_image(examples.pixels(place, _RGB)) for place in range(len(examples.files))])
 
 
 def _problem(examples: Examples, place: int) -> str | None:

@@ -18,7 +18,8 @@ class Examples:
     """The undecoded examples of one split: names, indices into the source's `classes`, and what decodes one of them.
 
     Where examples are files, `contents` has the digest of each, and `read` returns the bytes of one. `groups` names
-    what each belongs to, such as a patient, where the data says so; an empty name is none.
+    what each belongs to, such as a patient, where the data says so; an empty name is none. With `in_memory` decoding
+    costs nothing.
     """
 
     files: tuple[str, ...]
@@ -27,6 +28,7 @@ class Examples:
     contents: UInt8[np.ndarray, "examples 16"] = field(default_factory=lambda: np.zeros((0, DIGEST_BYTES), np.uint8))
     read: Callable[[int], bytes] | None = None
     groups: tuple[str, ...] = ()
+    in_memory: bool = False
 
     def take(self, indices: Integer[np.ndarray, "chosen"]) -> "Examples":
         """The examples at `indices`, in that order."""
@@ -38,6 +40,7 @@ class Examples:
             contents=self.contents[indices] if len(self.contents) else self.contents,
             read=None if read is None else lambda index: read(int(indices[index])),
             groups=tuple(map(self.groups.__getitem__, chosen)) if self.groups else (),
+            in_memory=self.in_memory,
         )
 
     def without(self, places: Sequence[int]) -> "Examples":
@@ -69,6 +72,7 @@ def joined(parts: Sequence[Examples]) -> Examples:
         contents=np.concatenate([part.contents for part in parts]),
         read=None if parts[0].read is None else read,
         groups=tuple(group for part in parts for group in part.groups),
+        in_memory=all(part.in_memory for part in parts),
     )
 
 

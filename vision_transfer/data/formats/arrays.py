@@ -49,7 +49,12 @@ def array_source(
 def array_examples(name: str, images: UInt8[np.ndarray, "examples height width channels"], labels: Int32) -> Examples:
     """Examples named `name/0`, `name/1`, ... whose pixels are rows of an array with 1 or 3 channels."""
     files = tuple(f"{name}/{index}" for index in range(len(images)))
-    return Examples(files, labels.astype(np.int32), lambda index, channels: _with_channels(images[index], channels))
+    return Examples(
+        files,
+        labels.astype(np.int32),
+        lambda index, channels: _with_channels(images[index], channels),
+        in_memory=True,
+    )
 
 
 def _with_channels(
