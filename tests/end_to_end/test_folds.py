@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import vision_transfer
 from tests.end_to_end.conftest import CONFIGS, Place, Run
 from vision_transfer.data.dataset import DIGEST_BYTES
 
@@ -94,6 +95,11 @@ def test_the_folds_networks_say_nothing_about_the_final_runs_temperature_and_thr
             kept = json.loads((Path(folder) / name).read_text(encoding="utf-8"))
             assert (kept["test"] is not None) == is_tested
             assert kept["validation"] is not None
+    final = Path(found["final"]["folder"])
+    assert "decision" not in vision_transfer.Run(final).predictions
+    assert "decision" in vision_transfer.Run(Path(found["folds"][0]["folder"])).predictions
+    page = (final / "report.html").read_text(encoding="utf-8") if (final / "report.html").exists() else ""
+    assert not page or "those of the folds, predicted these images" in page
 
 
 def test_the_final_run_predicts_and_says_why_it_cannot_be_tested(validated, unsplit):

@@ -155,7 +155,10 @@ class Predictor:
     def _completed(self, chunk: list[Prediction], logits: Float[np.ndarray, "batch outputs"]) -> list[Prediction]:
         shares, classes = probabilities(logits, self.temperature), self.classes
         best = shares.argmax(axis=1)
-        decided = [None] * len(shares) if self.decision is None else decide(self.decision, classes, shares)
+        decided: list[str | None] = [None] * len(shares)
+        if self.decision is not None:
+            # The threshold is of probabilities at this temperature, which the run may not have any more.
+            decided = [*decide(self.decision, classes, probabilities(logits, self.decision.temperature))]
         return [
             Prediction(
                 one.file,

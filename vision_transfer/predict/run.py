@@ -78,6 +78,8 @@ class Run:
 
         The probabilities are calibrated, as those of `Predictor` are: that of the predicted class in `probability`,
         all in columns `p(CLASS)`. Where the run has a threshold (`config.decision`), `decision` is what it decides.
+        The rows of a run on all folds without a test split are those of the folds' networks, for which this run's
+        temperature and threshold do not hold: they are not calibrated, and have no decision.
         """
         import pandas
 
@@ -86,7 +88,7 @@ class Run:
         if saved is None:
             raise UserError(f"{folder.predictions_file}: is missing; the run's command makes it again")
         logits, labels = saved.test
-        calibration = calibration_in(folder, saved)
+        calibration = None if saved.is_out_of_fold else calibration_in(folder, saved)
         shares = probabilities(logits, 1.0 if calibration is None else calibration.temperature)
         predicted = shares.argmax(axis=1)
         table = pandas.DataFrame(
@@ -98,9 +100,9 @@ class Run:
                 "probability": shares.max(axis=1),
             }
         )
-        decision = kept_decision(folder)
+        decision = None if saved.is_out_of_fold else kept_decision(folder)
         if decision is not None:
-            table["decision"] = decide(decision, classes.tolist(), shares)
+            table["decision"] = decide(decision, classes.tolist(), probabilities(logits, decision.temperature))
         return table.join(pandas.DataFrame(shares, columns=[f"p({name})" for name in classes]))
 
     @property

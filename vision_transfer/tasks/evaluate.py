@@ -199,7 +199,7 @@ def _metrics(predictor: Predictor, labelled: _Labelled) -> dict[str, Any]:
     own = own_metrics(predictor.run.config.metrics, labelled.logits, labelled.labels)
     decision, outcome = predictor.decision, None
     if decision is not None:
-        shares = probabilities(labelled.logits, predictor.temperature)
+        shares = probabilities(labelled.logits, decision.temperature)
         outcome = outcome_of(decision, predictor.classes, shares, labelled.labels)
     return {
         "data": labelled.name,

@@ -155,7 +155,11 @@ def image_section(run: RunFiles, cache_dir: Path, screen: Screen, missing: list[
         return NO_IMAGES | {"samples": samples}
     mistakes, hits = confident_mistakes(predictions), unconfident_hits(predictions)
     images = source.test_images([predictions.files[row] for row in (*mistakes, *hits)]) if source else {}
-    heated = [int(row) for row in (*mistakes[:HEAT_MAPS], *hits[:HEAT_MAPS]) if predictions.files[row] in images]
+    first = (*mistakes[:HEAT_MAPS], *hits[:HEAT_MAPS])
+    heated = [int(row) for row in first if predictions.files[row] in images]
+    if predictions.is_out_of_fold and heated:
+        missing.append("No heat maps: networks of other runs, those of the folds, predicted these images.")
+        heated = []
     heat, layer = {}, None
     if heated:
         pixels, targets = [images[predictions.files[row]] for row in heated], predictions.predicted[heated]

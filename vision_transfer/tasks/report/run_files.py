@@ -30,13 +30,15 @@ EPOCH_NUMBERS = ("train_loss", "train_accuracy", "validation_loss", "validation_
 class Predictions:
     """Predictions for the test images: log-probabilities of all classes, labels, and name of each image.
 
-    The log-probabilities are those of the logits divided by the run's `temperature`, as in `--mode=predict`.
+    The log-probabilities are those of the logits divided by the run's `temperature`, as in `--mode=predict`; with
+    `is_out_of_fold` those of the networks of folds, for which it does not hold, without one.
     """
 
     log_probabilities: Float64[np.ndarray, "examples classes"]
     labels: Int64[np.ndarray, "examples"]
     files: tuple[str, ...]
     temperature: float = 1.0
+    is_out_of_fold: bool = False
 
     @cached_property
     def probabilities(self) -> Float64[np.ndarray, "examples classes"]:
@@ -195,7 +197,7 @@ def _read_predictions(folder: RunFolder, finished: bool, missing: list[str]) -> 
         return None
     try:
         found = read_predictions(file)
-        calibration = calibration_in(folder, found)
+        calibration = None if found is None or found.is_out_of_fold else calibration_in(folder, found)
     except UserError as error:
         missing.append(f"predictions.npz cannot be read: {error}.")
         return None
@@ -205,4 +207,5 @@ def _read_predictions(folder: RunFolder, finished: bool, missing: list[str]) -> 
         return None
     temperature = 1.0 if calibration is None else calibration.temperature
     logits, labels = found.test
-    return Predictions(class_log_probabilities(logits / temperature), labels, found.files, temperature)
+    scaled = class_log_probabilities(logits / temperature)
+    return Predictions(scaled, labels, found.files, temperature, found.is_out_of_fold)
