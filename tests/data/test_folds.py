@@ -136,6 +136,17 @@ def test_equal_images_of_an_array_are_not_divided(load, tmp_path, fields):
     assert len(dataset.validation)
 
 
+def test_groups_that_the_data_s_own_splits_divide_are_named(load, image_folder):
+    def warned(pattern):
+        warnings = load(root=image_folder, image_size=16, grouped_by=pattern).warnings
+        return [one for one in warnings if "groups are in several splits" in one]
+
+    assert len(warned(r"([^/]+)/[^/]+$")) == 1, "a class is in all"
+    assert warned(r"^(.*)$") == []
+    with pytest.raises(UserError, match="no regular expression"):
+        load(root=image_folder, image_size=16, grouped_by="(")
+
+
 def test_an_empty_match_names_no_group():
     files = ("12_a.jpg", "12_b.jpg", "_1.jpg", "_2.jpg", "other.jpg")
     examples = Examples(files, np.zeros(5, np.int64), None)

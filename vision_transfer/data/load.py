@@ -24,11 +24,12 @@ from vision_transfer.data.doubts import LEAST_CONTRAST, say_too_small, say_witho
 from vision_transfer.data.find import find_source
 from vision_transfer.data.folds import named_groups, pairs_of_groups, pooled, taken, together, with_fold_as_test
 from vision_transfer.data.formats.arrays import MAX_CLASSES
+from vision_transfer.data.formats.image_files import display
 from vision_transfer.data.images.cache import Decoded, kept_mask, load_images
 from vision_transfer.data.images.decode import UndecodableError
 from vision_transfer.data.images.near_duplicates import connected, equal_contents, load_near_pairs
 from vision_transfer.data.images.resize import Form
-from vision_transfer.data.source import Examples, Source, fingerprint
+from vision_transfer.data.source import Examples, Source, fingerprint, joined
 from vision_transfer.data.subset import balanced_subset, hold_out
 from vision_transfer.errors import UserError
 from vision_transfer.runtime.console import Screen
@@ -139,7 +140,7 @@ def _with_held_out_splits(source: Source, config: DatasetConfig, cache_dir: Path
     Near-duplicates, equal files and what the user names together stay together.
     """
     if all(split in source.splits for split in SPLITS):
-        return source
+        return replace(source, warnings=(*source.warnings, *_divided_groups(source, config.grouped_by)))
     grouped = source.has_near_duplicates and config.group_near_duplicates
     source, groups = _groups(source, grouped, config.grouped_by, cache_dir, screen)
     kept_together = _groups_phrase(groups) if grouped or config.grouped_by else ""
@@ -201,6 +202,25 @@ def _groups(
     train = source.splits["train"]
     pairs = np.concatenate([equal_contents(train.contents), pairs_of_groups(named_groups(train, pattern)), near])
     return source, connected(len(train.files), pairs)
+
+
+def _divided_groups(source: Source, pattern: str | None) -> list[str]:
+    """A sentence if splits that the data has divide what the user names together."""
+    if pattern is None and not any(examples.groups for examples in source.splits.values()):
+        return []
+    splits = [split for split, examples in source.splits.items() for _ in examples.files]
+    where: dict[str, set[str]] = {}
+    for name, split in zip(named_groups(joined(list(source.splits.values())), pattern), splits, strict=True):
+        if name is not None:
+            where.setdefault(name, set()).add(split)
+    divided = sorted(name for name, splits in where.items() if len(splits) > 1)
+    if not divided:
+        return []
+    first, several = divided[0], " and ".join(split for split in SPLITS if split in where[divided[0]])
+    return [
+        f"{len(divided):,} of {len(where):,} groups are in several splits, such as {display(first)} in {several}: a test "
+        "asks what training has seen."
+    ]
 
 
 def _digests_of_arrays(examples: Examples) -> UInt8[np.ndarray, "examples 16"]:
