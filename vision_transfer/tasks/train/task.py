@@ -136,9 +136,10 @@ def train_stages(run: Run, session: Session) -> tuple[Run, list[StageOutcome], V
     starts: list[Variables] = []
     outcomes: list[StageOutcome] = []
     keys = stage_digests(run)
-    # Stages that other code may have begun, which `--reuse` goes on with, are for this run alone.
+    # Stages that other code may have begun, which `--reuse` goes on with or once went on with, are for this run alone.
     is_begun = any(run.folder.checkpoints(stage.name).exists() for stage in run.stages)
-    store = None if run.options.reuse and is_begun else run.options.shared_stages
+    has_earlier = bool((run.folder.identity() or {}).get("earlier"))
+    store = None if (run.options.reuse or has_earlier) and is_begun else run.options.shared_stages
     for position, stage in enumerate(run.stages):
         if ends_before(stage, outcomes):
             say_end_of_schedule(run, stage)
@@ -234,7 +235,12 @@ def _describe(run: Run) -> None:
     """Writes what the run is into its folder, and shows it."""
     keep_sources(run.config, run.folder.parts)
     write_json(run.folder.config_file, to_dict(run.config))
-    write_json(run.folder.identity_file, {**asdict(run.identity), "command": run.options.command})
+    recorded = run.folder.identity() or {}
+    earlier = list(recorded.get("earlier", []))
+    if recorded and run.identity.differences(recorded):
+        earlier.append({name: recorded.get(name) for name in ("code", "versions", "device")})
+    also = {"earlier": earlier} if earlier else {}
+    write_json(run.folder.identity_file, {**asdict(run.identity), "command": run.options.command, **also})
     if needs_own_copy(run.config) and run.weights is not None and hosts.is_first():
         save_initial_weights(run.folder.start, run.weights, run.network)
     say_run(run)
