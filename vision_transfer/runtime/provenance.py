@@ -84,14 +84,15 @@ def params_sha256(params: Mapping[str, Mapping[str, Any]]) -> str:
     return digest.hexdigest()
 
 
-def code_digest(parts: Sequence[str] = ("",), without: Sequence[str] = HARMLESS) -> str:
+def code_digest(parts: Sequence[str] = ("",), without: Sequence[str] = HARMLESS, *, also: Sequence[str] = ()) -> str:
     """Digest of the package's bytecode; comments, layout, docstrings and assertions do not count.
 
-    Files and folders are relative to the package, and "" is the whole package.
+    Files and folders are relative to the package, and "" is the whole package; those in `also` count though `without`
+    has them.
     """
     digest = hashlib.sha256()
     for name in source_files():
-        if _lies_in(name, parts) and not _lies_in(name, without):
+        if _lies_in(name, also) or (_lies_in(name, parts) and not _lies_in(name, without)):
             digest.update(name.encode())
             digest.update(_bytecode_sha256((PACKAGE / name).read_text(encoding="utf-8")))
     return digest.hexdigest()[:DIGEST_LENGTH]

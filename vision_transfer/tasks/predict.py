@@ -99,7 +99,7 @@ def _digest(predictor: Predictor) -> str:
             "decision": None if predictor.decision is None else asdict(predictor.decision),
             "batch_size": predictor.batch_size,
             "views": [view.__name__ for view in predictor.views],
-            "code": code_digest(),
+            "code": code_digest(also=("predict/views.py",)),
             "versions": versions(),
             "device": device_text(),
         }

@@ -143,7 +143,7 @@ def test_the_same_command_continues_after_its_time(config, measured, tmp_path, s
 def test_a_folder_of_another_commit_is_not_continued(config, measured, tmp_path, screen, monkeypatch):
     measured.error = "no chip"
     benchmark(config, tmp_path, tmp_path / "run", screen)
-    monkeypatch.setattr(task, "code_digest", lambda: "another")
+    monkeypatch.setattr(task, "code_digest", lambda also: f"another with {also}")
     with pytest.raises(UserError, match="cases left, of another code_digest"):
         benchmark(config, tmp_path, tmp_path / "run", screen)
 

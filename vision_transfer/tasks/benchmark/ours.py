@@ -144,7 +144,7 @@ def _set_up(request: dict[str, Any]) -> dict[str, Any]:
     jax.config.update("jax_enable_compilation_cache", False)
     if request["hosts"] is not None:
         hosts.start(request["hosts"])
-        hosts.compare("program", {"numeric code (digest)": code_digest(), **versions()})
+        hosts.compare("program", {"numeric code (digest)": code_digest(also=("tasks/benchmark",)), **versions()})
     return hosts.from_first("request", request)
 
 

@@ -84,7 +84,7 @@ def benchmark(config: Config, cache: Path, workdir: Path | None, screen: Screen,
     folder = workdir or DEFAULT_ROOT / f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     result: dict[str, Any] = {
         "config": {name: value for name, value in flatten(config).items() if name not in NOT_COMPARED},
-        "code_digest": code_digest(),
+        "code_digest": code_digest(also=("tasks/benchmark",)),
         "versions": versions(),
         "machine": {"driver": _driver()},
         "began": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
