@@ -218,8 +218,8 @@ def _divided_groups(source: Source, pattern: str | None) -> list[str]:
         return []
     first, several = divided[0], " and ".join(split for split in SPLITS if split in where[divided[0]])
     return [
-        f"{len(divided):,} of {len(where):,} groups are in several splits, such as {display(first)} in {several}: a "
-        "test asks what training has seen."
+        f"{len(divided):,} of {len(where):,} groups are in several splits, such as {display(first)} in {several}: "
+        "metrics on images of a group that training has seen are too good."
     ]
 
 
