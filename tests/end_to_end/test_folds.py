@@ -98,8 +98,8 @@ def test_the_folds_networks_say_nothing_about_the_final_runs_temperature_and_thr
     final = Path(found["final"]["folder"])
     assert "decision" not in vision_transfer.Run(final).predictions
     assert "decision" in vision_transfer.Run(Path(found["folds"][0]["folder"])).predictions
-    page = (final / "report.html").read_text(encoding="utf-8") if (final / "report.html").exists() else ""
-    assert not page or "those of the folds, predicted these images" in page
+    validated[0].launch("--mode=report", f"--workdir={final}").assert_is_done()
+    assert "those of the folds, predicted these images" in (final / "report.html").read_text(encoding="utf-8")
 
 
 def test_the_final_run_predicts_and_says_why_it_cannot_be_tested(validated, unsplit):
