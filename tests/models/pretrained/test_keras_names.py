@@ -1,6 +1,8 @@
 """Keras's names of tensors, also those that it gives by itself; and batch norms with their statistics."""
 
 import itertools
+import re
+from collections import Counter
 
 import h5py
 import numpy as np
@@ -8,6 +10,8 @@ import pytest
 from safetensors.numpy import save_file
 
 from vision_transfer.errors import UserError
+from vision_transfer.models.backbones.registry import find_backbone
+from vision_transfer.models.network import Network, all_parameter_shapes
 from vision_transfer.models.pretrained.keras_names import parameter_word
 from vision_transfer.models.pretrained.tensors import tensors_sha256, with_statistics
 from vision_transfer.models.pretrained.weights_file import read_weights_file
@@ -22,6 +26,13 @@ SHAPES = {
     "mixed": {"depthwise_kernel": (3, 3, 4, 1), "pointwise_kernel": (1, 1, 4, 5), "bias": (5,)},
 }
 KERAS_PARAMETERS = {"scale": "gamma", "mean": "moving_mean", "variance": "moving_variance"}
+KERAS_1_WORDS = {"kernel": "W", "scale": "gamma", "mean": "running_mean", "variance": "running_std"}
+# By the first parameter of a layer.
+KERAS_1_CLASSES = {
+    "kernel": "convolution2d",
+    "depthwise_kernel": "separableconvolution2d",
+    "scale": "batchnormalization",
+}
 
 
 @pytest.fixture
@@ -123,6 +134,47 @@ def test_ours(tensors, tmp_path):
     flat["down_bn/mean"] = flat["down_bn/mean"] + 1
     save_file(flat, tmp_path / "b.safetensors")
     assert tensors_sha256(read_weights_file(tmp_path / "b.safetensors", SHAPES).tensors) != tensors_sha256(tensors)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "name_in_release"),
+    [
+        ("xception", lambda name, kind, number: f"{kind}_{number}"),
+        ("densenet121", lambda name, kind, number: re.sub("^conv1_", "conv1/", name)),
+        ("mobilenet_v2", lambda name, kind, number: mobilenet_v2_of_2018(name)),
+    ],
+)
+def test_keras_releases_have_the_names_of_their_time(backbone, name_in_release, tmp_path):
+    """Keras loads them by order alone; layers of the same shape would be exchanged in silence by a wrong match."""
+    shapes = all_parameter_shapes(Network(find_backbone(backbone).rows, (), (224, 224, 3)))
+    rng = np.random.default_rng(0)
+    path, expected, numbers, renamed = tmp_path / "a.h5", {}, Counter(), 0
+    with h5py.File(path, "w") as file:
+        names = []
+        for layer, parameters in with_statistics(shapes).items():
+            kind = KERAS_1_CLASSES[next(iter(parameters))]
+            numbers[kind] += 1
+            names.append(name := name_in_release(layer, kind, numbers[kind]))
+            renamed += name != layer
+            expected[layer] = {parameter: rng.normal(size=shape[-1:]) for parameter, shape in parameters.items()}
+            inside = "" if backbone == "xception" else f"/{name}"
+            for parameter, shape in parameters.items():
+                words = KERAS_1_WORDS if backbone == "xception" else KERAS_PARAMETERS
+                word = "beta" if "scale" in parameters and parameter == "bias" else words.get(parameter, parameter)
+                word = f"{name}_{word}" if backbone == "xception" else word
+                file[f"{name}{inside}/{word}:0"] = np.broadcast_to(expected[layer][parameter], shape).astype("f4")
+        file.attrs["layer_names"] = [name.encode() for name in names]
+    assert renamed
+    read = read_weights_file(path, shapes).tensors
+    for layer, parameters in expected.items():
+        for parameter, values in parameters.items():
+            np.testing.assert_allclose(read[layer][parameter].reshape(-1, len(values))[0], values, rtol=1e-6)
+
+
+def mobilenet_v2_of_2018(name):
+    name = name.replace("expanded_conv_", "block_0_")
+    name = re.sub(r"^block_(\d+)_(\w+)_BN$", r"bn\1_conv_\1_bn_\2", name)
+    return re.sub(r"^block_(\d+)_(\w+)$", r"mobl\1_conv_\1_\2", name)
 
 
 def test_another_number_of_unnamed_layers_is_said(tensors, tmp_path):

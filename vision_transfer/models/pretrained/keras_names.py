@@ -2,11 +2,16 @@
 
 Where nobody named a layer, Keras calls it by its class and a number, `conv2d_3`, and the number depends on what else
 was built in the same process. Such layers are matched in their order, with as many layers of the same class.
+
+Keras loads its own releases by order alone, so they still have the names that its layers had when they were saved:
+Xception's those of Keras 1 (`convolution2d_1`), DenseNet's with a slash (`conv1/conv`), MobileNetV2's those of its
+first version (`mobl1_conv_1_expand`). These are known here.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
+from itertools import pairwise
 
 from vision_transfer.models.pretrained.tensors import (
     CONVOLUTION_RANK,
@@ -37,7 +42,18 @@ PARAMETERS = {
 NUMBERED = ("depthwise_kernel", "kernel", "pointwise_kernel", "scale", "bias", "mean", "variance")
 CONVOLUTION, DEPTHWISE, SEPARABLE = "conv2d", "depthwise_conv2d", "separable_conv2d"
 NORM, DENSE = "batch_normalization", "dense"
-AUTOMATIC_NAME = re.compile(rf"({CONVOLUTION}|{DEPTHWISE}|{SEPARABLE}|{NORM}|{DENSE})(?:_(\d{{1,9}}))?")
+# Names of classes in Keras 1.
+KERAS_1_KINDS = {"convolution2d": CONVOLUTION, "separableconvolution2d": SEPARABLE, "batchnormalization": NORM}
+KINDS = (CONVOLUTION, DEPTHWISE, SEPARABLE, NORM, DENSE, *KERAS_1_KINDS)
+AUTOMATIC_NAME = re.compile(rf"({'|'.join(KINDS)})(?:_(\d{{1,9}}))?")
+# Names of MobileNetV2's layers in Keras's release of its weights, and today.
+RENAMED = (
+    (re.compile(r"mobl0_conv_0_(\w+)"), r"expanded_conv_\1"),
+    (re.compile(r"bn0_conv(?:_0)?_bn_(\w+)"), r"expanded_conv_\1_BN"),
+    (re.compile(r"mobl(\d+)_conv_\d+_(\w+)"), r"block_\1_\2"),
+    (re.compile(r"bn(\d+)_conv(?:_\d+)?_bn_(\w+)"), r"block_\1_\2_BN"),
+    (re.compile(r"Logits"), "predictions"),
+)
 
 
 @dataclass(frozen=True)
@@ -52,17 +68,36 @@ class _UnnamedLayer:
 
 def by_keras_names(stored: Sequence[StoredTensor], shapes: Shapes) -> list[Wanted]:
     """Tensors whose last word is the parameter, with the layer's name among the others; all in Keras's layout."""
-    unnamed, remarks = _by_order(stored, shapes)
+    named, renamed = _by_name(stored, lambda words: words), _by_name(stored, _earlier_names)
+    unnamed, remarks = _by_order(stored, shapes, named.keys() | renamed.keys())
     wanted = []
     for layer, parameters in shapes.items():
         of_layer = unnamed.get(layer)
         if of_layer is None:
-            of_layer = () if layer in remarks else tuple(one for one in stored if layer in one.words[:-1])
+            of_layer = () if layer in remarks else tuple(named.get(layer) or renamed.get(layer, ()))
         for parameter, shape in parameters.items():
             words = accepted_words(parameters, parameter)
             candidates = tuple(one for one in of_layer if parameter_word(one.words[-1]) in words)
             wanted.append(Wanted(layer, parameter, shape, candidates, (Layout(shape),), remarks.get(layer, "")))
     return wanted
+
+
+def _by_name(
+    stored: Sequence[StoredTensor], names: Callable[[tuple[str, ...]], Iterable[str]]
+) -> dict[str, list[StoredTensor]]:
+    """The tensors by each of the names that the words around them give."""
+    found: dict[str, list[StoredTensor]] = {}
+    for tensor in stored:
+        for name in dict.fromkeys(names(tensor.words[:-1])):
+            found.setdefault(name, []).append(tensor)
+    return found
+
+
+def _earlier_names(words: tuple[str, ...]) -> Iterator[str]:
+    """Today's names of layers that Keras once called otherwise: `conv1/conv` is `conv1_conv`."""
+    yield from (f"{first}_{second}" for first, second in pairwise(words))
+    for word in words:
+        yield from (match.expand(today) for pattern, today in RENAMED if (match := pattern.fullmatch(word)))
 
 
 def by_onnx_names(stored: Sequence[StoredTensor], shapes: Shapes) -> list[Wanted]:
@@ -113,10 +148,12 @@ def accepted_words(parameters: Mapping[str, object], parameter: str) -> set[str]
 
 
 def _by_order(
-    stored: Sequence[StoredTensor], shapes: Shapes
+    stored: Sequence[StoredTensor], shapes: Shapes, named: Set[str]
 ) -> tuple[dict[str, tuple[StoredTensor, ...]], dict[str, str]]:
-    """The tensors of the layers that are matched by order; and for those that cannot be, what the file has instead."""
-    named = {word for tensor in stored for word in tensor.words[:-1]}
+    """The tensors of the layers that are matched by order; and for those that cannot be, what the file has instead.
+
+    `named` are all names of layers in the file.
+    """
     of_kind: dict[str, list[str]] = {}
     for layer, parameters in shapes.items():
         of_kind.setdefault(_kind(parameters), []).append(layer)
@@ -158,7 +195,8 @@ def _unnamed_layers(stored: Sequence[StoredTensor]) -> list[_UnnamedLayer]:
     for tensor in stored:
         if len(tensor.words) > 1 and (match := AUTOMATIC_NAME.fullmatch(name := tensor.words[-2])):
             around = tuple(word for word in tensor.words[:-2] if word != name)
-            found.setdefault((match[1], around, int(match[2] or 0)), []).append(tensor)
+            kind = KERAS_1_KINDS.get(match[1], match[1])
+            found.setdefault((kind, around, int(match[2] or 0)), []).append(tensor)
     layers = [
         _UnnamedLayer(kind, around, (min(one.place for one in tensors), number), tuple(tensors))
         for (kind, around, number), tensors in found.items()
