@@ -1,5 +1,6 @@
 """Signals: noted by the handler, obeyed at safe points, and enforced where there are none."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -92,6 +93,29 @@ def test_a_second_signal_ends_what_is_deferred():
         "with stop.deferred():\n    print('ready', flush=True)\n    time.sleep(600)\n", times=2
     )
     assert status == 143 and seconds < 8
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_reader_that_stopped_reading_does_not_keep_the_process(times):
+    """The main thread holds the stream's lock while it waits, and the thread that ends the process writes, too."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", STARTS + "print('ready', flush=True)\nwhile True: print('x' * 1000)\n"],
+        cwd=ROOT,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        bufsize=0,
+    )
+    with process:
+        assert process.stdout.readline() == b"ready\n"
+        time.sleep(1)  # until the pipe is full
+        for _ in range(times):
+            process.send_signal(signal.SIGTERM)
+            time.sleep(0.3)
+        try:
+            assert process.wait(timeout=10) == 143
+        finally:
+            process.kill()
 
 
 def test_devices_that_compute_do_not_delay_the_end():

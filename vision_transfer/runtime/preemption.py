@@ -12,11 +12,12 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import TextIO
 
 from vision_transfer.runtime.program import program_name
 
@@ -24,6 +25,8 @@ from vision_transfer.runtime.program import program_name
 GRACE_SECONDS = 8.0
 # Where there is nothing to save, such as in a compilation or in waiting for a lock.
 IDLE_SECONDS = 2.0
+# Time to write the last words in.
+WRITING_SECONDS = 1.0
 # Between two looks at the main thread.
 SECONDS_BETWEEN_LOOKS = 0.1
 # Shells add it to the number of the signal that ended a process.
@@ -99,35 +102,51 @@ class StopSignal:
             late = time.monotonic() - asked
             if late > GRACE_SECONDS:
                 name = signal.Signals(number).name
-                sys.stderr.write(
+                _write_in_time(
+                    sys.stderr,
                     f"{program_name()}: cut off, because it did not end within {GRACE_SECONDS:.0f} s of {name}. "
-                    f"{ADVICE} from the last checkpoint.\n"
+                    f"{ADVICE} from the last checkpoint.\n",
                 )
                 break
             if late > IDLE_SECONDS and not self._deferring and not self._raised:
-                sys.stdout.write(f"Stopped. {ADVICE}.\n")
+                _write_in_time(sys.stdout, f"Stopped. {ADVICE}.\n")
                 break
-        leave(STATUS_BASE + number, _children())
+        else:
+            _write_in_time(sys.stdout, "")
+        # Last, and without a call that lets the main thread run: it would take the end of a child for a failure.
+        for child in _children():
+            with suppress(OSError):
+                os.kill(child, signal.SIGTERM)
+        os._exit(STATUS_BASE + number)
 
 
-def leave(status: int, children: Sequence[int] = ()) -> None:
-    """Ends the process with its output written, and nothing else done; asks `children`, process ids, to end, too.
+def leave(status: int) -> None:
+    """Ends the process with its output written, and nothing else done.
 
     The end of the interpreter would wait for devices or, on a CPU, free what their threads still compute with: that
     ended in a segmentation fault. Locks are the system's, which frees them.
     """
-    if sys.stdout.isatty():
-        sys.stdout.write("\x1b[?25h")  # a progress bar hides the cursor
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except (OSError, ValueError):  # a closed pipe
-            continue
-    # Last, and without a call that lets the main thread run: it would take the end of a child for a failure.
-    for child in children:
-        with suppress(OSError):
-            os.kill(child, signal.SIGTERM)
+    _write_last(sys.stdout, "")
     os._exit(status)
+
+
+def _write_in_time(stream: TextIO, text: str) -> None:
+    """Writes the last words of the process, unless whoever reads them has stopped reading: the main thread may be
+    waiting for the same reader.
+    """
+    writer = threading.Thread(target=_write_last, args=(stream, text), daemon=True)
+    writer.start()
+    writer.join(WRITING_SECONDS)
+
+
+def _write_last(stream: TextIO, text: str) -> None:
+    with suppress(OSError, ValueError):  # a closed pipe
+        stream.write(text)
+    for each in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            if each is sys.stdout and each.isatty():
+                each.write("\x1b[?25h")  # a progress bar hides the cursor
+            each.flush()
 
 
 def leave_when_asked() -> None:
