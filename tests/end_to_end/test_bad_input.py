@@ -54,6 +54,11 @@ IN_FLAGS = {
         ["--config=search", "--config.schedule=head"],
         ["--config.schedule: has no effect", "set that: --config.search.freeze=…"],
     ),
+    "workdir of a mode that needs none": (
+        [SMALL, "--mode=summary", "--workdir=run"],
+        ["--workdir: is not for this command", "the folder of a run"],
+    ),
+    "config of a mode that needs none": (["--mode=cache", SMALL], ["--config: is not for this command"]),
     "seed of a study": (["--config=ablation", "--config.seed=3"], ["--config.seed: has no effect", '"(3,)"']),
     "unknown recipe key": ([f"{SMALL}:epoch=3"], ["epoch=3", "unknown key 'epoch'", "did you mean epochs?"]),
     "ill-typed recipe": ([f"{SMALL}:epochs=few"], ["epochs: got 'few'", "int"]),

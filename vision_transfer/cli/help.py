@@ -35,7 +35,9 @@ SWITCHES = {
 }
 # Those that only some modes and tasks read (`Entry.flags`).
 FLAGS_OF_FEW = {name: meaning for name, meaning in MODE_FLAGS.items() if name != "hosts"} | {
-    "dry_run": SWITCHES["dry_run"]
+    "dry_run": SWITCHES["dry_run"],
+    "config": "the experiment that a task or mode does",
+    "workdir": "the folder of a run",
 }
 FLAG_NAMES = ("config", "workdir", "mode", *MODE_FLAGS, *SWITCHES, "help")
 # Width of the help, and the columns where the meanings of flags, and of modes and tasks, start.
