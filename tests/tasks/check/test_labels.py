@@ -108,12 +108,20 @@ def test_outliers_are_far_from_all_but_a_group_of_its_own_is_none(clouds):
     features = np.abs(clouds[0]) + 10
     strange = features.copy()
     strange[17, :8] *= -1
-    assert [place for place, _ in outliers(strange)] == [17]
-    assert outliers(features) == []
-    assert outliers(features[:3]) == []
+    alone = np.arange(180)
+    assert [place for place, _ in outliers(strange, alone)] == [17]
+    assert outliers(features, alone) == []
+    assert outliers(features[:3], alone[:3]) == []
     # as many photos as there are neighbours, in another light
     strange[20:50, :8] *= -1
-    assert 20 not in [place for place, _ in outliers(strange)]
+    assert 20 not in [place for place, _ in outliers(strange, alone)]
+
+
+def test_images_beside_many_copies_are_no_outliers(clouds):
+    features = np.abs(clouds[0]) + 10
+    copies = features[[5] * 40] + np.random.default_rng(1).normal(0, 1e-3, (40, 16))
+    found = outliers(np.concatenate([features, copies]), np.concatenate([np.arange(180), [5] * 40]))
+    assert found == []
 
 
 def test_exchanged_labels_of_photos_are_found(data_folder, vgg16_params, tmp_path, screen):

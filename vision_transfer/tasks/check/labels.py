@@ -121,16 +121,23 @@ def outvoted(
     return (labels[nearest] == labels[:, None]).sum(axis=1) <= MOST_VOTES
 
 
-def outliers(features: Float[np.ndarray, "examples features"]) -> list[tuple[int, float]]:
-    """Place and local outlier factor of each image that is unlike all others, by the cosine distance."""
+def outliers(
+    features: Float[np.ndarray, "examples features"], groups: Int[np.ndarray, "examples"]
+) -> list[tuple[int, float]]:
+    """Place and local outlier factor of each image that is unlike all others, by the cosine distance.
+
+    Only the first image of each group of near-duplicates takes part: more copies than neighbours are so close together
+    that ordinary images beside them would seem to lie far away.
+    """
     from sklearn.neighbors import LocalOutlierFactor
 
-    if len(features) <= NEIGHBOURS:
+    places = np.unique(groups, return_index=True)[1]
+    if len(places) <= NEIGHBOURS:
         return []
     model = LocalOutlierFactor(NEIGHBOURS, metric="cosine")
-    model.fit(features)
+    model.fit(features[places])
     factors = -model.negative_outlier_factor_
-    return [(int(place), float(factors[place])) for place in np.flatnonzero(factors > LEAST_FACTOR)]
+    return [(int(places[row]), float(factors[row])) for row in np.flatnonzero(factors > LEAST_FACTOR)]
 
 
 def _cross_validated(

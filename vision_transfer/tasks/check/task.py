@@ -149,7 +149,7 @@ def _check_labels(
     places = np.flatnonzero(scan.decoded)
     labels, groups = scan.labels[places], connected(len(scan.files), pairs)[places]
     findings = []
-    for row, factor in outliers(features):
+    for row, factor in outliers(features, groups):
         place = int(places[row])
         detail = f"{scan.class_of(place)}; it lies {factor:.1f} times as far from its neighbours as they do from theirs"
         findings.append(Finding("outlier", detail, (scan.files[place],), (place,), factor))
