@@ -3,10 +3,12 @@
 import shutil
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from vision_transfer.data import load as load_module
 from vision_transfer.data.images import near_duplicates
+from vision_transfer.errors import UserError
 
 SPLITS = ("train", "validation", "test")
 
@@ -62,6 +64,20 @@ def test_equal_files_stay_together_in_any_case(load, unsplit):
     for split in SPLITS:
         files = {file for file in getattr(dataset, split).files if file.startswith("cat/")}
         assert {file.replace("same ", "") for file in files} == {file for file in files if "same" not in file}
+
+
+@pytest.mark.parametrize("way", ["equal files", "grouped_by"])
+def test_a_class_whose_images_all_stay_together_is_named(load, unsplit, way):
+    given = {}
+    if way == "equal files":
+        for number in range(1, len(list((unsplit / "bird").iterdir()))):
+            shutil.copy(unsplit / "bird/0.png", unsplit / f"bird/{number}.png")
+    else:
+        given = {"grouped_by": "^bird"}
+    count = len(list((unsplit / "bird").iterdir()))
+    message = rf"no image of the class bird can be held out for test: its {count} images are in 1 group of images"
+    with pytest.raises(UserError, match=message):
+        load(root=unsplit, image_size=16, **given)
 
 
 def test_damaged_thumbnails_and_pairs_are_made_again(load, unsplit, tmp_path):

@@ -153,6 +153,8 @@ def _with_held_out_splits(source: Source, config: DatasetConfig, cache_dir: Path
             continue
         train = splits["train"]
         kept, held = _held_out(train, fraction, split, config.split_seed, groups, cache_dir)
+        if fraction:
+            _check_held_out(source, train, held, split, groups)
         splits["train"], splits[split], groups = train.take(kept), train.take(held), groups[kept]
         held_out = (
             f"{len(held):,} of the {len(train.files):,} training images ({fraction:.3g} of each class, chosen by a "
@@ -162,6 +164,23 @@ def _with_held_out_splits(source: Source, config: DatasetConfig, cache_dir: Path
         notes.append(f"There is no {split} split: {held_out if fraction else left_empty}")
     ordered = {split: splits[split] for split in SPLITS}
     return replace(source, splits=ordered, note=" ".join([source.note, *notes]))
+
+
+def _check_held_out(
+    source: Source, train: Examples, held: Int32[np.ndarray, "held"], split: str, groups: Int32[np.ndarray, "examples"]
+) -> None:
+    """Raises UserError if none of a class's several images is held out, because of what stays together."""
+    counts = np.bincount(train.labels, minlength=len(source.classes))
+    chosen = np.bincount(train.labels[held], minlength=len(source.classes))
+    for label in np.flatnonzero((counts > 1) & (chosen == 0))[:1]:
+        number = len(np.unique(groups[train.labels == label]))
+        raise UserError(
+            f"{source.name}: no image of the class {source.classes[label]} can be held out for {split}: its "
+            f"{counts[label]:,} images are in {number} group{'' if number == 1 else 's'} of images that stay together "
+            "(equal or nearly equal ones, and those of one group of config.dataset.grouped_by or of the column "
+            "group). Add images of other groups, remove the class, or divide groups after all: omit grouped_by, or "
+            "--config.dataset.group_near_duplicates=False"
+        )
 
 
 def _held_out(
