@@ -17,7 +17,7 @@ from filelock import FileLock
 from vision_transfer.config import digested
 from vision_transfer.runs.prepare import Run
 from vision_transfer.runtime.console import Screen
-from vision_transfer.runtime.files import new_folder, remove_leftovers
+from vision_transfer.runtime.files import new_folder, remove_leftovers, waited_for
 from vision_transfer.runtime.provenance import json_digest
 from vision_transfer.training import checkpoints
 from vision_transfer.training.loop import LAST
@@ -61,7 +61,9 @@ def shared_stage(store: Path | None, key: str, folder: Path, screen: Screen) -> 
         yield
         return
     store.mkdir(parents=True, exist_ok=True)
-    with FileLock(store / f"{key}.lock"):
+    with waited_for(
+        FileLock(store / f"{key}.lock"), f"training the stage {folder.name}, which this run shares", screen
+    ):
         kept = store / key / LAST
         checkpoints.clean(store / key)
         if _is_finished(kept):

@@ -165,19 +165,25 @@ def held(lock: FileLock) -> Iterator[bool]:
 
 
 @contextmanager
-def shared_folder(folder: Path, doing: str, screen: Screen) -> Iterator[None]:
-    """Creates a folder of the cache, holds its lock `FOLDER.lock`, and removes what killed processes left in it.
-
-    If another process has the lock, tells the user what it is `doing`, and waits.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder.with_suffix(".lock"))
+def waited_for(lock: FileLock, doing: str, screen: Screen) -> Iterator[None]:
+    """Holds the lock. If another process has it, tells the user what that process is `doing`, and waits."""
     try:
         holding = lock.acquire(timeout=SECONDS_BEFORE_SAYING_THAT_IT_WAITS)
     except Timeout:
         screen.say(f"Another process is {doing}; waiting for it.")
         holding = lock.acquire()
     with holding:
+        yield
+
+
+@contextmanager
+def shared_folder(folder: Path, doing: str, screen: Screen) -> Iterator[None]:
+    """Creates a folder of the cache, holds its lock `FOLDER.lock`, and removes what killed processes left in it.
+
+    Where another process is `doing` something with it, waits for that process; see `waited_for`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with waited_for(FileLock(folder.with_suffix(".lock")), doing, screen):
         folder.mkdir(exist_ok=True)  # it may have been pruned meanwhile
         remove_leftovers(folder)
         yield

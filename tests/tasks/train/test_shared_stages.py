@@ -2,10 +2,13 @@
 
 import json
 import signal
+import threading
 
 import pytest
 
 from vision_transfer.runs.prepare import RunOptions
+from vision_transfer.runs.shared_stages import shared_stage
+from vision_transfer.runtime import files
 from vision_transfer.runtime.preemption import Stopped, StopSignal
 from vision_transfer.tasks.train.task import train
 from vision_transfer.tasks.train.trackers import Session
@@ -49,6 +52,24 @@ def test_a_stage_that_other_code_began_is_not_shared_later_either(small, tmp_pat
     train(small(), RunOptions(*place, shared_stages=store), screen)
     assert len(json.loads(file.read_text())["earlier"]) == 1
     assert not list(store.glob("*/last"))
+
+
+def test_waiting_for_another_that_trains_the_stage_is_said(tmp_path, screen, monkeypatch):
+    monkeypatch.setattr(files, "SECONDS_BEFORE_SAYING_THAT_IT_WAITS", 0.1)
+
+    def take():
+        with shared_stage(tmp_path, "key", tmp_path / "run/head", screen):
+            pass
+
+    with shared_stage(tmp_path, "key", tmp_path / "other/head", screen):
+        waiting = threading.Thread(target=take)
+        waiting.start()
+        waiting.join(0.5)
+        assert waiting.is_alive()
+        said = " ".join(screen.console.file.getvalue().split())
+        assert "Another process is training the stage head, which this run shares; waiting for it." in said
+    waiting.join(20)
+    assert not waiting.is_alive()
 
 
 def test_a_run_that_begins_shares_its_stages(small, tmp_path, screen):
