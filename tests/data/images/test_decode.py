@@ -240,6 +240,34 @@ def test_a_range_of_values_is_read_in_full(dtype, value_range):
     assert decode.wide_values(saved(Image.fromarray(values), kind)) == (values.min(), values.max())
 
 
+@pytest.mark.parametrize("comment", [b"", b"# 12 bits\n"])
+def test_the_range_of_a_pgm_file_is_of_its_own_values(comment):
+    """Pillow scales them to 16 bits, by the largest value in the header."""
+    values = np.linspace(0, 4095, 63).reshape(7, 9).astype(">u2")
+    content = b"P5\n" + comment + b"9 7\n4095\n" + values.tobytes()
+    expected = np.rint(np.clip(values / 2000, 0, 1) * 255)
+    np.testing.assert_array_equal(decode_image(content, 1, (0.0, 2000.0))[..., 0], expected)
+    assert decode.wide_values(content) == (0, 4095)
+    assert decode_image(content, 1).max() == 255
+    colours = b"P6\n3 7\n4095\n" + values.tobytes()
+    with pytest.raises(UndecodableError, match="16 bits with colours"):
+        decode_image(colours, 3, (0.0, 2000.0))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_zero_is_white_in_files_that_say_so(dtype):
+    values = np.linspace(0, np.iinfo(dtype).max, 63).reshape(7, 9).astype(dtype)
+    stream = io.BytesIO()
+    # Pillow stores eight bits turned round, and sixteen as they are.
+    Image.fromarray(np.iinfo(dtype).max - values if dtype == np.uint8 else values).save(
+        stream, "TIFF", tiffinfo={262: 0}
+    )
+    found = decode_image(stream.getvalue(), 1)[..., 0]
+    np.testing.assert_array_equal(found, 255 - (values >> (8 * values.itemsize - 8)).astype(np.uint8))
+    if dtype == np.uint16:
+        assert decode_image(stream.getvalue(), 1, (0.0, 65535.0))[0, 0] == 255
+
+
 def test_a_range_of_values_does_not_touch_eight_bits():
     content = saved(Image.fromarray(noise(7, 9, 3)), "PNG")
     np.testing.assert_array_equal(decode_image(content, 3, (0.0, 4095.0)), noise(7, 9, 3))

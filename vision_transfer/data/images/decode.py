@@ -9,6 +9,7 @@ as in TensorFlow.
 import errno
 import io
 import os
+import re
 import stat
 import threading
 from collections.abc import Callable
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 # Part of the cache's key: to be raised when the same bytes give other pixels.
-DECODER_VERSION = 2
+DECODER_VERSION = 3
 MAX_FILE_BYTES = 100 * 2**20
 # Above the largest phone sensors in common use (108 megapixels); as RGB 360 MB.
 MAX_PIXELS = 120_000_000
@@ -53,6 +54,12 @@ _MAX_REASON_LENGTH = 200
 # Position of the number of bits per channel in a PNG's header, and its tag in a TIFF.
 _PNG_DEPTH_AT = 24
 _TIFF_BITS_PER_SAMPLE = 258
+# The meaning of grey values in a TIFF, and that of X-rays and scans in which 0 is white.
+_TIFF_PHOTOMETRIC, _TIFF_WHITE_IS_ZERO = 262, 0
+# Magic number, width and height of a PGM or PPM file, and its largest value; comments may be in between.
+_PNM_GAP = rb"(?:\s|#[^\n]*\n)+"
+_PNM_HEADER = re.compile(rb"P[2356]" + 2 * (_PNM_GAP + rb"\d{1,9}") + _PNM_GAP + rb"(\d{1,5})\s")
+_LARGEST_BYTE = 255
 _one_large_image = threading.Lock()
 
 
@@ -126,8 +133,8 @@ def decode_image(
 ) -> UInt8[np.ndarray, "height width channels"]:
     """Decodes an image file's bytes to RGB (`channels` 3) or grey (1), upright by its EXIF tag.
 
-    `value_range` has the values that become 0 and 255 in grey files of more than 8 bits; values beyond are clipped.
-    Without it, the upper 8 of 16 bits are read.
+    `value_range` has the values that become 0 and 255 in grey files of more than 8 bits (255 and 0 in a TIFF file in
+    which 0 is white); values beyond are clipped. Without it, the upper 8 of 16 bits are read.
 
     Raises:
         UndecodableError: not an image, damaged, too large, or of a kind without 8-bit values.
@@ -173,7 +180,7 @@ def wide_values(content: bytes) -> tuple[float, float] | None:
             _check_pixels(image, content)
             if not is_wide_grey(image):
                 return None
-            values = np.asarray(image)
+            values = _own_values(image, content)
             return float(values.min()), float(values.max())
     except MemoryError:  # says nothing about the file
         raise
@@ -223,13 +230,29 @@ def _eight_bits(image: "Image.Image", content: bytes, value_range: tuple[float, 
     from PIL import Image
 
     if is_wide_grey(image):
-        return Image.fromarray(_reduced(np.asarray(image), value_range))
+        small = _reduced(_own_values(image, content) if value_range else np.asarray(image), value_range)
+        # Pillow turns these round in files of 8 bits only.
+        white_is_zero = getattr(image, "tag_v2", {}).get(_TIFF_PHOTOMETRIC) == _TIFF_WHITE_IS_ZERO
+        return Image.fromarray(255 - small if white_is_zero and image.mode != "F" else small)
     if value_range and _has_wide_colours(image, content):
         raise UndecodableError(
             "16 bits with colours or transparency, which value_range cannot be applied to: save it with 8 bits"
         )
     # Converting directly gives the same pixels, but also a warning.
     return image.convert("RGBA") if image.mode == "P" and "transparency" in image.info else image
+
+
+def _own_values(image: "Image.Image", content: bytes) -> np.ndarray:
+    """The values in a grey file of more than 8 bits. Pillow scales those of a PGM file to 16 bits."""
+    values = np.asarray(image)
+    largest = _largest_of_pnm(content) if image.format == "PPM" else None
+    return values if largest is None else np.rint(values * (largest / _LARGEST_WIDE)).astype(values.dtype)
+
+
+def _largest_of_pnm(content: bytes) -> int | None:
+    """The largest value that a PGM or PPM file declares, white; None for a file without it."""
+    header = _PNM_HEADER.match(content)
+    return int(header[1]) if header else None
 
 
 def _reduced(values: np.ndarray, value_range: tuple[float, ...]) -> UInt8[np.ndarray, "height width"]:
@@ -257,6 +280,8 @@ def _has_wide_colours(image: "Image.Image", content: bytes) -> bool:
     """Whether an image in colour has 16 bits per channel, of which Pillow keeps the upper 8."""
     if image.format == "PNG":
         return content[_PNG_DEPTH_AT] > 8
+    if image.format == "PPM":
+        return (_largest_of_pnm(content) or 0) > _LARGEST_BYTE
     bits = getattr(image, "tag_v2", {}).get(_TIFF_BITS_PER_SAMPLE, (8,))
     return max(bits if isinstance(bits, tuple) else (bits,)) > 8
 
