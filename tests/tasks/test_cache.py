@@ -18,6 +18,7 @@ NOW, DAY = 2_000_000_000.0, 86_400
 FRESH, OLD, FOREIGN = "0" * 16, "1" * 16, "2" * 16
 DECODED = "d" * 32
 THUMBNAILS = "e" * 32
+PART = f"heads-{'b' * 16}.py"
 PROGRAM = f"jit_run_steps-{'a' * 64}"
 EVERYTHING = {
     "weights/vgg16_notop",
@@ -29,6 +30,7 @@ EVERYTHING = {
     f"held_out/{THUMBNAILS}",
     f"stamps/{THUMBNAILS}-train",
     f"stamps/{FRESH}",
+    f"parts/{PART}",
     f"features/{FRESH}",
     f"features/{OLD}",
     f"compiled/{PROGRAM}",
@@ -69,6 +71,8 @@ def cache(tmp_path):
     for name in (f"{THUMBNAILS}-train", FRESH):
         write(tmp_path / "stamps" / name)
     write(tmp_path / "stamps" / "mine")
+    write(tmp_path / "parts" / PART)
+    write(tmp_path / "parts" / "mine.py")
     write_store(tmp_path, FRESH, 1, **computed_by(augmented=False))
     write_store(tmp_path, OLD, 40, code="of long ago", jax="0.1")
     write(tmp_path / "features" / "notes.txt")
@@ -140,6 +144,7 @@ def test_files_of_others_stay_and_empty_folders_do_not(cache):
         "datasets/my images/cat.jpg",
         "thumbnails/mine",
         "stamps/mine",
+        "parts/mine.py",
         "features/notes.txt",
         f"features/{OLD}/mine.txt",
         "compiled/my-cache",

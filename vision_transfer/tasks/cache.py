@@ -19,6 +19,8 @@ from rich import box
 from rich.filesize import decimal
 from rich.table import Column, Table
 
+from vision_transfer.config.own_parts import DIGEST_LENGTH
+from vision_transfer.config.own_parts import FOLDER as PARTS_FOLDER
 from vision_transfer.data.dataset import DIGEST_BYTES
 from vision_transfer.data.download import DOWNLOADS_FOLDER, PUBLIC_FILES
 from vision_transfer.data.find import FETCHED_FOLDER
@@ -44,6 +46,7 @@ _DECODED_KEY = re.compile(r"[0-9a-f]{32}")
 _DIGEST_FILE = re.compile(rf"[0-9a-f]{{{2 * DIGEST_BYTES}}}")
 # Of a feature store, or of a split of decoded images or of files.
 _STAMPS_FILE = re.compile(r"[0-9a-f]{16}|[0-9a-f]{32}-(train|validation|test)")
+_PARTS_FILE = re.compile(rf".+-[0-9a-f]{{{DIGEST_LENGTH}}}\.py")
 _DECODED_FILES = ("manifest.json", "images.npy", "labels.npy", "digests.npy")
 _COMPILED_FILE = re.compile(r"(?P<program>.+)-[0-9a-f]{64}-(cache|atime)")
 _AGE = re.compile(r"older_than:(\d+)([hd])")
@@ -182,6 +185,7 @@ KINDS: dict[str, Callable[[Path], Iterator[Entry]]] = {
     STAMPS_FOLDER: _small_files(STAMPS_FOLDER, _STAMPS_FILE, "digests of files that need not be read again"),
     CONTRAST_FOLDER: _small_files(CONTRAST_FOLDER, _DIGEST_FILE, "which images of a split have no contrast"),
     HELD_OUT_FOLDER: _small_files(HELD_OUT_FOLDER, _DIGEST_FILE, "which of many images are held out of training"),
+    PARTS_FOLDER: _small_files(PARTS_FOLDER, _PARTS_FILE, "copy of a file of your own parts, for workers"),
     FEATURES_FOLDER: _features,
     COMPILED_FOLDER: _compiled,
 }
