@@ -59,6 +59,10 @@ IN_FLAGS = {
         ["--workdir: is not for this command", "the folder of a run"],
     ),
     "config of a mode that needs none": (["--mode=cache", SMALL], ["--config: is not for this command"]),
+    "last epochs in a search": (
+        ["--config=search", "--config.evaluate=last"],
+        ["config.evaluate: got 'last'", "'best'"],
+    ),
     "seed of a study": (["--config=ablation", "--config.seed=3"], ["--config.seed: has no effect", '"(3,)"']),
     "unknown recipe key": ([f"{SMALL}:epoch=3"], ["epoch=3", "unknown key 'epoch'", "did you mean epochs?"]),
     "ill-typed recipe": ([f"{SMALL}:epochs=few"], ["epochs: got 'few'", "int"]),

@@ -169,6 +169,8 @@ def _problems(config: Config) -> Iterator[str]:
     if search.least_epochs > search.most_epochs:
         most = search.most_epochs
         yield f"config.search.least_epochs: got {search.least_epochs}; allowed is at most most_epochs, {most}"
+    if config.task == "search" and config.evaluate != "best":
+        yield f"config.evaluate: got {config.evaluate!r}; a search compares and tests best epochs: allowed is 'best'"
     values = dataset.value_range
     if values and not (len(values) == 2 and values[0] < values[1]):
         yield f"config.dataset.value_range: got {values!r}; allowed are two numbers, the first the smaller"
