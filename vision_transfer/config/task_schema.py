@@ -195,7 +195,9 @@ class SearchConfig:
     learning_rates: tuple[float, ...] = setting(
         (3e-4, 1e-4), "learning rates of fine-tuning to try", instead_of=("stages.tune.optimizer.lr",)
     )
-    least_epochs: int = setting(1, "epochs of the first round of fine-tuning, at least", minimum=1)
+    # After one epoch ways differ by what they have not forgotten yet: on 1,000 images of CIFAR-10 a rate of 1e-4 had
+    # 0.892 and one of 3e-4 had 0.862, after seven epochs 0.902 and 0.912.
+    least_epochs: int = setting(3, "epochs of the first round of fine-tuning, at least", minimum=1)
     most_epochs: int = setting(
         15, "epochs of the last round of fine-tuning, at most", minimum=1, instead_of=("stages.tune.epochs",)
     )
