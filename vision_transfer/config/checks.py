@@ -165,10 +165,6 @@ def _problems(config: Config) -> Iterator[str]:
     if dataset.splits != SplitsConfig() and dataset.name.partition(":")[0] != "tfds":
         yield f"config.dataset.splits: are for TensorFlow Datasets (tfds:NAME); config.dataset.name is {dataset.name!r}"
     yield from _fold_problems(config)
-    search = config.search
-    if search.least_epochs > search.most_epochs:
-        most = search.most_epochs
-        yield f"config.search.least_epochs: got {search.least_epochs}; allowed is at most most_epochs, {most}"
     if config.task == "search" and config.evaluate != "best":
         yield f"config.evaluate: got {config.evaluate!r}; a search compares and tests best epochs: allowed is 'best'"
     values = dataset.value_range

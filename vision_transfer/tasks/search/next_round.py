@@ -48,7 +48,7 @@ def next_round(plan: Search, journal: Journal, budget: float) -> Round | None:
     best = with_best_heads(scored, listed)
     allowance = Allowance(
         left - pace.test_seconds({*pace.with_features, *best}),
-        plan.config.search.least_epochs,
+        min(plan.config.search.least_epochs, plan.config.search.most_epochs),
         plan.config.search.most_epochs,
         pace.way_seconds,
         by_folds=bool(plan.folds),

@@ -61,7 +61,7 @@ def search(config: Config, options: RunOptions, screen: Screen, launcher: str | 
             remove(plan.folder / ROUNDS)
         journal = Journal(plan.folder, plan.digest, 1 / flops_per_second())
         if not options.reuse:
-            _check_unchanged(journal)
+            _check_unchanged(journal, by_workers=bool(workers[0]))
         shared = None if options.rerun else SHARED_STAGES
         # the run of a fold is tested on images of training
         own = replace(options, workdir=None, shared_stages=shared, test=bool(plan.folds))
@@ -123,13 +123,17 @@ def _prepare(config: Config, options: RunOptions, screen: Screen) -> Search:
     return plan
 
 
-def _check_unchanged(journal: Journal) -> None:
-    """Raises OtherConditions where other code, versions or devices than those of later runs computed an earlier one."""
-    now = conditions()
+def _check_unchanged(journal: Journal, *, by_workers: bool) -> None:
+    """Raises OtherConditions where other code, versions or devices than those of later runs computed an earlier one.
+
+    Workers have devices of their own, which this process must not open; they look at them themselves.
+    """
     for candidate, entry in journal.entries.items():
         for folder in entry.folders:
             recorded = RunFolder(folder).identity()
-            if recorded is not None and (differences := now.differences(recorded)):
+            if recorded is None:
+                continue
+            if differences := conditions(recorded.get("device") if by_workers else None).differences(recorded):
                 raise OtherConditions(
                     f"{folder}: {candidate.name} was trained under other conditions than later runs would be:\n  "
                     + "\n  ".join(differences)
