@@ -161,15 +161,16 @@ def _resolved(config: Config, network: Network) -> Config:
     dataset, model = config.dataset, config.model
     return replace(
         config,
-        init_from=_absolute(config.init_from),
-        dataset=replace(dataset, image_size=height, channels=channels, root=_absolute(dataset.root)),
+        init_from=absolute_or_hub(config.init_from),
+        dataset=replace(dataset, image_size=height, channels=channels, root=absolute_or_hub(dataset.root)),
         model=replace(
-            model, preprocessing=network.preprocessing, output=output, weights_path=_absolute(model.weights_path)
+            model, preprocessing=network.preprocessing, output=output, weights_path=absolute_or_hub(model.weights_path)
         ),
     )
 
 
-def _absolute(path: str | None) -> str | None:
+def absolute_or_hub(path: str | None) -> str | None:
+    """A path of the user's as an absolute one; a name on the hub, or None, as it is."""
     return path if path is None or on_hub(path) else absolute_path(path)
 
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -120,6 +121,9 @@ def test_a_run_from_other_weights_is_another_run(start):
     config = checked(with_stages(default_config(), head=stage(freeze="all")))
     runs = [PlannedRun("run", with_value(config, start, path), {}) for path in (None, "first", "second")]
     assert len({run.key for run in runs}) == len({run.first_stage_key for run in runs}) == 3
+    assert len({Study("s", (run,)).digest for run in runs}) == 3
+    absolute = with_value(runs[1].config, start, str(Path("first").absolute()))
+    assert Study("s", (PlannedRun("run", absolute, {}),)).digest == Study("s", (runs[1],)).digest
 
 
 def write_image(path, seed):

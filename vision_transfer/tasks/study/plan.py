@@ -8,6 +8,7 @@ from vision_transfer.config.schema import DatasetConfig
 from vision_transfer.data.batches import batches_per_pass
 from vision_transfer.data.load import data_fingerprint
 from vision_transfer.errors import UserError
+from vision_transfer.runs.prepare import absolute_or_hub
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.provenance import json_digest
 
@@ -69,18 +70,22 @@ class Study:
 
     @property
     def digest(self) -> str:
-        """Of all runs' configs, names and labels."""
+        """Of all runs' configs, names, labels, and the weights or runs that they start from."""
         starts = [None if run.start is None else run.start.name for run in self.runs]
-        runs = zip(self.runs, starts, strict=True)
-        return json_digest([[run.name, run.labels, start, digested(run.config)] for run, start in runs])
+        return json_digest(
+            [
+                [run.name, run.labels, start, digested(run.config), *starting_paths(run.config)]
+                for run, start in zip(self.runs, starts, strict=True)
+            ]
+        )
 
 
 def starting_paths(config: Config) -> tuple[str | None, str | None]:
-    """The files of weights and the run that training starts from, which a config's digest leaves out.
+    """Absolute paths of the weights and of the run that training starts from, which a config's digest leaves out.
 
     The digest of a single run has the weights themselves instead.
     """
-    return config.model.weights_path, config.init_from
+    return absolute_or_hub(config.model.weights_path), absolute_or_hub(config.init_from)
 
 
 def check_study(study: Study) -> None:
