@@ -29,7 +29,9 @@ def test_grey_images_are_refused_where_the_preprocessing_has_a_mean_for_each_col
         UserError, match=r"config\.dataset\.channels: got 1; .*'caffe'.*config\.model\.preprocessing=res"
     ):
         build_network(checked(config), facts)
-    config.model.preprocessing = "rescale"
+    config.init_from = "runs/grey"  # which may have taken another one
+    assert build_network(checked(config), facts).input_shape == (32, 32, 1)
+    config.init_from, config.model.preprocessing = None, "rescale"
     assert build_network(checked(config), facts).input_shape == (32, 32, 1)
 
 

@@ -102,7 +102,7 @@ def build_network(config: Config, facts: DataFacts) -> Network:
         preprocessing=model.preprocessing or known.preprocessing,
         numerics=Numerics(config.precision),
     )
-    if model.weights_path is None:  # else the file says what it takes
+    if model.weights_path is None and config.init_from is None:  # else the file or the run says what it takes
         check_preprocessing(network)
     return network
 
