@@ -1,6 +1,7 @@
 """Folds: every image is tested once, groups are whole, classes are spread, and what is impossible is said."""
 
 import csv
+import shutil
 
 import numpy as np
 import pytest
@@ -145,6 +146,13 @@ def test_groups_that_the_data_s_own_splits_divide_are_named(load, image_folder):
     assert warned(r"^(.*)$") == []
     with pytest.raises(UserError, match="no regular expression"):
         load(root=image_folder, image_size=16, grouped_by="(")
+
+
+@pytest.mark.parametrize("missing", ["validation", "test"])
+def test_divided_groups_are_named_where_a_split_is_held_out_too(load, image_folder, missing):
+    shutil.rmtree(image_folder / missing)
+    warnings = load(root=image_folder, image_size=16, grouped_by=r"([^/]+)\.[^/.]+$", validation_fraction=0.34).warnings
+    assert sum("groups are in several splits" in one for one in warnings) == 1
 
 
 def test_an_empty_match_names_no_group():

@@ -80,6 +80,17 @@ def test_a_class_whose_images_all_stay_together_is_named(load, unsplit, way):
         load(root=unsplit, image_size=16, **given)
 
 
+def test_two_groups_of_each_class_leave_validation_empty(load, unsplit):
+    shutil.rmtree(unsplit / "bird")
+    dataset = load(root=unsplit, image_size=16, grouped_by=r"^(\w+/(?:0|[1-9]))", test_fraction=0.2)
+    assert len(dataset.validation) or len(dataset.test)
+    for name in ("cat", "dog"):
+        for file in (unsplit / name).iterdir():
+            file.rename(file.with_name(f"{int(file.stem) % 2}_{file.name}"))
+    dataset = load(root=unsplit, image_size=16, grouped_by=r"^(\w+/\d)_")
+    assert not len(dataset.validation) and set(dataset.test.labels) == set(dataset.train.labels) == {0, 1}
+
+
 def test_damaged_thumbnails_and_pairs_are_made_again(load, unsplit, tmp_path):
     before = load(root=unsplit, image_size=16)
     for kind in ("near_duplicates", "thumbnails"):

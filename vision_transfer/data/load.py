@@ -139,8 +139,10 @@ def _with_held_out_splits(source: Source, config: DatasetConfig, cache_dir: Path
 
     Near-duplicates, equal files and what the user names together stay together.
     """
+    if len(source.splits) > 1:
+        source = replace(source, warnings=(*source.warnings, *_divided_groups(source, config.grouped_by)))
     if all(split in source.splits for split in SPLITS):
-        return replace(source, warnings=(*source.warnings, *_divided_groups(source, config.grouped_by)))
+        return source
     grouped = source.has_near_duplicates and config.group_near_duplicates
     source, groups = _groups(source, grouped, config.grouped_by, cache_dir, screen)
     kept_together = _groups_phrase(groups) if grouped or config.grouped_by else ""
@@ -153,7 +155,7 @@ def _with_held_out_splits(source: Source, config: DatasetConfig, cache_dir: Path
             continue
         train = splits["train"]
         kept, held = _held_out(train, fraction, split, config.split_seed, groups, cache_dir)
-        if fraction:
+        if fraction and (len(held) or split == "test"):  # no validation at all is a warning
             _check_held_out(source, train, held, split, groups)
         splits["train"], splits[split], groups = train.take(kept), train.take(held), groups[kept]
         held_out = (
@@ -174,12 +176,18 @@ def _check_held_out(
     chosen = np.bincount(train.labels[held], minlength=len(source.classes))
     for label in np.flatnonzero((counts > 1) & (chosen == 0))[:1]:
         number = len(np.unique(groups[train.labels == label]))
+        advice = ["add images of other groups", "remove the class"]
+        if split == "validation":
+            advice.append("do without validation (--config.dataset.validation_fraction=0)")
+        if not train.in_memory:
+            advice.append(
+                "divide groups after all (omit config.dataset.grouped_by, or "
+                "--config.dataset.group_near_duplicates=False)"
+            )
         raise UserError(
             f"{source.name}: no image of the class {source.classes[label]} can be held out for {split}: its "
             f"{counts[label]:,} images are in {number} group{'' if number == 1 else 's'} of images that stay together "
-            "(equal or nearly equal ones, and those of one group of config.dataset.grouped_by or of the column "
-            "group). Add images of other groups, remove the class, or divide groups after all: omit grouped_by, or "
-            "--config.dataset.group_near_duplicates=False"
+            f"(equal or nearly equal ones, and groups that you name). Possible: {'; '.join(advice)}"
         )
 
 
