@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from vision_transfer.config import read_config
 from vision_transfer.config.task_schema import DecisionConfig
 from vision_transfer.errors import UserError
+from vision_transfer.metrics.decision import ABOVE_ALL
 from vision_transfer.predict import Predictor
 from vision_transfer.predict.decision import (
     check_decision,
@@ -17,6 +19,7 @@ from vision_transfer.predict.decision import (
     decide,
     is_asked_for,
     kept_decision,
+    meaning,
     write_decision,
 )
 from vision_transfer.predict.run import Run
@@ -26,6 +29,7 @@ from vision_transfer.runs.manifest import check_files
 from vision_transfer.runs.prepare import RunOptions
 from vision_transfer.tasks.evaluate import evaluate
 from vision_transfer.tasks.predict import predict
+from vision_transfer.tasks.train import task
 from vision_transfer.tasks.train.task import train
 
 PAIR = ("cat", "dog")
@@ -58,6 +62,20 @@ def test_the_threshold_is_of_calibrated_probabilities_so_a_temperature_changes_n
     assert cold == hot
 
 
+@pytest.mark.parametrize("config", [DecisionConfig(least_recall=1), DecisionConfig(abstain_risk=0)])
+def test_the_threshold_in_words_decides_as_the_threshold(config):
+    """Also one of 0.99997 or 0.00003, which four decimals turn into 1 and 0."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 400)
+    logits = (12 * rng.normal(2 * labels - 1, 0.5))[:, None]
+    found = chosen_decision(config, PAIR, 1.0, (logits, labels), None)
+    said = float(re.search(r"at least (\S+),", meaning(found))[1])
+    assert 0 < said < 1 and (said > 0.9999 or said < 1e-4)
+    shares = probabilities(logits).astype(np.float32)
+    assert decide(replace(found, threshold=said), PAIR, shares) == decide(found, PAIR, probabilities(logits))
+    assert meaning(replace(found, threshold=ABOVE_ALL)).endswith("in all cases")
+
+
 def test_a_run_keeps_a_decision_that_all_follow(copied_run, seal, class_folders, run_caches, screen, tmp_path):
     classes = json.loads((copied_run / "result.json").read_text())["dataset"]["classes"]
     folder = RunFolder(copied_run)
@@ -83,13 +101,20 @@ def test_a_run_keeps_a_decision_that_all_follow(copied_run, seal, class_folders,
     assert (Run(copied_run).predictions.decision != "abstain").sum() == made.test.answered
 
 
-def test_the_command_of_a_finished_run_chooses_a_decision_without_training(copied_run, run_caches, screen):
+def test_the_command_of_a_finished_run_chooses_a_decision_without_training(copied_run, run_caches, screen, monkeypatch):
+    def refused(*_):
+        raise UserError("the lowest risk is higher.")
+
     config = replace(read_config(copied_run / "config.json"), decision=DecisionConfig(abstain_risk=0.3))
     before = [(copied_run / name).read_bytes() for name in ("result.json", "metrics.jsonl", "predictions.npz")]
     train(config, RunOptions(copied_run, run_caches, reuse=True), screen)
     assert [(copied_run / name).read_bytes() for name in ("result.json", "metrics.jsonl", "predictions.npz")] == before
     check_files(RunFolder(copied_run))
     assert kept_decision(RunFolder(copied_run)).wanted == (0.3,)
+    impossible = replace(config, decision=DecisionConfig(abstain_risk=0.0))
+    monkeypatch.setattr(task, "write_decision", refused)
+    train(impossible, RunOptions(copied_run, run_caches), screen)
+    assert "The run keeps the earlier one: a class where" in " ".join(screen.console.file.getvalue().split())
     with pytest.raises(UserError, match=r"is a threshold for two classes, and the data has 3"):
         train(replace(config, decision=DecisionConfig(least_recall=0.9)), RunOptions(copied_run, run_caches), screen)
 

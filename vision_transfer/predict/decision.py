@@ -208,10 +208,12 @@ def is_asked_for(config: DecisionConfig, kept: Decision | None, classes: Sequenc
 
 
 def meaning(decision: Decision) -> str:
-    """The rule in words."""
-    if decision.positive is None:
-        return f"a class where its probability is at least {decision.threshold:.4f}, otherwise {ABSTAIN}"
-    return f"{decision.positive} where its probability is at least {decision.threshold:.4f}, otherwise the other class"
+    """The rule in words, with a threshold that can be applied: near 0 or 1, four decimals would decide otherwise."""
+    instead = ABSTAIN if decision.positive is None else "the other class"
+    if decision.threshold > 1:
+        return f"{instead} in all cases"
+    chosen = "a class" if decision.positive is None else decision.positive
+    return f"{chosen} where its probability is at least {decision.threshold:.9g}, otherwise {instead}"
 
 
 def reason(decision: Decision) -> str:

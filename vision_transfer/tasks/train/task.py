@@ -15,7 +15,14 @@ from vision_transfer.errors import UserError
 from vision_transfer.metrics.classification import TestResult, evaluate_test
 from vision_transfer.metrics.cross_validation import evaluate_out_of_fold
 from vision_transfer.models.inference import infer
-from vision_transfer.predict.decision import check_decision, is_asked_for, kept_decision, write_decision
+from vision_transfer.predict.decision import (
+    check_decision,
+    is_asked_for,
+    kept_decision,
+    meaning,
+    reason,
+    write_decision,
+)
 from vision_transfer.predict.temperature import write_calibration
 from vision_transfer.runs.cache_plan import with_cached_layers
 from vision_transfer.runs.folder import OtherConditions, RunFolder, claimed, read_json
@@ -121,7 +128,9 @@ def _decide(run: Run) -> None:
     try:
         write_decision(run.folder, run.config.decision, run.dataset.classes)
     except UserError as error:
-        run.screen.say(f"No threshold was chosen. {error}", style="yellow")
+        earlier = kept_decision(run.folder)
+        kept = "" if earlier is None else f". The run keeps the earlier one: {meaning(earlier)} ({reason(earlier)})"
+        run.screen.say(f"No threshold was chosen. {error}{kept}", style="yellow")
 
 
 def is_left_to_do(run: Run) -> bool:
