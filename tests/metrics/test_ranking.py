@@ -88,6 +88,8 @@ def test_what_is_not_defined_is_nan():
     found = ranking(log_softmax(np.eye(3), axis=1), np.array([0, 0, 1]))
     assert np.isnan(found.roc_auc[2])
     assert np.isnan(found.average_precision[2])
+    alone = counts_by_threshold(np.array([0.1, 0.7, 0.3]), np.ones(3, bool))
+    assert np.isnan(alone.roc_auc) and np.isnan(alone.average_precision), "precision would be 1 for any scores"
     assert np.isnan(cohen_kappa(np.array([[3, 0], [0, 0]])))
     assert np.isnan(matthews(np.array([[3, 0], [1, 0]])))
 

@@ -48,8 +48,11 @@ class Counts:
 
     @property
     def average_precision(self) -> float:
-        """Precision averaged over the steps of recall, without interpolation (as scikit-learn's)."""
-        return float(np.sum(np.diff(self.recall) * self.precision))
+        """Precision averaged over the steps of recall, without interpolation (as scikit-learn's).
+
+        NaN without positives or negatives.
+        """
+        return float(np.sum(np.diff(self.recall) * self.precision)) if self.negatives else np.nan
 
 
 @dataclass(frozen=True)
