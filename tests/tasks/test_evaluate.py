@@ -44,6 +44,9 @@ def test_runs_are_averaged_on_the_same_images_only(finished_run, run_caches):
     assert _averaged(["a", "b"], members, [first, first]).images == first.images
     with pytest.raises(UserError, match="the test images of b are not those of a"):
         _averaged(["a", "b"], members, [first, replace(first, images=("data", "c.png", "d.png"))])
+    # as with another split_seed, where the data has a test split of its own
+    seen = replace(first, pixels="digest")
+    assert _averaged(["a", "b"], members, [seen, replace(seen, images=("otherwise divided", "a.png", "b.png"))])
 
 
 def test_images_and_a_config_are_not_both_evaluated(finished_run, run_caches, screen, tmp_path):

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from vision_transfer.config import Config
-from vision_transfer.data.dataset import Skipped, Split
+from vision_transfer.data.dataset import Skipped, Split, digest
 from vision_transfer.data.formats.class_names import class_name
 from vision_transfer.data.formats.image_files import display, is_folder, is_passed_over, refuse_pseudo_folder
 from vision_transfer.data.load import load_dataset
@@ -37,8 +37,9 @@ CLASSES_NAMED = 10
 class _Labelled:
     """Logits of images whose class is known.
 
-    `images` identifies them: the data's fingerprint, where it has one, and the names of the images. `is_own_test` tells
-    whether they are the test images of the run's `result.json`.
+    `images` identifies them: the data's fingerprint, where it has one, and the names of the images. `pixels` does, too,
+    for networks that take the same: a digest of what they see, empty where there is none. `is_own_test` tells whether
+    they are the test images of the run's `result.json`.
     """
 
     name: str
@@ -47,6 +48,7 @@ class _Labelled:
     labels: Int[np.ndarray, "examples"]
     skipped: tuple[Skipped, ...]
     is_own_test: bool = False
+    pixels: str = ""
 
 
 def evaluate(
@@ -96,7 +98,9 @@ def _averaged(runs: Sequence[Path], members: Sequence[Predictor], by_run: Sequen
     first = by_run[0]
     for folder, one in zip(runs, by_run, strict=True):
         # two splits of the same classes have equal labels
-        if one.images != first.images or not np.array_equal(one.labels, first.labels):
+        # data that is divided otherwise into training and validation may have the same test images
+        equal = one.images == first.images or (one.pixels and one.pixels == first.pixels)
+        if not equal or not np.array_equal(one.labels, first.labels):
             raise UserError(
                 f"--workdir: the test images of {folder} are not those of {runs[0]}; add --images=FOLDER, with a "
                 "folder for each class, or --config=FILE"
@@ -144,7 +148,8 @@ def _on_test_split(predictor: Predictor, config: Config | None, cache_dir: Path,
         screen.say("The data has changed since the run (its fingerprint differs).", style="yellow")
     logits = _logits_of_split(predictor, dataset.test, screen)
     images = (dataset.fingerprint, *dataset.test.files)
-    return _Labelled(f"test split of {dataset.name}", images, logits, dataset.test.labels, dataset.skipped, own)
+    pixels = digest(dataset.test.digests.tobytes()).hex()
+    return _Labelled(f"test split of {dataset.name}", images, logits, dataset.test.labels, dataset.skipped, own, pixels)
 
 
 def _on_class_folders(predictor: Predictor, root: Path, screen: Screen) -> _Labelled:
