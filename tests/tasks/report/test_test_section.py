@@ -2,13 +2,17 @@
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from vision_transfer.metrics.ranking import counts_by_threshold
 from vision_transfer.tasks.report.run_files import Predictions, read_run_files
 from vision_transfer.tasks.report.test_section import (
     CLASSES_IN_MATRIX,
+    MOST_POINTS,
+    _thinned,
     calibration_section,
     class_rows,
     confusion_table,
@@ -54,6 +58,26 @@ def test_the_verdict_on_calibration(scale, opinion):
     verdict, _ = calibration_section(predictions(scale * logits, labels))
     error = re.match(r"Expected calibration error (\S+)", verdict)
     assert opinion in verdict and float(error[1]) > 0.02
+
+
+def test_networks_of_folds_are_not_called_the_run_s():
+    """They predicted without their temperatures, which are of other networks than the run's."""
+    labels = np.arange(400) % 2
+    logits = np.random.default_rng(0).normal(np.stack([1 - labels, labels], axis=1), 1)
+    verdict, _ = calibration_section(replace(predictions(logits, labels), is_out_of_fold=True))
+    assert "of the networks of the folds, without a temperature" in verdict and "networks of the folds are" in verdict
+
+
+@pytest.mark.parametrize(("count", "positives"), [(50_000, 50), (10_000, 100), (3_000, 1_500)])
+def test_thinned_curves_are_those_of_all_points(count, positives):
+    """Also of a rare class, most of whose points are at recall 1, and where a curve rises at once."""
+    rng = np.random.default_rng(0)
+    positive = np.arange(count) < positives
+    found = counts_by_threshold(rng.normal(4.0 * positive, 1), positive)
+    for xs, ys in ((found.recall[1:], found.precision), (found.false_positive_rate, found.recall)):
+        thin_xs, thin_ys = _thinned(xs, ys)
+        assert len(thin_xs) <= 2 * MOST_POINTS
+        assert np.trapezoid(thin_ys, thin_xs) == pytest.approx(np.trapezoid(ys, xs), abs=2e-3)
 
 
 def test_no_predictions_no_calibration():

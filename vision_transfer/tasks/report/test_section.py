@@ -81,9 +81,18 @@ def decision_sentences(decision: Decision | None) -> list[str]:
 
 
 def _thinned(xs: Float64[np.ndarray, "points"], ys: Float64[np.ndarray, "points"]) -> tuple[list[float], list[float]]:
-    """The points, or so many of them that no one could see the difference."""
-    chosen = np.unique(np.linspace(0, len(xs) - 1, min(len(xs), MOST_POINTS)).round().astype(int))
-    return xs[chosen].tolist(), ys[chosen].tolist()
+    """The points, or so many of them that no one could see the difference; `xs` rise.
+
+    Of points at the same x the first and the last are enough. Of the others some are chosen by equal steps in x and
+    some by their rank, since either alone passes over parts of a curve.
+    """
+    ends = np.diff(xs) != 0
+    kept = np.flatnonzero(np.append(True, ends) | np.append(ends, True))
+    if len(kept) > MOST_POINTS:
+        by_rank = np.linspace(0, len(kept) - 1, MOST_POINTS // 2).round().astype(int)
+        by_x = np.searchsorted(xs[kept], np.linspace(xs[0], xs[-1], MOST_POINTS // 2))
+        kept = kept[np.union1d(by_rank, by_x)]
+    return xs[kept].tolist(), ys[kept].tolist()
 
 
 def headlines(run: RunFiles) -> dict[str, tuple[str, str]]:
@@ -110,7 +119,7 @@ def headlines(run: RunFiles) -> dict[str, tuple[str, str]]:
         found["Calibration error"] = (f"{error:.4f}", f"expected (ECE), {BINS} bins{_scale(run.predictions)}")
     if tested := get(run.result, "tested"):
         is_last = get(run.config, "evaluate") == "last" or get(tested, "validation", "accuracy") is None
-        how = "last epoch" if is_last else "chosen on validation"
+        how = "the start" if tested["epoch"] == 0 else "last epoch" if is_last else "chosen on validation"
         found["Tested"] = (f"{tested['stage']}, epoch {tested['epoch']}", how)
     if parameters := get(run.result, "parameters"):
         total, trainable = parameters["total"], parameters["trainable"]
@@ -128,7 +137,9 @@ def _further(test: Any) -> dict[str, tuple[str, str]]:
 
 
 def _scale(predictions: Predictions) -> str:
-    """The temperature, as words for a heading; nothing where it is 1."""
+    """The temperature, as words for a heading; nothing where it is 1. Folds' networks are shown without theirs."""
+    if predictions.is_out_of_fold:
+        return ", of the networks of the folds, without a temperature"
     return f", temperature {predictions.temperature:.3f}" if predictions.temperature != 1 else ""
 
 
@@ -195,7 +206,7 @@ def calibration_section(predictions: Predictions | None) -> tuple[str, Chart] | 
     verdict = (
         f"Expected calibration error {error:.4f} ({BINS} bins of equal width{_scale(predictions)}). Mean confidence "
         f"{mean:.4f}, accuracy {accuracy:.4f} with a 95 % interval from {low:.4f} to {high:.4f}: on average the "
-        f"network is {opinion}."
+        f"{'networks of the folds are' if predictions.is_out_of_fold else 'network is'} {opinion}."
     )
     return verdict, reliability_chart(reliability(predictions.probabilities, predictions.labels), error)
 
