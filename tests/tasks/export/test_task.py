@@ -91,12 +91,14 @@ def test_the_lines_on_the_card_run(folder, library, tmp_path):
 def test_without_the_data_files_are_compared_on_noise(run, seal, caches, screen, tmp_path):
     copy = shutil.copytree(run, tmp_path / "copy")
     config = json.loads((copy / "config.json").read_text())
-    config["dataset"] |= {"name": "folder", "root": str(tmp_path / "gone")}
+    config["dataset"] |= {"name": "folder", "root": str(tmp_path / "gone"), "value_range": [0.0, 4095.0]}
     (copy / "config.json").write_text(json.dumps(config))
     seal(copy)
     export(copy, None, "onnx", caches, screen)
     assert "on 200 images of noise" in screen.console.file.getvalue()
-    assert "200 images of noise" in (copy / "export" / "README.md").read_text()
+    card = (copy / "export" / "README.md").read_text()
+    assert "200 images of noise" in card
+    assert "grey files of more than 8 bits are mapped from 0.0 to 4095.0 linearly to 0 to 255" in " ".join(card.split())
 
 
 def test_without_test_images_files_are_compared_on_noise(run, caches, screen, tmp_path, monkeypatch):

@@ -30,7 +30,7 @@ def model_card(
     text = TEMPLATE.read_text(encoding="utf-8")
     tested = run.result["tested"]
     is_last = run.config.evaluate == "last" or tested["validation"]["accuracy"] is None
-    how = "last" if is_last else "best by validation"
+    how = "start of the stage" if tested["epoch"] == 0 else "last" if is_last else "best by validation"
     versions = sorted(run.result["versions"].items())
     return Template(text, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined).render(
         run=run,
@@ -45,6 +45,7 @@ def model_card(
         agreements=_agreements(agreements),
         images=images,
         images_name=images_name,
+        rounded_features=run.config.features.dtype != "float32" and run.result["stages"][-1].get("validation_cached"),
         largest_logit=largest_logit,
     )
 
