@@ -13,7 +13,18 @@ from vision_transfer.feature_cache.cacheable import cached_layer
 from vision_transfer.freezing import cut, resolve
 from vision_transfer.models.backbones.registry import backbone_rows
 from vision_transfer.models.heads import head_layers
-from vision_transfer.models.layers import Conv, Dense, Dropout, Flatten, GlobalAveragePool, MaxPool, PoolLayers
+from vision_transfer.models.layers import (
+    BatchNorm,
+    Block,
+    Conv,
+    Dense,
+    Dropout,
+    Flatten,
+    GlobalAveragePool,
+    MaxPool,
+    Merge,
+    PoolLayers,
+)
 from vision_transfer.models.network import Network, apply, apply_frozen, apply_train, init, prepared_kernels
 from vision_transfer.models.ops.windows import grid_windows
 
@@ -62,6 +73,26 @@ def test_a_convolution_before_its_norm_can_be_pooled_with_kernels_that_a_cpu_pre
     prepared = prepared_kernels(network, variables, batch=len(images))
     expected = apply(network, variables, images)
     assert jax.default_backend() != "cpu" or "conv2" in prepared
+    found = apply(network, {**variables, "prepared": prepared}, images)
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
+
+
+def test_early_rows_may_end_before_a_norm_that_is_pooled_later(varied_variables):
+    """The kernel that a CPU prepares has the norm's factor, and other rows apply the norm."""
+    block = Block("block", ((Conv("c2", 32, padding="same"),), ()), Merge("sum", "add"), "s2")
+    rows = (
+        Conv("c0", 32, stage="s1"),
+        Conv("c1", 32, activation="linear", stage="s1"),
+        BatchNorm("n1", activation="relu", stage="s1"),
+        block,
+        PoolLayers("pooled", ("n1", "block")),
+    )
+    network = Network(rows, (Dense("logits", 2),), (64, 64, 3), "rescale")
+    images = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3)).astype(np.float32)
+    variables = varied_variables(network)
+    prepared = prepared_kernels(network, variables, batch=len(images))
+    assert jax.default_backend() != "cpu" or "c1" in prepared
+    expected = apply(network, variables, images)
     found = apply(network, {**variables, "prepared": prepared}, images)
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
 

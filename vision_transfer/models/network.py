@@ -210,14 +210,19 @@ def apply(
         positions = POSITIONS
         if not is_light(early):
             positions = math.prod(values.shape[1:3]) * max(1, EARLY_POSITIONS // math.prod(network.input_shape[:2]))
-        values = map_on_cpu(partial(_infer, stack.clone(rows=early), variables), values, positions)
+        values = map_on_cpu(partial(_infer, network, stack.clone(rows=early), variables), values, positions)
     late = stack.rows[len(early) :]
-    outputs = _infer(stack.clone(rows=late), variables, values) if late else values
+    outputs = _infer(network, stack.clone(rows=late), variables, values) if late else values
     return outputs.astype(jnp.float32) if stop is None else outputs
 
 
-def _infer(stack: LayerStack, variables: Variables, values: Array) -> Array:
-    return cast(Array, stack.apply(_of_rows(variables, stack.rows), values))
+def _infer(network: Network, stack: LayerStack, variables: Variables, values: Array) -> Array:
+    own = _of_rows(variables, stack.rows)
+    last = stack.rows[-1].name
+    if last in own.get("prepared", {}) and last in norms_after(network.rows):
+        # its norm is not among these rows, and may be part of its prepared kernel
+        own["prepared"] = {layer: leaves for layer, leaves in own["prepared"].items() if layer != last}
+    return cast(Array, stack.apply(own, values))
 
 
 def apply_frozen(
@@ -244,7 +249,9 @@ def trains_in_parts(network: Network, start: str | None, inference_layers: froze
     """
     rows = network.between(start)
     norms = {layer.name for layer in layers_of(rows) if isinstance(layer, BatchNorm)}
-    return (is_light(rows) or has_blocks(rows)) and norms <= inference_layers
+    first = next(place for place in network.places if place.entry == rows[0].name)
+    takes_maps = len(first.inputs[0]) == MAP_AXES  # a head with blocks may start at averages
+    return takes_maps and (is_light(rows) or has_blocks(rows)) and norms <= inference_layers
 
 
 def apply_train(
