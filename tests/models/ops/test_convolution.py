@@ -133,6 +133,20 @@ def test_large_and_deep_layers_agree_with_float64(batch, extent, inputs, outputs
     assert _error(actual, _float64(*arrays, padding, True, pool)) <= FORWARD_TOLERANCE
 
 
+@pytest.mark.parametrize("pool", [False, True])
+@pytest.mark.parametrize("implementation", ["auto", "lax"])
+def test_a_relu_passes_no_gradient_at_zero(implementation, pool):
+    """As in Keras and PyTorch: fresh biases on a black background are exactly there."""
+    images, kernel, bias = jnp.zeros((1, 8, 8, 16)), jnp.ones((3, 3, 16, 16)), jnp.zeros(16)
+
+    def total(bias):
+        return jnp.sum(
+            convolution(images, kernel, bias, padding="same", relu=True, pool=pool, implementation=implementation)
+        )
+
+    np.testing.assert_array_equal(jax.grad(total)(bias), 0)
+
+
 @pytest.mark.parametrize("size", [1, 2, 5])
 @pytest.mark.parametrize("padding", ["same", "valid"])
 def test_other_kernel_sizes_agree_with_float64(size, padding):
