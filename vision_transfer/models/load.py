@@ -6,6 +6,7 @@ from typing import Literal
 
 import jax
 
+from vision_transfer.config.references import is_reference
 from vision_transfer.errors import UserError
 from vision_transfer.models.backbones.registry import BACKBONES, backbone_rows, find_backbone
 from vision_transfer.models.heads import head_layers
@@ -102,11 +103,17 @@ def load_backbone_weights(
     cache_dir: Path,
     screen: Screen,
     allow_download: bool = True,
+    batch_norm: bool = False,
+    image_size: int | None = None,
 ) -> PretrainedWeights:
-    """The pretrained weights of a backbone, all of it, so that their digest can be checked; see `load_pretrained`."""
+    """The pretrained weights of a backbone, all of it, so that their digest can be checked; see `load_pretrained`.
+
+    `batch_norm` as in `backbone_rows`. The kernel of a dense layer in a backbone of the user's own is of `image_size`.
+    """
     known = find_backbone(backbone)
     classifier = known.classifier if include_classifier else ()
-    whole = Network(known.rows, classifier, (known.image_size, known.image_size, channels))
+    size = image_size if image_size and is_reference(backbone) else known.image_size
+    whole = Network(backbone_rows(backbone, batch_norm=batch_norm), classifier, (size, size, channels))
     return load_pretrained(
         backbone,
         include_classifier=include_classifier,

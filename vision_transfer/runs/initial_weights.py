@@ -15,8 +15,13 @@ from vision_transfer.runtime.provenance import params_sha256
 from vision_transfer.training import checkpoints
 
 
-def load_weights(config: Config, cache_dir: Path, screen: Screen, allow_download: bool = True) -> PretrainedWeights:
-    """The pretrained weights that the config names: published ones, or those of its file."""
+def load_weights(
+    config: Config, cache_dir: Path, screen: Screen, allow_download: bool = True, image_size: int | None = None
+) -> PretrainedWeights:
+    """The pretrained weights that the config names: published ones, or those of its file.
+
+    `image_size` is that of the images; needed for a backbone of the user's own that has a dense layer.
+    """
     return load_backbone_weights(
         config.model.backbone,
         channels=config.dataset.channels,
@@ -24,6 +29,8 @@ def load_weights(config: Config, cache_dir: Path, screen: Screen, allow_download
         cache_dir=cache_dir,
         screen=screen,
         allow_download=allow_download,
+        batch_norm=config.model.batch_norm,
+        image_size=image_size,
     )
 
 

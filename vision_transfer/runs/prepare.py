@@ -143,7 +143,9 @@ def _load_weights(
     if config.init_from is not None:
         kept = None if options.workdir is None else RunFolder(options.workdir).start
         return starting_weights_of_run(config, network, dataset.classes, options.cache_dir, kept, screen)
-    return load_weights(config, options.cache_dir, screen) if loads_pretrained_weights(config) else None
+    if not loads_pretrained_weights(config):
+        return None
+    return load_weights(config, options.cache_dir, screen, image_size=network.input_shape[0])
 
 
 def device_text() -> str:

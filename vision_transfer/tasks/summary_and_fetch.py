@@ -34,7 +34,7 @@ def fetch(config: Config, cache_dir: Path, screen: Screen) -> None:
     """Fetches the weights and the public data set that the config names, so that a later run needs no network."""
     for one in with_each_backbone(config):
         if loads_pretrained_weights(one):
-            weights = load_weights(one, cache_dir, screen)
+            weights = load_weights(one, cache_dir, screen, image_size=one.dataset.image_size)
             screen.say(f"{weights.source}\nsha256 {weights.sha256}\n{weights.licence}")
     if is_tfds(config.dataset.name):
         screen.say(f"{config.dataset.name} is in {prepare_tfds(config.dataset, screen)}.")

@@ -8,7 +8,7 @@ from vision_transfer.errors import UserError
 from vision_transfer.models.backbones.registry import BACKBONES
 from vision_transfer.models.network import Network, all_parameter_shapes
 from vision_transfer.models.pretrained.tensors import StoredTensor, read_wanted, with_statistics
-from vision_transfer.models.pretrained.torch_names import by_torch_names, has_torch_names
+from vision_transfer.models.pretrained.torch_names import TorchNames, by_torch_names, has_torch_names
 from vision_transfer.models.pretrained.weights_file import read_weights_file
 
 # Positions of the convolutions in torchvision's `vgg16().features` and `vgg19().features`.
@@ -82,6 +82,28 @@ def test_a_flattened_map_goes_into_the_same_sums(shapes, tmp_path):
     theirs = tensors["classifier.0.weight"] @ last_map.transpose(2, 0, 1).reshape(-1)
     np.testing.assert_allclose(ours, theirs, rtol=1e-5)
     np.testing.assert_array_equal(params["predictions"]["kernel"], tensors["classifier.6.weight"].T)
+
+
+@pytest.mark.parametrize("kernel", [(3, 3, 3, 4), (3, 3, 4, 1)])
+def test_a_norm_between_map_and_dense_layer_changes_no_order(kernel, tmp_path):
+    """Also after a depthwise convolution, whose kernel does not end with its channels."""
+    name = "kernel" if kernel[-1] == 4 else "depthwise_kernel"
+    shapes = {
+        "conv": {"kernel": kernel},
+        "norm": {"scale": (4,), "bias": (4,)},
+        "dense": {"kernel": (4 * 9, 5), "bias": (5,)},
+    }
+    rng = np.random.default_rng(0)
+    stored_kernel = (kernel[2], 1, 3, 3) if name != "kernel" else (4, 3, 3, 3)
+    sizes = {"0.weight": stored_kernel, "2.weight": (5, 36), "2.bias": (5,)}
+    sizes |= {f"1.{word}": (4,) for word in ("weight", "bias", "running_mean", "running_var")}
+    tensors = {word: rng.normal(size=size).astype(np.float32) for word, size in sizes.items()}
+    save_file(tensors, tmp_path / "a.safetensors")
+    names = (TorchNames("own", {"conv": "0", "norm": "1", "dense": "2"}),)
+    params = read_weights_file(tmp_path / "a.safetensors", shapes, names).params
+    last_map = rng.normal(size=(3, 3, 4)).astype(np.float32)
+    theirs = tensors["2.weight"] @ last_map.transpose(2, 0, 1).reshape(-1)
+    np.testing.assert_allclose(last_map.reshape(-1) @ params["dense"]["kernel"], theirs, rtol=1e-4, atol=1e-5)
 
 
 def test_timms_dense_layers_are_convolutions_over_the_map(tmp_path):

@@ -10,11 +10,16 @@ import zipfile
 import h5py
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from tests.models.pretrained.conftest import write_keras_h5
 from vision_transfer.errors import UserError
+from vision_transfer.models.backbones.registry import find_backbone
+from vision_transfer.models.network import Network, all_parameter_shapes
 from vision_transfer.models.pretrained import keras_archive, keras_h5
 from vision_transfer.models.pretrained.safetensors_file import write_safetensors
+from vision_transfer.models.pretrained.tensors import with_statistics
+from vision_transfer.models.pretrained.torch_names import TorchNames
 from vision_transfer.models.pretrained.weights_file import read_weights_file
 
 # Mutations of each format, the same in every run; more of them by this variable.
@@ -45,6 +50,44 @@ def test_what_is_no_weights_file(base_shapes, tmp_path):
     assert "not a file" in refusal(tmp_path, base_shapes)
     assert "No such file" in refusal(tmp_path / "nowhere.h5", base_shapes)
     assert "config.model.weights_path" in refusal(tmp_path / "nowhere.h5", base_shapes)
+
+
+@pytest.mark.parametrize(
+    ("names", "more"),
+    [
+        (("layer1.0.conv1", "layer3.5.conv1", "fc"), "layer3.6.conv1"),
+        (("module.layer1.0.conv1", "module.layer3.5.conv1", "module.fc"), "module.layer3.6.conv1"),
+        (("layer1.0.conv1", "layer3.5.conv1", "fc"), "layer3.5.conv1.more"),
+    ],
+)
+def test_more_layers_in_a_stage_are_those_of_another_network(names, more, tmp_path):
+    """ResNet101 has all of ResNet50; a head, or the count of batches, is nobody's loss."""
+    kernel = np.zeros((4, 3, 3, 3), np.float32)
+    torch_names = (TorchNames("torchvision", {"a": names[0].removeprefix("module."), "b": "layer3.5.conv1"}, "torch"),)
+    shapes = {"a": {"kernel": (3, 3, 3, 4)}, "b": {"kernel": (3, 3, 3, 4)}}
+    tensors = {f"{name}.weight": kernel for name in names} | {f"{names[1]}.num_batches_tracked": kernel}
+    save_file(tensors, tmp_path / "a.safetensors")
+    assert list(read_weights_file(tmp_path / "a.safetensors", shapes, torch_names).params) == ["a", "b"]
+    save_file(tensors | {f"{more}.weight": kernel}, tmp_path / "b.safetensors")
+    with pytest.raises(UserError, match="so it is of another one"):
+        read_weights_file(tmp_path / "b.safetensors", shapes, torch_names)
+
+
+@pytest.mark.parametrize(("name", "other"), [("vgg16", "vgg19"), ("efficientnet_lite0", "efficientnet_lite1")])
+def test_a_larger_network_of_the_same_family_is_refused(name, other, tmp_path):
+    shapes, larger = (
+        all_parameter_shapes(Network(find_backbone(one).rows, (), (224, 224, 3))) for one in (name, other)
+    )
+    tensors = {
+        f"{layer}/{parameter}": np.zeros(shape, np.float16)
+        for layer, parameters in with_statistics(larger).items()
+        for parameter, shape in parameters.items()
+    }
+    head = {"dense/kernel": np.zeros((4, 2), np.float16), "conv2d/kernel": np.zeros((3, 3, 4, 2), np.float16)}
+    save_file(tensors | head, tmp_path / "larger.safetensors")
+    assert read_weights_file(tmp_path / "larger.safetensors", larger)
+    with pytest.raises(UserError, match="so it is of another one"):
+        read_weights_file(tmp_path / "larger.safetensors", shapes)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")

@@ -23,7 +23,7 @@ from vision_transfer.runtime.files import shared_folder, temporary_sibling, user
 FOLDER = "weights"
 # Keys of texts in its header.
 DIGEST_KEY, RELEASE_KEY, SOURCE_KEY = "tensors_sha256", "release", "source"
-# For files with Keras's names of architectures that have no release.
+# For files with Keras's names of architectures that this package does not know.
 DEFAULT_PREPROCESSING = "caffe"
 UNKNOWN_LICENCE = "unknown to this package; by their digest these are not the published weights"
 
@@ -75,13 +75,12 @@ def load_pretrained(
     """
     wanted = (architecture, include_classifier)
     release = next((one for one in releases if (one.architecture, one.include_classifier) == wanted), None)
-    torch_names = (
-        find_backbone(architecture).torch_names if architecture in BACKBONES or is_reference(architecture) else ()
-    )
-    read = partial(read_weights_file, shapes=shapes, torch_names=torch_names)
+    known = find_backbone(architecture) if architecture in BACKBONES or is_reference(architecture) else None
+    read = partial(read_weights_file, shapes=shapes, torch_names=() if known is None else known.torch_names)
     if path is not None:
         file, source = hub_file(str(path), allow_download) if on_hub(str(path)) else (user_path(path), "")
-        weights = _from_file(file, read, release, releases)
+        usual = DEFAULT_PREPROCESSING if known is None else known.preprocessing
+        weights = _from_file(file, read, wanted, release, releases, usual)
         if source:
             weights = replace(weights, source=source)
     elif release is None:
@@ -97,18 +96,31 @@ def load_pretrained(
     return weights
 
 
-def _from_file(path: Path, read: Read, release: Release | None, releases: tuple[Release, ...]) -> PretrainedWeights:
+def _from_file(
+    path: Path,
+    read: Read,
+    wanted: tuple[str, bool],
+    release: Release | None,
+    releases: tuple[Release, ...],
+    usual: str,
+) -> PretrainedWeights:
     content = read(path)
     digest = tensors_sha256(content.tensors)
     holds = _release_of(path, releases)
+    said = next((one for one in releases if one.name == content.metadata.get(RELEASE_KEY)), None)
+    for other in (holds, said):
+        if other is not None and other.architecture != wanted[0]:
+            raise UserError(
+                f"weights file {path}: it has {other.title}, and config.model.backbone is {wanted[0]}; set it to "
+                f"{other.architecture}, or give another file"
+            )
     if release is not None and (
         digest == release.tensors_sha256 or cached_source(path, content.metadata, release, digest) is not None
     ):
         holds = release
     if holds is not None:
         return _verified(content, digest, f"{holds.title}, from the file {path}", holds)
-    usual = DEFAULT_PREPROCESSING if release is None else release.preprocessing
-    preprocessing = content.preprocessing or usual
+    preprocessing = content.preprocessing or (usual if release is None else release.preprocessing)
     source = f"the file {path}"
     return PretrainedWeights(content.params, source, digest, preprocessing, UNKNOWN_LICENCE, content.batch_stats)
 

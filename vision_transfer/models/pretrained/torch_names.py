@@ -123,11 +123,15 @@ def _layouts(shapes: Shapes, layer: str, parameter: str) -> tuple[Layout, ...]:
 def _flattened_map(shapes: Shapes, layer: str, inputs: int) -> tuple[int, int]:
     """Channels and side of the square map that is flattened before a dense layer; (inputs, 1) if there is none."""
     layers = list(shapes)
-    before = layers[layers.index(layer) - 1]
-    kernel = shapes[before].get(KERNEL, (1,))
-    side = math.isqrt(inputs // kernel[-1])
-    is_map = len(kernel) == CONVOLUTION_RANK and side * side * kernel[-1] == inputs
-    return (kernel[-1], side) if is_map else (inputs, 1)
+    # Norms keep the channels of the layer before them.
+    kernels = [shapes[one][KERNEL] for one in layers[: layers.index(layer)] if KERNEL in shapes[one]]
+    kernel = kernels[-1] if kernels else ()
+    if len(kernel) != CONVOLUTION_RANK:
+        return inputs, 1
+    # one output for many inputs is the kernel of a depthwise convolution
+    channels = kernel[-2] if kernel[-1] == 1 < kernel[-2] else kernel[-1]
+    side = math.isqrt(inputs // channels)
+    return (channels, side) if side * side * channels == inputs else (inputs, 1)
 
 
 def _dense_to_keras(outputs: int, channels: int, side: int) -> Callable[[np.ndarray], np.ndarray]:

@@ -1,15 +1,17 @@
 """Reads a weights file of any known format as parameters and running statistics of a network."""
 
+import re
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 
 from vision_transfer.errors import UserError
 from vision_transfer.models.pretrained import keras_h5, safetensors_file
 from vision_transfer.models.pretrained.keras_archive import is_keras_archive, open_keras_archive
 from vision_transfer.models.pretrained.keras_h5 import open_keras_h5
-from vision_transfer.models.pretrained.keras_names import by_keras_names, by_onnx_names
+from vision_transfer.models.pretrained.keras_names import AUTOMATIC_NAME, by_keras_names, by_onnx_names
 from vision_transfer.models.pretrained.onnx_file import open_onnx
 from vision_transfer.models.pretrained.safetensors_file import open_safetensors, read_metadata
 from vision_transfer.models.pretrained.tensors import (
@@ -17,13 +19,14 @@ from vision_transfer.models.pretrained.tensors import (
     Params,
     Shapes,
     StoredTensor,
+    Wanted,
     damaged,
     printable,
     read_wanted,
     with_statistics,
 )
 from vision_transfer.models.pretrained.torch_file import open_torch_legacy, open_torch_zip
-from vision_transfer.models.pretrained.torch_names import TorchNames, by_torch_names, has_torch_names
+from vision_transfer.models.pretrained.torch_names import COUNTER, TorchNames, by_torch_names, has_torch_names
 
 FORMATS = "Keras .h5 or .keras, PyTorch .pth, .safetensors or .onnx"
 # First bytes of files by torch.save and of Keras 3's .keras, and of a pickle.
@@ -32,6 +35,8 @@ PICKLE_SIGNATURE = b"\x80"
 # An ONNX file starts with the field `ir_version`.
 ONNX_SIGNATURE = b"\x08"
 SIGNATURE_BYTES = 16
+# The beginning of a layer's name that is its stage, such as `block2` of `block2c_expand_conv`.
+STAGE_NAME = re.compile(r"([A-Za-z]+_?\d+)[a-z]?(?=_|$)")
 OPENERS = {
     "hdf5": open_keras_h5,
     "keras": open_keras_archive,
@@ -91,6 +96,8 @@ def read_weights_file(path: Path, shapes: Shapes, torch_names: Sequence[TorchNam
             by_names = by_onnx_names if kind == "onnx" else by_keras_names
             wanted = by_names(stored, wanted_shapes)
         tensors = read_wanted(path, wanted, stored)
+        if kind != "onnx":  # whose graphs have constants of their own
+            _check_left_over(path, stored, wanted)
     params = {layer: {name: tensors[layer][name] for name in parameters} for layer, parameters in shapes.items()}
     batch_stats = {
         layer: {name: parameters[name] for name in STATISTICS}
@@ -99,6 +106,41 @@ def read_weights_file(path: Path, shapes: Shapes, torch_names: Sequence[TorchNam
     }
     metadata = read_metadata(path) if kind == "safetensors" else {}
     return WeightsFile(params, preprocessing, metadata, batch_stats)
+
+
+def _check_left_over(path: Path, stored: Sequence[StoredTensor], wanted: Sequence[Wanted]) -> None:
+    """Raises UserError if the file has more in the network's own layers or stages than the network: it is of another.
+
+    ResNet101 has all layers of ResNet50 with the same shapes, and VGG19 those of VGG16. Other layers, such as those of
+    a head, are ignored.
+    """
+    candidates = {one.name for tensor in wanted for one in tensor.candidates}
+    parts = {tensor.name: tuple(".".join(tensor.words).split(".")) for tensor in stored}
+    used = [parts[tensor.name][:-1] for tensor in stored if tensor.name in candidates]
+    around = sum(1 for _ in takewhile(lambda words: len(set(words)) == 1, zip(*used, strict=False)))
+    layers, stages = {tensor.layer for tensor in wanted}, {_stage_of(words[around:]) for words in used} - {""}
+    more = [
+        printable(tensor.name)
+        for tensor in stored
+        if tensor.name not in candidates
+        and parts[tensor.name][-1] != COUNTER
+        and parts[tensor.name][:around] == (used[0][:around] if used else ())
+        and (not layers.isdisjoint(tensor.words[:-1]) or _stage_of(parts[tensor.name][around:-1]) in stages)
+    ]
+    if more:
+        raise UserError(
+            f"weights file {path}: it has {len(more)} more tensors in the layers or stages of the network, such as "
+            f"{more[0]}, so it is of another one; set config.model.backbone to that"
+        )
+
+
+def _stage_of(words: Sequence[str]) -> str:
+    """The stage that a layer's name begins with: `layer3` of `layer3.6.conv1`, `block2` of `block2c_expand_conv`."""
+    first = words[0] if words else ""
+    if AUTOMATIC_NAME.fullmatch(first):
+        return ""
+    found = STAGE_NAME.match(first)
+    return found[1] if found else first if len(words) > 1 and first != words[1] else ""
 
 
 def _foreign_names(path: Path, stored: Sequence[StoredTensor], torch_names: Sequence[TorchNames]) -> UserError:

@@ -131,6 +131,8 @@ def network_of_config(
             path=model.weights_path,
             cache_dir=cache_dir,
             screen=screen,
+            batch_norm=model.batch_norm,
+            image_size=size,
         )
         network = replace(network, preprocessing=model.preprocessing or weights.preprocessing)
     variables = initial_variables(network, config.seed, weights)
