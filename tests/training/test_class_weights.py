@@ -3,12 +3,15 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from scipy.special import log_softmax
 from sklearn.utils.class_weight import compute_class_weight
 
+from vision_transfer.errors import UserError
 from vision_transfer.models.layers import Dense, Flatten
 from vision_transfer.models.network import Network
+from vision_transfer.training import step
 from vision_transfer.training.losses import class_weights
 from vision_transfer.training.optimizers import OptimizerSpec
 from vision_transfer.training.step import Chunk, Constants, StepProgram, initial_state, run_steps, zero_totals
@@ -50,6 +53,38 @@ def test_training_with_class_weights_is_kerass(reference, mesh, examples_of, ord
         assert float(state.totals.loss / state.totals.weight) == pytest.approx(numbers[f"{case}_loss"][epoch], rel=1e-5)
         assert float(state.totals.hits / state.totals.weight) == pytest.approx(numbers[f"{case}_accuracy"][epoch])
         state = state._replace(totals=zero_totals())
+
+
+@pytest.mark.parametrize("shape", ["column", "scalar"])
+def test_a_loss_of_another_shape_is_refused(mesh, examples_of, order_of, monkeypatch, shape):
+    """Broadcast with the weights, a column would be summed over all examples, and padding would count."""
+    losses = {
+        "column": lambda logits, labels: jnp.square(logits - labels[:, None]),
+        "scalar": lambda logits, labels: jnp.mean(logits),
+    }
+    monkeypatch.setattr(step, "part", lambda reference: losses[shape])
+    program = StepProgram(linear(1, (2, 2, 3)), None, frozenset(), OptimizerSpec("sgd"), loss="own.py:loss")
+    state = initial_state(program, {"logits": {"kernel": jnp.zeros((12, 1)), "bias": jnp.zeros(1)}}, {})
+    images, labels = np.zeros((4, 2, 2, 3), np.uint8), np.array([0, 1, 0, 1], np.int32)
+    with pytest.raises(UserError, match=r"own.py:loss: returned the shape .* return a loss for each example"):
+        run_steps(
+            state,
+            Chunk(examples_of(images, labels), order_of([[0, 1, 2, 3]], RATE), 0, 1),
+            Constants({"params": {}}, jax.random.key(0)),
+            program=program,
+            mesh=mesh,
+            resident=True,
+        )
+
+
+def test_an_optimizer_may_keep_the_parameters(monkeypatch):
+    """The state is donated, and no buffer can be donated twice."""
+    keeping = optax.GradientTransformation(lambda params: {"start": params}, None)
+    monkeypatch.setattr(step, "descent", lambda spec: keeping)
+    program = StepProgram(linear(1, (2, 2, 3)), None, frozenset(), OptimizerSpec("sgd"))
+    state = initial_state(program, {"logits": {"kernel": jnp.zeros((12, 1)), "bias": jnp.zeros(1)}}, {})
+    buffers = [leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves((state.trainable, state.optimizer))]
+    assert len(set(buffers)) == len(buffers) == 4
 
 
 def test_a_padded_step_by_hand(mesh, examples_of, order_of):

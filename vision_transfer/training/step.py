@@ -22,6 +22,7 @@ from jaxtyping import Array, Float, Int, Key, UInt
 from vision_transfer.config.own_parts import part
 from vision_transfer.config.schema import AugmentConfig
 from vision_transfer.data.augmentation.augment import augment_epoch
+from vision_transfer.errors import UserError
 from vision_transfer.freezing import merge
 from vision_transfer.models.network import Network, Params, apply_frozen, apply_train, trains_in_parts
 from vision_transfer.models.ops.microbatch import sum_on_cpu
@@ -144,7 +145,8 @@ def initial_state(program: StepProgram, trainable: Params, batch_stats: Params) 
     own = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), trainable)
     return TrainState(
         trainable=own,
-        optimizer=descent(program.optimizer).init(own),
+        # an optimizer may keep the parameters themselves, and a buffer cannot be donated twice
+        optimizer=jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), descent(program.optimizer).init(own)),
         batch_stats=jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), batch_stats),
         average=jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), trainable) if program.ema else {},
         step=jnp.zeros((), jnp.int32),
@@ -267,6 +269,11 @@ def _gradients_of(
             losses = example_losses(logits, rows.labels, program.label_smoothing)
         else:
             losses = part(program.loss)(logits, rows.labels)
+            if jnp.shape(losses) != rows.labels.shape:
+                raise UserError(
+                    f"{program.loss}: returned the shape {jnp.shape(losses)} for logits {logits.shape} and labels "
+                    f"{rows.labels.shape}; return a loss for each example, {rows.labels.shape}"
+                )
         if program.class_weights:
             # as Keras's class_weight: the sum is divided by the number of examples and not by that of their weights
             losses *= jnp.asarray(program.class_weights)[rows.labels]
