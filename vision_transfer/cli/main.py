@@ -191,7 +191,7 @@ def _with_hosts(command: Command, entry: Entry) -> Command:
             "--mode=predict together, and nothing else; omit --hosts here. Folds and sweeps have --launcher=slurm:N"
         )
     hosts.start(given)
-    program = {"numeric code (digest)": provenance.code_digest(), **provenance.versions()}
+    program = {"numeric code (digest)": provenance.running_code_digest(), **provenance.versions()}
     config = command.optional_config
     values = {} if config is None else {f"config.{path}": value for path, value in digested(config).items()}
     hosts.compare("command", {**program, **values})

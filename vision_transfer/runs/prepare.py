@@ -32,7 +32,7 @@ from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.devices import global_mesh
 from vision_transfer.runtime.files import absolute_path
 from vision_transfer.runtime.preemption import StopSignal
-from vision_transfer.runtime.provenance import code_digest, json_digest, versions
+from vision_transfer.runtime.provenance import json_digest, running_code_digest, versions
 from vision_transfer.runtime.timer import Timer
 from vision_transfer.training.stage import Stage, Variables
 
@@ -182,4 +182,4 @@ def _identity(config: Config, dataset: Dataset, weights: PretrainedWeights | Non
         "data": dataset.fingerprint,
         "weights": None if weights is None else weights.sha256,
     }
-    return Identity(json_digest(determined_by), code_digest(), versions(), device_text())
+    return Identity(json_digest(determined_by), running_code_digest(), versions(), device_text())

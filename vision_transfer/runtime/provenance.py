@@ -98,6 +98,12 @@ def code_digest(parts: Sequence[str] = ("",), without: Sequence[str] = HARMLESS,
     return digest.hexdigest()[:DIGEST_LENGTH]
 
 
+@cache
+def running_code_digest() -> str:
+    """Digest of the whole package as it was when this process first asked: later edits do not change the process."""
+    return code_digest()
+
+
 def source_files() -> list[str]:
     """All source files of the package, such as `training/step.py`, in sorted order.
 
