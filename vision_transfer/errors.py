@@ -9,12 +9,21 @@ from collections.abc import Sequence
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
+# Of the errors of JAX, TensorFlow, PyTorch and ONNX Runtime, which have no class of their own for it.
+_OUT_OF_MEMORY = re.compile("RESOURCE_EXHAUSTED|out of memory|failed to allocate memory", re.IGNORECASE)
+
+
 class UserError(Exception):
     """An error that the user can fix: a config value, a file, a folder, a download.
 
     The message names the field or file, what was found, what is allowed, and what to do. The command line prints
     it without a traceback and exits with status 2. Any other exception is a bug and shows its traceback.
     """
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether a library, or Python itself, got less memory than it asked for."""
+    return isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(str(error)) is not None
 
 
 def nearest_names(name: str, known: Sequence[str], otherwise: str = "") -> str:

@@ -29,14 +29,13 @@ from vision_transfer.runs.prepare import RunOptions
 from vision_transfer.runs.result import split_metrics
 from vision_transfer.runtime.console import Screen
 from vision_transfer.runtime.files import absolute_path, claimed_folder, write_json
-from vision_transfer.runtime.provenance import json_digest
 from vision_transfer.tasks.ablation.all_runs import SHARED_STAGES, all_finished, do_all
 from vision_transfer.tasks.ablation.launchers import read_launcher
 from vision_transfer.tasks.ablation.sweep import SweepFolder, forget
 from vision_transfer.tasks.figures import draw_or_say_why
 from vision_transfer.tasks.report.confusion import draw_confusion
 from vision_transfer.tasks.study.plan import PlannedRun, Study, check_study, with_fingerprints
-from vision_transfer.tasks.study.runs import FinishedRun, launch
+from vision_transfer.tasks.study.runs import FinishedRun, launch, warn_of_several_conditions
 from vision_transfer.tasks.tables import Row, interval_text, screen_table, write_csv
 
 FOLD = "fold"
@@ -119,14 +118,15 @@ def cross_validate(config: Config, options: RunOptions, screen: Screen, launcher
         Stopped: asked to stop; the same command resumes.
     """
     study = with_fingerprints(planned(config), options.cache_dir, screen)
-    digest = json_digest([study.digest, [run.data for run in study.runs]])
-    folder = SweepFolder(options.workdir or default_folder(study.name, digest).path)
+    folder = SweepFolder(options.workdir or default_folder(study.name, study.digest).path)
     screen.say(f"{len(study.runs)} folds, then a run on all images. Results: {folder.path}; runs: runs/.")
     with claimed_folder(folder.path, UserError(f"{folder.path}: is in use by another process; wait for it to end")):
         if options.rerun:
             forget(study, folder, finished=True)
         do_all(study, folder, options, read_launcher(launcher), config.slurm, screen)
-        folds = read_folds(all_finished(study, folder))
+        finished = all_finished(study, folder)
+        warn_of_several_conditions(finished, screen)
+        folds = read_folds(finished)
         screen.say()
         screen.say("All folds are done; the final run, on the images of all of them:", style="bold")
         shared = None if options.rerun else SHARED_STAGES

@@ -4,6 +4,7 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -13,6 +14,7 @@ from vision_transfer.config.fields import with_value
 from vision_transfer.data.load import load_dataset
 from vision_transfer.errors import UserError
 from vision_transfer.tasks.study import plan
+from vision_transfer.tasks.study import runs as study_runs
 from vision_transfer.tasks.study.plan import PlannedRun, Study, check_study, with_fingerprints, with_least_steps
 from vision_transfer.tasks.study.task import transfer_curve
 
@@ -54,6 +56,32 @@ def test_the_runs_are_trainings_of_one_stage_on_the_right_data(curve):
     assert fine_tuning.config.init_from_layers == "all"
     assert list(scratch.config.stages) == ["scratch"]
     assert scratch.config.stages["scratch"].epochs == 7
+
+
+def test_the_source_is_taken_whole(curve):
+    """What divides or caps the target's images, or groups them by their names, says nothing of the source's."""
+    curve.dataset.train_examples, curve.dataset.grouped_by, curve.dataset.subset_seed = 500, "^(p[0-9]+)_", 3
+    pretraining = transfer_curve(checked(curve), 500).runs[0].config.dataset
+    assert (pretraining.train_examples, pretraining.grouped_by, pretraining.subset_seed) == (None, None, 0)
+
+
+def test_studies_of_other_data_have_other_folders(study):
+    runs = tuple(replace(run, data="other") for run in study.runs)
+    assert Study("s", runs).digest != Study("s", study.runs).digest
+
+
+def test_a_run_without_enough_memory_is_a_failed_run(monkeypatch, study, screen):
+    """It must not end a sweep, as a bug does."""
+
+    def without_memory(*_):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.\nmore")
+
+    monkeypatch.setattr(study_runs, "train", without_memory)
+    with pytest.raises(UserError, match=r"needs more memory than there is \(RESOURCE_EXHAUSTED.*batch_size"):
+        study_runs.launch(study.runs[0].config, None, screen)
+    monkeypatch.setattr(study_runs, "train", lambda *_: (_ for _ in ()).throw(RuntimeError("a bug")))
+    with pytest.raises(RuntimeError, match="a bug"):
+        study_runs.launch(study.runs[0].config, None, screen)
 
 
 def test_a_seed_draws_the_subset_and_small_sets_have_longer_epochs(curve):

@@ -15,7 +15,6 @@ from vision_transfer.runs.folder import Identity, default_folder
 from vision_transfer.runs.prepare import RunOptions
 from vision_transfer.runtime.console import Screen, duration
 from vision_transfer.runtime.files import claimed_folder
-from vision_transfer.runtime.provenance import json_digest
 from vision_transfer.tasks.ablation.all_runs import do_all, failures
 from vision_transfer.tasks.ablation.estimate import Estimate, estimate, flops_per_second, seconds_per_flop
 from vision_transfer.tasks.ablation.figures import draw_figures, points
@@ -26,7 +25,7 @@ from vision_transfer.tasks.ablation.tables import COLUMNS, SCREEN_COLUMNS, write
 from vision_transfer.tasks.figures import draw_or_say_why
 from vision_transfer.tasks.study.conclusions import conclusions_by_setting
 from vision_transfer.tasks.study.plan import BACKBONE, POOLING, SIZE, Study, check_study, with_fingerprints
-from vision_transfer.tasks.study.runs import FinishedRun, conditions
+from vision_transfer.tasks.study.runs import FinishedRun, conditions, warn_of_several_conditions
 from vision_transfer.tasks.study.tables import cells_of, grouped, label_text
 from vision_transfer.tasks.tables import screen_table
 
@@ -148,12 +147,7 @@ def _report(plan: Plan, title: str, screen: Screen) -> None:
             screen.say(" ".join(paragraph))
             screen.say()
         screen.say(f"Tables and figures: {', '.join(map(str, files))}")
-        if _several_conditions(finished):
-            screen.say(
-                "The runs were not all done by the same numeric code, versions and kind of device, so that small "
-                "differences between them may come from these; --rerun does all of them again.",
-                style="yellow",
-            )
+        warn_of_several_conditions(finished, screen)
     lines = failures(plan.study, plan.folder)
     refused = {run.name: refusal(run, plan.folder) for run in plan.study.runs}
     left = [f"  {name}" for name, reason in refused.items() if reason is not None]
@@ -163,11 +157,6 @@ def _report(plan: Plan, title: str, screen: Screen) -> None:
     if lines or (not finished and not left):
         title = f"{len(lines)} of {len(plan.study.runs)} runs failed; the same command tries them again:"
         raise UserError("\n".join([title, *lines]))
-
-
-def _several_conditions(finished: Sequence[FinishedRun]) -> bool:
-    keys = ("code_digest", "versions", "device")
-    return len({json_digest([one.result.get(key) for key in keys]) for one in finished}) > 1
 
 
 def _finished(plan: Plan, now: Identity | None, *, beside: bool) -> list[FinishedRun]:

@@ -251,9 +251,10 @@ def _steps(config: Config, field: str, specs: Sequence[str], batches: Sequence[i
         except UserError as error:
             raise UserError(f"config.benchmark.{field}: {error}") from error
         for batch in batches:
-            name = f"step, frozen: {spec}, from {{}}, batch {batch}"
-            step = ("step", network, spec)
-            cases.append(Case(*step, "images", batch, name=name.format("images"), **shared))
+            frozen = f"step, frozen: {spec}, from"
+            name = f"{frozen} images, batch {batch}"
+            cases.append(Case("step", network, spec, "images", batch, name=name, **shared))
             if cached is not None:
-                cases.append(Case(*step, "features", batch, name=name.format(f"cached {cached}"), **shared))
+                name = f"{frozen} cached {cached}, batch {batch}"
+                cases.append(Case("step", network, spec, "features", batch, name=name, **shared))
     return cases

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from vision_transfer.errors import is_out_of_memory
 from vision_transfer.runs.prepare import device_text
 from vision_transfer.runtime import hosts, jax_setup
 from vision_transfer.runtime.devices import device_peak_bytes, global_mesh
@@ -29,7 +30,7 @@ from vision_transfer.tasks.benchmark.cases import Case
 from vision_transfer.tasks.benchmark.chips import peaks
 from vision_transfer.tasks.benchmark.input_path import feed_epoch
 from vision_transfer.tasks.benchmark.programs import MOST_STEPS, compilers_facts, running_forward, running_step
-from vision_transfer.tasks.benchmark.protocol import OUT_OF_MEMORY, Work, serve
+from vision_transfer.tasks.benchmark.protocol import Work, serve
 from vision_transfer.training.device_feed import TrainingRows, chunk_bytes
 from vision_transfer.training.step import Chunk, Constants, TrainState
 
@@ -161,7 +162,7 @@ def _feed(case: Case, mesh: Mesh) -> dict[str, float] | None:
     try:
         epochs = [feed_epoch(rows, case.batch, epoch, mesh) for epoch in range(FED_EPOCHS)]
     except jax.errors.JaxRuntimeError as error:
-        if OUT_OF_MEMORY.search(str(error)) is None:
+        if not is_out_of_memory(error):
             raise
         return None
     return max(epochs, key=lambda fed: fed["images_per_second"])

@@ -8,16 +8,14 @@ needs more memory than the device has is replied to with `{"out_of_memory": REAS
 
 import json
 import os
-import re
 import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
+from vision_transfer.errors import is_out_of_memory
 from vision_transfer.runtime.timer import process_peak_bytes
 
-# Of the errors of JAX, TensorFlow, PyTorch and ONNX Runtime.
-OUT_OF_MEMORY = re.compile("RESOURCE_EXHAUSTED|out of memory|failed to allocate memory", re.IGNORECASE)
 REASON_LENGTH = 200
 # What runs the work N times, facts for the first reply, and facts for the last.
 Work = tuple[Callable[[int], None], dict[str, Any], Callable[[], dict[str, Any]]]
@@ -38,7 +36,7 @@ def serve(build: Callable[[dict[str, Any]], Work]) -> None:
     try:
         run, facts, last_facts = build(json.loads(sys.stdin.readline()))
     except Exception as error:
-        if OUT_OF_MEMORY.search(str(error)) is None and not isinstance(error, MemoryError):
+        if not is_out_of_memory(error):
             raise
         reply({"out_of_memory": str(error)[:REASON_LENGTH]})
         return

@@ -70,11 +70,11 @@ class Study:
 
     @property
     def digest(self) -> str:
-        """Of all runs' configs, names, labels, and the weights or runs that they start from."""
+        """Of all runs' configs, names, labels and data, and the weights or runs that they start from."""
         starts = [None if run.start is None else run.start.name for run in self.runs]
         return json_digest(
             [
-                [run.name, run.labels, start, digested(run.config), *starting_paths(run.config)]
+                [run.name, run.labels, start, digested(run.config), *starting_paths(run.config), run.data]
                 for run, start in zip(self.runs, starts, strict=True)
             ]
         )

@@ -1,6 +1,6 @@
 """The runs of a study: the task that does one, and what a finished one has left."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from vision_transfer.config import Config
-from vision_transfer.errors import UserError
+from vision_transfer.errors import UserError, is_out_of_memory
 from vision_transfer.metrics.calibration import expected_calibration_error
 from vision_transfer.metrics.classification import class_log_probabilities
 from vision_transfer.runs.folder import Identity, RunFolder
@@ -17,7 +17,7 @@ from vision_transfer.runs.manifest import check_files
 from vision_transfer.runs.predictions import read_predictions
 from vision_transfer.runs.prepare import RunOptions, device_text
 from vision_transfer.runtime.console import Screen
-from vision_transfer.runtime.provenance import code_digest, versions
+from vision_transfer.runtime.provenance import json_digest, running_code_digest, versions
 from vision_transfer.tasks.classic_classifier.task import classify
 from vision_transfer.tasks.study.plan import PlannedRun
 from vision_transfer.tasks.train.task import train
@@ -33,7 +33,17 @@ def launch(config: Config, options: RunOptions, screen: Screen) -> RunFolder:
         UserError: a config, data, weights or folder that cannot be used.
         Stopped: asked to stop; the same call resumes.
     """
-    return (classify if config.task == "classic_classifier" else train)(config, options, screen)
+    try:
+        return (classify if config.task == "classic_classifier" else train)(config, options, screen)
+    except (RuntimeError, MemoryError) as error:
+        # one run that is too large must not end a sweep; JAX has no error of its own for that
+        if not is_out_of_memory(error):
+            raise
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise UserError(
+            f"{config.name}: it needs more memory than there is ({reason}); set a smaller config.batch_size or "
+            "config.dataset.image_size, or freeze more"
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -73,7 +83,18 @@ class FinishedRun:
 
 def conditions(device: str | None = None) -> Identity:
     """Code, versions and device of this process, which does not open its devices where a `device` is given."""
-    return Identity("", code_digest(), versions(), device or device_text())
+    return Identity("", running_code_digest(), versions(), device or device_text())
+
+
+def warn_of_several_conditions(finished: Sequence[FinishedRun], screen: Screen) -> None:
+    """Says so if runs that are compared were computed by different code or versions, or on different devices."""
+    keys = ("code_digest", "versions", "device")
+    if len({json_digest([one.result.get(key) for key in keys]) for one in finished}) > 1:
+        screen.say(
+            "The runs were not all done by the same numeric code, versions and kind of device, so that small "
+            "differences between them may come from these; --rerun does all of them again.",
+            style="yellow",
+        )
 
 
 def read_finished(run: PlannedRun, folder: Path, now: Identity | None, *, tested: bool = True) -> FinishedRun | None:

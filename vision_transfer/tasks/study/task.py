@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from vision_transfer.config import Config
+from vision_transfer.config.schema import DatasetConfig
 from vision_transfer.data.load import load_dataset
 from vision_transfer.errors import UserError
 from vision_transfer.runs.folder import default_folder
@@ -31,7 +32,7 @@ from vision_transfer.tasks.study.plan import (
     with_fingerprints,
     with_least_steps,
 )
-from vision_transfer.tasks.study.runs import FinishedRun, conditions, launch
+from vision_transfer.tasks.study.runs import FinishedRun, conditions, launch, warn_of_several_conditions
 from vision_transfer.tasks.study.tables import CAPTION, COLUMNS, SCREEN_COLUMNS, cells_of, grouped, run_rows
 from vision_transfer.tasks.tables import markdown_table, screen_table, write_csv
 
@@ -71,7 +72,19 @@ def transfer_curve(config: Config, all_examples: int) -> Study:
 
 def _pretraining(config: Config) -> PlannedRun:
     study = config.study
-    source = replace(config.dataset, name=study.source_name, root=study.source_root)
+    # subsets, folds and groups are those of the target
+    whole = DatasetConfig()
+    source = replace(
+        config.dataset,
+        name=study.source_name,
+        root=study.source_root,
+        train_examples=whole.train_examples,
+        subset_seed=whole.subset_seed,
+        folds=whole.folds,
+        fold=whole.fold,
+        grouped_by=whole.grouped_by,
+        splits=whole.splits,
+    )
     return PlannedRun(PRETRAINING, replace(_single(config, PRETRAINING), dataset=source), {}, compared=False)
 
 
@@ -119,7 +132,9 @@ def run_transfer_curve(config: Config, options: RunOptions, screen: Screen) -> P
         forget(study, sweep, finished=options.rerun)
         say_plan(study, folder, [run for run in study.runs if finished_run(run, sweep, now)], screen)
         work(study, sweep, options, launch, screen)
-        write_report(study, all_finished(study, sweep), folder, screen)
+        finished = all_finished(study, sweep)
+        warn_of_several_conditions(finished, screen)
+        write_report(study, finished, folder, screen)
     return folder
 
 
