@@ -183,6 +183,8 @@ def test_tables_say_what_flax_makes_of_them(name):
 
 
 def test_a_name_that_stands_twice_is_refused():
+    with pytest.raises(UserError, match="must not contain a slash"):
+        Network((Conv("block/a", 4),), (), (8, 8, 3))  # its checkpoint could not be told from a layer `block`
     with pytest.raises(UserError, match="more than one layer named a"):
         Network((Conv("a", 1), Conv("b", 1), Conv("a", 1)), (), (9, 9, 1))
     with pytest.raises(UserError, match="head_logits"):

@@ -10,6 +10,7 @@ import importlib.util
 import linecache
 import os
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -95,7 +96,13 @@ def keep_sources(config: Config, folder: Path) -> None:
     for reference in references(config):
         source = _SOURCES[_digest(reference)]
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / source.file_name).write_text(source.text, encoding="utf-8")
+        file, content = folder / source.file_name, source.text.encode()
+        if file.exists() and file.read_bytes() == content:
+            continue
+        # other processes may read it, and it may be the only copy
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=f".{source.file_name}.", delete=False) as temporary:
+            temporary.write(content)
+        Path(temporary.name).replace(file)
 
 
 def part(reference: str) -> Callable[..., Any]:

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,7 +45,10 @@ def room(cache_dir: Path, budget_gb: float | None) -> Room:
     share = Room(int(free * SHARE_OF_FREE_DISK), f"half of the {decimal(free)} that are free")
     if budget_gb is None:
         return share
-    taken = sum(file.stat().st_size for file in (cache_dir / FOLDER).glob("*/*") if file.is_file())
+    taken = 0
+    for file in (cache_dir / FOLDER).glob("*/*"):
+        with suppress(FileNotFoundError):  # another process renamed or removed it
+            taken += file.stat().st_size if file.is_file() else 0
     left = max(0, int(budget_gb * BYTES_PER_GB) - taken)
     budget = Room(left, f"config.features.budget_gb={budget_gb:g} less {decimal(taken)} that are taken")
     return min(share, budget, key=lambda room: room.bytes)

@@ -58,11 +58,13 @@ class Network:
     numerics: Numerics = FLOAT32
 
     def __post_init__(self) -> None:
-        """Refuses tables in which two layers have one name, and images that are too small."""
+        """Refuses tables in which two layers have one name or one has a slash, and images that are too small."""
         names = layer_names(self.layers)
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise UserError(f"the layer table has more than one layer named {', '.join(twice)}")
+        if slashed := [name for name in names if "/" in name]:
+            raise UserError(f"the layer table has a layer named {slashed[0]!r}; a name must not contain a slash")
         _ = self.places
 
     @property
