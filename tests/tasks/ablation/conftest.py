@@ -117,7 +117,7 @@ def write_result(folder, test, seconds=2.0):
 @pytest.fixture
 def launcher(tmp_path, monkeypatch):
     """The digest of the numeric code is fixed, because computing it takes longer than everything else here."""
-    monkeypatch.setattr("vision_transfer.tasks.study.runs.code_digest", lambda: CODE)
+    monkeypatch.setattr("vision_transfer.tasks.study.runs.running_code_digest", lambda: CODE)
     return Launcher(tmp_path / "runs")
 
 

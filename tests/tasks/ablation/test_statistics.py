@@ -3,7 +3,7 @@
 import pytest
 
 from vision_transfer.tasks.ablation.all_runs import work
-from vision_transfer.tasks.ablation.estimate import estimate
+from vision_transfer.tasks.ablation.estimate import accelerator_flops_per_second, estimate, flops_per_second
 from vision_transfer.tasks.ablation.figures import draw_figures, points, series
 from vision_transfer.tasks.ablation.grid import ablation
 from vision_transfer.tasks.ablation.sweep import SweepFolder, finished_run, write_plan
@@ -86,3 +86,8 @@ def test_the_estimate_of_two_networks_is_the_sum_of_theirs(grid, two_networks):
     assert both.prefixes["vgg16"] == ("block4_pool", "block5_pool")
     for name in ("stages", "trained", "heads", "flops", "checkpoint_bytes", "feature_bytes"):
         assert getattr(both, name) == getattr(vgg, name) + getattr(lite, name)
+
+
+def test_products_by_jax_are_timed_to_their_end():
+    """On a CPU they are as fast as NumPy's, to an order of magnitude; without waiting for them, much faster."""
+    assert 0.1 < accelerator_flops_per_second(1024) / flops_per_second(on_accelerator=True) < 10

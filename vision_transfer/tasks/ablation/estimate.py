@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from itertools import accumulate
 from timeit import repeat
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from vision_transfer.config import Config, flatten
@@ -27,6 +29,8 @@ MOMENTS = {"rmsprop": 1, "adam": 2, "sgd": 0}
 MOST_MOMENTS = 2
 # A matrix product of this size is large enough to reach the machine's full speed, and takes some 10 ms.
 PRODUCT_SIDE, PRODUCT_REPEATS = 1024, 5
+# The same for an accelerator of up to a PFLOP a second.
+ACCELERATOR_PRODUCT_SIDE = 8192
 
 
 @dataclass(frozen=True)
@@ -106,10 +110,20 @@ def seconds_per_flop(finished: Sequence[FinishedRun], flops_by_run: Mapping[str,
     return sum(group.training_seconds for group in groups) / max(1, flops)
 
 
-def flops_per_second() -> float:
-    """The speed of matrix products in float32 on this machine: the best of a few."""
+def flops_per_second(*, on_accelerator: bool = False) -> float:
+    """The speed of matrix products in float32: the best of a few, by NumPy or on the accelerator, if there is one."""
+    if on_accelerator and jax.default_backend() != "cpu":
+        return accelerator_flops_per_second(ACCELERATOR_PRODUCT_SIDE)
     matrix = np.ones((PRODUCT_SIDE, PRODUCT_SIDE), np.float32)
     return 2 * PRODUCT_SIDE**3 / min(repeat(lambda: matrix @ matrix, number=1, repeat=PRODUCT_REPEATS))
+
+
+def accelerator_flops_per_second(side: int) -> float:
+    """The same by JAX on its default device, for matrices of this side."""
+    matrix, multiply = jnp.ones((side, side)), jax.jit(jnp.matmul)
+    multiply(matrix, matrix).block_until_ready()
+    times = repeat(lambda: multiply(matrix, matrix).block_until_ready(), number=1, repeat=PRODUCT_REPEATS)
+    return 2 * side**3 / min(times)
 
 
 def _stage_keys(config: Config, stages: Sequence[Stage]) -> list[str]:

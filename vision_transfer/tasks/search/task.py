@@ -59,7 +59,9 @@ def search(config: Config, options: RunOptions, screen: Screen, launcher: str | 
         if options.rerun:
             remove(plan.folder / JOURNAL)
             remove(plan.folder / ROUNDS)
-        journal = Journal(plan.folder, plan.digest, 1 / flops_per_second())
+        # the devices of workers are theirs
+        speed = flops_per_second(on_accelerator=not workers[0])
+        journal = Journal(plan.folder, plan.digest, 1 / speed)
         if not options.reuse:
             _check_unchanged(journal, by_workers=bool(workers[0]))
         shared = None if options.rerun else SHARED_STAGES
