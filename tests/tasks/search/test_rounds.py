@@ -191,13 +191,23 @@ def test_work_is_that_of_the_features_of_a_banks_variants_and_not_of_fresh_ones(
 
     def forward(**augment):
         config.augment.update(augment)
-        return run_work(
-            checked(config), network, {"train": 100, "validation": 10}, has_features=False, is_tested=False
-        ).forward
+        sizes = {"train": 100, "validation": 10}
+        return [
+            run_work(checked(config), network, sizes, has_features=False, has_prefixes=known, is_tested=False).forward
+            for known in (False, True)
+        ]
 
     of_one = prefix_flops(network, "block4_pool", 100)
-    fresh, bank, plain = forward(), forward(bank=3), forward(preset="none")
+    (fresh, fresh_again), (bank, bank_again), (plain, plain_again) = (
+        forward(),
+        forward(bank=3),
+        forward(preset="none"),
+    )
     assert (plain - fresh, bank - fresh) == (of_one, 3 * of_one)
+    # another fold finds what the first one computed, of all images, and of validation where variants are fresh
+    assert fresh_again == fresh
+    assert plain - plain_again == of_one + prefix_flops(network, "block4_pool", 10)
+    assert bank - bank_again == 3 * of_one + prefix_flops(network, "block4_pool", 10)
 
 
 def test_what_was_shown_to_be_worse_waits(scored):

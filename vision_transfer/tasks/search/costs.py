@@ -80,9 +80,19 @@ class Speed:
 
 
 def run_work(
-    config: Config, network: Network, sizes: Mapping[str, int], *, has_features: bool, is_tested: bool
+    config: Config,
+    network: Network,
+    sizes: Mapping[str, int],
+    *,
+    has_features: bool,
+    has_prefixes: bool,
+    is_tested: bool,
 ) -> Work:
-    """The work of a run on splits of these sizes; with `has_features`, those of the whole backbone are cached."""
+    """The work of a run on splits of these sizes.
+
+    With `has_features`, those of the whole backbone are cached; with `has_prefixes`, those of all layers that its
+    stages train from, of all images.
+    """
     examples = config.dataset.train_examples or sizes["train"]
     judged = sizes["validation"] + (sizes["test"] if is_tested else 0)
     stages = resolve_stages(config, network)
@@ -90,8 +100,10 @@ def run_work(
     forward = 0.0
     for stage in stages:
         whole = stage.cached == network.backbone[-1].name
-        if stage.cached is not None and not (whole and has_features):
-            forward += prefix_flops(network, stage.cached, cached_variants(stage) * examples + judged)
+        variants = cached_variants(stage)
+        found = (whole and has_features) or (variants and has_prefixes)
+        if stage.cached is not None and not found:
+            forward += prefix_flops(network, stage.cached, variants * examples + judged)
     if last.cached != network.backbone[-1].name:
         forward += total(forward_costs(network, judged, last.evaluation_start)).flops
         return Work(forward, _epoch(config, last, network, examples, sizes["validation"]), last.settings.epochs)

@@ -59,6 +59,7 @@ class Search:
                 network,
                 self.sizes,
                 has_features=has_features or number > 0,
+                has_prefixes=number > 0,
                 is_tested=bool(self.folds),
             )
             for number, run in enumerate(self.runs(candidate))
