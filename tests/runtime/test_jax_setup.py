@@ -6,8 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import pytest
 
+from vision_transfer.errors import UserError
 from vision_transfer.runtime import jax_setup
 
 SCRIPT = """
@@ -33,6 +35,18 @@ def test_the_deterministic_switch_reaches_xla_and_keeps_other_flags(tmp_path, de
     )
     assert done.stdout.startswith(f"3.0 {given}")
     assert (jax_setup.DETERMINISTIC_FLAG in done.stdout) == deterministic
+
+
+def test_the_deterministic_switch_is_refused_once_jax_has_started(tmp_path, monkeypatch):
+    """As in a notebook on a GPU: the run, and the key of its features, would claim what is not so."""
+    jax.devices()
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setenv("XLA_FLAGS", "")
+    with pytest.raises(UserError, match=r"config\.deterministic: got True, .*start a new process"):
+        jax_setup.configure(tmp_path, deterministic=True)
+    monkeypatch.setenv("XLA_FLAGS", jax_setup.DETERMINISTIC_FLAG)
+    with pytest.raises(UserError, match=r"config\.deterministic: got False"):
+        jax_setup.configure(tmp_path)
 
 
 @pytest.mark.skipif(jax_setup.has_tpus() or Path("/dev/nvidiactl").exists(), reason="has TPUs or GPUs")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import jax
 
+from vision_transfer.errors import UserError
 from vision_transfer.runtime.compilation import return_memory_after_compiling
 from vision_transfer.runtime.huge_pages import without_huge_pages
 from vision_transfer.runtime.program_cache import use_digests
@@ -36,7 +37,15 @@ def configure(cache: Path, *, deterministic: bool = False) -> None:
     Cores that are separate devices do not wait for each other between operations: VGG16's forward pass at 180 pixels
     took 58 to 63 ms per image on two devices, and 72 to 86 ms on one device with two threads. With `deterministic`
     (`config.deterministic`) GPUs use only operations that give the same bits every time.
+
+    Raises:
+        UserError: JAX has opened a GPU with the other choice of operations in this process; it reads flags once.
     """
+    if deterministic != is_deterministic() and _has_started() and jax.default_backend() != "cpu":
+        raise UserError(
+            f"config.deterministic: got {deterministic}, but JAX has already started in this process with "
+            f"{is_deterministic()}, and cannot change; start a new process (in a notebook: restart the kernel)"
+        )
     if deterministic:
         _add_xla_flag(DETERMINISTIC_FLAG)
     if OLDEST_WITH_SCHEDULER <= jax.__version_info__[:2] < FIRST_UNTRIED:
@@ -83,6 +92,17 @@ def environment_of_others(environment: Mapping[str, str]) -> dict[str, str]:
     own = (CPU_SCHEDULER_FLAG, DETERMINISTIC_FLAG)
     flags = [flag for flag in others.pop("XLA_FLAGS", "").split() if flag not in own]
     return others | ({"XLA_FLAGS": " ".join(flags)} if flags else {})
+
+
+def _has_started() -> bool:
+    """Whether JAX has opened its devices in this process."""
+    devices: int = jax.config.jax_num_cpu_devices  # pyright: ignore[reportAttributeAccessIssue]
+    try:
+        jax.config.update("jax_num_cpu_devices", devices + 1)  # which JAX refuses once it has started
+    except RuntimeError:
+        return True
+    jax.config.update("jax_num_cpu_devices", devices)
+    return False
 
 
 def is_deterministic() -> bool:
