@@ -41,13 +41,19 @@ def test_more_workers_than_cores_have_one_each_in_turn(monkeypatch):
     assert [share_of_cores(place, 3) for place in range(3)] == [[0], [1], [0]]
 
 
-def test_a_worker_has_as_many_devices_as_the_command_and_one_accelerator(monkeypatch):
+def test_a_worker_has_as_many_devices_as_the_command_and_one_accelerator(monkeypatch, tmp_path):
     monkeypatch.setattr(launchers, "cpu_devices", lambda: 4)
-    own = worker_environment({"CUDA_VISIBLE_DEVICES": "4,6", "XLA_FLAGS": "--xla_other=1"}, 3)
+    own = worker_environment({"CUDA_VISIBLE_DEVICES": "4,6", "XLA_FLAGS": "--xla_other=1"}, 3, 4)
     assert own["CUDA_VISIBLE_DEVICES"] == "6"
+    assert own["XLA_PYTHON_CLIENT_PREALLOCATE"] == "false", "two workers share it"
     assert own["XLA_FLAGS"] == "--xla_other=1 --xla_force_host_platform_device_count=4"
     chosen = {"XLA_FLAGS": "--xla_force_host_platform_device_count=1"}
-    assert worker_environment(chosen, 0) == chosen
+    assert worker_environment(chosen, 0, 1, tmp_path) == chosen
+    for name in ("0000:01:00.0", "0000:41:00.0"):
+        (tmp_path / name).mkdir()
+    assert [worker_environment({}, place, 2, tmp_path)["CUDA_VISIBLE_DEVICES"] for place in (0, 1)] == ["0", "1"]
+    hidden = worker_environment({"CUDA_VISIBLE_DEVICES": ""}, 0, 2, tmp_path)
+    assert hidden["CUDA_VISIBLE_DEVICES"] == "" and "XLA_PYTHON_CLIENT_PREALLOCATE" not in hidden
 
 
 @pytest.fixture

@@ -24,7 +24,9 @@ FIRST_STATUS_OF_SIGNALS = 128
 SECONDS_TO_END = 10.0
 # If so many workers in a row die and no run is finished in between, something kills each of them.
 MOST_DEATHS_IN_A_ROW = 20
-GPU_VARIABLE = "CUDA_VISIBLE_DEVICES"
+GPU_VARIABLE, PREALLOCATE_VARIABLE = "CUDA_VISIBLE_DEVICES", "XLA_PYTHON_CLIENT_PREALLOCATE"
+# NVIDIA's driver has a folder for each GPU there.
+GPUS = Path("/proc/driver/nvidia/gpus")
 Worker = TypeVar("Worker")
 
 
@@ -109,7 +111,7 @@ def _start(folder: Path, place: int, count: int, log: IO[bytes]) -> subprocess.P
     cores = ",".join(map(str, share_of_cores(place, count)))
     command = [sys.executable, "-m", MODULE, str(folder.absolute()), cores, str(os.getpid())]
     return subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=worker_environment(os.environ, place)
+        command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=worker_environment(os.environ, place, count)
     )
 
 
@@ -123,18 +125,24 @@ def share_of_cores(place: int, count: int) -> list[int]:
     return cores[place * len(cores) // count : (place + 1) * len(cores) // count]
 
 
-def worker_environment(environment: "os._Environ[str] | dict[str, str]", place: int) -> dict[str, str]:
-    """The environment of a worker: as many CPU devices as this process has, and one of the named accelerators.
+def worker_environment(
+    environment: "os._Environ[str] | dict[str, str]", place: int, workers: int, gpus: Path = GPUS
+) -> dict[str, str]:
+    """The environment of a worker: as many CPU devices as this process has, and one of the GPUs.
 
-    A run's numbers depend on the number of devices; this way they do not depend on the number of workers.
+    These are the named ones, else those that the driver lists: a library that counts them would open them. A run's
+    numbers depend on the number of devices; this way they do not depend on the number of workers.
     """
     own = dict(environment)
     flags = own.get("XLA_FLAGS", "")
     if HOST_DEVICES_FLAG not in flags:
         own["XLA_FLAGS"] = f"{flags} --{HOST_DEVICES_FLAG}={cpu_devices()}".strip()
-    accelerators = [name for name in own.get(GPU_VARIABLE, "").split(",") if name]
-    if accelerators:
-        own[GPU_VARIABLE] = accelerators[place % len(accelerators)]
+    found = [str(number) for number, _ in enumerate(gpus.iterdir())] if gpus.is_dir() else []
+    names = [name for name in own.get(GPU_VARIABLE, ",".join(found)).split(",") if name]
+    if names:
+        own[GPU_VARIABLE] = names[place % len(names)]
+    if 0 < len(names) < workers:
+        own.setdefault(PREALLOCATE_VARIABLE, "false")  # else the first one on a GPU takes most of its memory
     return own
 
 
