@@ -45,7 +45,8 @@ class WorkerJob:
 
         job = submitit.JobEnvironment()
         alone = job.num_tasks == job.num_nodes
-        environment = None if alone else worker_environment(os.environ, job.local_rank)
+        beside = job.num_tasks // job.num_nodes
+        environment = None if alone else worker_environment(os.environ, job.local_rank, beside)
         # The worker ends with this process, however that ends.
         self._process = subprocess.Popen([*self.command, str(os.getpid())], stdin=subprocess.DEVNULL, env=environment)
         return self._process.wait()
