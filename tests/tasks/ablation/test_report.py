@@ -22,8 +22,8 @@ from vision_transfer.tasks.ablation.figures import (
 from vision_transfer.tasks.ablation.grid import ablation
 from vision_transfer.tasks.ablation.sweep import SweepFolder, finished_run, write_plan
 from vision_transfer.tasks.ablation.tables import latex, write_tables
-from vision_transfer.tasks.ablation.task import _several_conditions
 from vision_transfer.tasks.study.conclusions import conclusions_by_setting
+from vision_transfer.tasks.study.runs import warn_of_several_conditions
 from vision_transfer.tasks.study.statistics import pareto_front
 from vision_transfer.tasks.study.tables import grouped
 
@@ -207,7 +207,9 @@ def test_only_the_choices_on_the_front_are_not_beaten(choices):
     assert sorted(front) == [place for place in range(len(choices)) if not beaten(place)]
 
 
-def test_runs_of_other_conditions_are_told_apart(finished):
+def test_runs_of_other_conditions_are_told_apart(finished, screen):
     one = replace(finished[0], result={"code_digest": "a", "versions": {"jax": "1"}, "device": "cpu"})
-    assert not _several_conditions([one, replace(one, result=dict(one.result))])
-    assert _several_conditions([one, replace(one, result=one.result | {"device": "gpu"})])
+    warn_of_several_conditions([one, replace(one, result=dict(one.result))], screen)
+    assert "numeric code" not in screen.console.file.getvalue()
+    warn_of_several_conditions([one, replace(one, result=one.result | {"device": "gpu"})], screen)
+    assert "not all done by the same numeric code" in " ".join(screen.console.file.getvalue().split())
