@@ -138,7 +138,7 @@ def main(arguments: Sequence[str]) -> None:
 
 def _refuse_unread(values: flags.FlagValues, entry: Entry) -> None:
     """Raises UserError for a flag that this command would not read, such as `--dry_run` of a training."""
-    read = {*entry.flags, entry.needs}
+    read = {*entry.flags, entry.needs} | ({"workdir"} if values.mode == RUN else set())
     for name, meaning in FLAGS_OF_FEW.items():
         if values[name].present and name not in read:
             raise UserError(f"--{name}: is not for this command; leave it out ({meaning})")

@@ -268,44 +268,29 @@ def _show_augmentation(command: Command) -> None:
 
 
 CROSS_VALIDATION = Entry(
-    "train and test on each fold, then train on the images of all", _cross_validate, flags=("workdir", "launcher")
+    "train and test on each fold, then train on the images of all", _cross_validate, flags=("launcher",)
 )
 
 TASKS: dict[str, Entry] = {
     "train": Entry(
-        "train the stages of the schedule, then test once",
-        _train,
-        by_folds=CROSS_VALIDATION,
-        flags=("workdir",),
-        on_hosts="itself",
+        "train the stages of the schedule, then test once", _train, by_folds=CROSS_VALIDATION, on_hosts="itself"
     ),
     "classic_classifier": Entry(
-        "fit logistic regression or an SVM to pooled features",
-        _classify,
-        by_folds=CROSS_VALIDATION,
-        flags=("workdir",),
+        "fit logistic regression or an SVM to pooled features", _classify, by_folds=CROSS_VALIDATION
     ),
-    "probe": Entry("score every layer and recommend a freeze spec, without fine-tuning", _probe, flags=("workdir",)),
+    "probe": Entry("score every layer and recommend a freeze spec, without fine-tuning", _probe),
     "ablation": Entry(
-        "train under a grid of masks, rates, schedules, sizes and seeds",
-        _ablation,
-        flags=("workdir", "launcher", "dry_run"),
+        "train under a grid of masks, rates, schedules, sizes and seeds", _ablation, flags=("launcher", "dry_run")
     ),
     "search": Entry(
-        "find the best model in a number of minutes, by heads and successive halving",
-        _search,
-        flags=("workdir", "launcher"),
+        "find the best model in a number of minutes, by heads and successive halving", _search, flags=("launcher",)
     ),
-    "transfer_curve": Entry(
-        "pretrain on one data set, transfer to another at several sizes", _transfer_curve, flags=("workdir",)
-    ),
-    "benchmark": Entry(
-        "measure steps and whole runs, beside peers if you like", _benchmark, flags=("workdir",), on_hosts="started"
-    ),
+    "transfer_curve": Entry("pretrain on one data set, transfer to another at several sizes", _transfer_curve),
+    "benchmark": Entry("measure steps and whole runs, beside peers if you like", _benchmark, on_hosts="started"),
 }
 
 MODES: dict[str, Entry] = {
-    RUN: Entry("do the config's task, resume it, or show its result (default)", _train, flags=("workdir",)),
+    RUN: Entry("do the config's task, resume it, or show its result (default)", _train),
     "summary": Entry("print the network, layer by layer, and what is trainable in each stage", _summary),
     "fetch": Entry("fetch the pretrained weights (and a public data set) ahead of time", _fetch),
     "check": Entry("list what is wrong with a data set, in check.json and check.png (--out)", _check, flags=("out",)),

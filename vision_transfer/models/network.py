@@ -2,7 +2,7 @@
 
 import math
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any, cast
@@ -310,18 +310,6 @@ def apply_watching(
     )
     outputs = kept["watched"]["outputs"]
     return logits.astype(jnp.float32), {name: outputs[leaf] for name, leaf in leaves.items()}
-
-
-def outputs_at(
-    network: Network, variables: Variables, inputs: Real[Array, "batch ..."], layers: Sequence[str]
-) -> Iterator[Float[Array, "batch ..."]]:
-    """Outputs of several layers for images, in the order of the network; each layer is computed once."""
-    start = None
-    for layer in layers:
-        inputs = apply(network, variables, inputs, start=start, stop=layer)
-        yield inputs
-        if layer != layers[-1]:
-            start = network.after(layer)
 
 
 def prepared_kernels(

@@ -39,12 +39,12 @@ def configure(cache: Path, *, deterministic: bool = False) -> None:
     (`config.deterministic`) GPUs use only operations that give the same bits every time.
 
     Raises:
-        UserError: JAX has opened a GPU with the other choice of operations in this process; it reads flags once.
+        UserError: JAX has opened a GPU without this choice in this process; it reads flags once.
     """
-    if deterministic != is_deterministic() and _has_started() and jax.default_backend() != "cpu":
+    if deterministic and not is_deterministic() and _has_started() and jax.default_backend() != "cpu":
         raise UserError(
-            f"config.deterministic: got {deterministic}, but JAX has already started in this process with "
-            f"{is_deterministic()}, and cannot change; start a new process (in a notebook: restart the kernel)"
+            "config.deterministic: got True, but JAX has already started in this process without it; start a new "
+            "process (in a notebook: restart the kernel)"
         )
     if deterministic:
         _add_xla_flag(DETERMINISTIC_FLAG)

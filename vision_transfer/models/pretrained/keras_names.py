@@ -19,6 +19,7 @@ from vision_transfer.models.pretrained.tensors import (
     Shapes,
     StoredTensor,
     Wanted,
+    is_depthwise,
     oihw_or_same,
 )
 
@@ -215,5 +216,4 @@ def _kind(parameters: Mapping[str, tuple[int, ...]]) -> str:
     kernel = parameters.get("kernel", ())
     if len(kernel) != CONVOLUTION_RANK:
         return DENSE
-    # one output for many inputs is the kernel of a depthwise convolution, height × width × channels × 1
-    return DEPTHWISE if kernel[-1] == 1 < kernel[-2] else CONVOLUTION
+    return DEPTHWISE if is_depthwise(kernel) else CONVOLUTION

@@ -94,6 +94,11 @@ def file_dtype(name: str) -> np.dtype:
     return np.dtype(name).newbyteorder("<")
 
 
+def is_depthwise(kernel: tuple[int, ...]) -> bool:
+    """Whether a convolution's kernel, HWIO, has one output for many inputs: that of a depthwise convolution here."""
+    return kernel[-1] == 1 < kernel[-2]
+
+
 def oihw_or_same(shape: tuple[int, ...]) -> tuple[Layout, ...]:
     """The layout OIHW of ONNX and PyTorch for a convolution's kernel, HWIO here; for any other tensor the one here.
 
@@ -103,7 +108,7 @@ def oihw_or_same(shape: tuple[int, ...]) -> tuple[Layout, ...]:
         return (Layout(shape),)
     height, width, inputs, outputs = shape
     layouts = (Layout((outputs, inputs, height, width), lambda kernel: kernel.transpose(2, 3, 1, 0)),)
-    if outputs == 1 < inputs:
+    if is_depthwise(shape):
         layouts += (Layout((inputs, 1, height, width), lambda kernel: kernel.transpose(2, 3, 0, 1)),)
     return layouts
 

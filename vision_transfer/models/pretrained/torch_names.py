@@ -17,6 +17,7 @@ from vision_transfer.models.pretrained.tensors import (
     Shapes,
     StoredTensor,
     Wanted,
+    is_depthwise,
     oihw_or_same,
 )
 
@@ -128,8 +129,7 @@ def _flattened_map(shapes: Shapes, layer: str, inputs: int) -> tuple[int, int]:
     kernel = kernels[-1] if kernels else ()
     if len(kernel) != CONVOLUTION_RANK:
         return inputs, 1
-    # one output for many inputs is the kernel of a depthwise convolution
-    channels = kernel[-2] if kernel[-1] == 1 < kernel[-2] else kernel[-1]
+    channels = kernel[-2] if is_depthwise(kernel) else kernel[-1]
     side = math.isqrt(inputs // channels)
     return (channels, side) if side * side * channels == inputs else (inputs, 1)
 

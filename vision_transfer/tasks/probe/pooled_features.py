@@ -1,13 +1,13 @@
 """The feature maps of many layers, averaged over their positions, from one pass through the network."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float, Real, UInt8
 
 from vision_transfer.data.rows import Rows
 from vision_transfer.feature_cache.extraction import check_free_space, missing_rows
@@ -27,7 +27,7 @@ from vision_transfer.models.layers import (
     has_blocks,
     stage_of,
 )
-from vision_transfer.models.network import Network, Params, outputs_at
+from vision_transfer.models.network import Network, Params, Variables, apply
 from vision_transfer.runtime.console import Advance, Screen
 from vision_transfer.runtime.devices import BATCH_AXIS, padded_batch, split_rows
 from vision_transfer.runtime.files import shared_folder
@@ -112,9 +112,21 @@ def _infer(network: Network, mesh: Mesh, layers: tuple[str, ...], variables: dic
     """The averages of the layers' maps side by side in float32; each layer is computed once."""
 
     def averages(variables: dict[str, Params], images: Array) -> Float[Array, "batch channels"]:
-        maps = outputs_at(network, variables, images, layers)
+        maps = _outputs_at(network, variables, images, layers)
         return jnp.concatenate([jnp.mean(values.astype(jnp.float32), axis=(1, 2)) for values in maps], axis=1)
 
     split = PartitionSpec(BATCH_AXIS)
     in_specs = (PartitionSpec(), split)
     return jax.shard_map(averages, mesh=mesh, in_specs=in_specs, out_specs=split, check_vma=False)(variables, images)
+
+
+def _outputs_at(
+    network: Network, variables: Variables, inputs: Real[Array, "batch ..."], layers: Sequence[str]
+) -> Iterator[Float[Array, "batch ..."]]:
+    """Outputs of several layers for images, in the order of the network; each layer is computed once."""
+    start = None
+    for layer in layers:
+        inputs = apply(network, variables, inputs, start=start, stop=layer)
+        yield inputs
+        if layer != layers[-1]:
+            start = network.after(layer)
