@@ -63,6 +63,10 @@ IN_FLAGS = {
         ["--config=search", "--config.evaluate=last"],
         ["config.evaluate: got 'last'", "'best'"],
     ),
+    "weights that nobody publishes, fetched": (
+        ["--config=recommended", "--config.model.backbone=resnet50_torch", "--mode=fetch"],
+        ["config.model.weights: there are no ImageNet weights for 'resnet50_torch'", "config.model.weights_path"],
+    ),
     "seed of a study": (["--config=ablation", "--config.seed=3"], ["--config.seed: has no effect", '"(3,)"']),
     "unknown recipe key": ([f"{SMALL}:epoch=3"], ["epoch=3", "unknown key 'epoch'", "did you mean epochs?"]),
     "ill-typed recipe": ([f"{SMALL}:epochs=few"], ["epochs: got 'few'", "int"]),

@@ -48,6 +48,17 @@ def with_each_backbone(config: Config) -> list[Config]:
     return [with_value(config, "model.backbone", name) for name in dict.fromkeys(compared)] or [config]
 
 
+def check_weights_exist(config: Config) -> None:
+    """Raises UserError if the config wants published weights of a backbone that has none."""
+    model = config.model
+    elsewhere = model.weights_path is not None or config.init_from is not None
+    if model.weights == "imagenet" and not find_backbone(model.backbone).releases and not elsewhere:
+        raise UserError(
+            f"config.model.weights: there are no ImageNet weights for {model.backbone!r}; set it to 'random', or give "
+            "a file in config.model.weights_path"
+        )
+
+
 def build_network(config: Config, facts: DataFacts) -> Network:
     """The network that the config describes, for these data.
 
@@ -56,12 +67,7 @@ def build_network(config: Config, facts: DataFacts) -> Network:
     """
     model = config.model
     known = find_backbone(model.backbone)
-    elsewhere = model.weights_path is not None or config.init_from is not None
-    if model.weights == "imagenet" and not known.releases and not elsewhere:
-        raise UserError(
-            f"config.model.weights: there are no ImageNet weights for {model.backbone!r}; set it to 'random', or give "
-            "a file in config.model.weights_path"
-        )
+    check_weights_exist(config)
     if loads_pretrained_weights(config) and model.weights_path is None and facts.image_shape[-1] != RGB:
         raise UserError(
             f"config.dataset.channels: got {facts.image_shape[-1]}; the ImageNet weights of {model.backbone} take "

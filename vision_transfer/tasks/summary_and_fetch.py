@@ -9,6 +9,7 @@ from vision_transfer.data.formats.tfds import is_tfds, prepare_tfds
 from vision_transfer.runs.build import (
     DataFacts,
     build_network,
+    check_weights_exist,
     loads_pretrained_weights,
     resolve_stages,
     with_each_backbone,
@@ -33,6 +34,7 @@ def summarise(config: Config, cache_dir: Path, screen: Screen) -> None:
 def fetch(config: Config, cache_dir: Path, screen: Screen) -> None:
     """Fetches the weights and the public data set that the config names, so that a later run needs no network."""
     for one in with_each_backbone(config):
+        check_weights_exist(one)
         if loads_pretrained_weights(one):
             weights = load_weights(one, cache_dir, screen, image_size=one.dataset.image_size)
             screen.say(f"{weights.source}\nsha256 {weights.sha256}\n{weights.licence}")
